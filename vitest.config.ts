@@ -1,0 +1,36 @@
+import { defineConfig } from 'vitest/config';
+
+const conditions = ['@backend.ai/source'];
+const shared = { resolve: { conditions }, ssr: { resolve: { conditions } } };
+
+/** Packages resolve to their sources: tests need no build. Projects: what needs nothing, real stores, whole clusters. */
+export default defineConfig({
+  ...shared,
+  test: {
+    projects: [
+      {
+        ...shared,
+        test: { name: 'unit', include: ['packages/*/src/**/*.test.ts', 'apps/*/src/**/*.test.ts'], testTimeout: 20_000 },
+      },
+      {
+        ...shared,
+        test: {
+          name: 'integration',
+          include: ['packages/*/tests/**/*.test.ts', 'apps/*/tests/**/*.test.ts'],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
+        ...shared,
+        test: {
+          name: 'system',
+          include: ['tests/**/*.test.ts'],
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
+          fileParallelism: false,
+        },
+      },
+    ],
+  },
+});

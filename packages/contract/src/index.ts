@@ -1,1 +1,9 @@
-export {};
+export * from './agent.ts';
+export * from './agent-gateway-router.ts';
+export * from './agent-router.ts';
+export * from './api-router.ts';
+export * from './files.ts';
+export * from './kernel.ts';
+export * from './link.ts';
+export * from './run.ts';
+export * from './session.ts';

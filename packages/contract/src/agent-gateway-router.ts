@@ -1,0 +1,42 @@
+import { z } from 'zod';
+import { type AgentRegistration, agentRegistrationSchema, type Heartbeat, heartbeatSchema } from './agent.ts';
+import { type KernelEvent, kernelEventSchema } from './kernel.ts';
+import { type CallContext, procedureFor, router } from './link.ts';
+
+/** agent → manager. */
+
+const reportEventsInput = z.object({
+  agentId: z.string(),
+  /** In order of `seq`. */
+  events: z.array(kernelEventSchema).min(1).max(500),
+});
+
+export interface RegistrationReply {
+  readonly heartbeatMs: number;
+  /** Events up to here are known; the outbox drops them. */
+  readonly ackedSeq: number;
+}
+
+export interface HeartbeatReply {
+  /** Kernels the manager does not know or has given up: the agent ends them. */
+  readonly unknownKernels: string[];
+}
+
+export interface AgentGatewayService {
+  /** Announces an agent after each start and each reconnection. @throws AppError `peer-rejected` for a foreign agent id */
+  register(input: AgentRegistration, ctx: CallContext): Promise<RegistrationReply>;
+  heartbeat(input: Heartbeat, ctx: CallContext): Promise<HeartbeatReply>;
+  /** Answers after the events are in the database. Events at or below the acknowledged number are skipped. */
+  reportEvents(input: { agentId: string; events: KernelEvent[] }, ctx: CallContext): Promise<{ ackedSeq: number }>;
+}
+
+export function createAgentGatewayRouter(service: AgentGatewayService) {
+  const idempotent = procedureFor('peer', { idempotent: true, deadlineMs: 10_000 });
+  return router({
+    register: idempotent.input(agentRegistrationSchema).mutation(({ input, ctx }) => service.register(input, ctx)),
+    heartbeat: idempotent.input(heartbeatSchema).mutation(({ input, ctx }) => service.heartbeat(input, ctx)),
+    reportEvents: idempotent.input(reportEventsInput).mutation(({ input, ctx }) => service.reportEvents(input, ctx)),
+  });
+}
+
+export type AgentGatewayRouter = ReturnType<typeof createAgentGatewayRouter>;

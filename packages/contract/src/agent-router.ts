@@ -1,0 +1,89 @@
+import { z } from 'zod';
+import { type FileListing, homePathSchema, type TransferTicket, transferSchema } from './files.ts';
+import { type KernelReport, type KernelSpec, kernelIdSchema, kernelSpecSchema } from './kernel.ts';
+import { type CallContext, procedureFor, router } from './link.ts';
+import {
+  type CompleteInput,
+  type CompleteResult,
+  completeInputSchema,
+  type ExecuteInput,
+  executeInputSchema,
+  type RunResult,
+} from './run.ts';
+
+/** manager → agent. The real agent and the simulated one implement this. */
+
+const kernelInput = z.strictObject({ kernelId: kernelIdSchema });
+const destroyInput = z.strictObject({
+  kernelId: kernelIdSchema,
+  reason: z.string().max(64),
+  /** Skip the friendly signal. */
+  forced: z.boolean().default(false),
+});
+const logsInput = z.strictObject({
+  kernelId: kernelIdSchema,
+  maxBytes: z
+    .number()
+    .int()
+    .min(1)
+    .max(8 * 1024 * 1024)
+    .default(1024 * 1024),
+});
+const executeKernelInput = executeInputSchema.extend({ kernelId: kernelIdSchema });
+const completeKernelInput = completeInputSchema.extend({ kernelId: kernelIdSchema });
+const listFilesInput = z.strictObject({ kernelId: kernelIdSchema, path: homePathSchema.default('.') });
+const transferInput = z.strictObject({ kernelId: kernelIdSchema, transfer: transferSchema });
+
+export interface AgentSummary {
+  readonly agentId: string;
+  readonly bootId: string;
+  readonly version: string;
+  readonly kernels: KernelReport[];
+}
+
+export interface AgentService {
+  /**
+   * Accepts the kernel and starts it in the background; the outcome arrives as events. Idempotent by kernel id.
+   * @throws AppError `stale-epoch`, `insufficient-capacity`, `unknown-image`, `isolation-unavailable`
+   */
+  createKernel(spec: KernelSpec, ctx: CallContext): Promise<{ accepted: true }>;
+  /** Ends the kernel in the background. Unknown kernels count as ended: a `kernel-terminated` event is reported. */
+  destroyKernel(input: z.infer<typeof destroyInput>, ctx: CallContext): Promise<{ accepted: true }>;
+  /** @throws AppError `kernel-not-found` */
+  checkKernel(input: { kernelId: string }, ctx: CallContext): Promise<KernelReport>;
+  /** Starts or follows a run; see `ExecuteInput`. @throws AppError `kernel-not-found`, `run-not-found` */
+  execute(input: ExecuteInput & { kernelId: string }, ctx: CallContext): Promise<RunResult>;
+  interrupt(input: { kernelId: string }, ctx: CallContext): Promise<void>;
+  complete(input: CompleteInput & { kernelId: string }, ctx: CallContext): Promise<CompleteResult>;
+  /** The newest output of the kernel, oldest first. */
+  logs(input: z.infer<typeof logsInput>, ctx: CallContext): Promise<{ logs: string }>;
+  /** @throws AppError `invalid-path`, `file-not-found` */
+  listFiles(input: z.infer<typeof listFilesInput>, ctx: CallContext): Promise<FileListing>;
+  /** A single-use ticket for the data port. @throws AppError `invalid-path`, `file-not-found` */
+  openTransfer(input: z.infer<typeof transferInput>, ctx: CallContext): Promise<TransferTicket>;
+  status(ctx: CallContext): Promise<AgentSummary>;
+}
+
+/** The agent's longest own wait is `holdMs`; the caller's deadline lies above it. */
+const executeDeadlineMs = 45_000;
+
+export function createAgentRouter(service: AgentService) {
+  const query = procedureFor('peer', { deadlineMs: 5_000 });
+  const idempotent = procedureFor('peer', { idempotent: true, deadlineMs: 10_000 });
+  return router({
+    createKernel: idempotent.input(kernelSpecSchema).mutation(({ input, ctx }) => service.createKernel(input, ctx)),
+    destroyKernel: idempotent.input(destroyInput).mutation(({ input, ctx }) => service.destroyKernel(input, ctx)),
+    checkKernel: query.input(kernelInput).query(({ input, ctx }) => service.checkKernel(input, ctx)),
+    execute: procedureFor('peer', { deadlineMs: executeDeadlineMs })
+      .input(executeKernelInput)
+      .mutation(({ input, ctx }) => service.execute(input, ctx)),
+    interrupt: idempotent.input(kernelInput).mutation(({ input, ctx }) => service.interrupt(input, ctx)),
+    complete: query.input(completeKernelInput).query(({ input, ctx }) => service.complete(input, ctx)),
+    logs: query.input(logsInput).query(({ input, ctx }) => service.logs(input, ctx)),
+    listFiles: query.input(listFilesInput).query(({ input, ctx }) => service.listFiles(input, ctx)),
+    openTransfer: idempotent.input(transferInput).mutation(({ input, ctx }) => service.openTransfer(input, ctx)),
+    status: query.query(({ ctx }) => service.status(ctx)),
+  });
+}
+
+export type AgentRouter = ReturnType<typeof createAgentRouter>;

@@ -1,0 +1,79 @@
+import { z } from 'zod';
+import { type IsolationReport, isolationReportSchema, kernelIdSchema, slotTextsSchema } from './kernel.ts';
+
+export const agentIdSchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/);
+
+/** An image an agent can start without fetching anything. */
+export const imageSchema = z.object({
+  /** Canonical name: `local/python:3.11`. */
+  name: z.string().min(1).max(256),
+  /** Other names it answers to: `python:3.11`, `python`. */
+  aliases: z.array(z.string()),
+  architecture: z.string(),
+  /** The language its runner speaks in query mode. */
+  language: z.enum(['python', 'node', 'shell']),
+  /** Lowest and default amounts, as decimal texts. */
+  minSlots: slotTextsSchema,
+});
+export type Image = z.infer<typeof imageSchema>;
+
+export const agentRegistrationSchema = z.object({
+  agentId: agentIdSchema,
+  /** New at each start of the agent process. */
+  bootId: z.string(),
+  /** 3 understands operation headers; 2 reads the request id at the top level. */
+  rpcVersion: z.number().int().min(2),
+  version: z.string(),
+  architecture: z.string(),
+  resourceGroup: z.string(),
+  backend: z.enum(['process', 'docker', 'fake']),
+  /** Where managers reach its RPC: ws(s)://host:port, or `inproc:NAME` in an embedded cluster. */
+  address: z.string(),
+  /** host:port of its data port. */
+  dataAddress: z.string(),
+  /** What it offers in all. */
+  slots: slotTextsSchema,
+  images: z.array(imageSchema),
+  isolation: isolationReportSchema,
+});
+export type AgentRegistration = z.infer<typeof agentRegistrationSchema>;
+
+export const kernelReportSchema = z.object({
+  kernelId: kernelIdSchema,
+  sessionId: z.uuid(),
+  state: z.enum(['preparing', 'running', 'terminating', 'terminated']),
+  slots: slotTextsSchema,
+  exitCode: z.number().int().nullable(),
+  reason: z.string().nullable(),
+  requestId: z.string(),
+  isolation: isolationReportSchema.nullable(),
+});
+
+/** Full truth of an agent at one moment, sent every few seconds and after each registration. */
+export const heartbeatSchema = z.object({
+  agentId: agentIdSchema,
+  bootId: z.string(),
+  kernels: z.array(kernelReportSchema),
+  /** Last event sequence number handed out; the manager waits for missing ones before it trusts absence. */
+  lastEventSeq: z.number().int().min(0),
+});
+export type Heartbeat = z.infer<typeof heartbeatSchema>;
+
+export const agentStatuses = ['ALIVE', 'LOST', 'TERMINATED'] as const;
+export type AgentStatus = (typeof agentStatuses)[number];
+
+/** As the API shows it. */
+export interface AgentView {
+  readonly id: string;
+  readonly status: AgentStatus;
+  readonly resourceGroup: string;
+  readonly version: string;
+  readonly architecture: string;
+  readonly backend: string;
+  readonly isolation: IsolationReport;
+  readonly capacity: Record<string, string>;
+  readonly used: Record<string, string>;
+  readonly images: string[];
+  readonly firstContact: string;
+  readonly lastHeartbeat: string;
+}

@@ -1,0 +1,109 @@
+import { z } from 'zod';
+import type { AgentView, Image } from './agent.ts';
+import { type FileListing, homePathSchema } from './files.ts';
+import { type CallContext, procedureFor, router } from './link.ts';
+import {
+  type CompleteInput,
+  type CompleteResult,
+  completeInputSchema,
+  type ExecuteInput,
+  executeInputSchema,
+  type RunResult,
+} from './run.ts';
+import {
+  type CreateSessionInput,
+  type CreateSessionResult,
+  createSessionSchema,
+  destroySessionSchema,
+  listSessionsSchema,
+  type SessionHistoryEntry,
+  type SessionView,
+  sessionRefSchema,
+  waitSessionSchema,
+} from './session.ts';
+
+/** SDK, CLI, UI → manager. Same services and same authentication as the REST API; file bytes go over plain HTTP. */
+
+const bySession = z.strictObject({ session: sessionRefSchema });
+const executeSession = executeInputSchema.extend({ session: sessionRefSchema });
+const completeSession = completeInputSchema.extend({ session: sessionRefSchema });
+const listFilesSession = z.strictObject({ session: sessionRefSchema, path: homePathSchema.default('.') });
+
+export interface Whoami {
+  readonly accessKey: string;
+  readonly email: string;
+  readonly role: string;
+  readonly domain: string;
+  readonly projects: string[];
+}
+
+export interface ClusterStatus {
+  readonly version: string;
+  readonly startedAt: string;
+  readonly embedded: boolean;
+  readonly agents: AgentView[];
+  readonly capacity: Record<string, string>;
+  readonly used: Record<string, string>;
+  /** Number of live sessions by status. */
+  readonly sessions: Record<string, number>;
+}
+
+export interface AuthApi {
+  whoami(ctx: CallContext): Promise<Whoami>;
+}
+export interface ClusterApi {
+  status(ctx: CallContext): Promise<ClusterStatus>;
+}
+export interface ImageApi {
+  list(ctx: CallContext): Promise<Image[]>;
+}
+export interface SessionApi {
+  /** Records the wish and returns; use `wait` or `watch` to see it run. */
+  create(input: CreateSessionInput, ctx: CallContext): Promise<CreateSessionResult>;
+  get(input: z.infer<typeof bySession>, ctx: CallContext): Promise<SessionView>;
+  list(input: z.infer<typeof listSessionsSchema>, ctx: CallContext): Promise<SessionView[]>;
+  history(input: z.infer<typeof bySession>, ctx: CallContext): Promise<SessionHistoryEntry[]>;
+  wait(input: z.infer<typeof waitSessionSchema>, ctx: CallContext): Promise<SessionView>;
+  /** The session now and after each change, until it has ended. */
+  watch(input: z.infer<typeof bySession>, ctx: CallContext): AsyncIterable<SessionView>;
+  destroy(input: z.infer<typeof destroySessionSchema>, ctx: CallContext): Promise<SessionView>;
+  execute(input: ExecuteInput & { session: string }, ctx: CallContext): Promise<RunResult>;
+  interrupt(input: z.infer<typeof bySession>, ctx: CallContext): Promise<void>;
+  complete(input: CompleteInput & { session: string }, ctx: CallContext): Promise<CompleteResult>;
+  logs(input: z.infer<typeof bySession>, ctx: CallContext): Promise<{ logs: string }>;
+  listFiles(input: z.infer<typeof listFilesSession>, ctx: CallContext): Promise<FileListing>;
+}
+
+export interface ApiServices {
+  readonly auth: AuthApi;
+  readonly cluster: ClusterApi;
+  readonly image: ImageApi;
+  readonly session: SessionApi;
+}
+
+export function createApiRouter({ auth, cluster, image, session }: ApiServices) {
+  const user = procedureFor('user');
+  return router({
+    auth: router({ whoami: user.query(({ ctx }) => auth.whoami(ctx)) }),
+    cluster: router({ status: user.query(({ ctx }) => cluster.status(ctx)) }),
+    image: router({ list: user.query(({ ctx }) => image.list(ctx)) }),
+    session: router({
+      create: user.input(createSessionSchema).mutation(({ input, ctx }) => session.create(input, ctx)),
+      get: user.input(bySession).query(({ input, ctx }) => session.get(input, ctx)),
+      list: user.input(listSessionsSchema).query(({ input, ctx }) => session.list(input, ctx)),
+      history: user.input(bySession).query(({ input, ctx }) => session.history(input, ctx)),
+      wait: user.input(waitSessionSchema).query(({ input, ctx }) => session.wait(input, ctx)),
+      watch: user.input(bySession).subscription(async function* ({ input, ctx }) {
+        yield* session.watch(input, ctx);
+      }),
+      destroy: user.input(destroySessionSchema).mutation(({ input, ctx }) => session.destroy(input, ctx)),
+      execute: user.input(executeSession).mutation(({ input, ctx }) => session.execute(input, ctx)),
+      interrupt: user.input(bySession).mutation(({ input, ctx }) => session.interrupt(input, ctx)),
+      complete: user.input(completeSession).query(({ input, ctx }) => session.complete(input, ctx)),
+      logs: user.input(bySession).query(({ input, ctx }) => session.logs(input, ctx)),
+      listFiles: user.input(listFilesSession).query(({ input, ctx }) => session.listFiles(input, ctx)),
+    }),
+  });
+}
+
+export type ApiRouter = ReturnType<typeof createApiRouter>;

@@ -1,0 +1,62 @@
+import { z } from 'zod';
+
+/** A path relative to the home folder /home/work of a kernel. The agent refuses whatever leaves it. */
+export const homePathSchema = z
+  .string()
+  .min(1)
+  .max(4096)
+  .refine((path) => !path.includes('\0'), 'must not contain NUL');
+
+export interface FileEntry {
+  /** Name within the listed folder. */
+  readonly filename: string;
+  /** As `ls -l` shows it: `-rw-r--r--`. */
+  readonly mode: string;
+  /** Bytes. */
+  readonly size: number;
+  /** Seconds since the epoch. */
+  readonly mtime: number;
+  readonly ctime: number;
+  readonly atime: number;
+}
+
+export interface FileListing {
+  /** As seen inside the kernel: /home/work/... */
+  readonly abspath: string;
+  readonly files: FileEntry[];
+}
+
+/**
+ * What a ticket for the agent's data port opens. `upload`: the stream is the file's bytes. `download`: the agent sends
+ * the file's bytes. `archive`: the agent sends a tar of the file or folder. `port` and `service`: a splice to a TCP
+ * port of the kernel or to its `run/<service>.sock`.
+ */
+export const transferSchema = z.discriminatedUnion('kind', [
+  z.strictObject({
+    kind: z.literal('upload'),
+    path: homePathSchema,
+    /** Exact number of bytes that will come. */
+    size: z.number().int().min(0),
+    mode: z.number().int().min(0).max(0o777).default(0o644),
+  }),
+  z.strictObject({ kind: z.literal('download'), path: homePathSchema }),
+  z.strictObject({
+    kind: z.literal('archive'),
+    path: homePathSchema,
+    /** Refuse archives that would be larger, in bytes. 0 is unlimited. */
+    maxBytes: z.number().int().min(0).default(0),
+  }),
+  z.strictObject({ kind: z.literal('port'), port: z.number().int().min(1).max(65_535) }),
+  z.strictObject({ kind: z.literal('service'), service: z.string().regex(/^[a-z][a-z0-9-]{0,31}$/) }),
+]);
+export type Transfer = z.infer<typeof transferSchema>;
+
+/** A single-use permission for one connection to an agent's data port. */
+export interface TransferTicket {
+  readonly ticket: string;
+  /** host:port of the data port. */
+  readonly address: string;
+  /** With `download` and `archive` of a single file: its bytes, if known beforehand. */
+  readonly size: number | null;
+  readonly expiresAt: string;
+}

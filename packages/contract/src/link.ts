@@ -1,0 +1,173 @@
+import { AppError, type ErrorBody, errorCodes, type RequestId } from '@backend.ai/core';
+import { initTRPC, TRPCError } from '@trpc/server';
+import superjson from 'superjson';
+
+/**
+ * What every link has in common: the context of a call, access levels, the error shape.
+ *
+ * A procedure can only be made with `procedureFor`, which takes its access level, so one without cannot be written;
+ * `checkAccessLevels` repeats the check on a finished router at start-up.
+ */
+
+/** Who may call: nobody known, a user of the API, or the peer at the other end of an internal link. */
+export type AccessLevel = 'open' | 'user' | 'admin' | 'superadmin' | 'peer';
+
+export interface UserActor {
+  readonly kind: 'user';
+  readonly accessKey: string;
+  readonly userId: string;
+  readonly email: string;
+  readonly role: 'superadmin' | 'admin' | 'user' | 'monitor';
+  readonly isAdmin: boolean;
+  readonly domain: string;
+}
+
+export type PeerKind = 'manager' | 'agent' | 'storage-proxy' | 'coordinator' | 'worker';
+
+export interface PeerActor {
+  readonly kind: 'peer';
+  readonly peerKind: PeerKind;
+  /** Agent id, or the name of a manager. */
+  readonly peerId: string;
+}
+
+export type Actor = UserActor | PeerActor | { readonly kind: 'anonymous' };
+
+/** Travels with every operation as `headers`; over HTTP as header lines. Unknown keys are kept out. */
+export interface OperationHeaders {
+  readonly request_id?: string | undefined;
+  /** Fencing epoch of the manager that decided this (only manager → others). */
+  readonly epoch?: number | undefined;
+}
+
+export interface CallContext {
+  readonly requestId: RequestId;
+  readonly actor: Actor;
+  readonly headers: OperationHeaders;
+  /** Aborts when the caller went away or the deadline passed. */
+  readonly signal: AbortSignal | undefined;
+}
+
+export interface ProcedureMeta {
+  readonly access: AccessLevel;
+  /** May be sent again after a lost connection without asking first. Queries always may. */
+  readonly idempotent?: boolean;
+  /** The caller's default deadline for one operation, in milliseconds. */
+  readonly deadlineMs?: number;
+}
+
+/** Carried in `data.error` of every tRPC error. */
+export interface ErrorShapeData {
+  readonly error: ErrorBody;
+}
+
+const t = initTRPC
+  .context<CallContext>()
+  .meta<ProcedureMeta>()
+  .create({
+    transformer: superjson,
+    isServer: true,
+    errorFormatter: ({ shape, error, ctx }) => ({
+      ...shape,
+      message: toAppError(error).message,
+      data: {
+        code: shape.data.code,
+        httpStatus: shape.data.httpStatus,
+        error: toAppError(error).toBody(ctx?.requestId),
+      },
+    }),
+  });
+
+/** Validation failures and foreign errors as ours. Nothing of an unexpected error but its code leaves the process. */
+export function toAppError(error: unknown): AppError {
+  if (error instanceof AppError) return error;
+  if (!(error instanceof TRPCError)) return AppError.from(error);
+  if (error.cause instanceof AppError) return error.cause;
+  switch (error.code) {
+    case 'BAD_REQUEST':
+    case 'PARSE_ERROR':
+      return invalidInput(error.cause);
+    case 'NOT_FOUND':
+      return new AppError('route-not-found', 'This procedure does not exist.');
+    case 'METHOD_NOT_SUPPORTED':
+      return new AppError('method-not-allowed', 'This procedure is called in another way.');
+    case 'PAYLOAD_TOO_LARGE':
+      return new AppError('payload-too-large', 'The request is too large.');
+    case 'CLIENT_CLOSED_REQUEST':
+      return new AppError('cancelled', 'The caller went away.');
+    default:
+      return AppError.from(error.cause ?? error);
+  }
+}
+
+interface Issue {
+  readonly path: readonly PropertyKey[];
+  readonly message: string;
+}
+
+/** A schema failure with one line per field. */
+export function invalidInput(cause: unknown): AppError {
+  const issues = (cause as { issues?: readonly Issue[] } | undefined)?.issues ?? [];
+  const fields = Object.fromEntries(issues.map((issue) => [issue.path.join('.') || '(input)', issue.message]));
+  const text = Object.entries(fields).map(([name, message]) => `${name}: ${message}`);
+  return new AppError('invalid-input', text.length > 0 ? `Invalid input. ${text.join('; ')}` : 'Invalid input.', {
+    data: { fields },
+    cause,
+  });
+}
+
+export const router: typeof t.router = t.router;
+export const createCallerFactory: typeof t.createCallerFactory = t.createCallerFactory;
+
+/** The start of every procedure: states who may call it and enforces that. */
+export function procedureFor(access: AccessLevel, options: Omit<ProcedureMeta, 'access'> = {}) {
+  return t.procedure.meta({ access, ...options }).use(({ ctx, next }) => {
+    checkAccess(access, ctx.actor);
+    return next();
+  });
+}
+
+/** @throws AppError `auth-missing`, `forbidden`, `peer-rejected` */
+export function checkAccess(access: AccessLevel, actor: Actor): void {
+  switch (access) {
+    case 'open':
+      return;
+    case 'peer':
+      if (actor.kind !== 'peer') throw new AppError('peer-rejected', 'This link is for peers of the cluster only.');
+      return;
+    default: {
+      if (actor.kind !== 'user') throw new AppError('auth-missing', 'This call needs a login.');
+      const allowed =
+        access === 'user' ||
+        actor.role === 'superadmin' ||
+        (access === 'admin' && (actor.isAdmin || actor.role === 'admin'));
+      if (!allowed) throw new AppError('forbidden', 'This call needs more rights than yours.');
+    }
+  }
+}
+
+interface ProcedureTable {
+  readonly _def: { readonly procedures: Readonly<Record<string, unknown>> };
+}
+
+/** Every path of a router with what it declares. */
+export function procedureMetas(table: ProcedureTable): Map<string, ProcedureMeta & { type: string }> {
+  const metas = new Map<string, ProcedureMeta & { type: string }>();
+  for (const [path, procedure] of Object.entries(table._def.procedures)) {
+    const def = (procedure as { _def: { meta?: Partial<ProcedureMeta>; type: string } })._def;
+    if (!def.meta?.access)
+      throw new AppError('config-invalid', `The procedure ${path} does not state who may call it.`);
+    metas.set(path, { ...def.meta, access: def.meta.access, type: def.type });
+  }
+  return metas;
+}
+
+/** Called by every server at start-up. @throws AppError `config-invalid` */
+export function checkAccessLevels(table: ProcedureTable): void {
+  procedureMetas(table);
+}
+
+/** Whether a code is one of the table; for readers of foreign answers. */
+export function isKnownCode(code: string): boolean {
+  return code in errorCodes;
+}

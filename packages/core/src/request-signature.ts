@@ -1,0 +1,48 @@
+import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
+
+/**
+ * HMAC signing of API requests, as the clients of the original do it (API v4.20181215 and later: the body is not
+ * signed; the hash of the empty text stands in its place).
+ */
+export interface SignedParts {
+  readonly method: string;
+  /** Path and query exactly as on the request line. */
+  readonly target: string;
+  /** The text of the date header, verbatim. */
+  readonly date: string;
+  /** `YYYYMMDD` of that date in its own offset. */
+  readonly day: string;
+  /** Host header: name and, if the URL had one, port. */
+  readonly host: string;
+  /** Media type without parameters. */
+  readonly contentType: string;
+  /** `x-backendai-version`, or `x-sorna-version` for the oldest clients. */
+  readonly versionHeader?: string;
+  readonly version: string;
+  /** As `crypto.createHash` names it. */
+  readonly hash?: string;
+}
+
+/** The signature in lower-case hexadecimal. */
+export function signRequest(secretKey: string, parts: SignedParts): string {
+  const hash = parts.hash ?? 'sha256';
+  const text = [
+    parts.method.toUpperCase(),
+    parts.target,
+    parts.date,
+    `host:${parts.host}`,
+    `content-type:${parts.contentType.toLowerCase()}`,
+    `${parts.versionHeader ?? 'x-backendai-version'}:${parts.version}`,
+    createHash(hash).update('').digest('hex'),
+  ].join('\n');
+  const dayKey = createHmac(hash, secretKey).update(parts.day).digest();
+  const hostKey = createHmac(hash, dayKey).update(parts.host).digest();
+  return createHmac(hash, hostKey).update(text).digest('hex');
+}
+
+/** Compares in time that does not depend on the content. */
+export function sameSecret(left: string, right: string): boolean {
+  const a = createHash('sha256').update(left).digest();
+  const b = createHash('sha256').update(right).digest();
+  return timingSafeEqual(a, b);
+}

@@ -42,7 +42,10 @@ export const errorCodes = {
   // Identity
   'auth-missing': entry('log-in', 'Run: ./backend.ai login'),
   'auth-malformed': entry('log-in', 'Check the Authorization header, or run: ./backend.ai login'),
-  'auth-clock-skew': entry('log-in', "Set this machine's clock; it may differ by at most 15 minutes from the server's."),
+  'auth-clock-skew': entry(
+    'log-in',
+    "Set this machine's clock; it may differ by at most 15 minutes from the server's.",
+  ),
   'auth-unknown-key': entry('log-in', 'Check the access key, or run: ./backend.ai login'),
   'auth-bad-signature': entry('log-in', 'Check the secret key, or run: ./backend.ai login'),
   'peer-rejected': entry('operator', 'Join the peer again with a new token.'),
@@ -70,7 +73,10 @@ export const errorCodes = {
   'process-limit-reached': entry('fix-input', 'Start fewer processes or threads at once.'),
   'output-limit-exceeded': entry('fix-input', 'Write large output to a file and download it.'),
   'kernel-lost': entry('retry', 'Create the session again.'),
-  'kernel-start-failed': entry('retry', "Create it again; if it fails again, an operator finds the cause in the agent's log."),
+  'kernel-start-failed': entry(
+    'retry',
+    "Create it again; if it fails again, an operator finds the cause in the agent's log.",
+  ),
   // Waiting and machinery
   'rate-limited': entry('wait', 'Slow down and try again in a while.'),
   'no-agent': entry('wait', 'Wait for an agent to join, or start one.'),

@@ -45,13 +45,7 @@ export const liveStatuses: readonly SessionStatus[] = sessionStatuses.filter((s)
 /** A kernel in one of these holds an allocation in the ledger. */
 export const occupyingStatuses: readonly SessionStatus[] = liveStatuses.filter((s) => s !== 'PENDING');
 /** Between the decision for an agent and the first ping. */
-export const startingStatuses: readonly SessionStatus[] = [
-  'SCHEDULED',
-  'PREPARING',
-  'PULLING',
-  'PREPARED',
-  'CREATING',
-];
+export const startingStatuses: readonly SessionStatus[] = ['SCHEDULED', 'PREPARING', 'PULLING', 'PREPARED', 'CREATING'];
 
 export function isTerminal(status: SessionStatus): boolean {
   return terminalStatuses.includes(status);

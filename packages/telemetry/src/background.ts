@@ -108,12 +108,14 @@ export class ReconcileLoop {
           failures = 0;
         } catch (error) {
           failures += 1;
-          if (!signal.aborted) this.#options.logger.error('reconciler pass failed', { loop: this.name, failures, error });
+          if (!signal.aborted)
+            this.#options.logger.error('reconciler pass failed', { loop: this.name, failures, error });
         }
       });
       for (const done of waiters) done();
       if (signal.aborted) break;
-      if (failures > 0) await this.#sleep(backoffMs(failures - 1, { initialMs: 50, maxMs: this.#options.tickMs }), false);
+      if (failures > 0)
+        await this.#sleep(backoffMs(failures - 1, { initialMs: 50, maxMs: this.#options.tickMs }), false);
       else if (!this.#hinted) await this.#sleep(this.#options.tickMs, true);
     }
     for (const done of this.#waiters) done();

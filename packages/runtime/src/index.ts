@@ -1,1 +1,4 @@
-export {};
+export * from './admin-socket.ts';
+export * from './lifecycle.ts';
+export * from './signals.ts';
+export * from './unix-socket.ts';

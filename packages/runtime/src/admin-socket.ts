@@ -1,0 +1,119 @@
+import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { createConnection, createServer, type Server, type Socket } from 'node:net';
+import { dirname } from 'node:path';
+import { createInterface } from 'node:readline';
+import { AppError, isErrorBody, newRequestId, parseRequestId, type RequestId } from '@backend.ai/core';
+import { type Logger, runWithRequest } from '@backend.ai/telemetry';
+import { withSocketPath } from './unix-socket.ts';
+
+/**
+ * A service's local door for operators on the same machine: a unix socket only its owner may open. One JSON line asks,
+ * one answers: `{ method, params, request_id }` → `{ result, request_id }` or `{ error, request_id }`.
+ */
+export type AdminHandlers = Readonly<Record<string, (params: Record<string, unknown>) => unknown>>;
+
+const maxLine = 1024 * 1024;
+
+export class AdminSocket {
+  readonly #path: string;
+  readonly #handlers: AdminHandlers;
+  readonly #logger: Logger;
+  readonly #connections = new Set<Socket>();
+  #server: Server | undefined;
+
+  constructor(path: string, handlers: AdminHandlers, logger: Logger) {
+    this.#path = path;
+    this.#handlers = handlers;
+    this.#logger = logger;
+  }
+
+  async start(): Promise<void> {
+    mkdirSync(dirname(this.#path), { recursive: true, mode: 0o700 });
+    rmSync(this.#path, { force: true });
+    const server = createServer((socket) => this.#serve(socket));
+    const previousMask = process.umask(0o177);
+    try {
+      await new Promise<void>((resolve, reject) => {
+        server.once('error', reject);
+        withSocketPath(this.#path, (path) => server.listen(path, resolve));
+      });
+    } finally {
+      process.umask(previousMask);
+    }
+    chmodSync(this.#path, 0o600);
+    this.#server = server;
+  }
+
+  async stop(): Promise<void> {
+    const server = this.#server;
+    this.#server = undefined;
+    if (!server) return;
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    for (const socket of this.#connections) socket.destroy();
+    await closed;
+    rmSync(this.#path, { force: true });
+  }
+
+  #serve(socket: Socket): void {
+    this.#connections.add(socket);
+    socket.on('close', () => this.#connections.delete(socket));
+    socket.on('error', () => socket.destroy());
+    let received = 0;
+    socket.on('data', (chunk: Buffer) => {
+      received += chunk.length;
+      if (received > maxLine) socket.destroy();
+    });
+    createInterface({ input: socket }).on('line', (line) => {
+      received = 0;
+      void this.#answer(line).then((answer) => socket.writable && socket.write(`${JSON.stringify(answer)}\n`));
+    });
+  }
+
+  async #answer(line: string): Promise<unknown> {
+    let requestId: RequestId = newRequestId();
+    try {
+      const message: unknown = JSON.parse(line);
+      const { method, params, request_id } = (message ?? {}) as Record<string, unknown>;
+      requestId = parseRequestId(request_id) ?? requestId;
+      const handler = typeof method === 'string' && Object.hasOwn(this.#handlers, method) && this.#handlers[method];
+      if (!handler) throw new AppError('route-not-found', `This service has no method "${String(method)}".`);
+      const given = typeof params === 'object' && params !== null ? (params as Record<string, unknown>) : {};
+      const result = await runWithRequest({ requestId, actor: 'local-operator' }, async () => handler(given));
+      return { result: result ?? null, request_id: requestId };
+    } catch (thrown) {
+      const error =
+        thrown instanceof SyntaxError ? new AppError('malformed-body', 'Not a JSON line.') : AppError.from(thrown);
+      if (error.code === 'internal') this.#logger.error('admin request failed', { error: thrown });
+      return { error: error.toBody(requestId), request_id: requestId };
+    }
+  }
+}
+
+/** Whether somebody answers there is part of the result: an absent service is `server-unreachable`. */
+export async function callAdminSocket<T>(
+  path: string,
+  method: string,
+  params: Record<string, unknown> = {},
+  options: { requestId?: RequestId; timeoutMs?: number } = {},
+): Promise<T> {
+  const requestId = options.requestId ?? newRequestId();
+  const socket = withSocketPath(path, (short) => createConnection(short));
+  try {
+    const line = await new Promise<string>((resolve, reject) => {
+      const unreachable = (cause?: unknown): void =>
+        reject(new AppError('server-unreachable', 'The service does not answer.', { cause, requestId }));
+      socket.setTimeout(options.timeoutMs ?? 10_000, () =>
+        reject(new AppError('deadline-exceeded', 'The service took too long to answer.', { requestId })),
+      );
+      socket.once('error', unreachable);
+      socket.once('close', () => unreachable());
+      createInterface({ input: socket }).once('line', resolve).on('error', unreachable);
+      socket.write(`${JSON.stringify({ method, params, request_id: requestId })}\n`);
+    });
+    const answer = JSON.parse(line) as { result?: T; error?: unknown };
+    if (isErrorBody(answer.error)) throw AppError.fromBody(answer.error);
+    return answer.result as T;
+  } finally {
+    socket.destroy();
+  }
+}

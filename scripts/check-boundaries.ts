@@ -1,0 +1,144 @@
+/**
+ * Who may import whom, as a check (docs/dev/architecture.md shows the picture).
+ *
+ * Packages form layers; apps import packages and no other app but `standalone`; inside an app `http`, `api`, `services`,
+ * then `repositories` and `clients` import only what stands after them; each library that talks to the outside has its
+ * one room. Raw timers are kept to the clock, so that everything that waits can run in simulated time and everything
+ * started in the background has a request id.
+ */
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { dirname, join, normalize, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import ts from 'typescript';
+
+interface Violation {
+  readonly file: string;
+  readonly message: string;
+}
+
+/** For each package, the packages it may import. */
+const packageImports: Record<string, readonly string[]> = {
+  core: [],
+  telemetry: ['core'],
+  contract: ['core'],
+  scheduler: ['core'],
+  database: ['core', 'telemetry'],
+  coordination: ['core', 'telemetry', 'database'],
+  rpc: ['core', 'telemetry', 'contract'],
+  runtime: ['core', 'telemetry'],
+  client: ['core', 'contract'],
+  'cli-kit': ['core', 'contract', 'client'],
+  testing: ['core', 'telemetry', 'database', 'coordination'],
+};
+
+const appLayers = ['http', 'rpc', 'api', 'services', 'repositories', 'clients'];
+/** `repositories` and `clients` stand side by side at the bottom. */
+const mayImportLayer = (from: string, to: string): boolean => {
+  const rank = (layer: string): number =>
+    layer === 'clients' ? appLayers.indexOf('repositories') : appLayers.indexOf(layer);
+  return from === to || rank(from) < rank(to);
+};
+
+/** A library and the only places that may import it. */
+const libraryRooms: ReadonlyArray<readonly [library: RegExp, rooms: RegExp]> = [
+  [
+    /^drizzle-orm(\/|$)/,
+    /^(packages\/database\/|apps\/[^/]+\/src\/repositories\/|packages\/coordination\/src\/embedded\/|packages\/testing\/)/,
+  ],
+  [/^(@electric-sql\/pglite|postgres)(\/|$)/, /^(packages\/database\/|bench\/)/],
+  [/^(ioredis|etcd3)(\/|$)/, /^packages\/coordination\//],
+  [/^dockerode(\/|$)/, /^apps\/agent\/src\/backends\/docker\//],
+  [/^fastify(\/|$)|^@fastify\//, /^(apps\/[^/]+\/src\/http\/|bench\/)/],
+  [/^clipanion(\/|$)/, /^(apps\/cli\/|packages\/cli-kit\/|apps\/[^/]+\/src\/commands\/)/],
+];
+
+const isTest = (file: string): boolean => /\.test\.ts$|\/tests?\/|^tests\/|^bench\/|\/testing\//.test(file);
+
+function checkFile(file: string, text: string): Violation[] {
+  const violations: Violation[] = [];
+  const say = (message: string): number => violations.push({ file, message });
+  const owner = /^(packages|apps)\/([^/]+)\//.exec(file);
+  const imports = ts.preProcessFile(text, true, true).importedFiles.map((found) => found.fileName);
+
+  for (const name of imports) {
+    const scoped = /^@backend\.ai\/([^/]+)(\/.*)?$/.exec(name);
+    if (scoped && owner) {
+      const [, target = '', subpath] = scoped;
+      if (subpath && !subpath.startsWith('/testing'))
+        say(`imports ${name}: packages are imported by their public entries`);
+      const targetIsPackage = target in packageImports;
+      if (owner[1] === 'packages' && !isTest(file)) {
+        const allowed = packageImports[owner[2] ?? ''];
+        if (!allowed) say(`package ${owner[2]} has no place in the layers; add it to scripts/check-boundaries.ts`);
+        else if (!allowed.includes(target))
+          say(`imports ${name}: ${owner[2]} may import only ${allowed.join(', ') || 'nothing'}`);
+      }
+      if (owner[1] === 'apps' && !targetIsPackage && owner[2] !== 'standalone' && target !== owner[2]) {
+        say(`imports ${name}: only standalone may import apps`);
+      }
+    }
+    if (name.startsWith('.')) {
+      const target = normalize(join(dirname(file), name));
+      const targetOwner = /^(packages|apps)\/([^/]+)\//.exec(target);
+      if (owner && targetOwner && owner[0] !== targetOwner[0]) say(`reaches into ${targetOwner[0]} by a relative path`);
+      if (owner?.[1] === 'apps') {
+        const layerOf = (path: string): string | undefined =>
+          appLayers.find((layer) => path.startsWith(`apps/${owner[2]}/src/${layer}/`));
+        const [from, to] = [layerOf(file), layerOf(target)];
+        if (from && to && !isTest(file) && !mayImportLayer(from, to)) say(`layer ${from} imports ${to}`);
+      }
+    }
+    if (isTest(file)) continue;
+    for (const [library, rooms] of libraryRooms) {
+      if (library.test(name) && !rooms.test(file)) say(`imports ${name} outside of its room`);
+    }
+  }
+  if (owner && !isTest(file)) violations.push(...checkCalls(file, text));
+  return violations;
+}
+
+/** Raw timers and the environment, outside of the rooms that own them. */
+function checkCalls(file: string, text: string): Violation[] {
+  const violations: Violation[] = [];
+  const source = ts.createSourceFile(file, text, ts.ScriptTarget.ES2023, true);
+  const mayReadEnvironment =
+    /(^|\/)(config|environment)\.ts$|^packages\/cli-kit\/|^apps\/cli\/|\/commands\/|\/scripts\//.test(file);
+  const mayUseTimers =
+    /^packages\/(core\/src\/clock|telemetry\/src\/background)\.ts$|^packages\/(client|cli-kit)\/|^apps\/cli\//.test(
+      file,
+    );
+  const visit = (node: ts.Node): void => {
+    if (ts.isCallExpression(node) && ts.isIdentifier(node.expression)) {
+      const name = node.expression.text;
+      if ((name === 'setInterval' || name === 'setTimeout') && !mayUseTimers) {
+        violations.push({ file, message: `calls ${name}: take a Clock, or a ReconcileLoop` });
+      }
+    }
+    if (ts.isPropertyAccessExpression(node) && node.getText(source) === 'process.env' && !mayReadEnvironment) {
+      violations.push({ file, message: 'reads process.env: values travel as arguments from config.ts' });
+    }
+    ts.forEachChild(node, visit);
+  };
+  visit(source);
+  return violations;
+}
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const files = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard', '*.ts'], {
+  cwd: root,
+  encoding: 'utf8',
+})
+  .split('\n')
+  .filter(Boolean);
+const violations = files.flatMap((file) => {
+  try {
+    return checkFile(file, readFileSync(join(root, file), 'utf8'));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+});
+for (const { file, message } of violations) console.error(`${relative(root, join(root, file))}: ${message}`);
+console.log(`Boundaries: ${files.length} files, ${violations.length} violations.`);
+process.exitCode = violations.length > 0 ? 1 : 0;

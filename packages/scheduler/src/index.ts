@@ -1,1 +1,3 @@
-export {};
+export * from './explain.ts';
+export * from './schedule.ts';
+export * from './snapshot.ts';

@@ -1,1 +1,18 @@
-export {};
+export { defaultTemplateDirectory } from './data-directory.ts';
+export { type Database, type DatabaseHandle, databaseOver, type Transaction } from './database.ts';
+export { isUniqueViolation, sqlStateOf, sqlStates } from './database-errors.ts';
+export { type DirectoryLock, lockDirectory } from './directory-lock.ts';
+export { fencedBy, leaderLease, requireEpoch } from './fencing.ts';
+export type { Deadlines } from './guarded-client.ts';
+export {
+  type Migration,
+  type MigrationOptions,
+  type MigrationStatus,
+  managerMigrations,
+  migrate,
+  migrationStatus,
+  migrationsHash,
+} from './migrations.ts';
+export { openPglite, type PgliteOptions } from './pglite.ts';
+export * from './schema/index.ts';
+export { buildTemplate } from './template.ts';

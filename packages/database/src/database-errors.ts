@@ -1,0 +1,28 @@
+/** SQLSTATE codes that callers decide on. */
+export const sqlStates = { uniqueViolation: '23505', foreignKeyViolation: '23503', checkViolation: '23514' } as const;
+
+interface ServerError {
+  readonly code: string;
+  readonly constraint_name?: string;
+}
+
+/** PostgreSQL's own error in a chain of causes (drizzle wraps what the driver throws). */
+function serverErrorIn(thrown: unknown): ServerError | undefined {
+  for (let error = thrown; error instanceof Error; error = error.cause) {
+    if (error.name === 'PostgresError') return error as unknown as ServerError;
+  }
+  return undefined;
+}
+
+/** The SQLSTATE of a failed statement, or undefined when something else failed. */
+export function sqlStateOf(thrown: unknown): string | undefined {
+  return serverErrorIn(thrown)?.code;
+}
+
+/** Whether a row was refused because another one has its key; `constraint` narrows to one key or unique index. */
+export function isUniqueViolation(thrown: unknown, constraint?: string): boolean {
+  const error = serverErrorIn(thrown);
+  return (
+    error?.code === sqlStates.uniqueViolation && (constraint === undefined || error.constraint_name === constraint)
+  );
+}

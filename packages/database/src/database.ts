@@ -1,0 +1,29 @@
+import type { ExtractTablesWithRelations } from 'drizzle-orm';
+import type { PgDatabase, PgTransaction } from 'drizzle-orm/pg-core';
+import { drizzle, type PostgresJsQueryResultHKT } from 'drizzle-orm/postgres-js';
+import type { Sql } from 'postgres';
+import { type Deadlines, defaultDeadlines, guardClient } from './guarded-client.ts';
+import * as schema from './schema/index.ts';
+
+type Schema = typeof schema;
+
+/**
+ * What repositories take: drizzle over postgres.js, whether PostgreSQL or PGlite answers. Rows of raw SQL
+ * (`db.execute`) are an array with `count`, the number of affected rows; bigint and numeric arrive as texts there.
+ *
+ * `db.transaction(async (tx) => …)` holds a connection, on PGlite the only one: inside, use `tx` alone and await
+ * nothing but the database.
+ */
+export type Database = PgDatabase<PostgresJsQueryResultHKT, Schema>;
+export type Transaction = PgTransaction<PostgresJsQueryResultHKT, Schema, ExtractTablesWithRelations<Schema>>;
+
+/** A database and the right to close it. */
+export interface DatabaseHandle {
+  readonly db: Database;
+  /** Waits shortly for running statements, then ends the connections. Safe to call twice. */
+  close(): Promise<void>;
+}
+
+export function databaseOver(client: Sql, deadlines: Partial<Deadlines> = {}): Database {
+  return drizzle(guardClient(client, { ...defaultDeadlines, ...deadlines }), { schema });
+}

@@ -1,0 +1,120 @@
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, realpath, rename, rm, writeFile } from 'node:fs/promises';
+import { createServer, type Server } from 'node:net';
+import { join } from 'node:path';
+import { AppError } from '@backend.ai/core';
+
+export interface DirectoryLock {
+  readonly directory: string;
+  release(): Promise<void>;
+}
+
+interface Owner {
+  readonly pid: number;
+  /** Start time of the process in clock ticks since boot: tells a process from a later one with the same id. */
+  readonly startedAt: string | null;
+}
+
+/**
+ * Makes this process the only user of a directory (made if absent), because two PGlite instances on one directory
+ * corrupt each other silently.
+ *
+ * Two locks together: an abstract unix socket named after the directory, which the kernel frees when its owner dies in
+ * whatever way, and a pid file. Abstract sockets live in the network namespace, so a process in another one is only
+ * seen by the pid file; a pid file counts only while the very process that wrote it lives, so one that a killed owner
+ * left behind refuses nobody. Containers that share a volume but neither namespace are not told apart: do not do that.
+ * Where abstract sockets do not exist (not Linux) the pid file stands alone.
+ *
+ * @throws AppError `data-directory-locked`, naming the owner's pid where it is known
+ */
+export async function lockDirectory(
+  directory: string,
+  options: { /** `lock.pid` inside the directory when absent. */ readonly pidFile?: string } = {},
+): Promise<DirectoryLock> {
+  await mkdir(directory, { recursive: true });
+  const path = await realpath(directory);
+  const pidFile = options.pidFile ?? join(path, 'lock.pid');
+
+  const server = process.platform === 'linux' ? await listenAbstract(path) : undefined;
+  if (server === 'taken') throw lockedError(path, (await readOwner(pidFile))?.pid);
+  const owner = await readOwner(pidFile);
+  if (owner && owner.pid !== process.pid && (await isAlive(owner))) {
+    server?.close();
+    throw lockedError(path, owner.pid);
+  }
+
+  const self: Owner = { pid: process.pid, startedAt: await processStart(process.pid) };
+  // Renamed into place, so that a reader never meets half a file.
+  const draft = `${pidFile}.${process.pid}`;
+  await writeFile(draft, `${JSON.stringify(self)}\n`, { mode: 0o600 });
+  await rename(draft, pidFile);
+
+  let released: Promise<void> | undefined;
+  return {
+    directory: path,
+    release: () => {
+      released ??= rm(pidFile, { force: true }).then(() => closeServer(server));
+      return released;
+    },
+  };
+}
+
+function lockedError(directory: string, pid: number | undefined): AppError {
+  const by = pid === undefined ? 'another process' : `process ${pid}`;
+  return new AppError('data-directory-locked', `The data directory ${directory} is in use by ${by}.`, {
+    data: { directory, ...(pid === undefined ? {} : { pid }) },
+  });
+}
+
+function listenAbstract(path: string): Promise<Server | 'taken'> {
+  const name = createHash('sha256').update(path).digest('hex').slice(0, 32);
+  const server = createServer((socket) => socket.destroy());
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'EADDRINUSE') resolve('taken');
+      else reject(error);
+    });
+    server.listen(`\0backend.ai-lock-${name}`, () => {
+      server.unref();
+      resolve(server);
+    });
+  });
+}
+
+function closeServer(server: Server | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    if (server) server.close(() => resolve());
+    else resolve();
+  });
+}
+
+async function readOwner(pidFile: string): Promise<Owner | undefined> {
+  try {
+    const owner: unknown = JSON.parse(await readFile(pidFile, 'utf8'));
+    if (typeof owner === 'object' && owner !== null && Number.isInteger((owner as Owner).pid)) return owner as Owner;
+  } catch {
+    // Absent or unreadable: it names nobody, and is replaced.
+  }
+  return undefined;
+}
+
+async function isAlive(owner: Owner): Promise<boolean> {
+  try {
+    process.kill(owner.pid, 0);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false;
+  }
+  const startedAt = await processStart(owner.pid);
+  return startedAt === null || owner.startedAt === null || startedAt === owner.startedAt;
+}
+
+/** Field 22 of /proc/PID/stat; null where there is no procfs or no such process. */
+async function processStart(pid: number): Promise<string | null> {
+  try {
+    const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
+    // The second field is a name in parentheses that may itself contain spaces and parentheses.
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? null;
+  } catch {
+    return null;
+  }
+}

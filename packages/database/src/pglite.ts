@@ -1,0 +1,80 @@
+import { rm } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import postgres from 'postgres';
+import { prepareDataDirectory } from './data-directory.ts';
+import { type Database, type DatabaseHandle, databaseOver } from './database.ts';
+import { type DirectoryLock, lockDirectory } from './directory-lock.ts';
+import type { Deadlines } from './guarded-client.ts';
+import { WorkerEngine } from './worker-engine.ts';
+
+export interface PgliteOptions {
+  /** Directory of the database, made on the first start and locked while open; `memory` keeps everything in memory. */
+  readonly dataDir: string | 'memory';
+  /** A ready-made data directory to copy on the first start; migrations still run on top of it. */
+  readonly templateDir?: string | undefined;
+  readonly deadlines?: Partial<Deadlines> | undefined;
+  /**
+   * The worker's file. Found by itself from sources and builds, and in bundles where `pglite-worker.mjs` (with
+   * PGlite's .wasm and .data files) lies next to the bundle.
+   */
+  readonly workerUrl?: URL | undefined;
+}
+
+/**
+ * The embedded database: PostgreSQL in WebAssembly, in a thread of its own. It is reached with postgres.js over the
+ * real wire protocol, so that repositories meet one driver, one error class and one set of types everywhere.
+ *
+ * There is one session: statements run in order of their calls, and a transaction has the database for itself until
+ * it ends. A killed process loses no acknowledged row; a power cut may, because PGlite does not call fsync.
+ *
+ * @throws AppError `data-directory-locked` when another process has it open
+ */
+export async function openPglite(options: PgliteOptions): Promise<DatabaseHandle> {
+  if (options.dataDir === 'memory') return connect(null, undefined, options);
+  const dataDir = resolve(options.dataDir);
+  const lock = await lockDirectory(dataDir, { pidFile: `${dataDir}.pid` });
+  try {
+    await prepareDataDirectory(dataDir, options.templateDir, options.workerUrl);
+    return await connect(dataDir, lock, options);
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
+}
+
+async function connect(
+  dataDir: string | null,
+  lock: DirectoryLock | undefined,
+  options: PgliteOptions,
+): Promise<DatabaseHandle> {
+  const engine = await WorkerEngine.start(dataDir, options.workerUrl);
+  const client = postgres({
+    // Not in the types of postgres.js, but its documented way to bring an own stream.
+    ...{ socket: () => engine.connect() },
+    max: 1,
+    idle_timeout: 0,
+    max_lifetime: null,
+    fetch_types: false,
+    user: 'postgres',
+    database: 'postgres',
+    onnotice: () => {},
+  });
+  const db: Database = databaseOver(client, options.deadlines);
+  await db.execute("set timezone to 'UTC'");
+
+  let closed: Promise<void> | undefined;
+  const shut = async (): Promise<void> => {
+    await client.end({ timeout: 2 });
+    await engine.close();
+    // Left by PGlite; it would be taken for a living server's by tools that look into the directory.
+    if (dataDir !== null) await rm(`${dataDir}/postmaster.pid`, { force: true });
+    await lock?.release();
+  };
+  return {
+    db,
+    close: () => {
+      closed ??= shut();
+      return closed;
+    },
+  };
+}

@@ -1,0 +1,5 @@
+export * from './agents.ts';
+export * from './coordination.ts';
+export * from './identity.ts';
+export * from './peers.ts';
+export * from './sessions.ts';

@@ -1,0 +1,22 @@
+import { mkdtemp, realpath, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { onTestFinished } from 'vitest';
+
+export interface TempDirectory {
+  readonly path: string;
+  remove(): Promise<void>;
+}
+
+/** A new empty directory with a short path (unix sockets inside must stay below 108 bytes). */
+export async function makeTempDirectory(): Promise<TempDirectory> {
+  const path = await mkdtemp(join(await realpath(tmpdir()), 'bai-'));
+  return { path, remove: () => rm(path, { recursive: true, force: true }) };
+}
+
+/** The same inside a test, removed when the test ends. */
+export async function tempDirectory(): Promise<string> {
+  const directory = await makeTempDirectory();
+  onTestFinished(directory.remove);
+  return directory.path;
+}

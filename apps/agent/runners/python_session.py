@@ -1,0 +1,138 @@
+"""The supervisor's side of interactive Python: a forked interpreter that keeps its state between executions."""
+
+import os
+
+import _signal as signals
+import _socket
+from supervisor import HERE, Channel, OutputPipe, Refusal, exit_of, prepare_child, signal_group
+from wire import decode, encode
+
+
+class PythonSession:
+    def __init__(self, runner):
+        self.runner = runner
+        self.loop = runner.loop
+        self.run = None
+        self.completions = {}
+        self.next_completion = 0
+
+    def start(self):
+        self.pipes = [OutputPipe(self.loop, kind, self.sink) for kind in ('stdout', 'stderr')]
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        self.pid = os.fork()
+        if self.pid == 0:
+            self.become_user(theirs.fileno())
+        try:
+            os.setpgid(self.pid, self.pid)
+        except OSError:
+            pass
+        theirs.close()
+        for pipe in self.pipes:
+            pipe.give_away()
+        self.channel = Channel(self.loop, ours.detach(), self.message, lambda: None)
+        self.loop.children[self.pid] = self.ended
+
+    def become_user(self, control):
+        try:
+            prepare_child(self.runner.home)
+            out, err = [pipe.write_end for pipe in self.pipes]
+            import python_user
+
+            python_user.main(control, out, err, HERE)
+        except BaseException:
+            import traceback
+
+            os.write(2, traceback.format_exc().encode('utf-8', 'replace'))
+        finally:
+            os._exit(70)
+
+    def sink(self, kind, data):
+        self.runner.console(data)
+        if self.run is not None:
+            self.run.output(kind, data)
+
+    def drain(self):
+        for pipe in self.pipes:
+            pipe.drain()
+
+    def execute(self, run, code):
+        self.drain()  # what was printed between two runs belongs to neither
+        self.run = run
+        self.send({'op': 'execute', 'code': code})
+
+    def send(self, message):
+        self.channel.send(encode(message) + b'\n')
+
+    def input(self, run, text, ended):
+        if run.state != 'waiting-input' or run is not self.run:
+            raise Refusal('not-waiting', 'The run does not wait for input.')
+        run.set_state('running')
+        self.send({'op': 'input', 'text': text, 'eof': ended})
+
+    def interrupt(self):
+        signal_group(self.pid, signals.SIGINT)
+
+    def complete(self, code, reply):
+        """A busy interpreter cannot answer: it offers nothing rather than making the caller wait."""
+        if self.run is not None:
+            return reply([])
+        self.next_completion += 1
+        number = self.next_completion
+
+        def give_up():
+            self.completions.pop(number, None)
+            self.interrupt()
+            reply([])
+
+        from supervisor import COMPLETE_DEADLINE
+
+        self.completions[number] = (reply, self.loop.after(COMPLETE_DEADLINE, give_up))
+        self.send({'op': 'complete', 'number': number, 'code': code})
+
+    def message(self, line):
+        """The user's code has the same descriptor: nothing here is trusted beyond its form."""
+        message = decode(line)
+        kind = message.get('k') if isinstance(message, dict) else None
+        run = self.run
+        if kind == 'completions':
+            pending = self.completions.pop(message.get('number'), None)
+            if pending is not None:
+                reply, timer = pending
+                self.loop.cancel(timer)
+                found = message.get('found')
+                reply([each for each in found if isinstance(each, str)] if isinstance(found, list) else [])
+        elif run is None:
+            return
+        elif kind == 'done' and isinstance(message.get('code'), int):
+            self.drain()
+            self.run = None
+            run.finish(message['code'])
+        elif kind == 'input':
+            self.drain()
+            run.flush_decoders()
+            run.state = 'waiting-input'
+            run.record({'t': 'waiting-input', 'p': message.get('password') is True})
+            run.publish()
+        elif kind == 'rich' and isinstance(message.get('data'), str):
+            self.drain()
+            mime = message.get('mime')
+            if isinstance(mime, str) and message.get('type') == 'media':
+                run.rich('media', message['data'], mime)
+            elif message.get('type') in ('html', 'svg', 'log'):
+                run.rich(message['type'], message['data'])
+
+    def ended(self, status):
+        """The interpreter is gone (os._exit, a crash, the OOM killer): its run ends, and a fresh one takes its place."""
+        self.channel.pull()  # its last words
+        self.drain()
+        for pipe in self.pipes:
+            pipe.close()
+        self.channel.close()
+        for reply, timer in self.completions.values():
+            self.loop.cancel(timer)
+            reply([])
+        self.completions.clear()
+        run, self.run = self.run, None
+        self.start()
+        if run is not None:
+            run.finish(*exit_of(status))

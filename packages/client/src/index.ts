@@ -1,1 +1,22 @@
-export {};
+export type {
+  AgentView,
+  ApiRouter,
+  ClusterStatus,
+  ConsoleItem,
+  FileEntry,
+  FileListing,
+  Image,
+  ReasonView,
+  RunStatus,
+  SessionHistoryEntry,
+  SessionView,
+  Whoami,
+} from '@backend.ai/contract';
+export { AppError, type ErrorBody, type ErrorCode, hasCode } from '@backend.ai/core';
+export { type Client, type ClientOptions, createClient, type ListSessionsOptions } from './client.ts';
+export { apiVersion, authHeaders, type Credentials, type SignedRequest } from './credentials.ts';
+export type { Fetch, FetchInit, FetchResponse } from './fetch.ts';
+export type { Rpc } from './rpc.ts';
+export { Run, type RunOptions, type RunOutcome } from './run.ts';
+export { type BatchCommands, type CreateSessionOptions, Session, type WaitOptions } from './session.ts';
+export type { OnProgress, TransferOptions, UploadSource } from './transfers.ts';

@@ -1,0 +1,53 @@
+import type { ApiRouter, ClusterStatus, Image, Whoami } from '@backend.ai/contract';
+import type { inferRouterInputs } from '@trpc/server';
+import { createRpc, type Rpc } from './rpc.ts';
+import { type CreateSessionOptions, Session } from './session.ts';
+import { createTransport, type TransportOptions } from './transport.ts';
+
+export type ClientOptions = TransportOptions;
+export type ListSessionsOptions = inferRouterInputs<ApiRouter>['session']['list'];
+
+export interface Client {
+  readonly endpoint: string;
+  readonly auth: {
+    /** Who the keys belong to; the cheapest way to check them. */
+    whoami(): Promise<Whoami>;
+  };
+  readonly cluster: {
+    status(): Promise<ClusterStatus>;
+  };
+  readonly images: {
+    list(): Promise<Image[]>;
+  };
+  readonly sessions: {
+    /** Records the wish and returns at once; `waitUntilRunning` waits. */
+    create(options: CreateSessionOptions): Promise<Session>;
+    /** By id or name. @throws AppError `session-not-found`, `too-many-matches` */
+    get(ref: string): Promise<Session>;
+    list(options?: ListSessionsOptions): Promise<Session[]>;
+  };
+  /** The whole API, typed, for what has no method here. */
+  readonly rpc: Rpc;
+}
+
+/** The SDK. Opens no connection by itself and holds nothing that must be closed. */
+export function createClient(options: ClientOptions): Client {
+  const transport = createTransport(options);
+  const rpc = createRpc(transport);
+  return {
+    endpoint: transport.endpoint,
+    auth: { whoami: () => rpc.auth.whoami.query() },
+    cluster: { status: () => rpc.cluster.status.query() },
+    images: { list: () => rpc.image.list.query() },
+    sessions: {
+      create: async (input) => new Session(transport, rpc, await rpc.session.create.mutate(input)),
+      get: async (ref) =>
+        new Session(transport, rpc, { session: await rpc.session.get.query({ session: ref }), created: false }),
+      list: async (input = {}) =>
+        (await rpc.session.list.query(input)).map(
+          (session) => new Session(transport, rpc, { session, created: false }),
+        ),
+    },
+    rpc,
+  };
+}

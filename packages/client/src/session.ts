@@ -1,0 +1,230 @@
+import type {
+  ApiRouter,
+  CreateSessionResult,
+  FileListing,
+  SessionHistoryEntry,
+  SessionView,
+} from '@backend.ai/contract';
+import { AppError, explainReason, hasCode, isTerminal } from '@backend.ai/core';
+import type { inferRouterInputs } from '@trpc/server';
+import { type Rpc, toAppError } from './rpc.ts';
+import { Run, type RunOptions } from './run.ts';
+import { download, type TransferOptions, type UploadSource, upload, writeWhole } from './transfers.ts';
+import type { Transport } from './transport.ts';
+
+export type CreateSessionOptions = inferRouterInputs<ApiRouter>['session']['create'];
+
+export interface WaitOptions {
+  /** Give up after this long, in milliseconds. 0 is unlimited. */
+  readonly timeoutMs?: number | undefined;
+  /** Called with each new status or reason, so that a person sees why it does not run yet. */
+  readonly onChange?: ((view: SessionView) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface BatchCommands {
+  readonly clean?: string | undefined;
+  readonly build?: string | undefined;
+  readonly exec: string;
+}
+
+/** A compute session. With `await using`, it is destroyed at the end of the block. */
+export class Session implements AsyncDisposable {
+  readonly #transport: Transport;
+  readonly #rpc: Rpc;
+  #view: SessionView;
+  /** False when `create` returned one that existed. */
+  readonly created: boolean;
+
+  constructor(transport: Transport, rpc: Rpc, { session, created }: CreateSessionResult) {
+    this.#transport = transport;
+    this.#rpc = rpc;
+    this.#view = session;
+    this.created = created;
+  }
+
+  get id(): string {
+    return this.#view.id;
+  }
+
+  get name(): string {
+    return this.#view.name;
+  }
+
+  /** As last seen. */
+  get view(): SessionView {
+    return this.#view;
+  }
+
+  async refresh(): Promise<SessionView> {
+    return this.#see(await this.#rpc.session.get.query(this.#ref));
+  }
+
+  /** @throws AppError `session-failed` when it ended instead, `wait-timeout` with the reason it still waits */
+  waitUntilRunning(options: WaitOptions = {}): Promise<SessionView> {
+    return this.#wait('running', options);
+  }
+
+  /** @throws AppError `wait-timeout` */
+  waitUntilEnded(options: WaitOptions = {}): Promise<SessionView> {
+    return this.#wait('ended', options);
+  }
+
+  async #wait(until: 'running' | 'ended', { timeoutMs = 0, onChange, signal }: WaitOptions): Promise<SessionView> {
+    const deadline = timeoutMs > 0 ? performance.now() + timeoutMs : Number.POSITIVE_INFINITY;
+    let seen = '';
+    let holdMs = 100;
+    for (;;) {
+      const view = this.#view;
+      if (isTerminal(view.status)) {
+        if (until === 'ended') return view;
+        throw new AppError('session-failed', `The session ${view.name} ended before it ran: ${reasonText(view)}`, {
+          data: { session: view.id, status: view.status, reason: view.reason },
+          requestId: view.requestId,
+        });
+      }
+      if (view.status === 'RUNNING' && until === 'running') return view;
+      const left = deadline - performance.now();
+      if (left <= 0) {
+        throw new AppError('wait-timeout', `The session ${view.name} is still ${view.status}: ${reasonText(view)}`, {
+          hint:
+            view.status === 'PENDING'
+              ? `It stays queued; follow it with: ./backend.ai session info ${view.name}`
+              : `Follow it with: ./backend.ai session info ${view.name}`,
+          data: { session: view.id, status: view.status, reason: view.reason },
+        });
+      }
+      const state = `${view.status} ${view.reason.code} ${view.reason.message}`;
+      if (state !== seen) onChange?.(view);
+      seen = state;
+      // The answer comes at once when the wait is over. It ends early only to show a changed reason.
+      const input = { ...this.#ref, until, timeoutMs: Math.ceil(Math.min(left, onChange ? holdMs : 30_000)) };
+      this.#see(await this.#rpc.session.wait.query(input, signal ? { signal } : {}));
+      holdMs = Math.min(1000, holdMs * 2);
+    }
+  }
+
+  /** The session now and after each change, until it has ended or the loop is left. */
+  async *watch(): AsyncGenerator<SessionView, void, undefined> {
+    const views: SessionView[] = [];
+    let ended = false;
+    let failure: unknown;
+    let wake = (): void => {};
+    const subscription = this.#rpc.session.watch.subscribe(this.#ref, {
+      onData: (view) => {
+        views.push(view);
+        wake();
+      },
+      onError: (error) => {
+        failure = error;
+        ended = true;
+        wake();
+      },
+      onComplete: () => {
+        ended = true;
+        wake();
+      },
+    });
+    try {
+      for (;;) {
+        const view = views.shift();
+        if (view) yield this.#see(view);
+        else if (ended) break;
+        else await new Promise<void>((resolve) => (wake = resolve));
+      }
+    } finally {
+      subscription.unsubscribe();
+    }
+    if (failure !== undefined) throw toAppError(failure);
+  }
+
+  /** Runs a snippet in the session's language; what it defines stays for the next one. */
+  run(code: string, options: RunOptions = {}): Run {
+    return this.#start({ mode: 'query', code }, options);
+  }
+
+  /** Runs shell commands. A failed build skips `exec`. */
+  exec(commands: string | BatchCommands, options: RunOptions = {}): Run {
+    return this.#start(
+      { mode: 'batch', options: typeof commands === 'string' ? { exec: commands } : { ...commands } },
+      options,
+    );
+  }
+
+  #start(first: ConstructorParameters<typeof Run>[2], options: RunOptions): Run {
+    return new Run(this.#rpc, this.id, first, options, this.#transport.nextRequestId());
+  }
+
+  /** @param path below /home/work, or absolute within it */
+  upload(path: string, source: UploadSource, options?: TransferOptions): Promise<{ bytes: number }> {
+    return upload(this.#transport, this.id, path, source, options);
+  }
+
+  async download(path: string, options?: TransferOptions): Promise<Buffer> {
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of this.downloadStream(path, options)) chunks.push(chunk);
+    return Buffer.concat(chunks);
+  }
+
+  downloadStream(path: string, options?: TransferOptions): AsyncGenerator<Uint8Array, void, undefined> {
+    return download(this.#transport, this.id, path, 'file', options);
+  }
+
+  /** Saves under exactly this local name. */
+  downloadTo(path: string, file: string, options?: TransferOptions): Promise<void> {
+    return writeWhole(file, this.downloadStream(path, options));
+  }
+
+  /** A tar of a file or folder, its entries named relative to its parent folder. */
+  archive(path: string, options?: TransferOptions): AsyncGenerator<Uint8Array, void, undefined> {
+    return download(this.#transport, this.id, path, 'archive', options);
+  }
+
+  async logs(): Promise<string> {
+    return (await this.#rpc.session.logs.query(this.#ref)).logs;
+  }
+
+  files(path = '.'): Promise<FileListing> {
+    return this.#rpc.session.listFiles.query({ ...this.#ref, path });
+  }
+
+  async complete(code: string, position?: number): Promise<string[]> {
+    const input = { ...this.#ref, code, ...(position === undefined ? {} : { position }) };
+    return (await this.#rpc.session.complete.query(input)).completions;
+  }
+
+  async interrupt(): Promise<void> {
+    await this.#rpc.session.interrupt.mutate(this.#ref);
+  }
+
+  history(): Promise<SessionHistoryEntry[]> {
+    return this.#rpc.session.history.query(this.#ref);
+  }
+
+  /** Records the wish and returns; see `waitUntilEnded`. */
+  async destroy(options: { readonly forced?: boolean } = {}): Promise<SessionView> {
+    return this.#see(await this.#rpc.session.destroy.mutate({ ...this.#ref, forced: options.forced ?? false }));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (isTerminal(this.#view.status)) return;
+    try {
+      await this.destroy();
+    } catch (thrown) {
+      if (!hasCode(thrown, 'session-not-found', 'state-conflict')) throw thrown;
+    }
+  }
+
+  get #ref(): { session: string } {
+    return { session: this.id };
+  }
+
+  #see(view: SessionView): SessionView {
+    this.#view = view;
+    return view;
+  }
+}
+
+function reasonText({ reason }: SessionView): string {
+  return reason.message || explainReason(reason.code);
+}

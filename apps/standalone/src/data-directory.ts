@@ -1,0 +1,71 @@
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** Where an embedded cluster keeps what; only its owner may look in. */
+export interface DataDirectory {
+  readonly root: string;
+  readonly database: string;
+  readonly keys: string;
+  readonly agent: string;
+  readonly logFile: string;
+  /** What `up --detach` saw of the process it started, until its log was open. */
+  readonly startLogFile: string;
+  readonly adminSocket: string;
+  readonly agentSocket: string;
+  readonly credentialsFile: string;
+  readonly clusterFile: string;
+}
+
+export function dataDirectory(root: string): DataDirectory {
+  return {
+    root,
+    database: join(root, 'database'),
+    keys: join(root, 'keys'),
+    agent: join(root, 'agent'),
+    logFile: join(root, 'logs', 'cluster.log'),
+    startLogFile: join(root, 'logs', 'start.log'),
+    adminSocket: join(root, 'run', 'cluster.sock'),
+    agentSocket: join(root, 'run', 'agent.sock'),
+    credentialsFile: join(root, 'credentials.json'),
+    clusterFile: join(root, 'cluster.json'),
+  };
+}
+
+export function makeDataDirectory(directory: DataDirectory): void {
+  for (const path of [directory.root, directory.keys, directory.agent, join(directory.root, 'logs'), join(directory.root, 'run')]) {
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+  }
+}
+
+export interface Credentials {
+  readonly endpoint: string;
+  readonly accessKey: string;
+  readonly secretKey: string;
+}
+
+/** The process that serves a data directory now, or served it when it was killed. */
+export interface ClusterRecord {
+  readonly pid: number;
+  readonly endpoint: string;
+  readonly startedAt: string;
+}
+
+/** Readers meet the old or the new content, never half of it. */
+export function writePrivateJson(path: string, value: unknown): void {
+  const draft = `${path}.${process.pid}`;
+  writeFileSync(draft, `${JSON.stringify(value, null, 2)}\n`, { mode: 0o600 });
+  renameSync(draft, path);
+}
+
+export function readJson<T>(path: string): T | undefined {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8')) as T;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+export function removeFile(path: string): void {
+  rmSync(path, { force: true });
+}

@@ -1,0 +1,79 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, dirname, join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { launcher, runCommand } from './support/command.ts';
+
+interface QuickstartDocument {
+  requestId: string;
+  sessionId: string;
+  endpoint: string;
+  image: string;
+  exitCode: number;
+  output: string;
+  files: Array<{ name: string; path: string; bytes: number }>;
+  timings: Record<string, number>;
+  sessionRequestId: string;
+}
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'quickstart-'));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+function quickstart(args: readonly string[], env: Record<string, string | undefined> = {}) {
+  return runCommand(launcher, ['quickstart', '--exit', '--port', '0', ...args], {
+    cwd: folder,
+    env: { BACKEND_DATA_DIR: join(folder, 'data'), XDG_CONFIG_HOME: join(folder, 'config'), ...env },
+  });
+}
+
+test('quickstart runs the example from an empty directory and shows what it did', async () => {
+  const result = await quickstart([]);
+  expect(result.stderr + result.stdout).toMatch(/1990s\s+521\s+360\.38/);
+  for (const text of ['request id', 'session', 'http://127.0.0.1:', 'result.json', 'co2.svg', './backend.ai']) {
+    expect(result.stdout.toLowerCase()).toContain(text);
+  }
+  expect(result.code).toBe(0);
+});
+
+test('quickstart --json prints one document with the result, the ids and the timings', async () => {
+  const result = await quickstart(['--json']);
+  expect(result.code, result.stderr).toBe(0);
+  const document = JSON.parse(result.stdout) as QuickstartDocument;
+  expect(document).toMatchObject({ exitCode: 0, image: expect.stringMatching(/^local\/python:3/) as string });
+  expect(document.requestId).toMatch(/^[A-Za-z0-9._:-]+$/);
+  expect(document.timings).toMatchObject({ totalMs: expect.any(Number) as number });
+  const files = Object.fromEntries(document.files.map((file) => [file.name, readFileSync(file.path, 'utf8')]));
+  expect(JSON.parse(files['result.json'] ?? '')).toMatchObject({ weeks: 2225, amplitude: 6.11 });
+  expect(files['co2.svg']).toContain('<polyline');
+});
+
+test('without python3 the same job runs in the Node runtime with the same result', async () => {
+  // Everything of the machine's PATH but Python.
+  const bin = join(folder, 'bin');
+  const shadow = await runCommand('sh', [
+    '-c',
+    'mkdir -p "$1" && for dir in /usr/bin /bin /usr/sbin /sbin; do for f in "$dir"/*; do case "${f##*/}" in python*|pypy*) ;; *) ln -sf "$f" "$1/" ;; esac; done; done',
+    'sh',
+    bin,
+  ]);
+  expect(shadow.code).toBe(0);
+  const result = await quickstart(['--json'], {
+    PATH: [dirname(process.execPath), bin].filter((dir) => dir !== '/usr/bin').join(delimiter),
+    BACKEND_RUNTIME_PATH: bin,
+  });
+  expect(result.code, result.stderr).toBe(0);
+  const document = JSON.parse(result.stdout) as QuickstartDocument;
+  expect(document.image).toMatch(/^local\/node:/);
+  expect(document.output).toMatch(/1990s\s+521\s+360\.38/);
+});
+
+test('a failing quickstart exits with 1 and leaves no kernel behind', async () => {
+  // No folder to write the result into.
+  const result = await quickstart(['--json', '--output', '/proc/nowhere']);
+  expect(result.code).toBe(1);
+  expect(JSON.parse(result.stdout)).toMatchObject({ error: { code: expect.any(String) as string } });
+  expect(readdirSync(join(folder, 'data', 'agent', 'scratch'))).toEqual([]);
+});

@@ -40,31 +40,34 @@ describe('the migrated catalogue', () => {
     expect(actual.sort(byName)).toEqual(declared.sort(byName));
   });
 
-  it.each(tables.map((table) => [table.name, table] as const))('has the keys, checks and indexes of %s', async (name, table) => {
-    const checks = await handle.db.execute(sql`
+  it.each(tables.map((table) => [table.name, table] as const))(
+    'has the keys, checks and indexes of %s',
+    async (name, table) => {
+      const checks = await handle.db.execute(sql`
       select conname as name from pg_constraint where conrelid = ${name}::regclass and contype = 'c'`);
-    expect(names(checks)).toEqual(table.checks.map((check) => check.name).sort());
+      expect(names(checks)).toEqual(table.checks.map((check) => check.name).sort());
 
-    const indexes = await handle.db.execute(sql`
+      const indexes = await handle.db.execute(sql`
       select relname as name from pg_index join pg_class on pg_class.oid = indexrelid where indrelid = ${name}::regclass`);
-    const declared = [
-      ...table.indexes.map((index) => index.config.name),
-      ...table.uniqueConstraints.map((unique) => unique.name),
-      ...table.columns.filter((column) => column.isUnique).map((column) => column.uniqueName),
-      `${name}_pkey`,
-    ];
-    expect(names(indexes)).toEqual(declared.sort());
+      const declared = [
+        ...table.indexes.map((index) => index.config.name),
+        ...table.uniqueConstraints.map((unique) => unique.name),
+        ...table.columns.filter((column) => column.isUnique).map((column) => column.uniqueName),
+        `${name}_pkey`,
+      ];
+      expect(names(indexes)).toEqual(declared.sort());
 
-    const references = await handle.db.execute(sql`
+      const references = await handle.db.execute(sql`
       select a.attname || ' -> ' || c.confrelid::regclass as name
       from pg_constraint c join pg_attribute a on a.attrelid = c.conrelid and a.attnum = any (c.conkey)
       where c.conrelid = ${name}::regclass and c.contype = 'f'`);
-    const declaredReferences = table.foreignKeys.map((key) => {
-      const { columns, foreignTable } = key.reference();
-      return `${columns[0]?.name} -> ${getTableConfig(foreignTable).name}`;
-    });
-    expect(names(references)).toEqual(declaredReferences.sort());
-  });
+      const declaredReferences = table.foreignKeys.map((key) => {
+        const { columns, foreignTable } = key.reference();
+        return `${columns[0]?.name} -> ${getTableConfig(foreignTable).name}`;
+      });
+      expect(names(references)).toEqual(declaredReferences.sort());
+    },
+  );
 
   it.each(tables.flatMap((table) => table.checks.map((check) => [check.name, table, check] as const)))(
     'means by the check %s what the code does',

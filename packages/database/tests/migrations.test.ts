@@ -55,7 +55,10 @@ describe('the migration runner', () => {
   it('refuses a database that a newer version made', async () => {
     await run();
     await rm(join(directory, '0003_three.sql'));
-    await expect(run()).rejects.toMatchObject({ code: 'config-invalid', message: expect.stringContaining('0003_three') });
+    await expect(run()).rejects.toMatchObject({
+      code: 'config-invalid',
+      message: expect.stringContaining('0003_three'),
+    });
   });
 
   it('leaves nothing of a file that fails half-way, and continues there when it is corrected', async () => {

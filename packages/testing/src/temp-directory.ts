@@ -1,7 +1,6 @@
 import { mkdtemp, realpath, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { onTestFinished } from 'vitest';
 
 export interface TempDirectory {
   readonly path: string;
@@ -16,6 +15,8 @@ export async function makeTempDirectory(): Promise<TempDirectory> {
 
 /** The same inside a test, removed when the test ends. */
 export async function tempDirectory(): Promise<string> {
+  // Loaded here only: outside of test runs (benchmarks) vitest cannot be imported.
+  const { onTestFinished } = await import('vitest');
   const directory = await makeTempDirectory();
   onTestFinished(directory.remove);
   return directory.path;

@@ -50,10 +50,7 @@ export class InProcessEventBus<Events extends EventMap = EventMap> implements Ev
     };
   }
 
-  async publish<Type extends keyof Events & string>(
-    type: Type,
-    payload: Events[Type],
-  ): Promise<EventOf<Events, Type>> {
+  async publish<Type extends keyof Events & string>(type: Type, payload: Events[Type]): Promise<EventOf<Events, Type>> {
     if (this.#closed) throw new AppError('shutting-down', 'The event bus is closed.');
     const now = this.#clock.now();
     const event: BusEvent<Type> = {

@@ -1,0 +1,74 @@
+import type { ConfigChange, ConfigStore } from '@backend.ai/coordination';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { waitFor } from '../wait-for.ts';
+
+export interface ConfigStoreSetup {
+  /** Empty. */
+  readonly store: ConfigStore;
+  dispose(): Promise<void>;
+}
+
+/** What every config store does. */
+export function describeConfigStore(name: string, setUp: () => Promise<ConfigStoreSetup>): void {
+  describe(`config store: ${name}`, () => {
+    let setup: ConfigStoreSetup;
+    let store: ConfigStore;
+    beforeEach(async () => {
+      setup = await setUp();
+      store = setup.store;
+    });
+    afterEach(() => setup.dispose());
+
+    it('gives back what was put, with a growing revision', async () => {
+      const first = await store.put('a/one', '1');
+      const second = await store.put('a/one', '2');
+      expect(second.revision).toBeGreaterThan(first.revision);
+      expect(await store.get('a/one')).toEqual({ key: 'a/one', value: '2', revision: second.revision });
+      expect(await store.get('absent')).toBeNull();
+    });
+
+    it('lists by prefix in order of keys, taking wildcards literally', async () => {
+      for (const key of ['b/two', 'a/one', 'b/one', 'b%']) await store.put(key, key);
+      expect((await store.list('b/')).map((entry) => entry.key)).toEqual(['b/one', 'b/two']);
+      expect((await store.list('b%')).map((entry) => entry.key)).toEqual(['b%']);
+    });
+
+    it('deletes once', async () => {
+      await store.put('a', '1');
+      expect(await store.delete('a')).toBe(true);
+      expect(await store.delete('a')).toBe(false);
+      expect(await store.get('a')).toBeNull();
+    });
+
+    it('lets one of several writers win', async () => {
+      const created = await Promise.all(['x', 'y', 'z'].map((value) => store.compareAndSet('key', null, value)));
+      const winner = created.find((entry) => entry !== null);
+      expect(created.filter((entry) => entry !== null)).toHaveLength(1);
+      const changed = await Promise.all(['p', 'q'].map((value) => store.compareAndSet('key', winner!.revision, value)));
+      expect(changed.filter((entry) => entry !== null)).toHaveLength(1);
+      expect(await store.compareAndSet('absent', 1, 'v')).toBeNull();
+    });
+
+    it('tells watchers of a prefix every change in order', async () => {
+      const changes: ConfigChange[] = [];
+      const stop = store.watch('a/', (change) => changes.push(change));
+      await store.put('b/other', '0');
+      const one = await store.put('a/key', '1');
+      await store.compareAndSet('a/key', one.revision, '2');
+      await store.compareAndSet('a/key', one.revision, 'too late');
+      await store.delete('a/key');
+      await waitFor(() => changes.length >= 3);
+      expect(changes.map(({ key, value }) => [key, value])).toEqual([
+        ['a/key', '1'],
+        ['a/key', '2'],
+        ['a/key', null],
+      ]);
+      const revisions = changes.map((change) => change.revision);
+      expect(revisions).toEqual([...revisions].sort((left, right) => left - right));
+      expect(new Set(revisions).size).toBe(3);
+      stop();
+      await store.put('a/key', '3');
+      expect(changes).toHaveLength(3);
+    });
+  });
+}

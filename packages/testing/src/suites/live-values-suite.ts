@@ -1,0 +1,75 @@
+import type { LiveValues } from '@backend.ai/coordination';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+export interface LiveValuesSetup {
+  readonly values: LiveValues;
+  /** Lets time pass for the store, real or not. */
+  advance(ms: number): Promise<void>;
+  dispose(): Promise<void>;
+}
+
+/** What every store of live values does. */
+export function describeLiveValues(name: string, setUp: () => Promise<LiveValuesSetup>): void {
+  describe(`live values: ${name}`, () => {
+    let setup: LiveValuesSetup;
+    let values: LiveValues;
+    beforeEach(async () => {
+      setup = await setUp();
+      values = setup.values;
+    });
+    afterEach(() => setup.dispose());
+
+    it('forgets a value when its time is over, and others not', async () => {
+      await values.set('short', 'a', 200);
+      await values.set('long', 'b');
+      expect(await values.get('short')).toBe('a');
+      await setup.advance(250);
+      expect(await values.get('short')).toBeNull();
+      expect(await values.get('long')).toBe('b');
+      expect(await values.get('never')).toBeNull();
+    });
+
+    it('prolongs a value that is there', async () => {
+      await values.set('key', 'a', 200);
+      expect(await values.expire('key', 1_000)).toBe(true);
+      await setup.advance(250);
+      expect(await values.get('key')).toBe('a');
+      expect(await values.expire('absent', 1_000)).toBe(false);
+    });
+
+    it('lets one of several set what was absent', async () => {
+      const won = await Promise.all(['a', 'b', 'c'].map((value) => values.setIfAbsent('once', value, 200)));
+      expect(won.filter(Boolean)).toHaveLength(1);
+      await setup.advance(250);
+      expect(await values.setIfAbsent('once', 'd', 200)).toBe(true);
+    });
+
+    it('deletes', async () => {
+      await values.set('key', 'a');
+      expect(await values.delete('key')).toBe(true);
+      expect(await values.delete('key')).toBe(false);
+      expect(await values.get('key')).toBeNull();
+    });
+
+    it('counts within a window that does not slide', async () => {
+      expect((await values.increment('hits', 300)).count).toBe(1);
+      await setup.advance(200);
+      const second = await values.increment('hits', 300);
+      expect(second.count).toBe(2);
+      expect(second.resetInMs).toBeLessThanOrEqual(100);
+      await setup.advance(150);
+      expect((await values.increment('hits', 300)).count).toBe(1);
+    });
+
+    it('tells who is present', async () => {
+      await values.markPresent('agents', 'b', 1_000);
+      await values.markPresent('agents', 'a', 200);
+      await values.markPresent('agents', 'c', 1_000);
+      await values.markAbsent('agents', 'c');
+      expect(await values.present('agents')).toEqual(['a', 'b']);
+      await setup.advance(250);
+      expect(await values.present('agents')).toEqual(['b']);
+      expect(await values.present('nobody')).toEqual([]);
+    });
+  });
+}

@@ -52,6 +52,7 @@ export class ReconcileLoop {
   readonly #clock: Clock;
   readonly #abort = new AbortController();
   #hinted = false;
+  #ended = false;
   #cause: RequestId | undefined;
   #wake: (() => void) | undefined;
   #stopped: Promise<void> | undefined;
@@ -78,8 +79,9 @@ export class ReconcileLoop {
     this.#wake?.();
   }
 
-  /** Hints, and resolves when a pass that began afterwards has ended. For tests and orderly shutdown. */
+  /** Hints, and resolves when a pass that began afterwards has ended, or the loop has. For tests and orderly shutdown. */
   settle(): Promise<void> {
+    if (this.#ended) return Promise.resolve();
     return new Promise((resolve) => {
       this.#waiters.push(resolve);
       this.hint();
@@ -118,6 +120,7 @@ export class ReconcileLoop {
         await this.#sleep(backoffMs(failures - 1, { initialMs: 50, maxMs: this.#options.tickMs }), false);
       else if (!this.#hinted) await this.#sleep(this.#options.tickMs, true);
     }
+    this.#ended = true;
     for (const done of this.#waiters) done();
   }
 

@@ -25,7 +25,7 @@ export interface Logger {
   with(fields: Record<string, unknown>): Logger;
 }
 
-const secretFields = ['secretKey', 'secret_key', 'password', 'token', 'privateKey', 'authorization', 'ticket'];
+const secretFields = new Set(['secretKey', 'secret_key', 'password', 'token', 'privateKey', 'authorization', 'ticket']);
 
 export function createLogger(options: LoggerOptions): Logger {
   const root = pino(
@@ -34,8 +34,6 @@ export function createLogger(options: LoggerOptions): Logger {
       base: { component: options.component },
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
-      redact: { paths: secretFields.flatMap((name) => [name, `*.${name}`]), censor: '***' },
-      serializers: { error: serializeError },
       mixin: () => {
         const request = currentRequest();
         return { request_id: request?.requestId ?? null, ...(request?.actor ? { actor: request.actor } : {}) };
@@ -47,23 +45,46 @@ export function createLogger(options: LoggerOptions): Logger {
 }
 
 function wrap(target: pino.Logger): Logger {
+  const write = (level: 'debug' | 'info' | 'warn' | 'error') => (message: string, fields?: Record<string, unknown>) => {
+    if (target.isLevelEnabled(level)) target[level](fields ? writable(fields) : {}, message);
+  };
   return {
-    debug: (message, fields) => target.debug(fields ?? {}, message),
-    info: (message, fields) => target.info(fields ?? {}, message),
-    warn: (message, fields) => target.warn(fields ?? {}, message),
-    error: (message, fields) => target.error(fields ?? {}, message),
-    with: (fields) => wrap(target.child(fields)),
+    debug: write('debug'),
+    info: write('info'),
+    warn: write('warn'),
+    error: write('error'),
+    with: (fields) => wrap(target.child(writable(fields) as Record<string, unknown>)),
   };
 }
 
-function serializeError(thrown: unknown): unknown {
-  if (!(thrown instanceof Error)) return thrown;
+const maxDepth = 8;
+
+/** A copy with errors as plain objects and secrets masked at any depth: the redaction of pino knows fixed depths only. */
+function writable(value: unknown, depth = 0): unknown {
+  if (value instanceof Error) return writable(errorFields(value), depth);
+  if (Array.isArray(value)) return depth < maxDepth ? value.map((item) => writable(item, depth + 1)) : '…';
+  if (!isPlainObject(value)) return value;
+  if (depth >= maxDepth) return '…';
+  const copy: Record<string, unknown> = {};
+  for (const [name, field] of Object.entries(value)) {
+    copy[name] = secretFields.has(name) ? '***' : writable(field, depth + 1);
+  }
+  return copy;
+}
+
+function isPlainObject(value: unknown): value is Record<string, unknown> {
+  if (typeof value !== 'object' || value === null) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
+}
+
+function errorFields(error: Error): Record<string, unknown> {
   return {
-    name: thrown.name,
-    message: thrown.message,
-    ...(thrown instanceof AppError ? { code: thrown.code, detail: thrown.detail, data: thrown.data } : {}),
-    stack: thrown.stack,
-    ...(thrown.cause === undefined ? {} : { cause: serializeError(thrown.cause) }),
+    name: error.name,
+    message: error.message,
+    ...(error instanceof AppError ? { code: error.code, detail: error.detail, data: error.data } : {}),
+    stack: error.stack,
+    ...(error.cause === undefined ? {} : { cause: error.cause }),
   };
 }
 

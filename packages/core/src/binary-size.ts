@@ -31,7 +31,8 @@ export function formatBinarySize(bytes: bigint | number): string {
   const value = BigInt(bytes);
   let unit = -1;
   let scale = 1n;
-  while (unit + 1 < suffixes.length && value >= scale * 1024n) {
+  // What would round up to 1024 of a unit is one of the next.
+  while (unit + 1 < suffixes.length && value * 200n >= scale * (unit < 0 ? 204_800n : 204_799n)) {
     scale *= 1024n;
     unit += 1;
   }

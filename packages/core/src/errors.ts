@@ -155,7 +155,7 @@ export class AppError extends Error {
   }
 
   static fromBody(body: ErrorBody): AppError {
-    const code = body.code in errorCodes ? body.code : 'internal';
+    const code = Object.hasOwn(errorCodes, body.code) ? body.code : 'internal';
     return new AppError(code, body.message, { hint: body.hint, data: body.data, requestId: body.requestId });
   }
 

@@ -71,6 +71,7 @@ export function amountFromText(text: string): bigint {
 }
 
 export function amountToText(amount: bigint): string {
+  if (amount < 0n) return `-${amountToText(-amount)}`;
   const whole = amount / thousand;
   const rest = amount % thousand;
   return rest === 0n ? String(whole) : `${whole}.${String(rest).padStart(3, '0').replace(/0+$/, '')}`;
@@ -80,16 +81,21 @@ export function slotsToTexts(slots: ResourceSlots): ResourceSlotTexts {
   return Object.fromEntries(Object.entries(slots).map(([name, amount]) => [name, amountToText(amount)]));
 }
 
+/** Users choose the names, so `constructor` must not find what every object inherits. */
+function amountOf(slots: ResourceSlots, name: string): bigint {
+  return Object.hasOwn(slots, name) ? (slots[name] ?? 0n) : 0n;
+}
+
 export function addSlots(left: ResourceSlots, right: ResourceSlots): ResourceSlots {
   const sum: Record<string, bigint> = { ...left };
-  for (const [name, amount] of Object.entries(right)) sum[name] = (sum[name] ?? 0n) + amount;
+  for (const [name, amount] of Object.entries(right)) sum[name] = amountOf(sum, name) + amount;
   return sum;
 }
 
 /** May go below zero; the caller decides what that means. */
 export function subtractSlots(left: ResourceSlots, right: ResourceSlots): ResourceSlots {
   const rest: Record<string, bigint> = { ...left };
-  for (const [name, amount] of Object.entries(right)) rest[name] = (rest[name] ?? 0n) - amount;
+  for (const [name, amount] of Object.entries(right)) rest[name] = amountOf(rest, name) - amount;
   return rest;
 }
 
@@ -101,7 +107,7 @@ export function fits(wanted: ResourceSlots, available: ResourceSlots): boolean {
 /** Names of the slots of which there is too little, in alphabetical order. */
 export function lackingSlots(wanted: ResourceSlots, available: ResourceSlots): string[] {
   return Object.keys(wanted)
-    .filter((name) => (wanted[name] ?? 0n) > (available[name] ?? 0n))
+    .filter((name) => amountOf(wanted, name) > amountOf(available, name))
     .sort();
 }
 

@@ -106,7 +106,7 @@ export const statusReasons = {
 export type StatusReason = keyof typeof statusReasons;
 
 export function explainReason(reason: string): string {
-  return reason in statusReasons ? statusReasons[reason as StatusReason] : reason;
+  return Object.hasOwn(statusReasons, reason) ? statusReasons[reason as StatusReason] : reason;
 }
 
 export const sessionTypes = ['interactive', 'batch', 'inference'] as const;

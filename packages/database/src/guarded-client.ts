@@ -1,4 +1,4 @@
-import { AppError } from '@backend.ai/core';
+import { AppError, systemClock } from '@backend.ai/core';
 import type { Sql } from 'postgres';
 import { HotStatements } from './hot-statements.ts';
 
@@ -130,10 +130,10 @@ interface RunningDeadline {
 function startDeadline(ms: number, message: string): RunningDeadline {
   const rejects = new Set<(reason: AppError) => void>();
   let passed: AppError | undefined;
-  const timer = setTimeout(() => {
+  const cancel = systemClock.setTimer(ms, () => {
     passed = new AppError('deadline-exceeded', message, { detail: { deadlineMs: ms } });
     for (const reject of rejects) reject(passed);
-  }, ms);
+  });
   return {
     race: (work) =>
       new Promise((resolve, reject) => {
@@ -143,7 +143,7 @@ function startDeadline(ms: number, message: string): RunningDeadline {
           .then(resolve, reject)
           .finally(() => rejects.delete(reject));
       }),
-    cancel: () => clearTimeout(timer),
+    cancel,
   };
 }
 

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { Duplex } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
-import { AppError, deferred } from '@backend.ai/core';
+import { AppError, deferred, systemClock } from '@backend.ai/core';
 
 /** What the worker says besides protocol bytes. */
 type WorkerNotice = 'ready' | 'closed' | { readonly failure: string };
@@ -56,10 +56,10 @@ export class WorkerEngine {
 
   /** Ends PGlite in order, or after `timeoutMs` by force (which is as safe as a crash). */
   async close(timeoutMs = 5_000): Promise<void> {
-    const timer = setTimeout(() => void this.#worker.terminate(), timeoutMs);
+    const cancel = systemClock.setTimer(timeoutMs, () => void this.#worker.terminate());
     if (!this.#failure) this.#worker.postMessage('close');
     await this.#ended.promise;
-    clearTimeout(timer);
+    cancel();
     await this.#worker.terminate();
   }
 

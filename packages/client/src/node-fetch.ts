@@ -18,6 +18,8 @@ export const nodeFetch: Fetch = async (url, init) => {
   const sent = send(request, init.body);
   sent.catch(() => {});
   const response = await Promise.race([answered, sent.then(() => answered)]);
+  // Whoever reads the body meets its error; an abandoned body must not end the process.
+  response.on('error', () => {});
   return {
     status: response.statusCode ?? 0,
     ok: (response.statusCode ?? 0) >= 200 && (response.statusCode ?? 0) < 300,

@@ -1,5 +1,5 @@
 import type { ApiRouter } from '@backend.ai/contract';
-import type { AppError } from '@backend.ai/core';
+import { AppError, isErrorBody } from '@backend.ai/core';
 import { httpSubscriptionLink, type TRPCLink } from '@trpc/client';
 import { observable } from '@trpc/server/observable';
 import { EventSource } from 'eventsource';
@@ -44,13 +44,32 @@ export function subscriptionLink(transport: Transport): TRPCLink<ApiRouter> {
     })(runtime)(options);
     return observable((observer) => {
       const subscription = stock.subscribe({
-        next: (value) => observer.next(value),
+        next: (value) => {
+          const failure = failureIn(value.result);
+          if (failure === undefined) observer.next(value);
+          else {
+            observer.error(failure as unknown as Parameters<typeof observer.error>[0]);
+            subscription.unsubscribe();
+          }
+        },
         error: (error) => observer.error((refusal ?? error) as typeof error),
         complete: () => observer.complete(),
       });
       return () => subscription.unsubscribe();
     });
   };
+}
+
+/**
+ * The stock link subscribes again for ever after any error of the class 5xx, which is what every error of ours looks
+ * like to it. Ours say by category whether another try makes sense.
+ */
+function failureIn(result: object): AppError | undefined {
+  if (!('state' in result) || !('error' in result) || result.error === null) return undefined;
+  const { data } = result.error as { data?: { error?: unknown } };
+  if (!isErrorBody(data?.error)) return undefined;
+  const error = AppError.fromBody(data.error);
+  return error.category === 'retry' ? undefined : error;
 }
 
 function toReadable(body: AsyncIterable<Uint8Array> | null): ReadableStream<Uint8Array> | null {

@@ -52,18 +52,22 @@ export function createTransport(options: TransportOptions): Transport {
       'x-request-id': requestId,
       ...authHeaders(options, { method, url, contentType, now: new Date() }),
     };
-    const streamed = body !== undefined && typeof body !== 'string' && !(body instanceof Uint8Array);
+    const source = typeof body === 'object' && !(body instanceof Uint8Array) ? new Source(body) : undefined;
     try {
       const response = await fetch(url.href, {
         method,
         headers,
-        ...(body === undefined ? {} : { body }),
+        ...(body === undefined ? {} : { body: source ?? body }),
         ...(signal === undefined ? {} : { signal }),
-        ...(streamed ? { duplex: 'half' as const } : {}),
+        ...(source ? { duplex: 'half' as const } : {}),
       });
       return { response, requestId: response.headers.get('x-backend-request-id') ?? requestId };
     } catch (thrown) {
-      throw errorOfConnection(thrown, { origin: url.origin, requestId, ...(signal ? { signal } : {}) });
+      throw errorOfConnection(source?.failure ?? thrown, {
+        origin: url.origin,
+        requestId,
+        ...(signal ? { signal } : {}),
+      });
     }
   }
 
@@ -75,6 +79,25 @@ export function createTransport(options: TransportOptions): Transport {
   }
 
   return { endpoint, nextRequestId, send, sendRaw };
+}
+
+/** Remembers why a stream of ours failed: `fetch` tells only that it failed. */
+class Source implements AsyncIterable<Uint8Array> {
+  readonly #chunks: AsyncIterable<Uint8Array>;
+  failure: unknown;
+
+  constructor(chunks: AsyncIterable<Uint8Array>) {
+    this.#chunks = chunks;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, void, undefined> {
+    try {
+      yield* this.#chunks;
+    } catch (thrown) {
+      this.failure = thrown;
+      throw thrown;
+    }
+  }
 }
 
 /** The whole body as text. @throws AppError `connection-lost` */

@@ -1,0 +1,243 @@
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { type ApiServices, type CallContext, createApiRouter, type UserActor } from '@backend.ai/contract';
+import { AppError, newRequestId, parseRequestId, sameSecret, signRequest } from '@backend.ai/core';
+import { createHTTPHandler } from '@trpc/server/adapters/standalone';
+import { FakeSession, type Program } from './fake-session.ts';
+
+/**
+ * An API server for tests of the SDK and of commands: the real router of the contract on real HTTP with signatures
+ * checked, over sessions that are functions. Its faults are switched on by tests.
+ */
+export interface FakeApi extends AsyncDisposable {
+  readonly endpoint: string;
+  readonly credentials: { readonly accessKey: string; readonly secretKey: string };
+  readonly sessions: Map<string, FakeSession>;
+  /** Request line and id of all requests so far. */
+  readonly requests: { readonly line: string; readonly requestId: string | undefined }[];
+  /** Cuts the connection of the next request it returns true for: before the work, or after it. */
+  fault: ((line: string) => 'cut-before' | 'cut-after' | undefined) | undefined;
+  /** Sessions stay PENDING for so many `wait` calls, with the reason below. */
+  pendingPolls: number;
+  pendingReason: { code: string; message: string };
+}
+
+export interface FakeApiOptions {
+  readonly program?: Program;
+  readonly images?: readonly string[];
+}
+
+const credentials = { accessKey: 'AKIATESTTESTTESTTEST', secretKey: 'secret-of-the-test-secret-of-the-test-xx' };
+
+export async function startFakeApi(options: FakeApiOptions = {}): Promise<FakeApi> {
+  const sessions = new Map<string, FakeSession>();
+  const images = options.images ?? ['python', 'node', 'shell'];
+  const program = options.program ?? (() => 0);
+
+  function find(ref: string): FakeSession {
+    const all = [...sessions.values()].reverse();
+    const found = sessions.get(ref) ?? all.find((session) => session.view.name === ref);
+    if (!found) throw new AppError('session-not-found', `There is no session "${ref}".`);
+    return found;
+  }
+
+  const services: ApiServices = {
+    auth: {
+      whoami: async () => ({
+        accessKey: credentials.accessKey,
+        email: 'user@example.com',
+        role: 'user',
+        domain: 'default',
+        projects: ['default'],
+      }),
+    },
+    cluster: {
+      status: async () => ({
+        version: '0.0.0',
+        startedAt: new Date(0).toISOString(),
+        embedded: true,
+        agents: [],
+        capacity: {},
+        used: {},
+        sessions: {},
+      }),
+    },
+    image: {
+      list: async () =>
+        images.map((name) => ({
+          name: `local/${name}:1`,
+          aliases: [name],
+          architecture: 'x86_64',
+          language: name === 'python' || name === 'node' ? name : ('shell' as const),
+          minSlots: { cpu: '1', mem: '67108864' },
+        })),
+    },
+    session: {
+      create: async (input, ctx) => {
+        if (!images.includes(input.image)) throw new AppError('unknown-image', `No agent offers "${input.image}".`);
+        const same = [...sessions.values()].find(
+          ({ view }) => view.name === input.name && (view.status === 'PENDING' || view.status === 'RUNNING'),
+        );
+        if (same && !input.reuseIfExists) throw new AppError('session-exists', `"${input.name}" exists already.`);
+        if (same) return { session: same.view, created: false };
+        const session = new FakeSession(input, credentials.accessKey, ctx.requestId, program);
+        sessions.set(session.view.id, session);
+        if (fake.pendingPolls === 0) session.enter('RUNNING', 'started', 'It runs.');
+        return { session: session.view, created: true };
+      },
+      get: async ({ session }) => find(session).view,
+      list: async ({ all }) =>
+        [...sessions.values()].map(({ view }) => view).filter(({ status }) => all || status !== 'TERMINATED'),
+      history: async ({ session }) => {
+        const { view } = find(session);
+        return [{ from: null, to: view.status, reason: view.reason, requestId: view.requestId, at: view.createdAt }];
+      },
+      wait: async ({ session: ref }) => {
+        const session = find(ref);
+        if (session.view.status === 'PENDING') {
+          if (fake.pendingPolls-- > 0) session.enter('PENDING', fake.pendingReason.code, fake.pendingReason.message);
+          else session.enter('RUNNING', 'started', 'It runs.');
+        }
+        return session.view;
+      },
+      watch: async function* ({ session: ref }) {
+        const session = find(ref);
+        yield session.view;
+        session.enter('TERMINATED', 'user-requested', 'Its owner ended it.');
+        yield session.view;
+      },
+      destroy: async ({ session: ref }) => {
+        const session = find(ref);
+        session.enter('TERMINATED', 'user-requested', 'Its owner ended it.');
+        return session.view;
+      },
+      execute: ({ session, ...call }) => find(session).execute(call),
+      interrupt: async ({ session }) => find(session).interrupt(),
+      complete: async ({ code, position }) => ({ completions: [`${code.slice(0, position)}…`] }),
+      logs: async ({ session }) => ({ logs: `log of ${find(session).view.name}\n` }),
+      listFiles: async ({ session: ref, path }) => ({
+        abspath: `/home/work/${path}`,
+        files: [...find(ref).files].map(([filename, bytes]) => ({
+          filename,
+          mode: '-rw-r--r--',
+          size: bytes.length,
+          mtime: 0,
+          ctime: 0,
+          atime: 0,
+        })),
+      }),
+    },
+  };
+
+  const actor: UserActor = {
+    kind: 'user',
+    accessKey: credentials.accessKey,
+    userId: 'u-1',
+    email: 'user@example.com',
+    role: 'user',
+    isAdmin: false,
+    domain: 'default',
+  };
+  const rpc = createHTTPHandler({
+    router: createApiRouter(services),
+    basePath: '/rpc/',
+    allowMethodOverride: true,
+    createContext: ({ req }): CallContext => ({
+      requestId: parseRequestId(req.headers['x-request-id']) ?? newRequestId(),
+      actor,
+      headers: {},
+      signal: undefined,
+    }),
+  });
+
+  async function files(req: IncomingMessage, res: ServerResponse): Promise<void> {
+    const url = new URL(req.url ?? '/', 'http://fake');
+    const [, , ref = ''] = url.pathname.split('/');
+    const path = url.searchParams.get('path') ?? '';
+    const session = find(decodeURIComponent(ref));
+    if (path.split('/').includes('..')) throw new AppError('invalid-path', `"${path}" leaves the home folder.`);
+    if (req.method === 'PUT') {
+      const chunks: Buffer[] = [];
+      for await (const chunk of req) chunks.push(chunk as Buffer);
+      const bytes = Buffer.concat(chunks);
+      if (Number(req.headers['content-length']) !== bytes.length) {
+        throw new AppError('invalid-input', 'Content-Length is missing or wrong.');
+      }
+      session.files.set(path, bytes);
+      res.writeHead(204).end();
+      return;
+    }
+    const bytes = session.files.get(path);
+    if (!bytes) throw new AppError('file-not-found', `There is no file "${path}".`);
+    res.writeHead(200, { 'content-type': 'application/octet-stream', 'content-length': bytes.length }).end(bytes);
+  }
+
+  const server = createServer(async (req, res) => {
+    const line = `${req.method} ${req.url}`;
+    const requestId = parseRequestId(req.headers['x-request-id']);
+    fake.requests.push({ line, requestId });
+    res.setHeader('x-backend-request-id', requestId ?? newRequestId());
+    const fault = fake.fault?.(line);
+    if (fault === 'cut-before') return void req.socket.destroy();
+    try {
+      checkSignature(req);
+      if (fault === 'cut-after') {
+        // The work is done; its answer never arrives.
+        res.end = (() => req.socket.destroy()) as unknown as typeof res.end;
+        res.write = (() => true) as typeof res.write;
+      }
+      if (req.url?.startsWith('/rpc/')) await rpc(req, res);
+      else await files(req, res);
+    } catch (thrown) {
+      const error = AppError.from(thrown);
+      const status = error.category === 'log-in' ? 401 : error.category === 'not-found' ? 404 : 400;
+      const type = `https://api.backend.ai/probs/${error.code}`;
+      const body = JSON.stringify({ type, title: error.message, ...error.toBody(requestId) });
+      res.writeHead(status, { 'content-type': 'application/problem+json' }).end(body);
+    }
+  });
+  const endpoint = await listen(server);
+  const fake: FakeApi = {
+    endpoint,
+    credentials,
+    sessions,
+    requests: [],
+    fault: undefined,
+    pendingPolls: 0,
+    pendingReason: {
+      code: 'insufficient-resources',
+      message: 'No agent has enough free resources now; it starts when others end.',
+    },
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+  return fake;
+}
+
+async function listen(server: Server): Promise<string> {
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+/** As the manager does it, for the one form the SDK sends. */
+function checkSignature(req: IncomingMessage): void {
+  const match = /^BackendAI signMethod=HMAC-SHA256, credential=([^:]+):(.+)$/.exec(req.headers.authorization ?? '');
+  if (!match) throw new AppError('auth-missing', 'This call needs a login.');
+  const [, accessKey, signature = ''] = match;
+  if (accessKey !== credentials.accessKey) throw new AppError('auth-unknown-key', 'The access key is not known.');
+  const date = req.headers.date ?? '';
+  const expected = signRequest(credentials.secretKey, {
+    method: req.method ?? '',
+    target: req.url ?? '',
+    date,
+    day: date.slice(0, 10).replaceAll('-', ''),
+    host: req.headers.host ?? '',
+    contentType: req.headers['content-type'] ?? 'application/octet-stream',
+    version: String(req.headers['x-backendai-version']),
+  });
+  if (!sameSecret(signature, expected)) throw new AppError('auth-bad-signature', 'The signature does not match.');
+}

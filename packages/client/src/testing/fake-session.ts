@@ -1,0 +1,181 @@
+import { randomUUID } from 'node:crypto';
+import type { ConsoleItem, ConsoleKind, CreateSessionInput, RunResult, SessionView } from '@backend.ai/contract';
+import { AppError, type ErrorBody, type SessionStatus } from '@backend.ai/core';
+
+/** What a scripted program sees of the world. */
+export interface ProgramIo {
+  readonly print: (text: string, kind?: ConsoleKind) => void;
+  /** The next input, null at end-of-file. */
+  readonly read: () => Promise<string | null>;
+  readonly notice: (body: ErrorBody) => void;
+  readonly interrupted: AbortSignal;
+}
+
+/** Stands for the interpreter: gets a snippet or a shell command, answers with the exit code. */
+export type Program = (code: string, io: ProgramIo, session: FakeSession) => number | Promise<number>;
+
+interface FakeRun {
+  readonly id: string;
+  readonly journal: ConsoleItem[];
+  readonly notices: ErrorBody[];
+  readonly inputs: (string | null)[];
+  readonly interrupt: AbortController;
+  waiting: boolean;
+  exitCode: number | null;
+  /** Resolved and replaced at each change. */
+  changed: PromiseWithResolvers;
+}
+
+interface PromiseWithResolvers {
+  readonly promise: Promise<void>;
+  readonly resolve: () => void;
+}
+
+function later(): PromiseWithResolvers {
+  let resolve = (): void => {};
+  const promise = new Promise<void>((done) => (resolve = done));
+  return { promise, resolve };
+}
+
+export interface ExecuteCall {
+  readonly mode: 'query' | 'batch' | 'continue' | 'input';
+  readonly runId?: string | null | undefined;
+  readonly code: string;
+  readonly options: { readonly exec?: string | null | undefined; readonly eof?: boolean | undefined };
+  readonly cursor?: number | undefined;
+  readonly holdMs: number;
+}
+
+/** A session whose programs are functions. Its journal counts items where the real one counts bytes. */
+export class FakeSession {
+  view: SessionView;
+  readonly environ: Record<string, string>;
+  readonly files = new Map<string, Buffer>();
+  readonly executions: ExecuteCall[] = [];
+  readonly #program: Program;
+  readonly #runs = new Map<string, FakeRun>();
+
+  constructor(input: CreateSessionInput, accessKey: string, requestId: string, program: Program) {
+    this.#program = program;
+    this.environ = input.environ;
+    const now = new Date().toISOString();
+    const id = randomUUID();
+    this.view = {
+      id,
+      name: input.name ?? `s-${id.slice(0, 8)}`,
+      type: input.type,
+      status: 'PENDING',
+      reason: { code: 'queued', message: 'It was just queued and is considered next.', data: null },
+      result: 'undefined',
+      image: input.image,
+      architecture: 'x86_64',
+      tag: input.tag ?? null,
+      domain: input.domain,
+      project: input.project,
+      resourceGroup: 'default',
+      accessKey,
+      requested: Object.fromEntries(Object.entries(input.resources).map(([slot, amount]) => [slot, String(amount)])),
+      kernels: [],
+      createdAt: now,
+      statusChangedAt: now,
+      startedAt: null,
+      terminatedAt: null,
+      timings: { scheduledMs: null, runningMs: null, endedMs: null, steps: [] },
+      requestId,
+    };
+  }
+
+  enter(status: SessionStatus, code: string, message: string): void {
+    this.view = { ...this.view, status, reason: { code, message, data: null } };
+    if (status === 'TERMINATED' || status === 'ERROR') {
+      for (const run of this.#runs.values()) run.interrupt.abort();
+    }
+  }
+
+  async execute(call: ExecuteCall): Promise<RunResult> {
+    this.executions.push(call);
+    const run = this.#runOf(call);
+    if (call.mode === 'input') {
+      run.inputs.push(call.options.eof ? null : call.code);
+      signal(run);
+    }
+    const from = call.cursor ?? 0;
+    const idle = (): boolean => run.journal.length <= from && run.exitCode === null && !run.waiting;
+    const until = Date.now() + call.holdMs;
+    while (idle() && Date.now() < until) {
+      await Promise.race([
+        run.changed.promise,
+        new Promise((resolve) => setTimeout(resolve, Math.max(1, until - Date.now())).unref()),
+      ]);
+    }
+    const console = run.journal.slice(from, from + 3);
+    const cursor = from + console.length;
+    const finished = run.exitCode !== null && cursor === run.journal.length;
+    const waiting = !finished && run.waiting && cursor === run.journal.length;
+    return {
+      runId: run.id,
+      status: finished ? 'finished' : waiting ? 'waiting-input' : 'continued',
+      exitCode: finished ? run.exitCode : null,
+      options: waiting ? { is_password: false } : null,
+      console,
+      cursor,
+      notices: [...run.notices],
+    };
+  }
+
+  interrupt(): void {
+    for (const run of this.#runs.values()) run.interrupt.abort();
+  }
+
+  #runOf(call: ExecuteCall): FakeRun {
+    const id = call.runId ?? randomUUID();
+    const known = this.#runs.get(id);
+    if (call.mode === 'continue' || call.mode === 'input') {
+      if (!known) throw new AppError('run-not-found', 'There is no such run.');
+      return known;
+    }
+    if (known) throw new AppError('kernel-busy', 'This run exists already.');
+    const run: FakeRun = {
+      id,
+      journal: [],
+      notices: [],
+      inputs: [],
+      interrupt: new AbortController(),
+      waiting: false,
+      exitCode: null,
+      changed: later(),
+    };
+    this.#runs.set(id, run);
+    run.interrupt.signal.addEventListener('abort', () => signal(run));
+    const io: ProgramIo = {
+      print: (text, kind = 'stdout') => {
+        run.journal.push([kind, text]);
+        signal(run);
+      },
+      read: async () => {
+        while (run.inputs.length === 0 && !run.interrupt.signal.aborted) {
+          run.waiting = true;
+          signal(run);
+          await run.changed.promise;
+        }
+        run.waiting = false;
+        return run.inputs.shift() ?? null;
+      },
+      notice: (body) => run.notices.push(body),
+      interrupted: run.interrupt.signal,
+    };
+    void Promise.resolve(this.#program(call.mode === 'query' ? call.code : (call.options.exec ?? ''), io, this)).then(
+      (code) => {
+        run.exitCode = run.interrupt.signal.aborted ? 130 : code;
+        signal(run);
+      },
+    );
+    return run;
+  }
+}
+
+function signal(run: FakeRun): void {
+  const { resolve } = run.changed;
+  run.changed = later();
+  resolve();
+}

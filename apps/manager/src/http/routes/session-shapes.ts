@@ -1,0 +1,66 @@
+import type { RunResult, SessionHistoryEntry, SessionView, UserActor } from '@backend.ai/contract';
+import { occupyingStatuses, type SessionStatus } from '@backend.ai/core';
+
+/** Our views in the words of the official REST API. */
+
+/** The states that only we distinguish count as PREPARING there. */
+export function publicStatus(status: SessionStatus): string {
+  return status === 'PREPARED' || status === 'CREATING' ? 'PREPARING' : status;
+}
+
+/** `GET /session/{s}`. Maps travel as JSON text. What this version does not know is null. */
+export function sessionInfo(view: SessionView, actor: UserActor | undefined, nowMs: number): Record<string, unknown> {
+  const requested = JSON.stringify(view.requested);
+  const occupied = occupyingStatuses.includes(view.status) ? requested : '{}';
+  const endMs = view.terminatedAt === null ? nowMs : Date.parse(view.terminatedAt);
+  return {
+    domainName: view.domain,
+    groupId: null,
+    groupName: view.project,
+    userId: actor?.accessKey === view.accessKey ? actor.userId : null,
+    lang: view.image,
+    image: view.image,
+    architecture: view.architecture,
+    registry: view.image.includes('/') ? view.image.slice(0, view.image.indexOf('/')) : null,
+    tag: view.tag,
+    containerId: view.kernels.find((kernel) => kernel.role === 'main')?.id ?? null,
+    occupiedSlots: occupied,
+    occupyingSlots: occupied,
+    requestedSlots: requested,
+    occupiedShares: '{}',
+    environ: null,
+    resourceOpts: '{}',
+    status: publicStatus(view.status),
+    statusInfo: view.reason.code,
+    statusData: { reason: view.reason },
+    age: Math.max(0, endMs - Date.parse(view.createdAt)),
+    creationTime: view.createdAt,
+    terminationTime: view.terminatedAt,
+    numQueriesExecuted: null,
+    lastStat: null,
+    idleChecks: {},
+  };
+}
+
+/** When each state was entered (last). */
+export function statusHistory(entries: readonly SessionHistoryEntry[]): Record<string, string> {
+  return Object.fromEntries(entries.map((entry) => [entry.to.toLowerCase(), entry.at]));
+}
+
+/** The answer to one step of a run. */
+export function runAnswer(result: RunResult): Record<string, unknown> {
+  return {
+    runId: result.runId,
+    status: result.status,
+    exitCode: result.exitCode,
+    options: result.options,
+    files: [],
+    console: result.console.map(([kind, data]) => (kind === 'svg' ? ['media', ['image/svg+xml', data]] : [kind, data])),
+    ...(result.notices.length > 0 ? { notices: result.notices } : {}),
+  };
+}
+
+/** What clients expect when the kernel is gone in the middle of a run. */
+export function kernelGone(runId: string): Record<string, unknown> {
+  return { runId, status: 'finished', exitCode: 130, options: {}, files: [], console: [] };
+}

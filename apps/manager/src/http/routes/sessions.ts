@@ -1,0 +1,87 @@
+import { AppError } from '@backend.ai/core';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { type Params, readParams, sendJson, sessionOf } from '../parameters.ts';
+import { edgeOf } from '../request-edge.ts';
+import type { RouteContext } from '../server.ts';
+import { readCreateRequest, waitUntilStarted } from './create-session.ts';
+import { publicStatus, sessionInfo, statusHistory } from './session-shapes.ts';
+
+export function registerSessionRoutes(app: FastifyInstance, context: RouteContext): void {
+  const { services, clock } = context;
+
+  const create = async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
+    const edge = edgeOf(request);
+    const { input, enqueueOnly, maxWaitMs } = readCreateRequest(readParams(request), accessKeyOf(request));
+    const { session, created } = await services.session.create(input, edge.callContext);
+    const head = { sessionId: session.id, sessionName: session.name };
+    // The two spellings of service ports are the official ones.
+    if (!created)
+      return sendJson(reply, 201, { ...head, status: publicStatus(session.status), service_ports: [], created });
+    if (enqueueOnly)
+      return sendJson(reply, 201, { ...head, status: publicStatus(session.status), servicePorts: [], created });
+    edge.endsOnShutdown = true;
+    const waited = await waitUntilStarted(context, session, maxWaitMs, edge.callContext);
+    const status = waited.timedOut ? 'TIMEOUT' : publicStatus(waited.session.status);
+    return sendJson(reply, 201, { ...head, status, servicePorts: [], created });
+  };
+  for (const url of ['/session', '/session/_/create', '/sessions']) app.post(url, create);
+
+  app.get('/session/_/match', async (request, reply) => {
+    const params = readParams(request);
+    const prefix = params.requiredText('id');
+    params.check();
+    const sessions = await services.session.list({ all: false, limit: 1000 }, edgeOf(request).callContext);
+    const matches = sessions
+      .filter(({ id, name }) => id.startsWith(prefix) || name.startsWith(prefix))
+      .map(({ id, name, status }) => ({ id, name, status: publicStatus(status) }));
+    return sendJson(reply, 200, { matches });
+  });
+
+  app.get('/session/:session', async (request, reply) => {
+    const session = sessionOf(request);
+    refuseOtherOwner(readParams(request), request);
+    const edge = edgeOf(request);
+    const view = await services.session.get({ session }, edge.callContext);
+    const actor = edge.actor.kind === 'user' ? edge.actor : undefined;
+    return sendJson(reply, 200, sessionInfo(view, actor, clock.now()));
+  });
+
+  app.delete('/session/:session', async (request, reply) => {
+    const session = sessionOf(request);
+    const params = readParams(request);
+    const forced = params.boolean('forced') ?? false;
+    // No session depends on another one yet: "recursive" only makes the answer a list.
+    const recursive = params.boolean('recursive') ?? false;
+    params.check();
+    refuseOtherOwner(params, request);
+    const view = await services.session.destroy({ session, forced }, edgeOf(request).callContext);
+    const stats = view.status === 'CANCELLED' ? { status: 'cancelled' } : { status: 'terminated', version: 2 };
+    return sendJson(reply, 200, recursive ? [stats] : { stats });
+  });
+
+  app.get('/session/:session/status-history', async (request, reply) => {
+    const session = sessionOf(request);
+    refuseOtherOwner(readParams(request), request);
+    const entries = await services.session.history({ session }, edgeOf(request).callContext);
+    return sendJson(reply, 200, { result: statusHistory(entries) });
+  });
+
+  app.get('/session/:session/logs', async (request, reply) => {
+    const session = sessionOf(request);
+    refuseOtherOwner(readParams(request), request);
+    const { logs } = await services.session.logs({ session }, edgeOf(request).callContext);
+    return sendJson(reply, 200, { result: { logs } });
+  });
+}
+
+function accessKeyOf(request: FastifyRequest): string {
+  const { actor } = edgeOf(request);
+  return actor.kind === 'user' ? actor.accessKey : '';
+}
+
+function refuseOtherOwner(params: Params, request: FastifyRequest): void {
+  const owner = params.text('owner_access_key');
+  params.check();
+  if (owner !== undefined && owner !== accessKeyOf(request))
+    throw new AppError('unsupported-feature', 'Acting for the owner of another keypair is not offered.');
+}

@@ -156,10 +156,19 @@ describe.each([
   it('answers a program that asks for input', async () => {
     const asked: boolean[] = [];
     const run = session.run('echo', { onInputRequest: ({ isPassword }) => asked.push(isPassword) });
-    await run.write('a');
-    await run.write('b');
+    await run.write('a\nb\n');
+    await run.write('c');
     await run.end();
-    expect((await run.result).stdout).toBe('<a><b>');
+    expect((await run.result).stdout).toBe('<a\n><b\n><c>');
+    expect(asked.length).toBe(4);
+    await expect(run.write('more')).rejects.toMatchObject({ code: 'state-conflict' });
+  });
+
+  it('pipes text into a command as it is', async () => {
+    const run = session.exec('echo');
+    const text = 'ä🙂'.repeat(60_000);
+    await Promise.all([run.write(text), run.end()]);
+    expect((await run.result).stdout.replace(/[<>]/g, '')).toBe(text);
   });
 
   it('interrupts a run', async () => {

@@ -43,6 +43,8 @@ export interface RunOutcome {
 const defaultReconnectMs = 30_000;
 /** Long enough to save calls, below every proxy's usual patience. */
 const holdMs = 20_000;
+/** The first reply only has to tell that the run exists; most short programs fit into it. */
+const firstHoldMs = 250;
 /** Collects what a program prints in one go, and stays below what a person notices. */
 const flushMs = 15;
 /** Unread output above which no more is fetched, in characters. */
@@ -60,12 +62,18 @@ export class Run implements AsyncIterable<ConsoleItem> {
   #iterated = false;
   #done = false;
   #cursor = 0;
+  readonly #mode: FirstCall['mode'];
+  /** The first reply has come: from then on the run may be given input. */
+  #accepted = false;
+  /** How often the program has asked for input. */
+  #questions = 0;
   /** Calls of `write` and `end` go one after another. */
   #inputs: Promise<unknown> = Promise.resolve();
   #wakers = new Set<() => void>();
 
   constructor(rpc: Rpc, session: string, first: FirstCall, options: RunOptions, requestId: string) {
     this.#rpc = rpc;
+    this.#mode = first.mode;
     this.#session = session;
     this.#options = options;
     this.requestId = requestId;
@@ -101,14 +109,20 @@ export class Run implements AsyncIterable<ConsoleItem> {
     }
   }
 
-  /** Text for the program's standard input. */
+  /**
+   * Text for the program's standard input. A snippet that calls `input()` gets one line for each call, so the promise
+   * resolves when it has taken all of them.
+   */
   write(text: string): Promise<void> {
-    return this.#input({ code: text, options: {} });
+    const parts = this.#mode === 'query' ? linesOf(text) : chunksOf(text);
+    return this.#inTurn(async () => {
+      for (const code of parts) await this.#give({ code, options: {} });
+    });
   }
 
   /** No more input will come: the program reads end-of-file. */
   end(): Promise<void> {
-    return this.#input({ code: '', options: { eof: true } });
+    return this.#inTurn(() => this.#give({ code: '', options: { eof: true } }));
   }
 
   /** As Ctrl-C at a terminal. */
@@ -117,22 +131,39 @@ export class Run implements AsyncIterable<ConsoleItem> {
     this.#wake();
   }
 
-  #input(input: Pick<ExecuteCall, 'code' | 'options'>): Promise<void> {
-    // Output in this reply is left for the reader, which asks for it from its own cursor.
-    const call = this.#inputs.then(async () => {
+  #inTurn(work: () => Promise<void>): Promise<void> {
+    const done = this.#inputs.then(work);
+    this.#inputs = done.catch(() => {});
+    return done;
+  }
+
+  /** Output in these replies is left for the reader, which asks for it from its own cursor. */
+  async #give(input: Pick<ExecuteCall, 'code' | 'options'>): Promise<void> {
+    while (!this.#accepted && !this.#done) await this.#changed();
+    for (let attempt = 0; !this.#done; attempt++) {
+      const questions = this.#questions;
       const where = { session: this.#session, runId: this.id, cursor: this.#cursor, flushMs: 0, holdMs: 0 };
-      await this.#rpc.session.execute.mutate({ ...where, ...input, mode: 'input' }, this.#context());
-      this.#wake();
+      try {
+        await this.#rpc.session.execute.mutate({ ...where, ...input, mode: 'input' }, this.#context());
+        this.#wake();
+        return;
+      } catch (thrown) {
+        if (this.#done) break;
+        // A program that reads slowly is given time; a snippet takes input only after it asked.
+        if (hasCode(thrown, 'kernel-busy')) await this.#changed(backoffMs(attempt, { initialMs: 20, maxMs: 500 }));
+        else if (!hasCode(thrown, 'state-conflict') || this.#mode !== 'query') throw thrown;
+        else while (this.#questions === questions && !this.#done) await this.#changed();
+      }
+    }
+    throw new AppError('state-conflict', 'The program has ended and takes no more input.', {
+      requestId: this.requestId,
     });
-    this.#inputs = call.catch(() => {});
-    return call;
   }
 
   async #follow(first: FirstCall): Promise<RunOutcome> {
     const startedAt = performance.now();
     const texts: Record<'stdout' | 'stderr', string[]> = { stdout: [], stderr: [] };
     const notices = new Map<string, ErrorBody>();
-    let idleMs = 0;
     for await (const reply of this.#replies(first)) {
       for (const item of reply.console) {
         this.#unread.push(item);
@@ -155,14 +186,9 @@ export class Run implements AsyncIterable<ConsoleItem> {
         };
       }
       if (reply.status === 'waiting-input') {
-        if (idleMs === 0) this.#options.onInputRequest?.({ isPassword: reply.options?.is_password ?? false });
-        // The server answers at once while the program waits: look again when input was given, or after a while.
-        idleMs = Math.min(1000, idleMs * 2 || 50);
-        const before = this.#inputs;
-        await this.#changed(idleMs);
-        if (this.#inputs !== before) idleMs = 0;
-      } else {
-        idleMs = 0;
+        this.#questions += 1;
+        this.#wake();
+        this.#options.onInputRequest?.({ isPassword: reply.options?.is_password ?? false });
       }
       while (this.#iterated && this.#unreadSize > highWater) await this.#changed();
     }
@@ -172,7 +198,13 @@ export class Run implements AsyncIterable<ConsoleItem> {
   /** All replies, with lost connections bridged. */
   async *#replies(first: FirstCall): AsyncGenerator<RunResult, void, undefined> {
     const common = { session: this.#session, runId: this.id, flushMs, holdMs };
-    const initial: ExecuteCall = { ...first, ...common, cursor: 0, timeoutMs: this.#options.timeoutMs ?? 0 };
+    const initial: ExecuteCall = {
+      ...first,
+      ...common,
+      holdMs: firstHoldMs,
+      cursor: 0,
+      timeoutMs: this.#options.timeoutMs ?? 0,
+    };
     let known = false;
     let sent = false;
     let failures = 0;
@@ -185,6 +217,7 @@ export class Run implements AsyncIterable<ConsoleItem> {
         sent = true;
         failures = 0;
         this.#cursor = reply.cursor;
+        this.#accepted = true;
         yield reply;
       } catch (thrown) {
         if (sent && !known && hasCode(thrown, 'run-not-found')) {
@@ -234,4 +267,27 @@ export type FirstCall =
 
 function sizeOf([, data]: ConsoleItem): number {
   return typeof data === 'string' ? data.length : data[1].length;
+}
+
+/** Each with its end of line; one empty text for an empty one, which answers a question with nothing. */
+function linesOf(text: string): string[] {
+  return text.match(/[^\n]*\n|[^\n]+$/g) ?? [''];
+}
+
+const chunkChars = 64 * 1024;
+
+function chunksOf(text: string): string[] {
+  const chunks: string[] = [];
+  for (let at = 0; at < text.length; ) {
+    // A pair of surrogates stays together.
+    const end = at + chunkChars + (isHighSurrogate(text, at + chunkChars - 1) ? 1 : 0);
+    chunks.push(text.slice(at, end));
+    at = end;
+  }
+  return chunks;
+}
+
+function isHighSurrogate(text: string, at: number): boolean {
+  const unit = text.charCodeAt(at);
+  return unit >= 0xd800 && unit <= 0xdbff;
 }

@@ -16,7 +16,9 @@ export type Program = (code: string, io: ProgramIo, session: FakeSession) => num
 
 interface FakeRun {
   readonly id: string;
-  readonly journal: ConsoleItem[];
+  /** Output, and null where the program asked for input. */
+  readonly journal: (ConsoleItem | null)[];
+  readonly mode: string;
   readonly notices: ErrorBody[];
   readonly inputs: (string | null)[];
   readonly interrupt: AbortController;
@@ -96,11 +98,15 @@ export class FakeSession {
     this.executions.push(call);
     const run = this.#runOf(call);
     if (call.mode === 'input') {
+      if (run.exitCode !== null || (run.mode === 'query' && !run.waiting)) {
+        throw new AppError('state-conflict', 'The execution does not wait for input.');
+      }
+      run.waiting = false;
       run.inputs.push(call.options.eof ? null : call.code);
       signal(run);
     }
     const from = call.cursor ?? 0;
-    const idle = (): boolean => run.journal.length <= from && run.exitCode === null && !run.waiting;
+    const idle = (): boolean => run.journal.length <= from && run.exitCode === null;
     const until = Date.now() + call.holdMs;
     while (idle() && Date.now() < until) {
       await Promise.race([
@@ -108,10 +114,13 @@ export class FakeSession {
         new Promise((resolve) => setTimeout(resolve, Math.max(1, until - Date.now())).unref()),
       ]);
     }
-    const console = run.journal.slice(from, from + 3);
-    const cursor = from + console.length;
-    const finished = run.exitCode !== null && cursor === run.journal.length;
-    const waiting = !finished && run.waiting && cursor === run.journal.length;
+    const page = run.journal.slice(from, from + 3);
+    const question = page.indexOf(null);
+    const waiting = question >= 0;
+    const taken = waiting ? page.slice(0, question + 1) : page;
+    const console = taken.filter((item) => item !== null);
+    const cursor = from + taken.length;
+    const finished = !waiting && run.exitCode !== null && cursor === run.journal.length;
     return {
       runId: run.id,
       status: finished ? 'finished' : waiting ? 'waiting-input' : 'continued',
@@ -137,6 +146,7 @@ export class FakeSession {
     if (known) throw new AppError('kernel-busy', 'This run exists already.');
     const run: FakeRun = {
       id,
+      mode: call.mode,
       journal: [],
       notices: [],
       inputs: [],
@@ -153,12 +163,12 @@ export class FakeSession {
         signal(run);
       },
       read: async () => {
-        while (run.inputs.length === 0 && !run.interrupt.signal.aborted) {
+        if (run.inputs.length === 0) {
           run.waiting = true;
+          if (run.mode === 'query') run.journal.push(null);
           signal(run);
-          await run.changed.promise;
         }
-        run.waiting = false;
+        while (run.inputs.length === 0 && !run.interrupt.signal.aborted) await run.changed.promise;
         return run.inputs.shift() ?? null;
       },
       notice: (body) => run.notices.push(body),

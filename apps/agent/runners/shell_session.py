@@ -84,9 +84,10 @@ class ShellSession:
         self.open_stdin()
         code = code.replace('\0', '')
         self.command('exec 1>&%d 2>&%d' % (self.out, self.err))
-        self.command(
-            'eval %s <%s %d>&- %d>&-' % (quoted(' ' + code + '\n'), quoted(self.fifo), self.out, self.err)
-        )
+        # In other shells than bash a syntax error in a plain `eval` throws away the lines that follow.
+        evaluate = 'eval' if self.bash else 'command eval'
+        values = (evaluate, quoted(' ' + code + '\n'), quoted(self.fifo), self.out, self.err)
+        self.command('%s %s <%s %d>&- %d>&-' % values)
         self.report_status()
 
     def report_status(self):

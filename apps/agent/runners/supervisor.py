@@ -23,7 +23,8 @@ from wire import Lines, encode, decode, quote
 VERSION = 1
 CHUNK = 65536  # bytes of output in one record at most
 PIPE_BYTES = 1 << 20
-LINE_LIMIT = 32 << 20  # one request or one media record
+LINE_LIMIT = 32 << 20  # one request, or one message of the interpreter
+MEDIA_LIMIT = 8 << 20
 BACKLOG_LIMIT = 64 << 20  # bytes waiting for a reader that does not read
 KEPT_RUNS = 32
 QUEUED_RUNS = 256
@@ -389,7 +390,9 @@ class Run:
         if self.truncated:
             return
         size = len(text)
-        if size > self.left or (mime is not None and size > LINE_LIMIT // 2):
+        if mime is not None and size > MEDIA_LIMIT:
+            return self.text('stderr', 'A result of type %s is larger than 8 MiB and is left out.\n' % mime)
+        if size > self.left:
             return self.truncate()
         self.left -= size
         if mime is not None:

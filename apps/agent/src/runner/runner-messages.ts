@@ -1,0 +1,141 @@
+/**
+ * What a runner says and writes. It runs under the user's uid, so everything here is untrusted: checked field by field,
+ * bounded, and never kept beyond the fields that are known.
+ */
+import type { ErrorCode } from '@backend.ai/core';
+import type { RunnerLanguage } from './runner-command.ts';
+
+/** One line of a journal or of the socket: a picture of 8 MiB fits. */
+export const lineLimitBytes = 10 << 20;
+
+export type RunState = 'queued' | 'running' | 'waiting-input' | 'finished';
+
+export interface RunEvent {
+  readonly runId: string;
+  /** Length of the journal in bytes. */
+  readonly end: number;
+  readonly state: RunState;
+}
+
+export interface RunnerInfo {
+  readonly language: RunnerLanguage;
+  readonly version: number;
+  /** As the kernel counts processes. */
+  readonly pid: number;
+  /** Milliseconds since the epoch. */
+  readonly startedAt: number;
+  readonly current: string | null;
+}
+
+export type TextKind = 'stdout' | 'stderr' | 'html' | 'svg' | 'log';
+
+export type RunRecord =
+  | { readonly t: TextKind; readonly d: string }
+  | { readonly t: 'media'; readonly m: string; readonly d: string }
+  | { readonly t: 'waiting-input'; readonly p: boolean }
+  | { readonly t: 'truncated'; readonly limit: number }
+  | { readonly t: 'clean-finished' | 'build-finished' | 'finished'; readonly x: number; readonly s?: string };
+
+export type RunnerReply =
+  | { readonly re: number; readonly ok: true; readonly body: Record<string, unknown> }
+  | { readonly re: number; readonly ok: false; readonly code: string; readonly message: string };
+
+const runIdPattern = /^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$/;
+const signalPattern = /^SIG[A-Z0-9+-]{1,16}$/;
+const mimePattern = /^[\w.+-]{1,64}\/[\w.+-]{1,64}$/;
+
+export function isRunId(value: unknown): value is string {
+  return typeof value === 'string' && runIdPattern.test(value);
+}
+
+export function parseObject(line: string): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(line);
+    return typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? (value as Record<string, unknown>)
+      : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+export function parseReply(message: Record<string, unknown>): RunnerReply | undefined {
+  const { re, ok } = message;
+  if (!isCount(re)) return undefined;
+  if (ok === true) return { re, ok, body: message };
+  if (ok !== false || typeof message.code !== 'string') return undefined;
+  return { re, ok, code: message.code.slice(0, 64), message: describe(message.message) };
+}
+
+export function parseEvent(message: Record<string, unknown>): RunEvent | undefined {
+  const { ev, runId, end, state } = message;
+  return ev === 'run' && isRunId(runId) && isCount(end) && isRunState(state) ? { runId, end, state } : undefined;
+}
+
+export function parseInfo(body: Record<string, unknown>): RunnerInfo | undefined {
+  const { language, version, pid, startedAt, current } = body;
+  if (language !== 'python' && language !== 'node' && language !== 'shell') return undefined;
+  if (!isCount(version) || !isCount(pid) || !isCount(startedAt)) return undefined;
+  return { language, version, pid, startedAt, current: isRunId(current) ? current : null };
+}
+
+export function parseCompletions(body: Record<string, unknown>): string[] {
+  const found = body.completions;
+  if (!Array.isArray(found)) return [];
+  return found.filter((each) => typeof each === 'string').slice(0, 1000);
+}
+
+/** Undefined for a record that is damaged or of a kind this agent does not know. */
+export function parseRecord(line: string): RunRecord | undefined {
+  const value = parseObject(line);
+  if (!value) return undefined;
+  const { t, d } = value;
+  switch (t) {
+    case 'stdout':
+    case 'stderr':
+    case 'html':
+    case 'svg':
+    case 'log':
+      return typeof d === 'string' ? { t, d } : undefined;
+    case 'media': {
+      const mime = value.m;
+      return typeof d === 'string' && typeof mime === 'string' && mimePattern.test(mime)
+        ? { t, m: mime, d }
+        : undefined;
+    }
+    case 'waiting-input':
+      return { t, p: value.p === true };
+    case 'truncated':
+      return isCount(value.limit) ? { t, limit: value.limit } : undefined;
+    case 'clean-finished':
+    case 'build-finished':
+    case 'finished': {
+      const { x, s } = value;
+      if (!isCount(x)) return undefined;
+      return { t, x, ...(typeof s === 'string' && signalPattern.test(s) ? { s } : {}) };
+    }
+    default:
+      return undefined;
+  }
+}
+
+/** What a refusal of the runner means to our callers. */
+export const refusals: Readonly<Record<string, readonly [ErrorCode, string]>> = {
+  'unknown-run': ['run-not-found', 'The kernel knows no such execution.'],
+  'not-waiting': ['state-conflict', 'The execution does not wait for input.'],
+  busy: ['kernel-busy', 'The kernel has too much waiting already.'],
+  'bad-request': ['invalid-input', 'The kernel does not understand the request.'],
+  'unknown-op': ['unsupported-feature', "The kernel's runner does not know this operation."],
+};
+
+function isCount(value: unknown): value is number {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+}
+
+function isRunState(value: unknown): value is RunState {
+  return value === 'queued' || value === 'running' || value === 'waiting-input' || value === 'finished';
+}
+
+function describe(value: unknown): string {
+  return typeof value === 'string' ? value.slice(0, 1000) : '';
+}

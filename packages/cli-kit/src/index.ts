@@ -1,1 +1,21 @@
-export {};
+export { ApiCommand } from './api-command.ts';
+export { BaseCommand } from './base-command.ts';
+export type { CommandBundle, RunnableBundle } from './command-bundle.ts';
+export { type CliContext, processContext } from './context.ts';
+export { type HelpTexts, renderHelp } from './help-texts.ts';
+export {
+  type ClusterFlags,
+  dataDirectory,
+  type Env,
+  embeddedFile,
+  findCluster,
+  forgetLogin,
+  type KnownCluster,
+  loginFile,
+  readCluster,
+  saveLogin,
+} from './known-cluster.ts';
+export { parseDurationMs, parsePairs } from './option-values.ts';
+export { explain, writeError, writeFields, writeJson, writeTable } from './output.ts';
+export { binaryName, main, runCommands } from './run-commands.ts';
+export { quoteWord, quoteWords } from './shell-words.ts';

@@ -1,0 +1,23 @@
+import { UsageError } from 'clipanion';
+
+/** Values of options; what is wrong in them is wrong usage (exit code 2). */
+
+/** `['cpu=1', 'mem=512m']` as an object. */
+export function parsePairs(option: string, pairs: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    pairs.map((pair) => {
+      const at = pair.indexOf('=');
+      if (at <= 0) throw new UsageError(`${option} takes NAME=VALUE, not "${pair}".`);
+      return [pair.slice(0, at), pair.slice(at + 1)];
+    }),
+  );
+}
+
+const unitMs: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** `500ms`, `10s`, `1.5h`; a bare number counts seconds. */
+export function parseDurationMs(option: string, text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)?$/.exec(text.trim());
+  if (!match) throw new UsageError(`${option} takes a time such as 30s or 5m, not "${text}".`);
+  return Math.round(Number(match[1]) * (unitMs[match[2] ?? 's'] ?? 1000));
+}

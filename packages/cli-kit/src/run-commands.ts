@@ -1,0 +1,50 @@
+import { Cli, type CommandClass } from 'clipanion';
+import { type CliContext, processContext } from './context.ts';
+
+export const binaryName = './backend.ai';
+
+export function cliOf(commands: readonly CommandClass<CliContext>[], version = ''): Cli<CliContext> {
+  const cli = new Cli<CliContext>({ binaryLabel: 'Backend.AI', binaryName, binaryVersion: version });
+  for (const command of commands) cli.register(command);
+  return cli;
+}
+
+/** Runs one command line. Exit codes: that of the command, 2 for wrong usage. */
+export async function runCommands(
+  commands: readonly CommandClass<CliContext>[],
+  argv: readonly string[],
+  context: CliContext,
+): Promise<number> {
+  const cli = cliOf(commands);
+  let command: ReturnType<typeof cli.process>;
+  try {
+    command = cli.process([...argv], context);
+  } catch (thrown) {
+    return tellUsage(thrown, argv, context);
+  }
+  // Help asked for with options beside it: texts made at build know only the plain forms.
+  if (command.help || !commands.includes(command.constructor as CommandClass<CliContext>)) {
+    return cli.run([...argv], context);
+  }
+  try {
+    return await command.validateAndExecute();
+  } catch (thrown) {
+    return tellUsage(thrown, argv, context);
+  }
+}
+
+function tellUsage(thrown: unknown, argv: readonly string[], context: CliContext): number {
+  if (!(thrown instanceof Error) || !('clipanion' in thrown)) throw thrown;
+  const words = argv.filter((word) => /^[a-z][a-z-]*$/.test(word)).slice(0, 2);
+  // The first paragraph says what is wrong; the rest repeats the whole grammar.
+  const [first = ''] = thrown.message.split('\n\n');
+  context.stderr.write(`Error: ${first.trim()}\n  See: ${[binaryName, ...words, '--help'].join(' ')}\n`);
+  return 2;
+}
+
+/** The entry of a bundle file. */
+export async function main(commands: readonly CommandClass<CliContext>[], argv: readonly string[]): Promise<number> {
+  // `backend.ai ps | head` ends when head does.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+  return runCommands(commands, argv, processContext());
+}

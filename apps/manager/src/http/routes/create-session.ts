@@ -94,7 +94,7 @@ export async function waitUntilStarted(
     const timeoutMs = Math.min(30_000, Math.max(0, Math.ceil(until - context.clock.monotonic())));
     if (timeoutMs === 0) return { session, timedOut: true };
     const wait = context.services.session.wait({ session: session.id, until: 'running', timeoutMs }, ctx);
-    session = await unlessAborted(wait, ctx.signal);
+    session = await unlessAborted(wait, session.id, ctx.signal);
   }
   return { session, timedOut: false };
 }
@@ -103,10 +103,13 @@ function isStarted(status: SessionStatus): boolean {
   return status === 'RUNNING' || status === 'TERMINATING' || isTerminal(status);
 }
 
-function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+function unlessAborted<T>(work: Promise<T>, sessionId: string, signal: AbortSignal | undefined): Promise<T> {
   if (!signal) return work;
   return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason);
+    const onAbort = (): void => {
+      const message = 'The wait was given up; the session stays as it is.';
+      reject(new AppError(AppError.from(signal.reason).code, message, { data: { sessionId }, cause: signal.reason }));
+    };
     if (signal.aborted) onAbort();
     signal.addEventListener('abort', onAbort, { once: true });
     work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));

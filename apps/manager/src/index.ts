@@ -1,1 +1,12 @@
-export {};
+export { type ManagerConfig, type ManagerConfigInput, parseManagerConfig } from './config.ts';
+export type { SessionChange } from './events.ts';
+export {
+  createManager,
+  type Manager,
+  type ManagerAddresses,
+  type ManagerOptions,
+  type ManagerServices,
+} from './manager.ts';
+export type { LedgerViolation } from './repositories/ledger.ts';
+export type { AdminCredentials } from './services/installation/installation-service.ts';
+export { type JoinToken, managerKeyOfToken } from './services/peers/peer-service.ts';

@@ -1,0 +1,21 @@
+import type { SessionApi } from '@backend.ai/contract';
+import type { KernelService } from '../services/kernels/kernel-service.ts';
+import { actorOf, type SessionService } from '../services/sessions/session-service.ts';
+
+/** The router lets only users in; which sessions they may touch is decided where a reference is looked up. */
+export function createSessionApi(sessions: SessionService, kernels: KernelService): SessionApi {
+  return {
+    create: (input, ctx) => sessions.create(input, actorOf(ctx)),
+    get: ({ session }, ctx) => sessions.get(session, actorOf(ctx)),
+    list: (input, ctx) => sessions.list(input, actorOf(ctx)),
+    history: ({ session }, ctx) => sessions.history(session, actorOf(ctx)),
+    wait: (input, ctx) => sessions.wait(input, actorOf(ctx), ctx.signal),
+    watch: ({ session }, ctx) => sessions.watch(session, actorOf(ctx), ctx.signal),
+    destroy: ({ session, forced }, ctx) => sessions.destroy(session, forced, actorOf(ctx)),
+    execute: ({ session, ...input }, ctx) => kernels.execute(session, input, actorOf(ctx), ctx.signal),
+    interrupt: ({ session }, ctx) => kernels.interrupt(session, actorOf(ctx)),
+    complete: ({ session, ...input }, ctx) => kernels.complete(session, input, actorOf(ctx), ctx.signal),
+    logs: ({ session }, ctx) => kernels.logs(session, actorOf(ctx), ctx.signal),
+    listFiles: ({ session, path }, ctx) => kernels.listFiles(session, path, actorOf(ctx), ctx.signal),
+  };
+}

@@ -1,0 +1,117 @@
+import { type AgentRouter, type AgentService, createAgentRouter, procedureMetas } from '@backend.ai/contract';
+import { AppError, type Clock, hasCode } from '@backend.ai/core';
+import { createRpcClient, type PeerIdentity, type RpcClient } from '@backend.ai/rpc';
+import type { Logger } from '@backend.ai/telemetry';
+
+export type AgentApi = RpcClient<AgentRouter>['api'];
+
+/** Where an agent is, and the key it proves itself with. */
+export interface AgentContact {
+  readonly address: string | null;
+  readonly publicKey: string;
+  readonly rpcVersion: number;
+}
+
+export interface AgentClientsOptions {
+  readonly identity: PeerIdentity;
+  /** Undefined: no such agent, or it was revoked. */
+  readonly contactOf: (agentId: string) => Promise<AgentContact | undefined>;
+  /** Fencing epoch while this manager leads. */
+  readonly epoch: () => number | undefined;
+  readonly logger: Logger;
+  readonly clock: Clock;
+}
+
+interface Entry {
+  readonly contact: AgentContact;
+  readonly client: RpcClient<AgentRouter>;
+}
+
+// Only what the procedures declare is read; no procedure of this router ever runs.
+const metas = procedureMetas(createAgentRouter({} as AgentService));
+
+/** One connection per agent, dialled when first needed. */
+export class AgentClients {
+  readonly #options: AgentClientsOptions;
+  readonly #entries = new Map<string, Entry>();
+  /** Looked up again after the agent said hello. */
+  readonly #stale = new Set<string>();
+  #closed = false;
+
+  constructor(options: AgentClientsOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Runs calls against an agent.
+   * @throws AppError `agent-unreachable` when it cannot be reached; otherwise what the agent answered, or
+   * `deadline-exceeded` when the outcome is unknown
+   */
+  async call<T>(agentId: string, work: (api: AgentApi) => Promise<T>): Promise<T> {
+    const client = await this.#clientFor(agentId);
+    try {
+      return await work(client.api);
+    } catch (error) {
+      const lost = hasCode(error, 'connection-lost', 'server-unreachable', 'peer-rejected');
+      const late = hasCode(error, 'deadline-exceeded') && client.state !== 'ready';
+      if (lost || late) throw unreachable(agentId, error);
+      throw error;
+    }
+  }
+
+  /** It registered: its address or key may be new. */
+  refresh(agentId: string): void {
+    this.#stale.add(agentId);
+  }
+
+  /** Ends the connection to an agent that was revoked. */
+  drop(agentId: string): void {
+    const entry = this.#entries.get(agentId);
+    this.#entries.delete(agentId);
+    void entry?.client.close();
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    const entries = [...this.#entries.values()];
+    this.#entries.clear();
+    await Promise.all(entries.map(({ client }) => client.close()));
+  }
+
+  async #clientFor(agentId: string): Promise<RpcClient<AgentRouter>> {
+    const present = this.#entries.get(agentId);
+    if (present && !this.#stale.has(agentId)) return present.client;
+    this.#stale.delete(agentId);
+    const contact = await this.#options.contactOf(agentId);
+    if (this.#closed) throw new AppError('shutting-down', 'The manager is shutting down.');
+    if (!contact?.address) throw unreachable(agentId);
+    // Looked up twice at the same time: the first one stays.
+    const current = this.#entries.get(agentId);
+    if (current && sameContact(current.contact, contact)) return current.client;
+    if (current) this.drop(agentId);
+    const { identity, epoch, logger, clock } = this.#options;
+    const client = createRpcClient<AgentRouter>({
+      address: contact.address,
+      identity,
+      serverKeys: [contact.publicKey],
+      headers: () => ({ epoch: epoch() }),
+      metas,
+      peerRpcVersion: contact.rpcVersion,
+      logger,
+      clock,
+    });
+    this.#entries.set(agentId, { contact, client });
+    return client;
+  }
+}
+
+function sameContact(a: AgentContact, b: AgentContact): boolean {
+  return a.address === b.address && a.publicKey === b.publicKey && a.rpcVersion === b.rpcVersion;
+}
+
+function unreachable(agentId: string, cause?: unknown): AppError {
+  return new AppError('agent-unreachable', `The agent ${agentId} cannot be reached now.`, {
+    data: { agent: agentId },
+    cause,
+  });
+}

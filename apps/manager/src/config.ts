@@ -1,0 +1,59 @@
+import { AppError, type SessionStatus, transientDeadlines } from '@backend.ai/core';
+import { z } from 'zod';
+
+const ms = z.number().int().min(0).max(2_147_483_647);
+
+/** Values without secrets: those come as files, named here and read where they are needed. */
+const managerConfigSchema = z.strictObject({
+  /** Name of this manager among managers. */
+  managerId: z
+    .string()
+    .regex(/^[A-Za-z0-9._:-]{1,128}$/)
+    .default('manager'),
+  /** One process holds the whole cluster. */
+  embedded: z.boolean().default(false),
+  version: z.string().default('0.1.0'),
+  /** Key under which recoverable secrets are stored; made at the first start, mode 0600. */
+  installationKeyFile: z.string().min(1),
+  adminEmail: z.email().default('admin@backend.ai.local'),
+  leaderTtlMs: ms.min(100).default(10_000),
+  heartbeatMs: ms.min(10).default(3_000),
+  /** An agent not heard of for longer is LOST: it gets nothing new, and what was being started there starts elsewhere. */
+  agentLostAfterMs: ms.min(50).default(15_000),
+  /** Kernels of an agent that stays LOST for longer are given up. Unreachable is not dead: be generous. */
+  agentLostGraceMs: ms.default(300_000),
+  /** Reconcilers run at hints; this is how often they run anyway. */
+  tickMs: ms.min(10).default(5_000),
+  /** First wait before an agent that refused is asked again; doubles up to `refusalBackoffMaxMs`. */
+  refusalBackoffMs: ms.min(1).default(1_000),
+  refusalBackoffMaxMs: ms.min(1).default(60_000),
+  /** A start or end that was asked for without an answer is asked about again after this. */
+  askAgainMs: ms.min(1).default(3_000),
+  /** How long the transient states may last; the table of the core where absent. */
+  deadlinesMs: z
+    .partialRecord(z.enum(Object.keys(transientDeadlines) as [SessionStatus, ...SessionStatus[]]), ms)
+    .default({}),
+  /** How long a looked-up key pair is believed. */
+  keypairCacheMs: ms.default(5_000),
+  /** Kept of the log of an ended session. */
+  keptLogBytes: z.number().int().min(0).max(1_048_576).default(65_536),
+  /** All stops together, in milliseconds. */
+  stopDeadlineMs: ms.default(10_000),
+});
+
+export type ManagerConfig = z.infer<typeof managerConfigSchema>;
+export type ManagerConfigInput = z.input<typeof managerConfigSchema>;
+
+/** @throws AppError `config-invalid` */
+export function parseManagerConfig(input: ManagerConfigInput): ManagerConfig {
+  const parsed = managerConfigSchema.safeParse(input);
+  if (!parsed.success) {
+    const lines = parsed.error.issues.map((issue) => `${issue.path.join('.') || '(configuration)'}: ${issue.message}`);
+    throw new AppError('config-invalid', `The manager's configuration is invalid. ${lines.join('; ')}`);
+  }
+  const config = parsed.data;
+  if (config.agentLostAfterMs < 2 * config.heartbeatMs) {
+    throw new AppError('config-invalid', 'agentLostAfterMs must be at least twice heartbeatMs.');
+  }
+  return config;
+}

@@ -1,0 +1,96 @@
+import type { SessionStatus } from '@backend.ai/core';
+import type { Logger } from '@backend.ai/telemetry';
+
+/** What managers tell each other over the event bus: hints, because reconcilers find out anyway. */
+export type ManagerEvents = {
+  'session-changed': SessionChange;
+  'agents-changed': { readonly agentId: string };
+};
+
+/** A session moved, or (with equal `from` and `to`) the reason of its state did. */
+export interface SessionChange {
+  readonly sessionId: string;
+  readonly kernelId: string;
+  readonly agentId: string | null;
+  readonly name: string;
+  readonly accessKey: string;
+  /** Null: it was created. */
+  readonly from: SessionStatus | null;
+  readonly to: SessionStatus;
+  readonly reason: string;
+}
+
+/** Business events as log records, one function each: the messages are constant, for people and for searches. */
+export class BusinessLog {
+  readonly #logger: Logger;
+
+  constructor(logger: Logger) {
+    this.#logger = logger;
+  }
+
+  sessionCreated(change: SessionChange): void {
+    this.#logger.info('session created', fieldsOf(change));
+  }
+
+  sessionMoved(change: SessionChange): void {
+    this.#logger.info('session changed state', { ...fieldsOf(change), from: change.from, to: change.to });
+  }
+
+  sessionWaits(change: SessionChange): void {
+    this.#logger.info('session waits', fieldsOf(change));
+  }
+
+  agentRegistered(agentId: string, fields: { bootId: string; backend: string; resourceGroup: string }): void {
+    this.#logger.info('agent registered', { agent_id: agentId, ...fields });
+  }
+
+  agentLost(agentId: string): void {
+    this.#logger.warn('agent lost', { agent_id: agentId });
+  }
+
+  agentBack(agentId: string): void {
+    this.#logger.info('agent is back', { agent_id: agentId });
+  }
+
+  kernelsUnknown(agentId: string, kernelIds: readonly string[]): void {
+    this.#logger.warn('agent has kernels that are not its own', { agent_id: agentId, kernel_ids: kernelIds });
+  }
+
+  startRefused(kernelId: string, agentId: string, error: unknown): void {
+    this.#logger.warn('agent refused a kernel', { kernel_id: kernelId, agent_id: agentId, error });
+  }
+
+  startUnknown(kernelId: string, agentId: string, error: unknown): void {
+    this.#logger.warn('outcome of a kernel start unknown', { kernel_id: kernelId, agent_id: agentId, error });
+  }
+
+  destroyFailed(kernelId: string, agentId: string, error: unknown): void {
+    this.#logger.warn('kernel end could not be asked for', { kernel_id: kernelId, agent_id: agentId, error });
+  }
+
+  peerJoined(kind: string, peerId: string): void {
+    this.#logger.info('peer joined', { peer_kind: kind, peer_id: peerId });
+  }
+
+  peerRevoked(peerId: string): void {
+    this.#logger.info('peer revoked', { peer_id: peerId });
+  }
+
+  installationCreated(accessKey: string): void {
+    this.#logger.info('installation created', { access_key: accessKey });
+  }
+
+  leading(epoch: number): void {
+    this.#logger.info('this manager leads', { epoch });
+  }
+}
+
+function fieldsOf(change: SessionChange): Record<string, unknown> {
+  return {
+    session_id: change.sessionId,
+    session_name: change.name,
+    access_key: change.accessKey,
+    reason: change.reason,
+    ...(change.agentId === null ? {} : { agent_id: change.agentId }),
+  };
+}

@@ -1,0 +1,375 @@
+import { type ApiServices, createAgentGatewayRouter } from '@backend.ai/contract';
+import type { ConfigStore, EventBus, Leases, LiveValues } from '@backend.ai/coordination';
+import { type Clock, delay, newId, type StatusReason, systemClock } from '@backend.ai/core';
+import type { Database } from '@backend.ai/database';
+import { createRpcServer, type ListenOptions, type PeerIdentity, type RpcAddress } from '@backend.ai/rpc';
+import { Lifecycle } from '@backend.ai/runtime';
+import { BackgroundTasks, type Logger } from '@backend.ai/telemetry';
+import { createAuthApi } from './api/auth.ts';
+import { createClusterApi } from './api/cluster.ts';
+import { createImageApi } from './api/image.ts';
+import { createSessionApi } from './api/session.ts';
+import { AgentClients } from './clients/agent-clients.ts';
+import { type ManagerConfigInput, parseManagerConfig } from './config.ts';
+import type { ManagerEvents } from './events.ts';
+import { createHttpServer, type HttpServerOptions } from './http/server.ts';
+import { ScheduleSessions } from './reconcilers/schedule-sessions.ts';
+import { StartSessions } from './reconcilers/start-sessions.ts';
+import { SweepDeadlines } from './reconcilers/sweep-deadlines.ts';
+import { TerminateSessions } from './reconcilers/terminate-sessions.ts';
+import { WatchAgents } from './reconcilers/watch-agents.ts';
+import { AgentRepository } from './repositories/agents.ts';
+import { InstallationRepository } from './repositories/installation.ts';
+import { KeypairRepository } from './repositories/keypairs.ts';
+import { type LedgerViolation, verifyLedger } from './repositories/ledger.ts';
+import { PeerRepository } from './repositories/peers.ts';
+import { SessionTransitions } from './repositories/session-transitions.ts';
+import { SessionRepository } from './repositories/sessions.ts';
+import { type Duty, Leader } from './scheduling/leader.ts';
+import { SchedulingMemory } from './scheduling/scheduling-memory.ts';
+import { AgentDirectory } from './services/agents/agent-directory.ts';
+import { AgentGatewayService } from './services/agents/agent-gateway-service.ts';
+import { KernelFacts } from './services/agents/kernel-facts.ts';
+import { ClusterService } from './services/cluster/cluster-service.ts';
+import { type DataPortDialler, FileService } from './services/files/file-service.ts';
+import { ImageService } from './services/images/image-service.ts';
+import { type AdminCredentials, InstallationService } from './services/installation/installation-service.ts';
+import { KernelService } from './services/kernels/kernel-service.ts';
+import { LogKeeper } from './services/kernels/log-keeper.ts';
+import { KeypairService } from './services/keypairs/keypair-service.ts';
+import { openSecretBox } from './services/keypairs/secret-box.ts';
+import { PeerService } from './services/peers/peer-service.ts';
+import { SessionChanges } from './services/sessions/session-changes.ts';
+import { SessionService } from './services/sessions/session-service.ts';
+
+export interface ManagerOptions {
+  readonly config: ManagerConfigInput;
+  readonly database: Database;
+  readonly eventBus: EventBus;
+  readonly configStore: ConfigStore;
+  readonly leases: Leases;
+  readonly liveValues: LiveValues;
+  /** Of kind `manager`. */
+  readonly identity: PeerIdentity;
+  /** Where agents reach it. */
+  readonly rpc?: { readonly inProcessName?: string; readonly webSocket?: ListenOptions };
+  /** Where users reach it; absent: nowhere. */
+  readonly http?: Omit<HttpServerOptions, 'version'>;
+  readonly logger: Logger;
+  readonly clock?: Clock;
+  /** For tests: other means in place of the real ones. */
+  readonly overrides?: { readonly dialDataPort?: DataPortDialler };
+}
+
+export interface ManagerAddresses {
+  /** Of the public API. */
+  readonly api: string | undefined;
+  /** Of the agent gateway on TCP. */
+  readonly rpc: RpcAddress | undefined;
+  /** `inproc:NAME` of the agent gateway. */
+  readonly rpcInProcess: string | undefined;
+}
+
+export interface Manager {
+  /** Resolves when it listens and leads or has found another leader at work. @throws AppError `port-in-use` … */
+  start(): Promise<ManagerAddresses>;
+  /** Stops accepting, then loops, then connections. Sessions go on. The ports given to it stay open. */
+  close(): Promise<void>;
+  readonly addresses: ManagerAddresses;
+  readonly services: ManagerServices;
+}
+
+export interface ManagerServices {
+  readonly api: ApiServices;
+  readonly sessions: SessionService;
+  readonly kernels: KernelService;
+  readonly files: FileService;
+  readonly keypairs: KeypairService;
+  readonly peers: PeerService;
+  readonly agentGateway: AgentGatewayService;
+  /** Makes what a new installation needs; answers the first superadmin's credentials. Idempotent. */
+  ensureInstallation(): Promise<AdminCredentials>;
+  /** Ends everything alive; answers how many sessions are still alive when the time is over. */
+  endAllSessions(reason: StatusReason, timeoutMs: number): Promise<number>;
+  /** Empty when the resource ledger is sound. */
+  verifyLedger(): Promise<LedgerViolation[]>;
+  /** Runs every loop to its end once more. For tests. */
+  settle(): Promise<void>;
+  /** Undefined while another manager leads. */
+  leaderEpoch(): number | undefined;
+  /** What happened to sessions, as this manager hears of it. Returns how to stop. */
+  onSessionChange(listener: (change: ManagerEvents['session-changed']) => void): () => void;
+}
+
+const electionWaitMs = 2_000;
+
+/**
+ * Builds a manager: every object is made here, in the order of who needs whom. Nothing listens or runs before `start`.
+ * @throws AppError `config-invalid`
+ */
+export async function createManager(options: ManagerOptions): Promise<Manager> {
+  const config = parseManagerConfig(options.config);
+  const { database: db, leases, liveValues, identity, logger } = options;
+  const clock = options.clock ?? systemClock;
+  const eventBus = options.eventBus as EventBus<ManagerEvents>;
+  // A restarted process is another one to the bus and to leases, whatever its operator calls it.
+  const processName = `${config.managerId}-${newId().slice(-12)}`;
+  const startedAt = new Date(clock.now()).toISOString();
+  const tasks = new BackgroundTasks(logger);
+  const box = await openSecretBox(config.installationKeyFile);
+
+  const sessionRows = new SessionRepository(db);
+  const transitions = new SessionTransitions(db);
+  const agentRows = new AgentRepository(db);
+
+  const changes = new SessionChanges(eventBus, processName, logger, tasks);
+  const directory = new AgentDirectory(agentRows, eventBus, tasks);
+  const memory = new SchedulingMemory(sessionRows, directory);
+  const peers = new PeerService(new PeerRepository(db), identity, logger);
+  const keypairs = new KeypairService({
+    keypairs: new KeypairRepository(db),
+    box,
+    liveValues,
+    clock,
+    cacheMs: config.keypairCacheMs,
+  });
+  const installation = new InstallationService(new InstallationRepository(db), box, config.adminEmail, logger);
+  const clients: AgentClients = new AgentClients({
+    identity,
+    clock,
+    logger,
+    epoch: () => leader.epoch,
+    contactOf: async (agentId) => {
+      const [agent, publicKey] = await Promise.all([directory.find(agentId), peers.publicKeyOf('agent', agentId)]);
+      return agent && publicKey ? { address: agent.address, publicKey, rpcVersion: agent.rpcVersion } : undefined;
+    },
+  });
+  const logs = new LogKeeper(sessionRows, clients, logger, config.keptLogBytes);
+  const images = new ImageService(directory);
+  const sessions = new SessionService({
+    sessions: sessionRows,
+    transitions,
+    changes,
+    images,
+    agents: directory,
+    clock,
+    onCreated(session, createdAt) {
+      memory.queued(session, createdAt);
+      const { id: sessionId, kernelId, name, owner } = session;
+      const created = { from: null, to: 'PENDING', reason: 'queued', agentId: null } as const;
+      changes.announce([{ sessionId, kernelId, name, accessKey: owner.accessKey, ...created }]);
+    },
+  });
+  const kernels = new KernelService(sessions, sessionRows, clients);
+  const files = new FileService(kernels, options.overrides?.dialDataPort);
+  const cluster = new ClusterService(agentRows, sessions, {
+    version: config.version,
+    startedAt,
+    embedded: config.embedded,
+  });
+
+  const leader = new Leader({
+    leases,
+    holder: processName,
+    ttlMs: config.leaderTtlMs,
+    tickMs: config.tickMs,
+    clock,
+    logger,
+    duties: () => {
+      memory.forgetAll();
+      const shared = { memory, transitions, sessions: sessionRows, changes, clients, logs, tasks, clock, logger };
+      const { askAgainMs } = config;
+      const start = new StartSessions({
+        ...shared,
+        askAgainMs,
+        again: () => leader.hint('start'),
+        refusalBackoff: { initialMs: config.refusalBackoffMs, maxMs: config.refusalBackoffMaxMs },
+      });
+      onLeft.start = (kernelId) => start.forget(kernelId);
+      const schedule = new ScheduleSessions({ ...shared, again: () => leader.hint('schedule') });
+      const terminate = new TerminateSessions({
+        ...shared,
+        askAgainMs,
+        again: () => leader.hint('terminate'),
+        startSettled: (kernelId) => start.settled(kernelId),
+      });
+      const sweep = new SweepDeadlines(transitions, changes, config.deadlinesMs);
+      const watch = new WatchAgents({
+        agents: agentRows,
+        directory,
+        transitions,
+        changes,
+        clock,
+        logger,
+        lostAfterMs: config.agentLostAfterMs,
+        graceMs: config.agentLostGraceMs,
+      });
+      return {
+        schedule: duty('schedule-sessions', schedule),
+        start: duty('start-sessions', start),
+        terminate: duty('terminate-sessions', terminate),
+        sweep: duty('sweep-deadlines', sweep),
+        agents: duty('watch-agents', watch),
+      };
+    },
+  });
+  const onLeft: { start: (kernelId: string) => void } = { start: () => {} };
+
+  // Hints: what one change makes worth looking at. Ticks find the rest.
+  changes.onChange((change) => {
+    memory.sessionChanged(change);
+    const { from, to, kernelId, agentId } = change;
+    if (to !== 'PREPARING') onLeft.start(kernelId);
+    if (to === 'PENDING' && from !== to) leader.hint('schedule');
+    else if (to === 'SCHEDULED') leader.hint('start');
+    else if (to === 'TERMINATING') leader.hint('terminate');
+    else if (to === 'TERMINATED' || to === 'ERROR') leader.hint('schedule');
+    const endedByItself =
+      from === 'RUNNING' && (to === 'TERMINATED' || to === 'ERROR') && change.reason !== 'kernel-lost';
+    if (endedByItself && agentId !== null) tasks.start('keep log', () => logs.keep(agentId, kernelId));
+  });
+  directory.onChange((agentId) => {
+    clients.refresh(agentId);
+    memory.agentsChanged();
+    leader.hint('schedule');
+  });
+
+  const agentGateway = new AgentGatewayService({
+    agents: agentRows,
+    directory,
+    clients,
+    peers,
+    facts: new KernelFacts(transitions),
+    changes,
+    logger,
+    heartbeatMs: config.heartbeatMs,
+  });
+  const rpcServer = createRpcServer({
+    router: createAgentGatewayRouter(agentGateway),
+    identity,
+    directory: peers.directory,
+    allow: ['agent'],
+    logger,
+    clock,
+  });
+  peers.onRevoked(({ kind, id }) => {
+    for (const connection of rpcServer.connectionsOf(kind, id)) connection.terminate();
+    if (kind === 'agent') clients.drop(id);
+  });
+
+  const api: ApiServices = {
+    auth: createAuthApi(keypairs),
+    cluster: createClusterApi(cluster),
+    image: createImageApi(images),
+    session: createSessionApi(sessions, kernels),
+  };
+  let ready = false;
+  const health = (): { live: boolean; ready: boolean } => ({ live: true, ready });
+  const http =
+    options.http &&
+    createHttpServer(
+      { services: api, keypairs, files, health, logger, clock },
+      { ...options.http, version: config.version },
+    );
+
+  let addresses: ManagerAddresses = { api: undefined, rpc: undefined, rpcInProcess: undefined };
+  const lifecycle = new Lifecycle({ logger, stopDeadlineMs: config.stopDeadlineMs, clock });
+
+  async function endAllSessions(reason: StatusReason, timeoutMs: number): Promise<number> {
+    const end = clock.monotonic() + timeoutMs;
+    const woken = { wake: (): void => {} };
+    const stop = changes.onChange(() => woken.wake());
+    try {
+      for (;;) {
+        await sessions.endAll(reason);
+        const { length } = await sessionRows.liveIds();
+        const left = end - clock.monotonic();
+        if (length === 0 || left <= 0) return length;
+        const changed = new AbortController();
+        woken.wake = () => changed.abort();
+        await delay(clock, Math.min(left, 500), changed.signal);
+      }
+    } finally {
+      stop();
+    }
+  }
+
+  return {
+    async start() {
+      // Stopped in reverse: the edge first, then loops, then what they need.
+      await lifecycle.start([
+        { name: 'background tasks', stop: () => tasks.drain() },
+        { name: 'agent clients', stop: () => clients.close() },
+        {
+          name: 'changes',
+          start: () => {
+            changes.start();
+            directory.start();
+          },
+          stop: () => {
+            changes.stop();
+            directory.stop();
+          },
+        },
+        { name: 'own registration', start: () => peers.registerSelf() },
+        {
+          name: 'leader',
+          start: async () => {
+            leader.start();
+            const waited = new AbortController();
+            void leader.elected().then(() => waited.abort());
+            await delay(clock, electionWaitMs, waited.signal);
+          },
+          stop: () => leader.stop(),
+        },
+        {
+          name: 'agent gateway',
+          start: async () => {
+            const { inProcessName, webSocket } = options.rpc ?? {};
+            const rpcInProcess =
+              inProcessName === undefined ? undefined : rpcServer.listenInProcess(inProcessName).address;
+            const rpc = webSocket && (await rpcServer.listenWebSocket(webSocket));
+            addresses = { ...addresses, rpc, rpcInProcess };
+          },
+          stop: () => rpcServer.close({ graceMs: 1_000 }),
+        },
+        {
+          name: 'public api',
+          start: async () => {
+            const listening = await http?.listen();
+            addresses = { ...addresses, api: listening?.url };
+          },
+          stop: () => http?.close(2_000),
+        },
+      ]);
+      ready = true;
+      return addresses;
+    },
+    close() {
+      ready = false;
+      return lifecycle.stop();
+    },
+    get addresses() {
+      return addresses;
+    },
+    services: {
+      api,
+      sessions,
+      kernels,
+      files,
+      keypairs,
+      peers,
+      agentGateway,
+      ensureInstallation: () => installation.ensureInstallation(),
+      endAllSessions,
+      verifyLedger: () => verifyLedger(db),
+      settle: () => leader.settle(),
+      leaderEpoch: () => leader.epoch,
+      onSessionChange: (listener) => changes.onChange(listener),
+    },
+  };
+}
+
+function duty(name: string, work: { run(epoch: number, signal: AbortSignal): Promise<void>; stop?(): void }): Duty {
+  return { name, run: (epoch, signal) => work.run(epoch, signal), stop: () => work.stop?.() };
+}

@@ -1,0 +1,80 @@
+import type { Clock } from '@backend.ai/core';
+import { parseRequestId } from '@backend.ai/core';
+import { type Plan, schedule } from '@backend.ai/scheduler';
+import { ensureRequestId } from '@backend.ai/telemetry';
+import type { SessionTransitions } from '../repositories/session-transitions.ts';
+import type { SessionRepository } from '../repositories/sessions.ts';
+import type { SchedulingMemory } from '../scheduling/scheduling-memory.ts';
+import type { SessionChanges } from '../services/sessions/session-changes.ts';
+
+export interface ScheduleSessionsOptions {
+  readonly memory: SchedulingMemory;
+  readonly transitions: SessionTransitions;
+  readonly sessions: SessionRepository;
+  readonly changes: SessionChanges;
+  readonly clock: Clock;
+  /** Asks for another pass. */
+  readonly again: () => void;
+}
+
+/** PENDING → SCHEDULED for what fits; a reason for what does not, written when its code changes. */
+export class ScheduleSessions {
+  readonly #options: ScheduleSessionsOptions;
+  #conflictedBefore = false;
+  #cancelWake: (() => void) | undefined;
+
+  constructor(options: ScheduleSessionsOptions) {
+    this.#options = options;
+  }
+
+  async run(epoch: number, signal: AbortSignal): Promise<void> {
+    const { memory, transitions, changes, clock, again } = this.#options;
+    const now = clock.now();
+    const snapshot = await memory.snapshot(now);
+    if (snapshot.pending.length === 0) return;
+    const plan = schedule(snapshot);
+    let conflicts = 0;
+    for (const placement of plan.placements) {
+      if (signal.aborted) return;
+      const changed = await transitions.place({ ...placement, epoch });
+      if (changed) {
+        memory.placed(placement);
+        ensureRequestId(() => changes.announce([changed]), parseRequestId(changed.requestId));
+      } else conflicts += 1;
+    }
+    await this.#writeReasons(plan, epoch);
+    this.#wakeAt(
+      snapshot.pending.map((session) => session.notBefore).filter((at) => at !== undefined && at > now),
+      now,
+    );
+    if (conflicts > 0) {
+      // The memory was wrong: once more with what the database says, then with the tick.
+      memory.forgetAll();
+      if (!this.#conflictedBefore) again();
+    }
+    this.#conflictedBefore = conflicts > 0;
+  }
+
+  stop(): void {
+    this.#cancelWake?.();
+  }
+
+  async #writeReasons(plan: Plan, epoch: number): Promise<void> {
+    const { memory, sessions, changes } = this.#options;
+    const changed = [...plan.reasons]
+      .filter(([sessionId, reason]) => memory.reasonOf(sessionId) !== reason.code)
+      .map(([sessionId, { code, data }]) => ({ sessionId, code, data }));
+    if (changed.length === 0) return;
+    const written = await sessions.writeReasons(changed, epoch);
+    for (const row of written) memory.reasonWritten(row.sessionId, row.reason);
+    changes.announce(written.map((row) => ({ ...row, agentId: null, from: 'PENDING', to: 'PENDING' })));
+  }
+
+  /** Sessions that an agent refused are tried again at their time. */
+  #wakeAt(moments: ReadonlyArray<number | undefined>, now: number): void {
+    this.#cancelWake?.();
+    this.#cancelWake = undefined;
+    const next = moments.reduce<number>((least, at) => Math.min(least, at ?? least), Number.POSITIVE_INFINITY);
+    if (Number.isFinite(next)) this.#cancelWake = this.#options.clock.setTimer(next - now + 1, this.#options.again);
+  }
+}

@@ -1,0 +1,164 @@
+import type { KernelSpec } from '@backend.ai/contract';
+import { AppError, backoffMs, type Clock, hasCode, parseRequestId } from '@backend.ai/core';
+import type { BackgroundTasks, Logger } from '@backend.ai/telemetry';
+import type { AgentClients } from '../clients/agent-clients.ts';
+import { BusinessLog } from '../events.ts';
+import type { SessionTransitions, StartableKernel } from '../repositories/session-transitions.ts';
+import type { SessionRepository } from '../repositories/sessions.ts';
+import type { SchedulingMemory } from '../scheduling/scheduling-memory.ts';
+import type { SessionChanges } from '../services/sessions/session-changes.ts';
+
+export interface StartSessionsOptions {
+  readonly memory: SchedulingMemory;
+  readonly transitions: SessionTransitions;
+  readonly sessions: SessionRepository;
+  readonly changes: SessionChanges;
+  readonly clients: AgentClients;
+  readonly tasks: BackgroundTasks;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly again: () => void;
+  readonly askAgainMs: number;
+  readonly refusalBackoff: { readonly initialMs: number; readonly maxMs: number };
+}
+
+/**
+ * SCHEDULED → PREPARING, and the order to the agent. The state changes before the order goes out, so that after a crash
+ * in between somebody asks the agent; no order goes out for a session that was ended meanwhile.
+ *
+ * An agent that refuses gives the session back to the queue. An answer that did not come means "unknown": the agent is
+ * asked what it has before it is told again.
+ */
+export class StartSessions {
+  readonly #options: StartSessionsOptions;
+  readonly #log: BusinessLog;
+  /** Orders under way from this process, by kernel. */
+  readonly #underWay = new Map<string, Promise<void>>();
+  /** When the agent last said that it has the kernel. */
+  readonly #confirmed = new Map<string, number>();
+  #lookAt = Number.NEGATIVE_INFINITY;
+  #cancelWake: (() => void) | undefined;
+
+  constructor(options: StartSessionsOptions) {
+    this.#options = options;
+    this.#log = new BusinessLog(options.logger);
+  }
+
+  async run(epoch: number): Promise<void> {
+    const { transitions, changes, sessions, clock, askAgainMs } = this.#options;
+    const claimed = await transitions.claimScheduled(epoch);
+    for (const kernel of claimed) {
+      this.#inBackground(kernel, () => {
+        changes.announce([kernel]);
+        return this.#order(kernel, epoch);
+      });
+    }
+    if (clock.monotonic() < this.#lookAt) return;
+    this.#lookAt = clock.monotonic() + askAgainMs;
+    for (const kernel of await sessions.preparing()) {
+      const confirmedAt = this.#confirmed.get(kernel.kernelId);
+      const fresh = confirmedAt !== undefined && clock.monotonic() - confirmedAt < askAgainMs;
+      if (!fresh && !this.#underWay.has(kernel.kernelId))
+        this.#inBackground(kernel, () => this.#askFirst(kernel, epoch));
+    }
+  }
+
+  /** When no order for this kernel is under way from here. */
+  async settled(kernelId: string): Promise<void> {
+    await this.#underWay.get(kernelId);
+  }
+
+  forget(kernelId: string): void {
+    this.#confirmed.delete(kernelId);
+  }
+
+  stop(): void {
+    this.#cancelWake?.();
+  }
+
+  #inBackground(kernel: StartableKernel, work: () => Promise<void>): void {
+    const { tasks } = this.#options;
+    const done = new Promise<void>((resolve) => {
+      tasks.start('start kernel', () => work().finally(resolve), parseRequestId(kernel.requestId));
+    });
+    this.#underWay.set(kernel.kernelId, done);
+    void done.then(() => this.#underWay.delete(kernel.kernelId));
+  }
+
+  async #order(kernel: StartableKernel, epoch: number): Promise<void> {
+    const { clients, clock } = this.#options;
+    const agentId = kernel.agentId ?? '';
+    try {
+      await clients.call(agentId, (api) => api.createKernel.mutate(specOf(kernel)));
+      this.#confirmed.set(kernel.kernelId, clock.monotonic());
+    } catch (error) {
+      if (isOutcomeUnknown(error)) this.#askLater(kernel, agentId, error);
+      // Whoever leads now takes care of it.
+      else if (!hasCode(error, 'stale-epoch')) await this.#refused(kernel, agentId, AppError.from(error), epoch);
+    }
+  }
+
+  async #askFirst(kernel: StartableKernel, epoch: number): Promise<void> {
+    const { clients, clock } = this.#options;
+    const agentId = kernel.agentId ?? '';
+    try {
+      await clients.call(agentId, (api) => api.checkKernel.query({ kernelId: kernel.kernelId }));
+      // It has it: events and heartbeats tell the rest.
+      this.#confirmed.set(kernel.kernelId, clock.monotonic());
+    } catch (error) {
+      if (hasCode(error, 'kernel-not-found')) await this.#order(kernel, epoch);
+      else this.#askLater(kernel, agentId, error);
+    }
+  }
+
+  #askLater(kernel: StartableKernel, agentId: string, error: unknown): void {
+    const { clock, askAgainMs, again } = this.#options;
+    this.#log.startUnknown(kernel.kernelId, agentId, error);
+    this.#cancelWake?.();
+    this.#cancelWake = clock.setTimer(askAgainMs, again);
+  }
+
+  async #refused(kernel: StartableKernel, agentId: string, error: AppError, epoch: number): Promise<void> {
+    const { memory, transitions, changes, clock, refusalBackoff } = this.#options;
+    this.#log.startRefused(kernel.kernelId, agentId, error);
+    const notBefore = memory.refused(
+      kernel.sessionId,
+      agentId,
+      (count) => clock.now() + Math.ceil(backoffMs(count, refusalBackoff)),
+    );
+    const data = { agent: agentId, error: error.toBody(), nextTryAt: new Date(notBefore).toISOString() };
+    const target = { kernelId: kernel.kernelId, agentId };
+    changes.announce(
+      await transitions.apply({ target, from: ['PREPARING'], to: 'PENDING', reason: 'agent-refused', data, epoch }),
+    );
+  }
+}
+
+/** Whether the agent may have carried out an order all the same. */
+export function isOutcomeUnknown(error: unknown): boolean {
+  return hasCode(
+    error,
+    'agent-unreachable',
+    'connection-lost',
+    'deadline-exceeded',
+    'cancelled',
+    'shutting-down',
+    'rate-limited',
+  );
+}
+
+function specOf(kernel: StartableKernel): KernelSpec {
+  const { sessionId, kernelId, name, accessKey, image, clusterRole, clusterIndex, hostname, slots, environ } = kernel;
+  return {
+    kernelId,
+    sessionId,
+    sessionName: name,
+    accessKey,
+    image,
+    clusterRole,
+    clusterIndex,
+    hostname,
+    slots,
+    environ,
+  };
+}

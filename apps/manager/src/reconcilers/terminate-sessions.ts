@@ -1,0 +1,110 @@
+import { type Clock, hasCode, parseRequestId } from '@backend.ai/core';
+import type { BackgroundTasks, Logger } from '@backend.ai/telemetry';
+import type { AgentClients } from '../clients/agent-clients.ts';
+import { BusinessLog } from '../events.ts';
+import type { SessionTransitions } from '../repositories/session-transitions.ts';
+import type { KernelAtAgent, SessionRepository } from '../repositories/sessions.ts';
+import type { LogKeeper } from '../services/kernels/log-keeper.ts';
+import type { SessionChanges } from '../services/sessions/session-changes.ts';
+
+export interface TerminateSessionsOptions {
+  readonly transitions: SessionTransitions;
+  readonly sessions: SessionRepository;
+  readonly changes: SessionChanges;
+  readonly clients: AgentClients;
+  readonly logs: LogKeeper;
+  readonly tasks: BackgroundTasks;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly again: () => void;
+  readonly askAgainMs: number;
+  /** When no start of this kernel is under way from here: its end must not overtake it. */
+  readonly startSettled: (kernelId: string) => Promise<void>;
+}
+
+/**
+ * Tells agents to end what is TERMINATING, again and again until they report the end. What cannot be told is given up
+ * by its deadline; what has no agent any more has ended.
+ */
+export class TerminateSessions {
+  readonly #options: TerminateSessionsOptions;
+  readonly #log: BusinessLog;
+  readonly #underWay = new Set<string>();
+  readonly #toldAt = new Map<string, number>();
+  #cancelWake: (() => void) | undefined;
+
+  constructor(options: TerminateSessionsOptions) {
+    this.#options = options;
+    this.#log = new BusinessLog(options.logger);
+  }
+
+  async run(epoch: number): Promise<void> {
+    const { sessions, transitions, changes, tasks, clock, askAgainMs } = this.#options;
+    const kernels = await sessions.kernelsIn(['TERMINATING']);
+    const present = new Set(kernels.map((kernel) => kernel.kernelId));
+    for (const kernelId of this.#toldAt.keys()) if (!present.has(kernelId)) this.#toldAt.delete(kernelId);
+    if (kernels.length === 0) return;
+    for (const kernel of kernels) {
+      const toldAt = this.#toldAt.get(kernel.kernelId);
+      const justTold = toldAt !== undefined && clock.monotonic() - toldAt < askAgainMs;
+      if (justTold || this.#underWay.has(kernel.kernelId)) continue;
+      this.#underWay.add(kernel.kernelId);
+      const cause = parseRequestId(kernel.data.requestId) ?? parseRequestId(kernel.requestId);
+      tasks.start('end kernel', () => this.#end(kernel, epoch), cause);
+    }
+    // Only an agent that was told long ago can have been forgotten since.
+    if (kernels.some((kernel) => kernel.ageMs > askAgainMs)) {
+      changes.announce(
+        await transitions.apply({
+          target: { agentForgotten: true },
+          from: ['TERMINATING'],
+          to: 'TERMINATED',
+          reason: 'agent-lost',
+          keepReasonOfEnding: true,
+          epoch,
+        }),
+      );
+    }
+    this.#wakeLater();
+  }
+
+  stop(): void {
+    this.#cancelWake?.();
+  }
+
+  async #end(kernel: KernelAtAgent, epoch: number): Promise<void> {
+    const { clients, clock, transitions, changes, logs, startSettled } = this.#options;
+    const { kernelId, agentId, reason } = kernel;
+    try {
+      await startSettled(kernelId);
+      await logs.keep(agentId, kernelId);
+      const forced = kernel.data.forced === true;
+      await clients.call(agentId, (api) => api.destroyKernel.mutate({ kernelId, reason, forced }));
+    } catch (error) {
+      if (hasCode(error, 'kernel-not-found')) {
+        const target = { kernelId, agentId };
+        changes.announce(
+          await transitions.apply({
+            target,
+            from: ['TERMINATING'],
+            to: 'TERMINATED',
+            reason: 'kernel-lost',
+            keepReasonOfEnding: true,
+            epoch,
+          }),
+        );
+        return;
+      }
+      this.#log.destroyFailed(kernelId, agentId, error);
+    } finally {
+      this.#toldAt.set(kernelId, clock.monotonic());
+      this.#underWay.delete(kernelId);
+    }
+  }
+
+  #wakeLater(): void {
+    const { clock, askAgainMs, again } = this.#options;
+    this.#cancelWake?.();
+    this.#cancelWake = clock.setTimer(askAgainMs, again);
+  }
+}

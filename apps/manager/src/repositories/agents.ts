@@ -1,0 +1,152 @@
+import type { AgentRegistration, AgentStatus, Image, IsolationReport } from '@backend.ai/contract';
+import { AppError, type SessionStatus } from '@backend.ai/core';
+import { type Database, fencedBy, sqlStateOf, sqlStates } from '@backend.ai/database';
+import { sql } from 'drizzle-orm';
+import { terminalTexts } from './session-rows.ts';
+
+export interface AgentRecord {
+  readonly id: string;
+  readonly resourceGroup: string;
+  readonly status: AgentStatus;
+  readonly address: string | null;
+  readonly dataAddress: string | null;
+  readonly rpcVersion: number;
+  readonly version: string;
+  readonly architecture: string;
+  readonly backend: string;
+  readonly isolation: IsolationReport;
+  readonly images: Image[];
+  readonly schedulable: boolean;
+  readonly firstContact: string;
+  readonly lastHeartbeat: string;
+  readonly capacity: Record<string, string>;
+  readonly used: Record<string, string>;
+}
+
+/** A kernel that the database believes to be with an agent. */
+export interface BelievedKernel {
+  readonly kernelId: string;
+  readonly sessionId: string;
+  readonly status: SessionStatus;
+}
+
+export interface HeartbeatRecord {
+  /** Its status before this heartbeat; undefined when it never registered. */
+  readonly before: AgentStatus | undefined;
+  readonly ackedSeq: number;
+  readonly kernels: BelievedKernel[];
+}
+
+export class AgentRepository {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  /**
+   * Records what an agent offers. What it no longer offers keeps its row with no capacity, because allocations may
+   * still be open. @throws AppError `invalid-input` for an unknown resource group
+   */
+  async register(agent: AgentRegistration, resourceGroup: string): Promise<{ ackedSeq: number }> {
+    const slots = JSON.stringify(agent.slots);
+    try {
+      const [row] = await this.#db.execute<{ seq: string }>(sql`
+        with agent as (
+          insert into agents (id, resource_group, status, address, data_address, rpc_version, version, architecture,
+            backend, isolation, images, boot_id)
+          values (${agent.agentId}, ${resourceGroup}, 'ALIVE', ${agent.address}, ${agent.dataAddress},
+            ${agent.rpcVersion}, ${agent.version}, ${agent.architecture}, ${agent.backend},
+            ${JSON.stringify(agent.isolation)}::jsonb, ${JSON.stringify(agent.images)}::jsonb, ${agent.bootId})
+          on conflict (id) do update set resource_group = excluded.resource_group, status = 'ALIVE',
+            address = excluded.address, data_address = excluded.data_address, rpc_version = excluded.rpc_version,
+            version = excluded.version, architecture = excluded.architecture, backend = excluded.backend,
+            isolation = excluded.isolation, images = excluded.images, boot_id = excluded.boot_id,
+            last_heartbeat = now(), lost_at = null
+          returning id, last_event_seq
+        ), offered as (
+          insert into agent_resources (agent_id, slot_name, capacity)
+          select a.id, o.key, o.value::numeric from agent a cross join lateral jsonb_each_text(${slots}::jsonb) o
+          on conflict (agent_id, slot_name) do update set capacity = excluded.capacity
+        ), withdrawn as (
+          update agent_resources r set capacity = 0 from agent a
+          where r.agent_id = a.id and not (${slots}::jsonb) ? r.slot_name
+        )
+        select last_event_seq as seq from agent`);
+      return { ackedSeq: Number(row?.seq ?? 0) };
+    } catch (error) {
+      if (sqlStateOf(error) === sqlStates.foreignKeyViolation) {
+        throw new AppError('invalid-input', `The resource group "${resourceGroup}" does not exist.`, { cause: error });
+      }
+      throw error;
+    }
+  }
+
+  /** Sign of life, and what the database believes to be there. One round trip. */
+  async heartbeat(agentId: string, seen: readonly string[]): Promise<HeartbeatRecord> {
+    const rows = await this.#db.execute<{
+      before: AgentStatus;
+      seq: string;
+      kernelId: string | null;
+      sessionId: string;
+      status: SessionStatus;
+    }>(sql`
+      with before as (
+        select id, status, last_event_seq from agents where id = ${agentId} for update
+      ), alive as (
+        update agents a set last_heartbeat = now(), lost_at = null,
+          status = case when b.status = 'LOST' then 'ALIVE' else b.status end
+        from before b where a.id = b.id
+      ), present as (
+        update kernels k set last_seen_at = now()
+        where k.agent_id = ${agentId} and k.id = any (${uuidArray(seen)}::uuid[]) and k.status not in (${terminalTexts})
+      )
+      select b.status as before, b.last_event_seq as seq, k.id as "kernelId", k.session_id as "sessionId", k.status
+      from before b left join kernels k on k.agent_id = b.id and k.status not in (${terminalTexts})`);
+    return {
+      before: rows[0]?.before,
+      ackedSeq: Number(rows[0]?.seq ?? 0),
+      kernels: rows.flatMap(({ kernelId, sessionId, status }) => (kernelId ? [{ kernelId, sessionId, status }] : [])),
+    };
+  }
+
+  /** Counts events as seen that change nothing. */
+  async acknowledge(agentId: string, seq: number): Promise<void> {
+    await this.#db.execute(
+      sql`update agents set last_event_seq = ${seq} where id = ${agentId} and last_event_seq < ${seq}`,
+    );
+  }
+
+  async ackedSeq(agentId: string): Promise<number | undefined> {
+    const [row] = await this.#db.execute<{ seq: string }>(
+      sql`select last_event_seq as seq from agents where id = ${agentId}`,
+    );
+    return row && Number(row.seq);
+  }
+
+  async list(): Promise<AgentRecord[]> {
+    const rows = await this.#db.execute<AgentRecord & Record<string, unknown>>(sql`
+      select a.id, a.resource_group as "resourceGroup", a.status, a.address, a.data_address as "dataAddress",
+        a.rpc_version as "rpcVersion", a.version, a.architecture, a.backend, a.isolation, a.images, a.schedulable,
+        a.first_contact as "firstContact", a.last_heartbeat as "lastHeartbeat",
+        coalesce(jsonb_object_agg(r.slot_name, r.capacity::text) filter (where r.slot_name is not null), '{}') as capacity,
+        coalesce(jsonb_object_agg(r.slot_name, r.used::text) filter (where r.slot_name is not null), '{}') as used
+      from agents a left join agent_resources r on r.agent_id = a.id
+      where a.status <> 'TERMINATED' group by a.id order by a.id`);
+    return [...rows];
+  }
+
+  /** ALIVE → LOST for those that were not heard of for longer. Unreachable is not dead: their kernels are left alone. */
+  async markLost(silentForMs: number, epoch: number): Promise<string[]> {
+    const rows = await this.#db.execute<{ id: string }>(sql`
+      update agents set status = 'LOST', lost_at = now()
+      where status = 'ALIVE' and last_heartbeat < now() - ${silentForMs}::int * interval '1 millisecond'
+        and ${fencedBy(epoch)}
+      returning id`);
+    return rows.map((row) => row.id);
+  }
+}
+
+function uuidArray(ids: readonly string[]): string {
+  return `{${ids.join(',')}}`;
+}

@@ -1,0 +1,50 @@
+import { occupyingStatuses } from '@backend.ai/core';
+import type { Database } from '@backend.ai/database';
+import { sql } from 'drizzle-orm';
+
+export interface LedgerViolation {
+  readonly kind:
+    | 'balance-differs'
+    | 'over-capacity'
+    | 'open-without-kernel'
+    | 'kernel-without-allocation'
+    | 'states-differ';
+  readonly subject: string;
+  readonly detail: Record<string, unknown>;
+}
+
+const occupying = sql.raw(occupyingStatuses.map((status) => `'${status}'`).join(', '));
+
+/**
+ * The invariants of the ledger, checked online: the balance of an agent is the sum of its open allocations and within
+ * capacity (unless capacity shrank under them), exactly the kernels at work hold allocations, and a session is where
+ * its kernel is.
+ */
+export async function verifyLedger(db: Database): Promise<LedgerViolation[]> {
+  const rows = await db.execute<LedgerViolation & Record<string, unknown>>(sql`
+    with open as (
+      select agent_id, slot_name, sum(amount) as amount from resource_allocations
+      where free_at is null group by agent_id, slot_name
+    )
+    select 'balance-differs' as kind, coalesce(r.agent_id, o.agent_id) || ' ' || coalesce(r.slot_name, o.slot_name) as subject,
+      jsonb_build_object('used', r.used, 'allocated', coalesce(o.amount, 0)) as detail
+    from agent_resources r full join open o on o.agent_id = r.agent_id and o.slot_name = r.slot_name
+    where coalesce(r.used, 0) <> coalesce(o.amount, 0) and (r.agent_id is not null or exists (select 1 from agents a where a.id = o.agent_id))
+    union all
+    select 'over-capacity', r.agent_id || ' ' || r.slot_name, jsonb_build_object('used', r.used, 'capacity', r.capacity)
+    from agent_resources r where r.used > r.capacity and r.capacity > 0
+    union all
+    select 'open-without-kernel', ra.kernel_id::text, jsonb_build_object('status', k.status, 'slot', ra.slot_name)
+    from resource_allocations ra join kernels k on k.id = ra.kernel_id
+    where ra.free_at is null and (k.status not in (${occupying}) or k.agent_id is distinct from ra.agent_id)
+    union all
+    select 'kernel-without-allocation', k.id::text, jsonb_build_object('status', k.status, 'slot', w.key)
+    from kernels k cross join lateral jsonb_each_text(k.requested_slots) w
+    where k.status in (${occupying}) and w.value::numeric > 0 and not exists (
+      select 1 from resource_allocations ra
+      where ra.kernel_id = k.id and ra.slot_name = w.key and ra.free_at is null and ra.amount = w.value::numeric)
+    union all
+    select 'states-differ', s.id::text, jsonb_build_object('session', s.status, 'kernel', k.status)
+    from sessions s join kernels k on k.session_id = s.id where s.status <> k.status`);
+  return [...rows];
+}

@@ -1,0 +1,100 @@
+import type { PeerKind } from '@backend.ai/contract';
+import type { Database } from '@backend.ai/database';
+import { sql } from 'drizzle-orm';
+
+export interface PeerRecord {
+  readonly id: string;
+  readonly kind: PeerKind;
+  readonly publicKey: string;
+  readonly resourceGroup: string | null;
+  readonly createdAt: string;
+  readonly revokedAt: string | null;
+  readonly lastSeenAt: string | null;
+}
+
+export interface JoinWrite {
+  readonly tokenHash: string;
+  readonly kind: PeerKind;
+  readonly id: string;
+  readonly publicKey: string;
+  readonly requestId: string;
+}
+
+export class PeerRepository {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  async createToken(token: {
+    id: string;
+    tokenHash: string;
+    kind: PeerKind;
+    resourceGroup: string | null;
+    ttlMs: number;
+  }): Promise<string> {
+    const [row] = await this.#db.execute<{ expiresAt: string }>(sql`
+      insert into peer_tokens (id, token_hash, kind, resource_group, expires_at)
+      values (${token.id}::uuid, ${token.tokenHash}, ${token.kind}, ${token.resourceGroup}::text,
+        now() + ${token.ttlMs}::int * interval '1 millisecond') returning expires_at as "expiresAt"`);
+    return row?.expiresAt ?? '';
+  }
+
+  /**
+   * Spends a token and registers the key, in one statement. A peer that is known may come with a new key only while it
+   * is of the same kind; a revoked one may join anew. `false`: the token is unknown, spent, expired or of another kind.
+   */
+  async join(peer: JoinWrite): Promise<boolean> {
+    const rows = await this.#db.execute(sql`
+      with spent as (
+        update peer_tokens set used_at = now()
+        where token_hash = ${peer.tokenHash} and kind = ${peer.kind} and used_at is null and expires_at > now()
+          and not exists (select 1 from peers p where p.id = ${peer.id} and p.kind <> ${peer.kind})
+        returning kind, resource_group
+      )
+      insert into peers (id, kind, name, public_key, resource_group, request_id, last_seen_at)
+      select ${peer.id}, kind, ${peer.id}, ${peer.publicKey}, resource_group, ${peer.requestId}, now() from spent
+      on conflict (id) do update set public_key = excluded.public_key, resource_group = excluded.resource_group,
+        request_id = excluded.request_id, revoked_at = null, last_seen_at = now()
+      returning id`);
+    return rows.length > 0;
+  }
+
+  async find(kind: PeerKind, id: string): Promise<PeerRecord | undefined> {
+    const [row] = await this.#db.execute<PeerRecord & Record<string, unknown>>(sql`
+      select id, kind, public_key as "publicKey", resource_group as "resourceGroup", created_at as "createdAt",
+        revoked_at as "revokedAt", last_seen_at as "lastSeenAt"
+      from peers where id = ${id} and kind = ${kind}`);
+    return row;
+  }
+
+  /** Registers a key without a token: for components of the same process and for managers themselves. */
+  async ensure(peer: Omit<JoinWrite, 'tokenHash'> & { resourceGroup: string | null }): Promise<void> {
+    await this.#db.execute(sql`
+      insert into peers (id, kind, name, public_key, resource_group, request_id)
+      values (${peer.id}, ${peer.kind}, ${peer.id}, ${peer.publicKey}, ${peer.resourceGroup}::text, ${peer.requestId})
+      on conflict (id) do update set public_key = excluded.public_key, kind = excluded.kind`);
+  }
+
+  async list(): Promise<PeerRecord[]> {
+    const rows = await this.#db.execute<PeerRecord & Record<string, unknown>>(sql`
+      select id, kind, public_key as "publicKey", resource_group as "resourceGroup", created_at as "createdAt",
+        revoked_at as "revokedAt", last_seen_at as "lastSeenAt" from peers order by kind, id`);
+    return [...rows];
+  }
+
+  async revoke(id: string): Promise<boolean> {
+    const result = await this.#db.execute(
+      sql`update peers set revoked_at = now() where id = ${id} and revoked_at is null`,
+    );
+    return result.count > 0;
+  }
+
+  async publicKeysOf(kind: PeerKind): Promise<string[]> {
+    const rows = await this.#db.execute<{ publicKey: string }>(
+      sql`select public_key as "publicKey" from peers where kind = ${kind} and revoked_at is null order by id`,
+    );
+    return rows.map((row) => row.publicKey);
+  }
+}

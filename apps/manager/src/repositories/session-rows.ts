@@ -1,0 +1,60 @@
+import type { KernelStatus, SessionResult, SessionStatus, SessionType } from '@backend.ai/core';
+import { terminalStatuses } from '@backend.ai/core';
+import { sql } from 'drizzle-orm';
+
+/** A session with its kernels, as one round trip reads it. Moments are PostgreSQL's text in UTC. */
+export interface SessionRecord {
+  readonly id: string;
+  readonly name: string;
+  readonly domainName: string;
+  readonly projectName: string;
+  readonly userId: string;
+  readonly accessKey: string;
+  readonly type: SessionType;
+  readonly image: string;
+  readonly architecture: string;
+  readonly tag: string | null;
+  readonly resourceGroup: string;
+  readonly status: SessionStatus;
+  readonly statusReason: string;
+  readonly statusData: Record<string, unknown>;
+  readonly result: SessionResult;
+  readonly requestedSlots: Record<string, string>;
+  readonly createdAt: string;
+  readonly statusChangedAt: string;
+  readonly scheduledAt: string | null;
+  readonly startedAt: string | null;
+  readonly terminatedAt: string | null;
+  readonly requestId: string;
+  readonly version: number;
+  readonly kernels: KernelRecord[];
+}
+
+export interface KernelRecord {
+  readonly id: string;
+  readonly agentId: string | null;
+  readonly clusterRole: 'main' | 'sub';
+  readonly clusterIndex: number;
+  readonly status: KernelStatus;
+  readonly exitCode: number | null;
+  /** Steps, isolation; the kept log is left out. */
+  readonly data: Record<string, unknown>;
+}
+
+/** Columns of a `SessionRecord`; expects `s` to be sessions. */
+export const sessionColumns = sql.raw(`
+  s.id, s.name, s.domain_name as "domainName",
+  coalesce((select p.name from projects p where p.id = s.project_id), '') as "projectName",
+  s.user_id as "userId", s.access_key as "accessKey", s.type, s.image, s.architecture, s.tag,
+  s.resource_group as "resourceGroup", s.status, s.status_reason as "statusReason", s.status_data as "statusData",
+  s.result, s.requested_slots as "requestedSlots", s.created_at as "createdAt",
+  s.status_changed_at as "statusChangedAt", s.scheduled_at as "scheduledAt", s.started_at as "startedAt",
+  s.terminated_at as "terminatedAt", s.request_id as "requestId", s.version,
+  (select jsonb_agg(jsonb_build_object('id', k.id, 'agentId', k.agent_id, 'clusterRole', k.cluster_role,
+      'clusterIndex', k.cluster_index, 'status', k.status, 'exitCode', k.exit_code,
+      'data', k.status_data - 'log') order by k.cluster_role, k.cluster_index)
+    from kernels k where k.session_id = s.id) as "kernels"`);
+
+const terminalList = terminalStatuses.map((status) => `'${status}'`).join(', ');
+/** Constants for conditions. */
+export const terminalTexts = sql.raw(terminalList);

@@ -1,0 +1,260 @@
+import type { AccessKey, KernelId, SessionId, SessionStatus, SessionType } from '@backend.ai/core';
+import { type Database, fencedBy } from '@backend.ai/database';
+import { sql } from 'drizzle-orm';
+import { type SessionRecord, sessionColumns, terminalTexts } from './session-rows.ts';
+import type { StartableKernel } from './session-transitions.ts';
+
+export interface NewSession {
+  readonly id: SessionId;
+  readonly kernelId: KernelId;
+  readonly name: string;
+  readonly domain: string;
+  readonly project: string;
+  readonly owner: {
+    readonly userId: string;
+    readonly accessKey: string;
+    readonly domain: string;
+    /** May use any project of the domain. */
+    readonly domainAdmin: boolean;
+    /** May use any domain. */
+    readonly superadmin: boolean;
+  };
+  readonly type: SessionType;
+  readonly image: string;
+  readonly architecture: string;
+  readonly tag: string | null;
+  readonly resourceGroup: string;
+  readonly slots: Record<string, string>;
+  readonly environ: Record<string, string>;
+  readonly options: Record<string, unknown>;
+  readonly callbackUrl: string | null;
+  readonly priority: number;
+  readonly requestId: string;
+}
+
+export type InsertOutcome =
+  | { readonly kind: 'created'; readonly createdAt: string }
+  | { readonly kind: 'exists'; readonly id: SessionId; readonly image: string; readonly architecture: string }
+  /** The project does not exist, or its owner is no member. */
+  | { readonly kind: 'no-project' }
+  | { readonly kind: 'no-resource-group' }
+  /** Somebody inserted the name at the same moment: look again. */
+  | { readonly kind: 'raced' };
+
+export interface PendingRecord {
+  readonly sessionId: string;
+  readonly kernelId: string;
+  readonly image: string;
+  readonly architecture: string;
+  readonly resourceGroup: string;
+  readonly slots: Record<string, string>;
+  readonly createdAt: string;
+  readonly priority: number;
+  readonly reason: string;
+  readonly data: Record<string, unknown>;
+}
+
+/** A kernel at work, with where its agent is. */
+export interface KernelAtAgent {
+  readonly sessionId: string;
+  readonly kernelId: string;
+  readonly agentId: string;
+  readonly status: SessionStatus;
+  readonly reason: string;
+  readonly data: Record<string, unknown>;
+  readonly requestId: string;
+  readonly ageMs: number;
+}
+
+export interface HistoryRecord {
+  readonly fromStatus: SessionStatus | null;
+  readonly toStatus: SessionStatus;
+  readonly reason: string;
+  readonly data: Record<string, unknown>;
+  readonly requestId: string;
+  readonly at: string;
+}
+
+export class SessionRepository {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  /** Session, kernel and first history row in one statement, unless a live one has the name. */
+  async insert(session: NewSession): Promise<InsertOutcome> {
+    const { owner } = session;
+    const slots = JSON.stringify(session.slots);
+    const [row] = await this.#db.execute<{
+      hasProject: boolean;
+      hasGroup: boolean;
+      existingId: SessionId | null;
+      existingImage: string;
+      existingArchitecture: string;
+      createdAt: string | null;
+    }>(sql`
+      with project as (
+        select p.id from projects p join domains d on d.name = p.domain_name
+        where p.domain_name = ${session.domain} and p.name = ${session.project} and p.is_active and d.is_active
+          and (${owner.superadmin}::boolean or (p.domain_name = ${owner.domain} and (${owner.domainAdmin}::boolean
+            or exists (select 1 from project_members m where m.project_id = p.id and m.user_id = ${owner.userId}))))
+      ), resource_group as (
+        select name from resource_groups where name = ${session.resourceGroup} and is_active
+      ), existing as (
+        select id, image, architecture from sessions
+        where access_key = ${owner.accessKey} and name = ${session.name} and status not in (${terminalTexts})
+      ), created as (
+        insert into sessions (id, name, domain_name, project_id, user_id, access_key, type, image, architecture, tag,
+          resource_group, status_reason, requested_slots, environ, options, callback_url, priority, request_id)
+        select ${session.id}::uuid, ${session.name}, ${session.domain}, p.id, ${owner.userId}::uuid, ${owner.accessKey},
+          ${session.type}, ${session.image}, ${session.architecture}, ${session.tag}::text, g.name, 'queued',
+          ${slots}::jsonb, ${JSON.stringify(session.environ)}::jsonb, ${JSON.stringify(session.options)}::jsonb,
+          ${session.callbackUrl}::text, ${session.priority}::int, ${session.requestId}
+        from project p cross join resource_group g where not exists (select 1 from existing)
+        on conflict (access_key, name) where status not in (${terminalTexts}) do nothing
+        returning id, created_at
+      ), kernel as (
+        insert into kernels (id, session_id, image, status_reason, requested_slots, request_id)
+        select ${session.kernelId}::uuid, id, ${session.image}, 'queued', ${slots}::jsonb, ${session.requestId}
+        from created
+      ), history as (
+        insert into session_history (id, session_id, to_status, reason, request_id)
+        select gen_random_uuid(), id, 'PENDING', 'queued', ${session.requestId} from created
+      )
+      select exists (select 1 from project) as "hasProject", exists (select 1 from resource_group) as "hasGroup",
+        e.id as "existingId", e.image as "existingImage", e.architecture as "existingArchitecture",
+        c.created_at as "createdAt"
+      from (select 1) one left join existing e on true left join created c on true`);
+    if (!row?.hasProject) return { kind: 'no-project' };
+    if (row.existingId) {
+      return { kind: 'exists', id: row.existingId, image: row.existingImage, architecture: row.existingArchitecture };
+    }
+    if (row.createdAt) return { kind: 'created', createdAt: row.createdAt };
+    return row.hasGroup ? { kind: 'raced' } : { kind: 'no-resource-group' };
+  }
+
+  /**
+   * By id or name among those of one access key; anybody's by id when `anyOwner`. A live session comes before ended
+   * ones of the same name, newer before older.
+   */
+  async find(
+    ref: { id: string | null; name: string },
+    accessKey: string,
+    anyOwner: boolean,
+  ): Promise<SessionRecord | undefined> {
+    const [row] = await this.#db.execute<SessionRecord & Record<string, unknown>>(sql`
+      select ${sessionColumns} from sessions s
+      where s.id = (
+        select f.id from sessions f
+        where (f.id = ${ref.id}::uuid and (${anyOwner}::boolean or f.access_key = ${accessKey}))
+          or (f.access_key = ${accessKey} and f.name = ${ref.name})
+        order by (f.id = ${ref.id}::uuid) desc nulls last, (f.status in (${terminalTexts})), f.created_at desc limit 1)`);
+    return row;
+  }
+
+  async findById(id: string): Promise<SessionRecord | undefined> {
+    const [row] = await this.#db.execute<SessionRecord & Record<string, unknown>>(
+      sql`select ${sessionColumns} from sessions s where s.id = ${id}::uuid`,
+    );
+    return row;
+  }
+
+  /** Newest first. `accessKey` undefined: everybody's. */
+  async list(filter: { accessKey: string; all: boolean; limit: number }): Promise<SessionRecord[]> {
+    const rows = await this.#db.execute<SessionRecord & Record<string, unknown>>(sql`
+      select ${sessionColumns} from sessions s
+      where s.access_key = ${filter.accessKey} and (${filter.all}::boolean or s.status not in (${terminalTexts}))
+      order by s.created_at desc, s.id desc limit ${filter.limit}::int`);
+    return [...rows];
+  }
+
+  async history(sessionId: string): Promise<HistoryRecord[]> {
+    const rows = await this.#db.execute<HistoryRecord & Record<string, unknown>>(sql`
+      select from_status as "fromStatus", to_status as "toStatus", reason, data, request_id as "requestId", at
+      from session_history where session_id = ${sessionId}::uuid order by at, id`);
+    return [...rows];
+  }
+
+  async pending(): Promise<PendingRecord[]> {
+    const rows = await this.#db.execute<PendingRecord & Record<string, unknown>>(sql`
+      select s.id as "sessionId", k.id as "kernelId", s.image, s.architecture, s.resource_group as "resourceGroup",
+        s.requested_slots as "slots", s.created_at as "createdAt", s.priority, s.status_reason as "reason",
+        s.status_data as "data"
+      from sessions s join kernels k on k.session_id = s.id
+      where s.status = 'PENDING' order by s.priority desc, s.created_at, s.id`);
+    return [...rows];
+  }
+
+  /** Why sessions wait. Only those that still do change. */
+  async writeReasons(
+    reasons: ReadonlyArray<{ sessionId: string; code: string; data: Readonly<Record<string, unknown>> }>,
+    epoch: number,
+  ): Promise<Array<{ sessionId: string; kernelId: string; name: string; accessKey: string; reason: string }>> {
+    const rows = await this.#db.execute<{
+      sessionId: string;
+      kernelId: string;
+      name: string;
+      accessKey: string;
+      reason: string;
+    }>(sql`
+      update sessions s set status_reason = r.code, status_data = r.data, version = s.version + 1
+      from jsonb_to_recordset(${JSON.stringify(reasons)}::jsonb) as r ("sessionId" uuid, code text, data jsonb)
+      where s.id = r."sessionId" and s.status = 'PENDING' and ${fencedBy(epoch)}
+      returning s.id as "sessionId", s.name, s.access_key as "accessKey", s.status_reason as reason,
+        (select k.id from kernels k where k.session_id = s.id order by k.cluster_role limit 1) as "kernelId"`);
+    return [...rows];
+  }
+
+  /** Kernels that are with agents in one of these states. */
+  async kernelsIn(statuses: readonly SessionStatus[]): Promise<KernelAtAgent[]> {
+    const rows = await this.#db.execute<KernelAtAgent & Record<string, unknown>>(sql`
+      select s.id as "sessionId", k.id as "kernelId", k.agent_id as "agentId", k.status, k.status_reason as "reason",
+        s.status_data as "data", s.request_id as "requestId",
+        (extract(epoch from now() - s.status_changed_at) * 1000)::float8 as "ageMs"
+      from kernels k join sessions s on s.id = k.session_id
+      where k.status in (${sql.raw(statuses.map((status) => `'${status}'`).join(', '))}) and k.agent_id is not null
+      order by s.status_changed_at, s.id`);
+    return [...rows];
+  }
+
+  /** Kernels whose agent was told to start them, or should have been. */
+  async preparing(): Promise<Array<StartableKernel & { ageMs: number }>> {
+    const rows = await this.#db.execute<StartableKernel & { ageMs: number } & Record<string, unknown>>(sql`
+      select s.id as "sessionId", k.id as "kernelId", k.agent_id as "agentId", s.name, s.access_key as "accessKey",
+        s.status as "from", s.status as "to", s.status_reason as reason, s.request_id as "requestId",
+        k.image, k.cluster_role as "clusterRole", k.cluster_index as "clusterIndex", k.hostname,
+        k.requested_slots as slots, s.environ, s.options,
+        (extract(epoch from now() - s.status_changed_at) * 1000)::float8 as "ageMs"
+      from kernels k join sessions s on s.id = k.session_id where s.status = 'PREPARING' and k.agent_id is not null`);
+    return [...rows];
+  }
+
+  async countByStatus(accessKey: string | null): Promise<Record<string, number>> {
+    const rows = await this.#db.execute<{ status: string; count: number }>(sql`
+      select status, count(*)::int as count from sessions
+      where status not in (${terminalTexts}) and (${accessKey}::text is null or access_key = ${accessKey}::text)
+      group by status`);
+    return Object.fromEntries(rows.map((row) => [row.status, row.count]));
+  }
+
+  async liveIds(): Promise<Array<{ id: SessionId; accessKey: AccessKey; status: SessionStatus }>> {
+    const rows = await this.#db.execute<{ id: SessionId; accessKey: AccessKey; status: SessionStatus }>(
+      sql`select id, access_key as "accessKey", status from sessions where status not in (${terminalTexts})`,
+    );
+    return [...rows];
+  }
+
+  /** Keeps the end of a kernel's log for when its agent has forgotten it. */
+  async keepLog(kernelId: string, log: string): Promise<void> {
+    await this.#db.execute(sql`
+      update kernels set status_data = status_data || jsonb_build_object('log', ${log}::text) where id = ${kernelId}::uuid`);
+  }
+
+  async keptLog(kernelId: string): Promise<string | undefined> {
+    const [row] = await this.#db.execute<{ log: string | null }>(
+      sql`select status_data->>'log' as log from kernels where id = ${kernelId}::uuid`,
+    );
+    return row?.log ?? undefined;
+  }
+}

@@ -1,0 +1,183 @@
+import { addSlots, type ResourceSlots, type SessionStatus, slotsFromTexts } from '@backend.ai/core';
+import {
+  type AgentSnapshot,
+  imageKey,
+  type PendingSession,
+  type Placement,
+  type Snapshot,
+} from '@backend.ai/scheduler';
+import type { SessionChange } from '../events.ts';
+import type { NewSession, SessionRepository } from '../repositories/sessions.ts';
+import type { AgentDirectory } from '../services/agents/agent-directory.ts';
+
+interface Waiting {
+  readonly session: PendingSession;
+  /** Code of the reason in the database. */
+  reason: string;
+}
+
+interface Refusals {
+  readonly count: number;
+  readonly agents: ReadonlySet<string>;
+  /** Milliseconds since the epoch, on the clock of this process. */
+  readonly notBefore: number;
+}
+
+/**
+ * The scheduler's view of the cluster between passes, so that a pass for one more session reads nothing. It may be
+ * stale: the ledger's SQL refuses what does not hold any more, and what is doubtful is read again.
+ */
+export class SchedulingMemory {
+  readonly #sessions: SessionRepository;
+  readonly #directory: AgentDirectory;
+  #waiting = new Map<string, Waiting>();
+  #agents = new Map<string, AgentSnapshot>();
+  readonly #refusals = new Map<string, Refusals>();
+  #waitingStale = true;
+  #agentsStale = true;
+  /** What was queued while the queue was being read. */
+  #meanwhile: Waiting[] | undefined;
+
+  constructor(sessions: SessionRepository, directory: AgentDirectory) {
+    this.#sessions = sessions;
+    this.#directory = directory;
+  }
+
+  forgetAll(): void {
+    this.#waitingStale = true;
+    this.#agentsStale = true;
+  }
+
+  agentsChanged(): void {
+    this.#agentsStale = true;
+  }
+
+  /** A session of this process was queued: known without reading. */
+  queued(session: NewSession, createdAt: string): void {
+    const waiting: Waiting = {
+      session: {
+        sessionId: session.id,
+        kernelId: session.kernelId,
+        image: session.image,
+        architecture: session.architecture,
+        resourceGroup: session.resourceGroup,
+        slots: slotsFromTexts(session.slots),
+        createdAt: Date.parse(createdAt),
+        priority: session.priority,
+      },
+      reason: 'queued',
+    };
+    this.#waiting.set(session.id, waiting);
+    this.#meanwhile?.push(waiting);
+  }
+
+  /** Takes note of what a change of state means for the next pass. */
+  sessionChanged({ sessionId, from, to }: SessionChange): void {
+    if (to === 'PENDING') {
+      // Its own creation was noted by `queued`; at another manager it was not.
+      if (!this.#waiting.has(sessionId)) this.#waitingStale = true;
+      if (from !== null && from !== to) this.forgetAll();
+      return;
+    }
+    if (to !== 'SCHEDULED') this.#waiting.delete(sessionId);
+    if (endsHolding(to)) {
+      this.#agentsStale = true;
+      this.#refusals.delete(sessionId);
+    }
+    if (to === 'RUNNING') this.#refusals.delete(sessionId);
+  }
+
+  /** An agent refused: wait longer each time, and try others first. */
+  refused(sessionId: string, agentId: string, notBefore: (count: number) => number): number {
+    const before = this.#refusals.get(sessionId);
+    const count = (before?.count ?? 0) + 1;
+    const entry = {
+      count,
+      agents: new Set([...(before?.agents ?? []), agentId]),
+      notBefore: notBefore(before?.count ?? 0),
+    };
+    this.#refusals.set(sessionId, entry);
+    return entry.notBefore;
+  }
+
+  async snapshot(now: number): Promise<Snapshot> {
+    if (this.#agentsStale) {
+      this.#agentsStale = false;
+      try {
+        this.#agents = await this.#readAgents();
+      } catch (error) {
+        this.#agentsStale = true;
+        throw error;
+      }
+    }
+    if (this.#waitingStale) await this.#readWaiting();
+    const pending = [...this.#waiting.values()].map(({ session }) => {
+      const refusals = this.#refusals.get(session.sessionId);
+      return refusals ? { ...session, notBefore: refusals.notBefore, refusedBy: refusals.agents } : session;
+    });
+    return { agents: [...this.#agents.values()], pending, now };
+  }
+
+  /** The database agreed. */
+  placed({ sessionId, agentId }: Placement): void {
+    const waiting = this.#waiting.get(sessionId);
+    const agent = this.#agents.get(agentId);
+    this.#waiting.delete(sessionId);
+    if (waiting && agent) this.#agents.set(agentId, { ...agent, used: addSlots(agent.used, waiting.session.slots) });
+  }
+
+  reasonOf(sessionId: string): string | undefined {
+    return this.#waiting.get(sessionId)?.reason;
+  }
+
+  reasonWritten(sessionId: string, code: string): void {
+    const waiting = this.#waiting.get(sessionId);
+    if (waiting) waiting.reason = code;
+  }
+
+  async #readAgents(): Promise<Map<string, AgentSnapshot>> {
+    const records = await this.#directory.reload();
+    return new Map(
+      [...records.values()].map((agent) => [
+        agent.id,
+        {
+          id: agent.id,
+          status: agent.status,
+          schedulable: agent.schedulable,
+          resourceGroup: agent.resourceGroup,
+          images: new Set(agent.images.map((image) => imageKey(image.name, image.architecture))),
+          capacity: slotsFromTexts(agent.capacity),
+          used: slotsFromTexts(agent.used) as ResourceSlots,
+        },
+      ]),
+    );
+  }
+
+  async #readWaiting(): Promise<void> {
+    this.#waitingStale = false;
+    this.#meanwhile = [];
+    try {
+      const rows = await this.#sessions.pending();
+      const waiting = new Map<string, Waiting>();
+      for (const row of rows) {
+        const { sessionId, kernelId, image, architecture, resourceGroup, priority } = row;
+        const slots = slotsFromTexts(row.slots);
+        const createdAt = Date.parse(row.createdAt);
+        const session = { sessionId, kernelId, image, architecture, resourceGroup, slots, createdAt, priority };
+        waiting.set(sessionId, { session, reason: row.reason });
+      }
+      for (const entry of this.#meanwhile)
+        if (!waiting.has(entry.session.sessionId)) waiting.set(entry.session.sessionId, entry);
+      this.#waiting = waiting;
+    } catch (error) {
+      this.#waitingStale = true;
+      throw error;
+    } finally {
+      this.#meanwhile = undefined;
+    }
+  }
+}
+
+function endsHolding(status: SessionStatus): boolean {
+  return status === 'TERMINATED' || status === 'ERROR' || status === 'CANCELLED';
+}

@@ -1,0 +1,155 @@
+import type {
+  AgentGatewayService as AgentGateway,
+  AgentRegistration,
+  CallContext,
+  Heartbeat,
+  HeartbeatReply,
+  KernelEvent,
+  RegistrationReply,
+} from '@backend.ai/contract';
+import { AppError, parseRequestId } from '@backend.ai/core';
+import { ensureRequestId, type Logger, requireRequestId } from '@backend.ai/telemetry';
+import type { AgentClients } from '../../clients/agent-clients.ts';
+import { BusinessLog } from '../../events.ts';
+import type { AgentRepository } from '../../repositories/agents.ts';
+import type { ChangedSession } from '../../repositories/session-transitions.ts';
+import type { PeerService } from '../peers/peer-service.ts';
+import type { SessionChanges } from '../sessions/session-changes.ts';
+import type { AgentDirectory } from './agent-directory.ts';
+import { compareKernels } from './compare-kernels.ts';
+import type { Fact, KernelFacts } from './kernel-facts.ts';
+
+export interface AgentGatewayOptions {
+  readonly agents: AgentRepository;
+  readonly directory: AgentDirectory;
+  readonly clients: AgentClients;
+  readonly peers: PeerService;
+  readonly facts: KernelFacts;
+  readonly changes: SessionChanges;
+  readonly logger: Logger;
+  readonly heartbeatMs: number;
+}
+
+/** What agents tell: who they are, that they live, what happened, and what is true. */
+export class AgentGatewayService implements AgentGateway {
+  readonly #options: AgentGatewayOptions;
+  readonly #log: BusinessLog;
+  /** One agent's messages are handled in their order. */
+  readonly #lines = new Map<string, Promise<unknown>>();
+
+  constructor(options: AgentGatewayOptions) {
+    this.#options = options;
+    this.#log = new BusinessLog(options.logger);
+  }
+
+  async register(input: AgentRegistration, ctx: CallContext): Promise<RegistrationReply> {
+    const { agents, directory, clients, peers, heartbeatMs } = this.#options;
+    const { agentId, bootId, backend } = input;
+    checkOwn(agentId, ctx);
+    return await this.#inLine(agentId, async () => {
+      // The token that let it in decides; what it says itself counts only if that said nothing.
+      const resourceGroup = (await peers.resourceGroupOf('agent', agentId)) ?? input.resourceGroup;
+      const { ackedSeq } = await agents.register(input, resourceGroup);
+      clients.refresh(agentId);
+      this.#log.agentRegistered(agentId, { bootId, backend, resourceGroup });
+      directory.announce(agentId);
+      return { heartbeatMs, ackedSeq };
+    });
+  }
+
+  async heartbeat(input: Heartbeat, ctx: CallContext): Promise<HeartbeatReply> {
+    checkOwn(input.agentId, ctx);
+    return await this.#inLine(input.agentId, () => this.#heartbeat(input));
+  }
+
+  async #heartbeat(input: Heartbeat): Promise<HeartbeatReply> {
+    const { agents, directory, facts } = this.#options;
+    const { agentId } = input;
+    const seen = await agents.heartbeat(
+      agentId,
+      input.kernels.map((kernel) => kernel.kernelId),
+    );
+    if (seen.before === undefined) {
+      throw new AppError('object-not-found', `The agent ${agentId} is not registered.`, { hint: 'Register first.' });
+    }
+    if (seen.before !== 'ALIVE') {
+      this.#log.agentBack(agentId);
+      directory.announce(agentId);
+    }
+    const differences = compareKernels(input, seen.kernels, seen.ackedSeq);
+    for (const { kernel, report } of differences.running) {
+      const isolation = report.isolation;
+      await this.#apply(agentId, kernel.kernelId, report.requestId, (fact) => facts.started(fact, { isolation }));
+    }
+    for (const { kernel, report } of differences.ended) {
+      const reason = report?.reason ?? 'self-terminated';
+      const exitCode = report?.exitCode ?? null;
+      await this.#apply(agentId, kernel.kernelId, report?.requestId, (fact) => facts.ended(fact, reason, exitCode));
+    }
+    for (const kernel of differences.lost) {
+      await this.#apply(agentId, kernel.kernelId, undefined, (fact) => facts.lost(fact));
+    }
+    if (differences.unknown.length > 0) this.#log.kernelsUnknown(agentId, differences.unknown);
+    return { unknownKernels: differences.unknown };
+  }
+
+  async reportEvents(
+    { agentId, events }: { agentId: string; events: KernelEvent[] },
+    ctx: CallContext,
+  ): Promise<{ ackedSeq: number }> {
+    checkOwn(agentId, ctx);
+    return await this.#inLine(agentId, async () => {
+      const { facts, agents } = this.#options;
+      let counted = await agents.ackedSeq(agentId);
+      if (counted === undefined) {
+        throw new AppError('object-not-found', `The agent ${agentId} is not registered.`, { hint: 'Register first.' });
+      }
+      let uncounted = false;
+      for (const event of events) {
+        if (event.seq <= counted) continue;
+        const changed = await ensureRequestId(() => facts.apply(agentId, event), parseRequestId(event.requestId));
+        this.#announce(changed, event.requestId);
+        uncounted = changed.length === 0;
+        counted = event.seq;
+      }
+      // A later event that was stored with its number covers the earlier ones.
+      if (uncounted) await agents.acknowledge(agentId, counted);
+      return { ackedSeq: counted };
+    });
+  }
+
+  async #apply(
+    agentId: string,
+    kernelId: string,
+    causedBy: string | undefined,
+    work: (fact: Fact) => Promise<ChangedSession[]>,
+  ): Promise<void> {
+    const cause = parseRequestId(causedBy);
+    await ensureRequestId(async () => {
+      const requestId = cause ?? requireRequestId();
+      this.#announce(await work({ agentId, kernelId, requestId }), requestId);
+    }, cause);
+  }
+
+  #announce(changed: readonly ChangedSession[], requestId: string): void {
+    if (changed.length === 0) return;
+    ensureRequestId(() => this.#options.changes.announce(changed), parseRequestId(requestId));
+  }
+
+  #inLine<T>(agentId: string, work: () => Promise<T>): Promise<T> {
+    const before = this.#lines.get(agentId) ?? Promise.resolve();
+    const mine = before.then(work, work);
+    const settled = mine.catch(() => {});
+    this.#lines.set(agentId, settled);
+    void settled.then(() => {
+      if (this.#lines.get(agentId) === settled) this.#lines.delete(agentId);
+    });
+    return mine;
+  }
+}
+
+/** An agent speaks for itself alone. */
+function checkOwn(agentId: string, { actor }: CallContext): void {
+  if (actor.kind === 'peer' && actor.peerKind === 'agent' && actor.peerId === agentId) return;
+  throw new AppError('peer-rejected', `This peer may not speak for the agent ${agentId}.`);
+}

@@ -1,0 +1,47 @@
+import type { Heartbeat } from '@backend.ai/contract';
+import { startingStatuses } from '@backend.ai/core';
+import type { BelievedKernel } from '../../repositories/agents.ts';
+
+type Report = Heartbeat['kernels'][number];
+
+export interface KernelDifferences {
+  /** At the agent but not ours any more: the agent ends them. */
+  readonly unknown: string[];
+  /** We believe they run; the agent does not have them. */
+  readonly lost: BelievedKernel[];
+  /** They run at the agent, and we have not heard of it. */
+  readonly running: Array<{ readonly kernel: BelievedKernel; readonly report: Report }>;
+  /** They ended, and we have not heard of it. */
+  readonly ended: Array<{ readonly kernel: BelievedKernel; readonly report: Report | undefined }>;
+}
+
+/**
+ * What an agent has against what we believe it has. Differences that events on their way explain are none: only a
+ * heartbeat taken exactly at the last event we know may contradict us. One taken before knows less than we do, one
+ * taken after knows of events still to come.
+ *
+ * A kernel being prepared may be absent because the order to start it is on its way; its start has a deadline.
+ */
+export function compareKernels(
+  heartbeat: Heartbeat,
+  believed: readonly BelievedKernel[],
+  ackedSeq: number,
+): KernelDifferences {
+  const byId = new Map(believed.map((kernel) => [kernel.kernelId, kernel]));
+  const reports = new Map(heartbeat.kernels.map((report) => [report.kernelId, report]));
+  const unknown = heartbeat.kernels.filter((report) => !byId.has(report.kernelId)).map((report) => report.kernelId);
+  const differences: KernelDifferences = { unknown, lost: [], running: [], ended: [] };
+  if (heartbeat.lastEventSeq !== ackedSeq) return differences;
+
+  for (const kernel of believed) {
+    const report = reports.get(kernel.kernelId);
+    const gone = report === undefined || report.state === 'terminated';
+    if (kernel.status === 'TERMINATING' && gone) differences.ended.push({ kernel, report });
+    else if (report?.state === 'terminated') differences.ended.push({ kernel, report });
+    else if (gone && (kernel.status === 'RUNNING' || kernel.status === 'CREATING')) differences.lost.push(kernel);
+    else if (report?.state === 'running' && startingStatuses.includes(kernel.status)) {
+      differences.running.push({ kernel, report });
+    }
+  }
+  return differences;
+}

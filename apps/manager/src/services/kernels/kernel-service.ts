@@ -1,0 +1,106 @@
+import type {
+  CompleteInput,
+  CompleteResult,
+  ExecuteInput,
+  FileListing,
+  RunResult,
+  Transfer,
+  TransferTicket,
+  UserActor,
+} from '@backend.ai/contract';
+import { AppError, explainReason, hasCode, isTerminal } from '@backend.ai/core';
+import type { AgentApi, AgentClients } from '../../clients/agent-clients.ts';
+import type { SessionRecord } from '../../repositories/session-rows.ts';
+import type { SessionRepository } from '../../repositories/sessions.ts';
+import type { SessionService } from '../sessions/session-service.ts';
+
+const logBytes = 1024 * 1024;
+
+/** What users do inside running sessions: each call goes to the agent of the main kernel. */
+export class KernelService {
+  readonly #sessions: SessionService;
+  readonly #repository: SessionRepository;
+  readonly #agents: AgentClients;
+
+  constructor(sessions: SessionService, repository: SessionRepository, agents: AgentClients) {
+    this.#sessions = sessions;
+    this.#repository = repository;
+    this.#agents = agents;
+  }
+
+  execute(ref: string, input: ExecuteInput, actor: UserActor, signal: AbortSignal | undefined): Promise<RunResult> {
+    return this.#inside(ref, actor, (api, kernelId) => api.execute.mutate({ ...input, kernelId }, options(signal)));
+  }
+
+  async interrupt(ref: string, actor: UserActor): Promise<void> {
+    await this.#inside(ref, actor, (api, kernelId) => api.interrupt.mutate({ kernelId }));
+  }
+
+  complete(
+    ref: string,
+    input: CompleteInput,
+    actor: UserActor,
+    signal: AbortSignal | undefined,
+  ): Promise<CompleteResult> {
+    return this.#inside(ref, actor, (api, kernelId) => api.complete.query({ ...input, kernelId }, options(signal)));
+  }
+
+  listFiles(ref: string, path: string, actor: UserActor, signal: AbortSignal | undefined): Promise<FileListing> {
+    return this.#inside(ref, actor, (api, kernelId) => api.listFiles.query({ kernelId, path }, options(signal)));
+  }
+
+  openTransfer(ref: string, transfer: Transfer, actor: UserActor): Promise<TransferTicket> {
+    return this.#inside(ref, actor, (api, kernelId) => api.openTransfer.mutate({ kernelId, transfer }));
+  }
+
+  /** Of a running session from its agent; of an ended one what was kept. @throws AppError `session-not-running` */
+  async logs(ref: string, actor: UserActor, signal: AbortSignal | undefined): Promise<{ logs: string }> {
+    const session = await this.#sessions.find(ref, actor);
+    const kernel = session.kernels[0];
+    if (session.status === 'RUNNING') {
+      try {
+        return await this.#call(session, (api, kernelId) =>
+          api.logs.query({ kernelId, maxBytes: logBytes }, options(signal)),
+        );
+      } catch (error) {
+        if (!hasCode(error, 'kernel-not-found', 'session-not-running')) throw error;
+      }
+    }
+    const kept = kernel && (await this.#repository.keptLog(kernel.id));
+    if (kept !== undefined) return { logs: kept };
+    if (isTerminal(session.status)) {
+      throw new AppError('object-not-found', `No log of the session "${session.name}" was kept.`, {
+        hint: 'Logs of sessions that ended while their agent was unreachable are lost.',
+      });
+    }
+    throw notRunning(session);
+  }
+
+  async #inside<T>(ref: string, actor: UserActor, work: (api: AgentApi, kernelId: string) => Promise<T>): Promise<T> {
+    return await this.#call(await this.#sessions.find(ref, actor), work);
+  }
+
+  async #call<T>(session: SessionRecord, work: (api: AgentApi, kernelId: string) => Promise<T>): Promise<T> {
+    const kernel = session.kernels[0];
+    if (session.status !== 'RUNNING' || !kernel?.agentId) throw notRunning(session);
+    try {
+      return await this.#agents.call(kernel.agentId, (api) => work(api, kernel.id));
+    } catch (error) {
+      if (!hasCode(error, 'kernel-not-found')) throw error;
+      // It ended this moment, or its agent lost it: say what is known by now.
+      const now = await this.#repository.findById(session.id);
+      throw now && now.status !== 'RUNNING' ? notRunning(now) : error;
+    }
+  }
+}
+
+function options(signal: AbortSignal | undefined): { signal?: AbortSignal } {
+  return signal ? { signal } : {};
+}
+
+function notRunning(session: SessionRecord): AppError {
+  const why = explainReason(session.statusReason);
+  return new AppError('session-not-running', `The session "${session.name}" is ${session.status}. ${why}`, {
+    data: { sessionId: session.id, status: session.status, reason: session.statusReason },
+  });
+}

@@ -1,0 +1,92 @@
+import type { UserActor } from '@backend.ai/contract';
+import type { LiveValues } from '@backend.ai/coordination';
+import type { Clock } from '@backend.ai/core';
+import type { KeypairRepository } from '../../repositories/keypairs.ts';
+import type { SecretBox } from './secret-box.ts';
+
+export interface Keypair {
+  readonly actor: UserActor;
+  readonly secretKey: string;
+  /** Requests per 15 minutes; 0 is unlimited. */
+  readonly rateLimit: number;
+}
+
+const windowMs = 900_000;
+const maxCached = 10_000;
+
+export class KeypairService {
+  readonly #keypairs: KeypairRepository;
+  readonly #box: SecretBox;
+  readonly #live: LiveValues;
+  readonly #clock: Clock;
+  readonly #cacheMs: number;
+  readonly #cache = new Map<string, { readonly keypair: Promise<Keypair | undefined>; readonly until: number }>();
+
+  constructor(options: {
+    keypairs: KeypairRepository;
+    box: SecretBox;
+    liveValues: LiveValues;
+    clock: Clock;
+    cacheMs: number;
+  }) {
+    this.#keypairs = options.keypairs;
+    this.#box = options.box;
+    this.#live = options.liveValues;
+    this.#clock = options.clock;
+    this.#cacheMs = options.cacheMs;
+  }
+
+  /** Undefined for unknown and for inactive keys. A deactivated key works for at most the time of the cache. */
+  find(accessKey: string): Promise<Keypair | undefined> {
+    const now = this.#clock.monotonic();
+    const cached = this.#cache.get(accessKey);
+    if (cached && cached.until > now) return cached.keypair;
+    const keypair = this.#load(accessKey);
+    if (this.#cache.size >= maxCached) this.#cache.clear();
+    this.#cache.set(accessKey, { keypair, until: now + this.#cacheMs });
+    // Failures and unknown keys are not remembered: a new key works at once.
+    keypair.then(
+      (found) => found ?? this.#cache.delete(accessKey),
+      () => this.#cache.delete(accessKey),
+    );
+    return keypair;
+  }
+
+  forget(accessKey: string): void {
+    this.#cache.delete(accessKey);
+  }
+
+  /** Counts one request in the window of 900 seconds. Negative `remaining`: this one is too many. */
+  async countRequest(accessKey: string): Promise<{ limit: number; remaining: number }> {
+    const limit = (await this.find(accessKey))?.rateLimit ?? 0;
+    const { count } = await this.#live.increment(`rate:${accessKey}`, windowMs);
+    return { limit, remaining: limit === 0 ? 0 : limit - count };
+  }
+
+  projectsOf(userId: string): Promise<string[]> {
+    return this.#keypairs.projectsOf(userId);
+  }
+
+  /** Moves all secrets to the current installation key; answers how many moved. */
+  async reencrypt(): Promise<number> {
+    let moved = 0;
+    for (const { accessKey, secretKeyEncrypted } of await this.#keypairs.encryptedSecrets()) {
+      if (this.#box.isCurrent(secretKeyEncrypted)) continue;
+      const secret = this.#box.decrypt(secretKeyEncrypted, accessKey);
+      if (await this.#keypairs.replaceSecret(accessKey, secretKeyEncrypted, this.#box.encrypt(secret, accessKey)))
+        moved += 1;
+    }
+    return moved;
+  }
+
+  async #load(accessKey: string): Promise<Keypair | undefined> {
+    const row = await this.#keypairs.findActive(accessKey);
+    if (!row) return undefined;
+    const { userId, email, role, domain, isAdmin } = row;
+    return {
+      actor: { kind: 'user', accessKey, userId, email, role, isAdmin: isAdmin || role !== 'user', domain },
+      secretKey: this.#box.decrypt(row.secretKeyEncrypted, accessKey),
+      rateLimit: row.rateLimit,
+    };
+  }
+}

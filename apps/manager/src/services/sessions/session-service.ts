@@ -1,0 +1,329 @@
+import type {
+  CallContext,
+  CreateSessionInput,
+  CreateSessionResult,
+  SessionHistoryEntry,
+  SessionView,
+  UserActor,
+} from '@backend.ai/contract';
+import {
+  AppError,
+  type Clock,
+  checkSessionName,
+  isTerminal,
+  isUuid,
+  type KernelId,
+  newId,
+  type SessionId,
+  type SessionStatus,
+  type StatusReason,
+  slotsToTexts,
+  startingStatuses,
+} from '@backend.ai/core';
+import { requireRequestId } from '@backend.ai/telemetry';
+import type { SessionRecord } from '../../repositories/session-rows.ts';
+import type { ChangedSession, SessionTransitions } from '../../repositories/session-transitions.ts';
+import type { NewSession, SessionRepository } from '../../repositories/sessions.ts';
+import type { AgentDirectory } from '../agents/agent-directory.ts';
+import type { ImageService } from '../images/image-service.ts';
+import type { Following, SessionChanges } from './session-changes.ts';
+import { checkSupported, decideResourceGroup, decideSlots } from './session-request.ts';
+import { toHistoryEntry, toSessionView } from './session-view.ts';
+
+export interface SessionServiceOptions {
+  readonly sessions: SessionRepository;
+  readonly transitions: SessionTransitions;
+  readonly changes: SessionChanges;
+  readonly images: ImageService;
+  readonly agents: AgentDirectory;
+  readonly clock: Clock;
+  readonly onCreated: (session: NewSession, createdAt: string) => void;
+}
+
+const defaultPriority = 10;
+/** A waiter looks again after this even if nobody told it of a change. */
+const lookAgainMs = 5_000;
+
+/** What users do with sessions. Every change is an intent: loops carry it out. */
+export class SessionService {
+  readonly #options: SessionServiceOptions;
+
+  constructor(options: SessionServiceOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Records a session as PENDING and returns.
+   * @throws AppError `invalid-session-name`, `unsupported-feature`, `unknown-image`, `no-agent`, `unknown-slot`,
+   * `insufficient-capacity`, `invalid-input`, `session-exists`
+   */
+  async create(input: CreateSessionInput, owner: UserActor): Promise<CreateSessionResult> {
+    checkSupported(input);
+    const id = newId<SessionId>();
+    const name = input.name === undefined ? `session-${id.slice(-12)}` : checkSessionName(input.name);
+    const { images, agents } = this.#options;
+    const resolved = await images.resolve(input.image, input.architecture);
+    const slots = decideSlots(input.resources, resolved, await agents.list());
+    const session: NewSession = {
+      id,
+      kernelId: newId<KernelId>(),
+      name,
+      domain: input.domain,
+      project: input.project,
+      owner: {
+        userId: owner.userId,
+        accessKey: owner.accessKey,
+        domain: owner.domain,
+        domainAdmin: owner.role === 'admin',
+        superadmin: owner.role === 'superadmin',
+      },
+      type: input.type,
+      image: resolved.image.name,
+      architecture: resolved.image.architecture,
+      tag: input.tag ?? null,
+      resourceGroup: decideResourceGroup(input.resourceGroup, slots, resolved.agents),
+      slots: slotsToTexts(slots),
+      environ: input.environ,
+      options: {},
+      callbackUrl: input.callbackUrl ?? null,
+      priority: defaultPriority,
+      requestId: requireRequestId(),
+    };
+    return await this.#insert(session, input.reuseIfExists);
+  }
+
+  async #insert(session: NewSession, reuseIfExists: boolean, tries = 3): Promise<CreateSessionResult> {
+    const { sessions, onCreated } = this.#options;
+    const outcome = await sessions.insert(session);
+    switch (outcome.kind) {
+      case 'created':
+        onCreated(session, outcome.createdAt);
+        return { session: toSessionView(recordOf(session, outcome.createdAt)), created: true };
+      case 'exists': {
+        const same = outcome.image === session.image && outcome.architecture === session.architecture;
+        if (!same || !reuseIfExists) {
+          throw new AppError('session-exists', `A session named "${session.name}" exists already.`, {
+            data: { existingSessionId: outcome.id },
+          });
+        }
+        const existing = await sessions.findById(outcome.id);
+        if (existing) return { session: toSessionView(existing), created: false };
+        break;
+      }
+      case 'no-project':
+        throw new AppError('invalid-input', `There is no project "${session.project}" in ${session.domain} for you.`, {
+          data: { fields: { project: 'does not exist, or you are not a member' } },
+        });
+      case 'no-resource-group':
+        throw new AppError('invalid-input', `There is no resource group "${session.resourceGroup}".`, {
+          data: { fields: { resourceGroup: 'does not exist' } },
+        });
+      case 'raced':
+        break;
+    }
+    if (tries <= 1) throw new AppError('state-conflict', `Sessions named "${session.name}" come and go.`);
+    return await this.#insert(session, reuseIfExists, tries - 1);
+  }
+
+  /** By id, or by name among the actor's own; superadmins see any by id. @throws AppError `session-not-found` */
+  async find(ref: string, actor: UserActor): Promise<SessionRecord> {
+    const id = isUuid(ref) ? ref : null;
+    const found = await this.#options.sessions.find({ id, name: ref }, actor.accessKey, actor.role === 'superadmin');
+    if (!found) throw new AppError('session-not-found', `There is no session "${ref}".`);
+    return found;
+  }
+
+  async get(ref: string, actor: UserActor): Promise<SessionView> {
+    return toSessionView(await this.find(ref, actor));
+  }
+
+  async list(options: { all: boolean; limit: number }, actor: UserActor): Promise<SessionView[]> {
+    const records = await this.#options.sessions.list({ accessKey: actor.accessKey, ...options });
+    return records.map(toSessionView);
+  }
+
+  async history(ref: string, actor: UserActor): Promise<SessionHistoryEntry[]> {
+    const { id } = await this.find(ref, actor);
+    return (await this.#options.sessions.history(id)).map(toHistoryEntry);
+  }
+
+  /** The session once it is there, or as it is after the time given, or when the caller went away. */
+  async wait(
+    input: { session: string; until: 'running' | 'ended'; timeoutMs: number },
+    actor: UserActor,
+    signal: AbortSignal | undefined,
+  ): Promise<SessionView> {
+    const reached = (status: SessionStatus): boolean =>
+      isTerminal(status) || (input.until === 'running' && (status === 'RUNNING' || status === 'TERMINATING'));
+    let record = await this.find(input.session, actor);
+    if (reached(record.status)) return toSessionView(record);
+    const { clock, changes, sessions } = this.#options;
+    const end = new AbortController();
+    const abort = (): void => end.abort();
+    signal?.addEventListener('abort', abort, { once: true });
+    if (signal?.aborted) abort();
+    const cancelTimer = clock.setTimer(input.timeoutMs, abort);
+    const following = changes.follow(record.id);
+    try {
+      for (;;) {
+        // Looked at after following began, so that no change falls in between.
+        record = (await sessions.findById(record.id)) ?? record;
+        if (reached(record.status) || end.signal.aborted) return toSessionView(record);
+        // Of states on the way a waiter need not know more than that they were passed.
+        while (await this.#heardOfChange(following, end.signal)) if (reached(following.latest?.to ?? 'RUNNING')) break;
+      }
+    } finally {
+      following.stop();
+      cancelTimer();
+      signal?.removeEventListener('abort', abort);
+    }
+  }
+
+  /** The session now and after each change, until it has ended or the caller went away. */
+  async *watch(ref: string, actor: UserActor, signal: AbortSignal | undefined): AsyncIterable<SessionView> {
+    const { changes, sessions } = this.#options;
+    let record = await this.find(ref, actor);
+    const following = changes.follow(record.id);
+    const stop = signal ?? new AbortController().signal;
+    try {
+      let shown = -1;
+      while (!stop.aborted) {
+        record = (await sessions.findById(record.id)) ?? record;
+        if (record.version !== shown) yield toSessionView(record);
+        shown = record.version;
+        if (isTerminal(record.status)) return;
+        await this.#heardOfChange(following, stop);
+      }
+    } finally {
+      following.stop();
+    }
+  }
+
+  /** False after a while without news, or at the signal: a lost hint costs a few seconds, not the answer. */
+  async #heardOfChange(following: Following, signal: AbortSignal): Promise<boolean> {
+    const wake = new AbortController();
+    const abort = (): void => wake.abort();
+    const cancel = this.#options.clock.setTimer(lookAgainMs, abort);
+    signal.addEventListener('abort', abort, { once: true });
+    if (signal.aborted) abort();
+    const heard = await following.next(wake.signal);
+    cancel();
+    signal.removeEventListener('abort', abort);
+    return heard;
+  }
+
+  /**
+   * Ends a session: one that waits is cancelled at once, others end in the background. Asking twice is harmless.
+   * `forced` frees its resources at once; its agent ends what is left when it can be reached.
+   */
+  async destroy(ref: string, forced: boolean, actor: UserActor): Promise<SessionView> {
+    const record = await this.find(ref, actor);
+    if (isTerminal(record.status)) {
+      throw new AppError('session-not-found', `The session "${ref}" has ended already.`, {
+        data: { sessionId: record.id, status: record.status },
+      });
+    }
+    const reason = record.accessKey === actor.accessKey ? 'user-requested' : 'admin-requested';
+    await this.end(record.id, reason, forced);
+    return toSessionView((await this.#options.sessions.findById(record.id)) ?? record);
+  }
+
+  async end(sessionId: string, reason: StatusReason, forced: boolean): Promise<void> {
+    const { transitions, changes } = this.#options;
+    const target = { sessionId };
+    const requestId = requireRequestId();
+    const data = { requestId, ...(forced ? { forced: true } : {}) };
+    // It may be scheduled, or fall back to PENDING, between two statements.
+    for (let tries = 0; tries < 3; tries++) {
+      const cancelled = await transitions.apply({ target, to: 'CANCELLED', reason, requestId, data });
+      const ending =
+        cancelled.length > 0 ? [] : await transitions.apply({ target, to: 'TERMINATING', reason, requestId, data });
+      announceAll(changes, cancelled, ending);
+      if (cancelled.length + ending.length > 0) break;
+    }
+    if (!forced) return;
+    announceAll(
+      changes,
+      await transitions.apply({
+        target,
+        from: ['TERMINATING'],
+        to: 'TERMINATED',
+        reason,
+        keepReasonOfEnding: true,
+        requestId,
+        data,
+      }),
+    );
+  }
+
+  /** Marks everything alive as ending. Answers how many. */
+  async endAll(reason: StatusReason): Promise<number> {
+    const { transitions, changes } = this.#options;
+    const requestId = requireRequestId();
+    const data = { requestId };
+    let count = 0;
+    // Sessions on their way from PENDING to SCHEDULED and back are met at the second round.
+    for (let round = 0; round < 2; round++) {
+      const cancelled = await transitions.apply({ target: {}, to: 'CANCELLED', reason, requestId, data });
+      const from: SessionStatus[] = [...startingStatuses, 'RUNNING'];
+      const ending = await transitions.apply({ target: {}, from, to: 'TERMINATING', reason, requestId, data });
+      announceAll(changes, cancelled, ending);
+      count += cancelled.length + ending.length;
+    }
+    return count;
+  }
+
+  /** Live sessions by status: the actor's own, or everybody's for superadmins. */
+  countByStatus(actor: UserActor): Promise<Record<string, number>> {
+    return this.#options.sessions.countByStatus(actor.role === 'superadmin' ? null : actor.accessKey);
+  }
+}
+
+function announceAll(changes: SessionChanges, ...lists: ReadonlyArray<readonly ChangedSession[]>): void {
+  for (const list of lists) if (list.length > 0) changes.announce(list);
+}
+
+export function actorOf(ctx: CallContext): UserActor {
+  if (ctx.actor.kind !== 'user') throw new AppError('auth-missing', 'This call needs a login.');
+  return ctx.actor;
+}
+
+/** What was just inserted, without reading it again. */
+function recordOf(session: NewSession, createdAt: string): SessionRecord {
+  return {
+    id: session.id,
+    name: session.name,
+    domainName: session.domain,
+    projectName: session.project,
+    userId: session.owner.userId,
+    accessKey: session.owner.accessKey,
+    type: session.type,
+    image: session.image,
+    architecture: session.architecture,
+    tag: session.tag,
+    resourceGroup: session.resourceGroup,
+    status: 'PENDING',
+    statusReason: 'queued',
+    statusData: {},
+    result: 'undefined',
+    requestedSlots: session.slots,
+    createdAt,
+    statusChangedAt: createdAt,
+    scheduledAt: null,
+    startedAt: null,
+    terminatedAt: null,
+    requestId: session.requestId,
+    version: 1,
+    kernels: [
+      {
+        id: session.kernelId,
+        agentId: null,
+        clusterRole: 'main',
+        clusterIndex: 1,
+        status: 'PENDING',
+        exitCode: null,
+        data: {},
+      },
+    ],
+  };
+}

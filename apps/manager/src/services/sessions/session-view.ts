@@ -1,0 +1,71 @@
+import type { IsolationReport, SessionHistoryEntry, SessionView, StepTiming } from '@backend.ai/contract';
+import { amountFromText, amountToText, explainReason } from '@backend.ai/core';
+import type { SessionRecord } from '../../repositories/session-rows.ts';
+import type { HistoryRecord } from '../../repositories/sessions.ts';
+
+/** As the API shows a session. */
+export function toSessionView(record: SessionRecord): SessionView {
+  const created = Date.parse(record.createdAt);
+  const since = (moment: string | null): number | null => (moment === null ? null : Date.parse(moment) - created);
+  const main = record.kernels[0]?.data;
+  return {
+    id: record.id,
+    name: record.name,
+    type: record.type,
+    status: record.status,
+    reason: toReason(record.statusReason, record.statusData),
+    result: record.result,
+    image: record.image,
+    architecture: record.architecture,
+    tag: record.tag,
+    domain: record.domainName,
+    project: record.projectName,
+    resourceGroup: record.resourceGroup,
+    accessKey: record.accessKey,
+    requested: plainAmounts(record.requestedSlots),
+    kernels: record.kernels.map((kernel) => ({
+      id: kernel.id,
+      role: kernel.clusterRole,
+      index: kernel.clusterIndex,
+      status: kernel.status,
+      agent: kernel.agentId,
+      exitCode: kernel.exitCode,
+      isolation: (kernel.data.isolation as IsolationReport | undefined) ?? null,
+    })),
+    createdAt: toIso(record.createdAt),
+    statusChangedAt: toIso(record.statusChangedAt),
+    startedAt: record.startedAt === null ? null : toIso(record.startedAt),
+    terminatedAt: record.terminatedAt === null ? null : toIso(record.terminatedAt),
+    timings: {
+      scheduledMs: since(record.scheduledAt),
+      runningMs: since(record.startedAt),
+      endedMs: since(record.terminatedAt),
+      steps: (main?.steps as StepTiming[] | undefined) ?? [],
+    },
+    requestId: record.requestId,
+  };
+}
+
+export function toHistoryEntry(record: HistoryRecord): SessionHistoryEntry {
+  return {
+    from: record.fromStatus,
+    to: record.toStatus,
+    reason: toReason(record.reason, record.data),
+    requestId: record.requestId,
+    at: toIso(record.at),
+  };
+}
+
+function toReason(code: string, data: Record<string, unknown>): SessionView['reason'] {
+  return { code, message: explainReason(code), data: Object.keys(data).length > 0 ? data : null };
+}
+
+/** From PostgreSQL's text. */
+export function toIso(moment: string): string {
+  return new Date(moment).toISOString();
+}
+
+/** Numeric columns show trailing zeros. */
+export function plainAmounts(texts: Readonly<Record<string, string>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(texts).map(([name, text]) => [name, amountToText(amountFromText(text))]));
+}

@@ -1,0 +1,363 @@
+import {
+  type AgentGatewayRouter,
+  type AgentGatewayService,
+  type AgentRegistration,
+  type AgentService,
+  createAgentGatewayRouter,
+  createAgentRouter,
+  type IsolationReport,
+  type KernelEvent,
+  type KernelReport,
+  type KernelSpec,
+  procedureMetas,
+} from '@backend.ai/contract';
+import { AppError, newId, type StatusReason } from '@backend.ai/core';
+import {
+  createRpcClient,
+  createRpcServer,
+  generateIdentity,
+  type PeerIdentity,
+  pinnedKeys,
+  type RpcClient,
+  type RpcServer,
+} from '@backend.ai/rpc';
+import { type Logger, requireRequestId, runWithRequest } from '@backend.ai/telemetry';
+
+export const simulated: IsolationReport = {
+  sandbox: 'simulated',
+  ownUid: false,
+  memory: 'none',
+  processes: 'none',
+  cpu: 'none',
+  network: 'host',
+};
+
+type UnnumberedEvent = KernelEvent extends infer E ? (E extends unknown ? Omit<E, 'seq' | 'at'> : never) : never;
+
+/** What the agent does with an order to start a kernel. */
+export type CreateBehaviour =
+  | 'start'
+  /** Takes the order and stays silent. */
+  | 'stall'
+  | 'refuse'
+  /** Takes the order, starts, and never answers the call. */
+  | 'lose-answer'
+  /** Never answers, and does nothing. */
+  | 'lose-order'
+  | 'fail';
+
+export interface FakeAgentOptions {
+  readonly id: string;
+  readonly managerAddress: string;
+  readonly managerKey: string;
+  readonly token: string;
+  readonly logger: Logger;
+  readonly slots?: Record<string, string>;
+  readonly images?: AgentRegistration['images'];
+  readonly architecture?: string;
+}
+
+interface FakeKernel {
+  readonly spec: KernelSpec;
+  readonly requestId: string;
+  state: KernelReport['state'];
+  exitCode: number | null;
+  reason: StatusReason | null;
+}
+
+const gatewayMetas = procedureMetas(createAgentGatewayRouter({} as AgentGatewayService));
+let names = 0;
+
+/** A scripted agent over the real links: what it does is told by its fields, at any time. */
+export class FakeAgent implements AgentService {
+  readonly id: string;
+  readonly kernels = new Map<string, FakeKernel>();
+  readonly createCalls: Array<{ kernelId: string; requestId: string; epoch: number | undefined }> = [];
+  readonly destroyCalls: Array<{ kernelId: string; requestId: string; forced: boolean }> = [];
+  behaviour: CreateBehaviour = 'start';
+  /** Events stay in the outbox while true. */
+  holdEvents = false;
+  destroyBehaviour: 'end' | 'ignore' = 'end';
+  output = 'hello from the kernel\n';
+  highestEpoch = 0;
+  readonly #options: FakeAgentOptions;
+  readonly #identity: PeerIdentity;
+  #server: RpcServer | undefined;
+  #client: RpcClient<AgentGatewayRouter> | undefined;
+  #address = '';
+  #bootId = newId();
+  #seq = 0;
+  #outbox: KernelEvent[] = [];
+  #flushing: Promise<void> | undefined;
+  #token: string | undefined;
+
+  constructor(options: FakeAgentOptions) {
+    this.id = options.id;
+    this.#options = options;
+    this.#identity = generateIdentity('agent', options.id);
+    this.#token = options.token;
+  }
+
+  get publicKey(): string {
+    return this.#identity.publicKey;
+  }
+
+  get registration(): AgentRegistration {
+    const architecture = this.#options.architecture ?? 'x86_64';
+    return {
+      agentId: this.id,
+      bootId: this.#bootId,
+      rpcVersion: 3,
+      version: '0.1.0',
+      architecture,
+      resourceGroup: 'default',
+      backend: 'fake',
+      address: this.#address,
+      dataAddress: '127.0.0.1:1',
+      slots: this.#options.slots ?? { cpu: '4', mem: '4294967296' },
+      images: this.#options.images ?? [
+        {
+          name: 'local/python:3.11',
+          aliases: ['python:3.11', 'python'],
+          architecture,
+          language: 'python',
+          minSlots: { cpu: '1', mem: '67108864' },
+        },
+      ],
+      isolation: simulated,
+    };
+  }
+
+  get api(): RpcClient<AgentGatewayRouter>['api'] {
+    if (!this.#client) throw new Error('the fake agent is down');
+    return this.#client.api;
+  }
+
+  /** Serves, joins, registers and tells the truth once. */
+  async start(managerAddress = this.#options.managerAddress): Promise<void> {
+    const { managerKey, logger } = this.#options;
+    names += 1;
+    this.#server = createRpcServer({
+      router: createAgentRouter(this),
+      identity: this.#identity,
+      directory: pinnedKeys('manager', [managerKey]),
+      allow: ['manager'],
+      logger,
+    });
+    this.#address = this.#server.listenInProcess(`fake-agent-${names}`).address;
+    this.#client = createRpcClient<AgentGatewayRouter>({
+      address: managerAddress,
+      identity: this.#identity,
+      serverKeys: [managerKey],
+      ...(this.#token === undefined ? {} : { token: this.#token }),
+      metas: gatewayMetas,
+      logger,
+    });
+    await this.#inRequest(async () => {
+      const { ackedSeq } = await this.api.register.mutate(this.registration);
+      this.#token = undefined;
+      this.#outbox = this.#outbox.filter((event) => event.seq > ackedSeq);
+      this.#seq = Math.max(this.#seq, ackedSeq);
+    });
+    await this.flush();
+    await this.heartbeat();
+  }
+
+  /** Goes away; kernels stay, or die with it. */
+  async stop(options: { loseKernels?: boolean } = {}): Promise<void> {
+    const [server, client] = [this.#server, this.#client];
+    this.#server = undefined;
+    this.#client = undefined;
+    await client?.close();
+    await server?.close({ graceMs: 0 });
+    if (options.loseKernels) this.kernels.clear();
+    this.#bootId = newId();
+  }
+
+  async heartbeat(): Promise<string[]> {
+    const { unknownKernels } = await this.#inRequest(() => this.api.heartbeat.mutate(this.takeHeartbeat()));
+    for (const kernelId of unknownKernels) this.kernels.delete(kernelId);
+    return unknownKernels;
+  }
+
+  takeHeartbeat() {
+    return {
+      agentId: this.id,
+      bootId: this.#bootId,
+      kernels: [...this.kernels.values()].map((kernel) => this.#report(kernel)),
+      lastEventSeq: this.#seq,
+    };
+  }
+
+  /** Delivers what is in the outbox. */
+  async flush(): Promise<void> {
+    while (this.#flushing) await this.#flushing;
+    if (this.holdEvents || !this.#client || this.#outbox.length === 0) return;
+    const client = this.#client;
+    const events = this.#outbox.slice(0, 500);
+    this.#flushing = this.#inRequest(() => client.api.reportEvents.mutate({ agentId: this.id, events }))
+      .then(({ ackedSeq }) => {
+        this.#outbox = this.#outbox.filter((event) => event.seq > ackedSeq);
+      })
+      .catch(() => {})
+      .finally(() => {
+        this.#flushing = undefined;
+      });
+    await this.#flushing;
+    if (this.#outbox.length > 0 && this.#client === client) await new Promise((resolve) => setImmediate(resolve));
+    if (this.#outbox.length > 0 && this.#client === client) await this.flush();
+  }
+
+  get outbox(): readonly KernelEvent[] {
+    return this.#outbox;
+  }
+
+  /** The main program of a kernel ends by itself. */
+  exit(kernelId: string, exitCode = 0, reason: StatusReason = 'self-terminated'): void {
+    const kernel = this.kernels.get(kernelId);
+    if (!kernel) return;
+    this.kernels.delete(kernelId);
+    this.#emit(kernel, { type: 'kernel-terminated', reason, exitCode });
+  }
+
+  /** What `stall` left open. */
+  finishStart(kernelId: string): void {
+    const kernel = this.kernels.get(kernelId);
+    if (kernel?.state === 'preparing') this.#started(kernel);
+  }
+
+  async createKernel(spec: KernelSpec, ctx: Parameters<AgentService['createKernel']>[1]): Promise<{ accepted: true }> {
+    this.#admit(ctx.headers.epoch);
+    this.createCalls.push({ kernelId: spec.kernelId, requestId: ctx.requestId, epoch: ctx.headers.epoch });
+    if (this.behaviour === 'refuse') throw new AppError('insufficient-capacity', 'The agent is full.');
+    if (this.behaviour === 'lose-order') await untilAborted(ctx.signal);
+    if (this.kernels.has(spec.kernelId)) return { accepted: true };
+    const kernel: FakeKernel = { spec, requestId: ctx.requestId, state: 'preparing', exitCode: null, reason: null };
+    this.kernels.set(spec.kernelId, kernel);
+    this.#emit(kernel, { type: 'kernel-preparing' });
+    if (this.behaviour === 'stall') return { accepted: true };
+    if (this.behaviour === 'fail') {
+      this.kernels.delete(spec.kernelId);
+      const error = new AppError('kernel-start-failed', 'It fell over.').toBody();
+      this.#emit(kernel, { type: 'kernel-start-failed', error, failedStep: 'launch' });
+      return { accepted: true };
+    }
+    this.#started(kernel);
+    if (this.behaviour === 'lose-answer') await untilAborted(ctx.signal);
+    return { accepted: true };
+  }
+
+  #started(kernel: FakeKernel): void {
+    this.#emit(kernel, { type: 'kernel-creating' });
+    kernel.state = 'running';
+    this.#emit(kernel, { type: 'kernel-started', steps: [{ step: 'launch', ms: 1 }], isolation: simulated });
+  }
+
+  async destroyKernel(
+    input: { kernelId: string; reason: string; forced: boolean },
+    ctx: Parameters<AgentService['createKernel']>[1],
+  ): Promise<{ accepted: true }> {
+    this.#admit(ctx.headers.epoch);
+    this.destroyCalls.push({ kernelId: input.kernelId, requestId: ctx.requestId, forced: input.forced });
+    if (this.destroyBehaviour === 'ignore') return { accepted: true };
+    const kernel = this.kernels.get(input.kernelId);
+    if (kernel) {
+      this.kernels.delete(input.kernelId);
+      this.#emit(kernel, { type: 'kernel-terminated', reason: input.reason, exitCode: 137 });
+    } else {
+      this.#push({
+        type: 'kernel-terminated',
+        kernelId: input.kernelId,
+        sessionId: newId(),
+        requestId: requireRequestId(),
+        reason: input.reason,
+        exitCode: null,
+      });
+    }
+    return { accepted: true };
+  }
+
+  async checkKernel({ kernelId }: { kernelId: string }): Promise<KernelReport> {
+    return this.#report(this.#kernel(kernelId));
+  }
+
+  async execute(input: Parameters<AgentService['execute']>[0]): Promise<Awaited<ReturnType<AgentService['execute']>>> {
+    this.#kernel(input.kernelId);
+    return {
+      runId: input.runId ?? 'run-1',
+      status: 'finished',
+      exitCode: 0,
+      options: null,
+      console: [['stdout', input.code]],
+      cursor: input.code.length,
+      notices: [],
+    };
+  }
+
+  async interrupt({ kernelId }: { kernelId: string }): Promise<void> {
+    this.#kernel(kernelId);
+  }
+
+  async complete({ kernelId }: { kernelId: string }): Promise<{ completions: string[] }> {
+    this.#kernel(kernelId);
+    return { completions: ['print'] };
+  }
+
+  async logs({ kernelId }: { kernelId: string }): Promise<{ logs: string }> {
+    this.#kernel(kernelId);
+    return { logs: this.output };
+  }
+
+  async listFiles({ kernelId }: { kernelId: string }): Promise<{ abspath: string; files: [] }> {
+    this.#kernel(kernelId);
+    return { abspath: '/home/work', files: [] };
+  }
+
+  async openTransfer({ kernelId }: { kernelId: string }): Promise<Awaited<ReturnType<AgentService['openTransfer']>>> {
+    this.#kernel(kernelId);
+    return { ticket: newId(), address: '127.0.0.1:1', size: null, expiresAt: new Date(Date.now() + 60_000).toISOString() };
+  }
+
+  async status(): Promise<Awaited<ReturnType<AgentService['status']>>> {
+    const kernels = [...this.kernels.values()].map((kernel) => this.#report(kernel));
+    return { agentId: this.id, bootId: this.#bootId, version: '0.1.0', kernels };
+  }
+
+  #kernel(kernelId: string): FakeKernel {
+    const kernel = this.kernels.get(kernelId);
+    if (!kernel) throw new AppError('kernel-not-found', 'There is no such kernel here.');
+    return kernel;
+  }
+
+  #admit(epoch: number | undefined): void {
+    if ((epoch ?? 0) < this.highestEpoch) throw new AppError('stale-epoch', 'An old leader.');
+    this.highestEpoch = epoch ?? 0;
+  }
+
+  #report(kernel: FakeKernel): KernelReport {
+    const { kernelId, sessionId, slots } = kernel.spec;
+    const { state, exitCode, reason, requestId } = kernel;
+    return { kernelId, sessionId, state, slots, exitCode, reason, requestId, isolation: simulated };
+  }
+
+  #emit(kernel: FakeKernel, event: Record<string, unknown>): void {
+    const { kernelId, sessionId } = kernel.spec;
+    this.#push({ ...event, kernelId, sessionId, requestId: kernel.requestId } as UnnumberedEvent);
+  }
+
+  #push(event: UnnumberedEvent): void {
+    this.#seq += 1;
+    this.#outbox.push({ ...event, seq: this.#seq, at: new Date().toISOString() } as KernelEvent);
+    void this.flush();
+  }
+
+  #inRequest<T>(work: () => Promise<T>): Promise<T> {
+    return runWithRequest({ requestId: newId() }, work);
+  }
+}
+
+function untilAborted(signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((_resolve, reject) => {
+    signal?.addEventListener('abort', () => reject(new AppError('cancelled', 'The caller went away.')), { once: true });
+  });
+}

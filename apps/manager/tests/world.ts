@@ -1,0 +1,141 @@
+import type { CallContext, CreateSessionInput, SessionView, UserActor } from '@backend.ai/contract';
+import { createSessionSchema } from '@backend.ai/contract';
+import { EmbeddedConfigStore, EmbeddedLeases, InProcessEventBus, InProcessLiveValues } from '@backend.ai/coordination';
+import { newId, type RequestId } from '@backend.ai/core';
+import type { DatabaseHandle } from '@backend.ai/database';
+import { generateIdentity, type PeerIdentity } from '@backend.ai/rpc';
+import { type Logger, runWithRequest, silentLogger } from '@backend.ai/telemetry';
+import { makeTempDirectory, testDatabase, waitFor } from '@backend.ai/testing';
+import { createManager, type Manager, type ManagerOptions } from '../src/index.ts';
+import { FakeAgent, type FakeAgentOptions } from './fake-agent.ts';
+
+export interface World {
+  readonly database: DatabaseHandle;
+  readonly manager: Manager;
+  readonly identity: PeerIdentity;
+  readonly admin: UserActor;
+  readonly adminSecret: string;
+  /** Ends the manager and starts another one on the same database. */
+  restartManager(): Promise<void>;
+  addAgent(id: string, options?: Partial<FakeAgentOptions>): Promise<FakeAgent>;
+  create(input?: Partial<CreateSessionInput>, requestId?: string): Promise<SessionView>;
+  until(session: string, status: SessionView['status']): Promise<SessionView>;
+  ctx(requestId?: string): CallContext;
+  close(): Promise<void>;
+}
+
+export interface WorldOptions {
+  readonly config?: Partial<ManagerOptions['config']>;
+  readonly logger?: Logger;
+  readonly http?: ManagerOptions['http'];
+}
+
+let count = 0;
+
+/** A whole manager with real stores; agents are simulated. */
+export async function createWorld(options: WorldOptions = {}): Promise<World> {
+  const logger = options.logger ?? silentLogger;
+  const [database, directory] = await Promise.all([testDatabase(), makeTempDirectory()]);
+  const identity = generateIdentity('manager', 'manager');
+  count += 1;
+  const inProcessName = `manager-${count}`;
+  const agents = new Set<FakeAgent>();
+
+  async function boot(): Promise<{ manager: Manager; shut: () => Promise<void> }> {
+    const eventBus = new InProcessEventBus({ source: 'manager', logger });
+    const liveValues = new InProcessLiveValues();
+    const manager = await createManager({
+      config: {
+        installationKeyFile: `${directory.path}/installation.key`,
+        embedded: true,
+        tickMs: 200,
+        askAgainMs: 100,
+        // Simulated agents send heartbeats when a test says so.
+        agentLostAfterMs: 600_000,
+        refusalBackoffMs: 20,
+        refusalBackoffMaxMs: 100,
+        ...options.config,
+      },
+      database: database.db,
+      eventBus,
+      configStore: new EmbeddedConfigStore(database.db),
+      leases: await EmbeddedLeases.open(database.db),
+      liveValues,
+      identity,
+      rpc: { inProcessName },
+      ...(options.http ? { http: options.http } : {}),
+      logger,
+    });
+    await runWithRequest({ requestId: newId() }, async () => {
+      await manager.services.ensureInstallation();
+      await manager.start();
+    });
+    const shut = async (): Promise<void> => {
+      await manager.close();
+      await eventBus.close();
+      await liveValues.close();
+    };
+    return { manager, shut };
+  }
+
+  let running = await boot();
+  const credentials = await running.manager.services.ensureInstallation();
+  const admin = (await running.manager.services.keypairs.find(credentials.accessKey))!.actor;
+  const ctx = (requestId: string = newId()): CallContext => ({
+    requestId: requestId as RequestId,
+    actor: admin,
+    headers: {},
+    signal: undefined,
+  });
+
+  return {
+    database,
+    identity,
+    admin,
+    adminSecret: credentials.secretKey,
+    get manager() {
+      return running.manager;
+    },
+    async restartManager() {
+      await running.shut();
+      running = await boot();
+    },
+    async addAgent(id, overrides = {}) {
+      const { token } = await running.manager.services.peers.createToken({ kind: 'agent' });
+      const agent = new FakeAgent({
+        id,
+        managerAddress: `inproc:${inProcessName}`,
+        managerKey: identity.publicKey,
+        token,
+        logger,
+        ...overrides,
+      });
+      agents.add(agent);
+      await agent.start();
+      return agent;
+    },
+    async create(input = {}, requestId = newId()) {
+      const context = ctx(requestId);
+      return await runWithRequest({ requestId: context.requestId }, async () => {
+        const parsed = createSessionSchema.parse({ image: 'python', ...input });
+        return (await running.manager.services.api.session.create(parsed, context)).session;
+      });
+    },
+    async until(session, status) {
+      return await waitFor(
+        async () => {
+          const view = await running.manager.services.api.session.get({ session }, ctx());
+          return view.status === status && view;
+        },
+        { what: `${session} is ${status}`, timeoutMs: 10_000 },
+      );
+    },
+    ctx,
+    async close() {
+      await Promise.all([...agents].map((agent) => agent.stop()));
+      await running.shut();
+      await database.close();
+      await directory.remove();
+    },
+  };
+}

@@ -315,6 +315,12 @@ describe('answers that are no success', () => {
       '{"type":"https://api.backend.ai/probs/too-many-sessions-matched","title":"Too many."}',
       'too-many-matches',
     ],
+    [
+      'our codes in problem+json',
+      400,
+      '{"type":"x/generic-bad-request","title":"Bad.","error_code":"session-not-running"}',
+      'session-not-running',
+    ],
     ['nothing', 500, '', 'internal'],
     ['our body', 409, '{"error":{"code":"kernel-busy","message":"Busy.","hint":"Wait."}}', 'kernel-busy'],
     ['a code of a later version', 409, '{"code":"nobody-knows","message":"Busy.","hint":"Wait."}', 'internal'],

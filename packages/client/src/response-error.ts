@@ -1,4 +1,4 @@
-import { AppError, type ErrorBody, type ErrorCode, isErrorBody } from '@backend.ai/core';
+import { AppError, type ErrorBody, type ErrorCode, errorCodes, isErrorBody } from '@backend.ai/core';
 
 /** Every failure a caller of the SDK can meet, as an AppError. */
 
@@ -35,12 +35,15 @@ export function errorOfResponse(status: number, text: string, requestId: string)
   const body = parseObject(text);
   const known = findBody(body);
   if (known) return AppError.fromBody({ ...known, requestId: known.requestId ?? requestId });
-  const slug = typeof body?.type === 'string' ? (body.type.split('/').at(-1) ?? '') : '';
-  const code = problemCodes[slug] ?? codeOfStatus(status);
-  const message = firstText(body?.msg, body?.title) ?? `The server answered with status ${status}.`;
   const data =
     typeof body?.data === 'object' && body.data !== null ? (body.data as Record<string, unknown>) : undefined;
-  return new AppError(code, message, { data, requestId, detail: text.slice(0, 2000) });
+  const slug = typeof body?.type === 'string' ? (body.type.split('/').at(-1) ?? '') : '';
+  const named = String(body?.error_code);
+  const code = named in errorCodes ? (named as ErrorCode) : (problemCodes[slug] ?? codeOfStatus(status));
+  const hint = firstText(body?.hint);
+  const message = firstText(body?.msg, body?.title) ?? `The server answered with status ${status}.`;
+  const options = { data, hint, requestId: firstText(body?.request_id) ?? requestId, detail: text.slice(0, 2000) };
+  return new AppError(code, message, options);
 }
 
 function parseObject(text: string): Record<string, unknown> | undefined {

@@ -1,0 +1,26 @@
+import type { CommandBundle } from '@backend.ai/cli-kit';
+import { SessionCreate } from './create.ts';
+import { SessionDestroy } from './destroy.ts';
+import { SessionDownload } from './download.ts';
+import { SessionExec } from './exec.ts';
+import { SessionHistory } from './history.ts';
+import { SessionInfo } from './info.ts';
+import { SessionList } from './list.ts';
+import { SessionLogs } from './logs.ts';
+import { SessionLs } from './ls.ts';
+import { SessionUpload } from './upload.ts';
+import { SessionWait } from './wait.ts';
+
+export const commands: CommandBundle['commands'] = [
+  SessionList,
+  SessionCreate,
+  SessionInfo,
+  SessionWait,
+  SessionExec,
+  SessionUpload,
+  SessionDownload,
+  SessionLs,
+  SessionLogs,
+  SessionHistory,
+  SessionDestroy,
+];

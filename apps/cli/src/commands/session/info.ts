@@ -1,0 +1,55 @@
+import { writeFields } from '@backend.ai/cli-kit';
+import { Command } from 'clipanion';
+import { SessionCommand } from '../../session-command.ts';
+import { reasonOf, slotsText } from '../../session-texts.ts';
+
+export class SessionInfo extends SessionCommand {
+  static override paths = [['session', 'info'], ['info']];
+  static override usage = Command.Usage({
+    category: 'Sessions',
+    description: 'Show one session: state, reason, resources, timings',
+  });
+
+  override async perform(): Promise<undefined> {
+    const { view } = await this.open();
+    if (this.json) return void this.printJson({ session: view });
+    const { timings } = view;
+    const isolation = view.kernels.find((kernel) => kernel.role === 'main')?.isolation;
+    const rows: [string, string | null | undefined][] = [
+      ['name', view.name],
+      ['id', view.id],
+      ['status', view.status],
+      ['why', reasonOf(view)],
+      ['image', `${view.image} (${view.architecture})`],
+      ['resources', slotsText(view.requested)],
+      ['agents', [...new Set(view.kernels.map((kernel) => kernel.agent ?? '-'))].join(', ')],
+      ['isolation', isolation && isolationText(isolation)],
+      ['tag', view.tag],
+      ['created', view.createdAt],
+      ['started', view.startedAt],
+      ['ended', view.terminatedAt],
+      ['scheduled after', timings.scheduledMs === null ? null : `${timings.scheduledMs} ms`],
+      ['running after', timings.runningMs === null ? null : `${timings.runningMs} ms`],
+      ['start steps', timings.steps.map(({ step, ms }) => `${step} ${Math.round(ms)} ms`).join(', ')],
+      [
+        'exit code',
+        view.kernels
+          .map((kernel) => kernel.exitCode)
+          .find((code) => code !== null)
+          ?.toString(),
+      ],
+      ['request id', view.requestId],
+    ];
+    writeFields(
+      this.context.stdout,
+      rows.filter((row): row is [string, string] => row[1] !== null && row[1] !== undefined && row[1] !== ''),
+    );
+  }
+}
+
+function isolationText(isolation: object): string {
+  return Object.entries(isolation)
+    .filter(([, value]) => typeof value !== 'object')
+    .map(([name, value]) => `${name}: ${value}`)
+    .join(', ');
+}

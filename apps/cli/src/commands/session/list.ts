@@ -1,0 +1,36 @@
+import { ApiCommand, writeTable } from '@backend.ai/cli-kit';
+import { Command, Option } from 'clipanion';
+import { ageText, reasonOf, slotsText } from '../../session-texts.ts';
+
+export class SessionList extends ApiCommand {
+  static override paths = [['ps'], ['session', 'list'], ['session', 'ps']];
+  static override usage = Command.Usage({
+    category: 'Sessions',
+    description: 'List your sessions',
+    examples: [['Ended ones too', '$0 ps -a']],
+  });
+
+  all = Option.Boolean('-a,--all', false, { description: 'Ended ones too' });
+  limit = Option.String('--limit', '100', { description: 'At most so many' });
+
+  override async perform(): Promise<undefined> {
+    const client = await this.connect();
+    const sessions = (await client.sessions.list({ all: this.all, limit: Number(this.limit) })).map(({ view }) => view);
+    if (this.json) return void this.printJson({ sessions });
+    if (sessions.length === 0) {
+      return void this.say(this.all ? 'There are no sessions.' : 'No session is alive. See ended ones with: ps -a');
+    }
+    writeTable(
+      this.context.stdout,
+      ['name', 'status', 'image', 'resources', 'age', 'why'],
+      sessions.map((view) => [
+        view.name,
+        view.status,
+        view.image,
+        slotsText(view.requested),
+        ageText(view.createdAt),
+        view.status === 'RUNNING' ? '' : reasonOf(view),
+      ]),
+    );
+  }
+}

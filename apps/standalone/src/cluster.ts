@@ -1,0 +1,224 @@
+import { rmSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { type Agent, createAgent } from '@backend.ai/agent';
+import { EmbeddedConfigStore, EmbeddedLeases, InProcessEventBus, InProcessLiveValues } from '@backend.ai/coordination';
+import { AppError } from '@backend.ai/core';
+import { type DatabaseHandle, defaultTemplateDirectory, managerMigrations, migrate, openPglite } from '@backend.ai/database';
+import { createManager, type Manager } from '@backend.ai/manager';
+import { loadOrCreateIdentity } from '@backend.ai/rpc';
+import { AdminSocket, Lifecycle, type Part } from '@backend.ai/runtime';
+import { BackgroundTasks, createLogger, ensureRequestId, LogFile, type Logger } from '@backend.ai/telemetry';
+import { type ClusterConfig, parseClusterConfig } from './config.ts';
+import {
+  type ClusterRecord,
+  type Credentials,
+  type DataDirectory,
+  dataDirectory,
+  makeDataDirectory,
+  writePrivateJson,
+} from './data-directory.ts';
+
+/** Sessions get this long to end before their kernels are killed from below, in milliseconds. */
+const endSessionsMs = 20_000;
+const stopDeadlineMs = 30_000;
+
+export interface StopOptions {
+  /** Kernels go on, and are adopted by the next start. */
+  readonly keepSessions: boolean;
+}
+
+/**
+ * The whole platform in this process: database, coordination, manager and agent, wired with the embedded adapters. The
+ * links between manager and agent are in-process, with the same frames, authentication and deadlines as on a network.
+ *
+ * The data directory belongs to one process at a time; the database's lock sees to that.
+ */
+export class Cluster {
+  readonly config: ClusterConfig;
+  readonly directory: DataDirectory;
+  readonly startedAt: string = new Date().toISOString();
+  /** How long each part took to start, in milliseconds. */
+  timings: ReadonlyArray<{ name: string; ms: number }> = [];
+  readonly #logFile: LogFile;
+  readonly #logger: Logger;
+  readonly #tasks: BackgroundTasks;
+  readonly #lifecycle: Lifecycle;
+  #parts: { database: DatabaseHandle; manager: Manager; agent: Agent } | undefined;
+  #credentials: Credentials | undefined;
+  #stopping: Promise<void> | undefined;
+  readonly #stopped: Promise<void>;
+  #resolveStopped!: () => void;
+
+  private constructor(config: ClusterConfig) {
+    this.config = config;
+    this.directory = dataDirectory(config.dataDir);
+    makeDataDirectory(this.directory);
+    this.#logFile = new LogFile({ path: this.directory.logFile });
+    this.#logger = createLogger({ component: 'cluster', level: config.logLevel, destination: this.#logFile });
+    this.#tasks = new BackgroundTasks(this.#logger);
+    this.#lifecycle = new Lifecycle({ logger: this.#logger, stopDeadlineMs });
+    this.#stopped = new Promise((resolve) => {
+      this.#resolveStopped = resolve;
+    });
+  }
+
+  /** Resolves when the cluster is ready: the API answers and the agent has joined. */
+  static async start(input: Partial<ClusterConfig> & { readonly dataDir: string }): Promise<Cluster> {
+    const cluster = new Cluster(parseClusterConfig(input));
+    await ensureRequestId(() => cluster.#start());
+    return cluster;
+  }
+
+  get credentials(): Credentials {
+    if (!this.#credentials) throw new AppError('state-conflict', 'The cluster has not started.');
+    return this.#credentials;
+  }
+
+  get agent(): Agent {
+    if (!this.#parts) throw new AppError('state-conflict', 'The cluster has not started.');
+    return this.#parts.agent;
+  }
+
+  /** Resolves when the cluster has stopped, for whatever reason. */
+  get stopped(): Promise<void> {
+    return this.#stopped;
+  }
+
+  stop(options: StopOptions): Promise<void> {
+    this.#stopping ??= ensureRequestId(() => this.#stop(options));
+    return this.#stopping;
+  }
+
+  async #start(): Promise<void> {
+    const { directory, config } = this;
+    let database!: DatabaseHandle;
+    let manager!: Manager;
+    let agent!: Agent;
+    const inProcess = `manager:${directory.root}`;
+    try {
+      this.timings = await this.#lifecycle.start([
+        {
+          name: 'database',
+          start: async () => {
+            database = await openPglite({ dataDir: directory.database, templateDir: defaultTemplateDirectory() });
+            await migrate(database.db, { directory: managerMigrations });
+          },
+          stop: () => database?.close(),
+        },
+        {
+          name: 'manager',
+          start: async () => {
+            manager = await this.#createManager(database, inProcess);
+            const { accessKey, secretKey } = await manager.services.ensureInstallation();
+            const { api } = await manager.start();
+            if (api === undefined) throw new AppError('internal', 'The API does not listen.');
+            this.#credentials = { endpoint: api, accessKey, secretKey };
+          },
+          stop: () => manager?.close(),
+        },
+        {
+          name: 'agent',
+          start: async () => {
+            agent = await this.#createAgent(manager, inProcess);
+            await agent.start();
+          },
+          stop: () => agent?.close(),
+        },
+        asPart('agent admin socket', this.#agentSocket(() => agent)),
+        asPart('admin socket', this.#adminSocket()),
+      ]);
+    } catch (error) {
+      this.#logFile.close();
+      throw error;
+    }
+    this.#parts = { database, manager, agent };
+    writePrivateJson(directory.credentialsFile, this.credentials);
+    const record: ClusterRecord = { pid: process.pid, endpoint: this.credentials.endpoint, startedAt: this.startedAt };
+    writePrivateJson(directory.clusterFile, record);
+    this.#logger.info('cluster is ready', { endpoint: this.credentials.endpoint, timings: this.timings });
+  }
+
+  async #createManager(database: DatabaseHandle, inProcess: string): Promise<Manager> {
+    const { directory, config } = this;
+    const logger = createLogger({ component: 'manager', level: config.logLevel, destination: this.#logFile });
+    const { db } = database;
+    return createManager({
+      config: { embedded: true, installationKeyFile: join(directory.keys, 'installation.key') },
+      database: db,
+      eventBus: new InProcessEventBus({ logger, source: 'manager' }),
+      configStore: new EmbeddedConfigStore(db),
+      leases: await EmbeddedLeases.open(db),
+      liveValues: new InProcessLiveValues(),
+      identity: await loadOrCreateIdentity(join(directory.keys, 'manager.pem'), 'manager', 'manager'),
+      rpc: { inProcessName: inProcess },
+      http: { host: config.host, port: config.port },
+      logger,
+    });
+  }
+
+  async #createAgent(manager: Manager, inProcess: string): Promise<Agent> {
+    const { directory, config } = this;
+    const agentId = `i-${hostname().replace(/[^A-Za-z0-9._-]/g, '-').slice(0, 48)}`;
+    const identity = await loadOrCreateIdentity(join(directory.keys, 'agent.pem'), 'agent', agentId);
+    const registered = await manager.services.peers.publicKeyOf('agent', agentId);
+    const { token } =
+      registered === identity.publicKey
+        ? { token: undefined }
+        : await manager.services.peers.createToken({ kind: 'agent', resourceGroup: 'default' });
+    return createAgent({
+      identity,
+      managers: [`inproc:${inProcess}`],
+      managerKeys: [],
+      joinToken: token,
+      rpc: { inProcessName: `agent:${directory.root}` },
+      dataPort: { host: config.host, port: 0 },
+      dataDir: directory.agent,
+      backend: config.backend,
+      allowUnisolated: config.allowUnisolated,
+      path: config.path,
+      logger: createLogger({ component: 'agent', level: config.logLevel, destination: this.#logFile }),
+    });
+  }
+
+  #adminSocket(): AdminSocket {
+    return new AdminSocket(
+      this.directory.adminSocket,
+      {
+        status: () => ({
+          pid: process.pid,
+          endpoint: this.credentials.endpoint,
+          startedAt: this.startedAt,
+          dataDir: this.directory.root,
+          residentBytes: process.memoryUsage.rss(),
+        }),
+        shutdown: ({ keepSessions }) => {
+          this.#tasks.start('shutdown', () => this.stop({ keepSessions: keepSessions === true }));
+        },
+      },
+      this.#logger,
+    );
+  }
+
+  #agentSocket(agent: () => Agent): AdminSocket {
+    return new AdminSocket(this.directory.agentSocket, { status: () => agent().status() }, this.#logger);
+  }
+
+  async #stop({ keepSessions }: StopOptions): Promise<void> {
+    this.#logger.info('cluster stops', { keepSessions });
+    if (!keepSessions && this.#parts) {
+      const alive = await this.#parts.manager.services.endAllSessions('cluster-shutdown', endSessionsMs);
+      if (alive > 0) this.#logger.warn('sessions did not end in time', { alive });
+      await this.#parts.agent.endKernels('cluster-shutdown');
+    }
+    await this.#lifecycle.stop();
+    rmSync(this.directory.clusterFile, { force: true });
+    this.#logger.info('cluster has stopped');
+    this.#logFile.close();
+    this.#resolveStopped();
+  }
+}
+
+function asPart(name: string, socket: AdminSocket): Part {
+  return { name, start: () => socket.start(), stop: () => socket.stop() };
+}

@@ -1,0 +1,47 @@
+import { resolve } from 'node:path';
+import { BaseCommand, dataDirectory as defaultDataDirectory } from '@backend.ai/cli-kit';
+import { Option, UsageError } from 'clipanion';
+import { type ClusterConfig, defaultPort } from '../config.ts';
+import { type DataDirectory, dataDirectory } from '../data-directory.ts';
+
+/** A command about the embedded cluster of a data directory. */
+export abstract class ClusterCommand extends BaseCommand {
+  dataDir = Option.String('--data-dir', {
+    description: 'Folder that holds everything of the cluster (or $BACKEND_DATA_DIR)',
+  });
+
+  protected get directory(): DataDirectory {
+    return dataDirectory(resolve(this.context.cwd, this.dataDir ?? defaultDataDirectory(this.context.env)));
+  }
+}
+
+/** A command that may start one. */
+export abstract class StartingCommand extends ClusterCommand {
+  port = Option.String('--port', {
+    description: `Port of the API on the loopback, 0 for any free one (default ${defaultPort})`,
+  });
+  allowUnisolated = Option.Boolean('--allow-unisolated', false, {
+    description: 'Run programs without a sandbox if this machine offers none',
+  });
+  backend = Option.String('--backend', 'process', { description: 'What makes kernels: process, or fake (simulated)' });
+  logLevel = Option.String('--log-level', 'info', { description: 'debug, info, warn or error' });
+
+  protected get config(): Partial<ClusterConfig> & { readonly dataDir: string } {
+    const { port, backend, logLevel, allowUnisolated } = this;
+    if (port !== undefined && !/^\d{1,5}$/.test(port)) throw new UsageError(`--port takes a number, not "${port}".`);
+    if (backend !== 'process' && backend !== 'fake') throw new UsageError('--backend is process or fake.');
+    if (logLevel !== 'debug' && logLevel !== 'info' && logLevel !== 'warn' && logLevel !== 'error') {
+      throw new UsageError('--log-level is debug, info, warn or error.');
+    }
+    const { PATH, BACKEND_RUNTIME_PATH } = this.context.env;
+    return {
+      dataDir: this.directory.root,
+      backend,
+      logLevel,
+      allowUnisolated,
+      ...(port === undefined ? {} : { port: Number(port) }),
+      ...(PATH ? { path: PATH } : {}),
+      ...(BACKEND_RUNTIME_PATH ? { path: BACKEND_RUNTIME_PATH } : {}),
+    };
+  }
+}

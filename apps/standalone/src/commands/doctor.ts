@@ -1,0 +1,31 @@
+import { writeTable } from '@backend.ai/cli-kit';
+import { Command } from 'clipanion';
+import { defaultPort } from '../config.ts';
+import { examineMachine } from '../doctor.ts';
+import { ClusterCommand } from './cluster-command.ts';
+
+const marks = { ok: '✓', missing: '✗', optional: '–' } as const;
+
+export class DoctorCommand extends ClusterCommand {
+  static override paths = [['doctor']];
+  static override usage = Command.Usage({
+    category: 'Cluster',
+    description: 'show what this machine offers and lacks: isolation, runtimes, Docker, GPU',
+    details: 'Everything is really tried. Exit code 1 when something is missing without which sessions cannot run.',
+    examples: [['Examine this machine', '$0 doctor']],
+  });
+
+  async perform(): Promise<number> {
+    const path = this.context.env.BACKEND_RUNTIME_PATH ?? this.context.env.PATH ?? '/usr/bin:/bin';
+    const findings = await examineMachine({ port: defaultPort, path, dataDir: this.directory.root });
+    if (this.json) this.printJson({ findings });
+    else {
+      writeTable(
+        this.context.stdout,
+        ['', 'topic', 'finding', 'what to do'],
+        findings.map(({ state, topic, detail, hint }) => [marks[state], topic, detail, hint]),
+      );
+    }
+    return findings.some(({ state }) => state === 'missing') ? 1 : 0;
+  }
+}

@@ -1,0 +1,114 @@
+import { join } from 'node:path';
+import { createClient } from '@backend.ai/client';
+import { nodeFetch } from '@backend.ai/client/node-fetch';
+import { hasCode } from '@backend.ai/core';
+import { firstSignal } from '@backend.ai/runtime';
+import { Command, Option } from 'clipanion';
+import { Cluster } from '../cluster.ts';
+import { findCluster } from '../cluster-process.ts';
+import { type Credentials, readJson } from '../data-directory.ts';
+import { type QuickstartResult, runExample } from '../quickstart.ts';
+import { StartingCommand } from './cluster-command.ts';
+
+export class QuickstartCommand extends StartingCommand {
+  static override paths = [['quickstart']];
+  static override usage = Command.Usage({
+    category: 'Cluster',
+    description: 'start a cluster and run a real job in it, from input to result',
+    details: `
+      Starts a cluster (or uses the one that runs on this data directory), creates a session, uploads examples/co2, runs
+      the program, downloads what it wrote, and shows what happened. Then it stays up until Ctrl-C.
+    `,
+    examples: [
+      ['See it work', '$0 quickstart'],
+      ['End after the run; exit code 0 only if all of it worked', '$0 quickstart --exit'],
+    ],
+  });
+
+  exit = Option.Boolean('--exit', false, { description: 'End after the run' });
+  keepSessions = Option.Boolean('--keep-sessions', false, { description: 'Sessions outlive the cluster' });
+  output = Option.String('--output', 'quickstart-output', { description: 'Folder for the results' });
+
+  async perform(): Promise<number> {
+    const signal = firstSignal();
+    const begun = performance.now();
+    const warnings: string[] = [];
+    const running = await findCluster(this.directory);
+    const cluster = running ? undefined : await this.#start(warnings);
+    const credentials = cluster?.credentials ?? readJson<Credentials>(this.directory.credentialsFile);
+    if (!credentials) throw new Error(`${this.directory.credentialsFile} is missing`);
+    if (running) this.#progress(`Using the cluster at ${running.endpoint}`);
+    const clusterMs = Math.round(performance.now() - begun);
+    try {
+      const client = createClient({ ...credentials, requestId: this.context.requestId, fetch: nodeFetch });
+      const result = await runExample(client, {
+        outputFolder: join(this.context.cwd, this.output),
+        onProgress: (line) => this.#progress(line),
+        onOutput: (text) => void (this.json || this.context.stdout.write(text.replace(/^(?=.)/gm, '    '))),
+      });
+      const timings = { clusterMs, ...result.timings, totalMs: Math.round(performance.now() - begun) };
+      if (this.json) this.printJson({ ...result, timings, endpoint: credentials.endpoint, credentials, warnings });
+      else this.#show({ ...result, timings }, credentials);
+    } catch (error) {
+      await cluster?.stop({ keepSessions: false });
+      throw error;
+    }
+    if (!cluster) return 0;
+    if (!this.exit) {
+      this.say('\nThe cluster stays up until Ctrl-C.');
+      await Promise.race([signal, cluster.stopped]);
+    }
+    await cluster.stop({ keepSessions: this.keepSessions });
+    return 0;
+  }
+
+  async #start(warnings: string[]): Promise<Cluster> {
+    this.#progress('Starting a cluster in this process');
+    try {
+      return await Cluster.start(this.config);
+    } catch (error) {
+      if (!hasCode(error, 'isolation-unavailable')) throw error;
+      const warning =
+        'This machine offers no sandbox: the example runs as an ordinary program of yours, without isolation. ' +
+        'Do not run programs that you do not trust; see ./backend.ai doctor.';
+      warnings.push(warning);
+      this.#progress(`Warning: ${warning}`);
+      return await Cluster.start({ ...this.config, allowUnisolated: true });
+    }
+  }
+
+  #progress(line: string): void {
+    this.context.stderr.write(`${line.startsWith(' ') ? line : `▸ ${line}`}\n`);
+  }
+
+  #show(result: QuickstartResult, { endpoint, accessKey, secretKey }: Credentials): void {
+    const { timings } = result;
+    const ms = (value: number | undefined): string => `${Math.round(value ?? 0)} ms`;
+    const lines: Array<readonly [string, string]> = [
+      ...result.files.map(({ name, path, bytes }) => [`Result ${name}`, `${path} (${bytes} bytes)`] as const),
+      ['Session', `${result.sessionName} ${result.sessionId}, ${result.image}`],
+      ['Request id', this.context.requestId],
+      [
+        'Timings',
+        `cluster ${ms(timings.clusterMs)}, session running after ${ms(timings.runningMs)} ` +
+          `(scheduled after ${ms(timings.scheduledMs)}), upload ${ms(timings.uploadMs)}, run ${ms(timings.runMs)}, ` +
+          `download ${ms(timings.downloadMs)}, all ${ms(timings.totalMs)}`,
+      ],
+      ['Cluster', endpoint],
+      ['Access key', accessKey],
+      ['Secret key', secretKey],
+    ];
+    const width = Math.max(...lines.map(([name]) => name.length));
+    this.say('');
+    for (const [name, value] of lines) this.say(`${name.padEnd(width)}  ${value}`);
+    this.say('\nTry next, in another terminal:');
+    for (const command of [
+      `./backend.ai session exec ${result.sessionName} -- ls -l`,
+      "./backend.ai run python -c 'print(6 * 7)'",
+      './backend.ai session create -r cpu=1 -r mem=512m --name mine python',
+      './backend.ai ps',
+    ]) {
+      this.say(`  ${command}`);
+    }
+  }
+}

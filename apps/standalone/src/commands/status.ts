@@ -1,0 +1,46 @@
+import { ApiCommand, writeFields, writeTable } from '@backend.ai/cli-kit';
+import { formatBinarySize } from '@backend.ai/core';
+import { Command } from 'clipanion';
+
+export class StatusCommand extends ApiCommand {
+  static override paths = [['status']];
+  static override usage = Command.Usage({
+    category: 'Cluster',
+    description: 'show the cluster: agents, resources in use, sessions',
+    examples: [['Look at it', '$0 status']],
+  });
+
+  async perform(): Promise<number> {
+    const client = await this.connect();
+    const status = await client.cluster.status();
+    if (this.json) {
+      this.printJson({ endpoint: client.endpoint, ...status });
+      return 0;
+    }
+    const amount = (slot: string, text: string): string => (slot === 'mem' ? formatBinarySize(BigInt(text)) : text);
+    const resources = Object.entries(status.capacity).map(
+      ([slot, all]) => `${slot} ${amount(slot, status.used[slot] ?? '0')} of ${amount(slot, all)}`,
+    );
+    const sessions = Object.entries(status.sessions).map(([name, count]) => `${count} ${name}`);
+    writeFields(this.context.stdout, [
+      ['Cluster', `${client.endpoint}, version ${status.version}${status.embedded ? ', embedded' : ''}`],
+      ['Since', status.startedAt],
+      ['In use', resources.join(', ') || 'nothing to use: no agent has joined'],
+      ['Sessions', sessions.join(', ') || 'none'],
+    ]);
+    this.say('');
+    writeTable(
+      this.context.stdout,
+      ['agent', 'status', 'backend', 'sandbox', 'images', 'last heartbeat'],
+      status.agents.map((agent) => [
+        agent.id,
+        agent.status,
+        agent.backend,
+        agent.isolation.sandbox,
+        agent.images.join(' '),
+        agent.lastHeartbeat,
+      ]),
+    );
+    return 0;
+  }
+}

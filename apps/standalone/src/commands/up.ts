@@ -1,0 +1,66 @@
+import { firstSignal } from '@backend.ai/runtime';
+import { Command, Option } from 'clipanion';
+import { Cluster } from '../cluster.ts';
+import { startDetached } from '../cluster-process.ts';
+import { StartingCommand } from './cluster-command.ts';
+import { launcherPath } from './launcher-path.ts';
+
+const startTimeoutMs = 60_000;
+
+export class UpCommand extends StartingCommand {
+  static override paths = [['up']];
+  static override usage = Command.Usage({
+    category: 'Cluster',
+    description: 'start a whole cluster on this machine',
+    details: `
+      One process with everything in it: database, manager and agent. It stays until Ctrl-C, or in the background with
+      --detach. Sessions end with it unless told otherwise.
+    `,
+    examples: [
+      ['Start and stay', '$0 up'],
+      ['Start in the background', '$0 up --detach'],
+    ],
+  });
+
+  detach = Option.Boolean('-d,--detach', false, { description: 'Return when it is ready; it goes on' });
+  keepSessions = Option.Boolean('--keep-sessions', false, {
+    description: 'Sessions outlive Ctrl-C and are adopted by the next start',
+  });
+
+  async perform(): Promise<number> {
+    return this.detach ? this.#background() : this.#foreground();
+  }
+
+  async #background(): Promise<number> {
+    const { config, directory } = this;
+    const argv = [
+      launcherPath(),
+      'up',
+      '--json',
+      ...['--data-dir', config.dataDir, '--backend', this.backend, '--log-level', this.logLevel],
+      ...(this.port === undefined ? [] : ['--port', this.port]),
+      ...(this.allowUnisolated ? ['--allow-unisolated'] : []),
+    ];
+    const state = await startDetached(directory, { argv, timeoutMs: startTimeoutMs });
+    if (this.json) this.printJson({ ...state });
+    this.say(`The cluster is up at ${state.endpoint} (process ${state.pid}, data in ${state.dataDir}).`);
+    this.say("Try: ./backend.ai run python -c 'print(6 * 7)'   End it with: ./backend.ai down");
+    return 0;
+  }
+
+  async #foreground(): Promise<number> {
+    const signal = firstSignal();
+    const cluster = await Cluster.start(this.config);
+    const { endpoint } = cluster.credentials;
+    if (this.json) {
+      this.printJson({ endpoint, pid: process.pid, startedAt: cluster.startedAt, timings: cluster.timings });
+    }
+    this.say(`The cluster is up at ${endpoint}. Ctrl-C ends it${this.keepSessions ? '; sessions go on' : ''}.`);
+    const cause = await Promise.race([signal, cluster.stopped.then(() => undefined)]);
+    if (cause !== undefined) {
+      this.say(`Stopping (${cause}).`);
+      await cluster.stop({ keepSessions: this.keepSessions });
+    }
+    return 0;
+  }
+}

@@ -1,0 +1,197 @@
+import { constants } from 'node:fs';
+import { access, mkdtemp, readdir, rm, statfs } from 'node:fs/promises';
+import { createConnection, createServer } from 'node:net';
+import { cpus, freemem, tmpdir, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { type BackendCapabilities, ProcessBackend } from '@backend.ai/agent';
+import { type Clock, formatBinarySize, hasCode, newId, systemClock } from '@backend.ai/core';
+import { silentLogger } from '@backend.ai/telemetry';
+
+/** `ok`: there. `missing`: something will not work. `optional`: absent, and fine without. */
+export type FindingState = 'ok' | 'missing' | 'optional';
+
+/** One thing this machine offers or lacks. */
+export interface Finding {
+  readonly topic: string;
+  readonly state: FindingState;
+  readonly detail: string;
+  /** What to do about it; empty when nothing needs doing. */
+  readonly hint: string;
+}
+
+export interface DoctorOptions {
+  readonly port: number;
+  /** Where programs are looked for. */
+  readonly path: string;
+  /** Folder of the cluster, or where it will be. */
+  readonly dataDir: string;
+  readonly clock?: Clock;
+}
+
+/** Tries what a cluster on this machine would use. Everything is really tried, in a temporary folder. */
+export async function examineMachine(options: DoctorOptions): Promise<Finding[]> {
+  const findings = await Promise.all([
+    examineNode(),
+    examineSandboxes(options),
+    examineDocker(),
+    examineGpu(),
+    examinePort(options.port),
+    examineRoom(options.dataDir),
+  ]);
+  return findings.flat();
+}
+
+const finding = (topic: string, state: FindingState, detail: string, hint = ''): Finding => ({
+  topic,
+  state,
+  detail,
+  hint,
+});
+
+function examineNode(): Finding {
+  return finding('Node.js', 'ok', process.version);
+}
+
+async function examineSandboxes(options: DoctorOptions): Promise<Finding[]> {
+  const folder = await mkdtemp(join(tmpdir(), 'backendai-doctor-'));
+  try {
+    const bubblewrap = await tryBackend(options, folder, 'bubblewrap');
+    const unshare = await tryBackend(options, folder, 'unshare');
+    const best = bubblewrap ?? unshare ?? (await tryBackend(options, folder, 'none'));
+    return [
+      bubblewrap
+        ? finding('bubblewrap', 'ok', 'works; it will be used')
+        : finding('bubblewrap', 'optional', 'not installed or not permitted', 'Install the package bubblewrap.'),
+      unshare
+        ? finding('unshare', 'ok', bubblewrap ? 'works; used where bubblewrap is missing' : 'works; it will be used')
+        : finding('unshare', 'optional', 'namespaces are not permitted, or util-linux is missing'),
+      ...(bubblewrap || unshare
+        ? []
+        : [
+            finding(
+              'Isolation',
+              'missing',
+              'no sandbox works here; a cluster refuses to run programs',
+              'Install bubblewrap, allow unprivileged user namespaces, or accept the risk with --allow-unisolated.',
+            ),
+          ]),
+      ...(best ? examineLimits(best) : []),
+      ...examineRuntimes(best),
+    ];
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function tryBackend(
+  { path, clock = systemClock }: DoctorOptions,
+  folder: string,
+  sandbox: 'bubblewrap' | 'unshare' | 'none',
+): Promise<BackendCapabilities | undefined> {
+  const backend = new ProcessBackend({
+    dataDir: join(folder, sandbox),
+    installationId: newId().slice(-12),
+    allowUnisolated: sandbox === 'none',
+    sandbox,
+    path,
+    clock,
+    logger: silentLogger,
+  });
+  try {
+    await backend.start();
+    const { capabilities } = backend;
+    await backend.close();
+    return capabilities;
+  } catch (error) {
+    if (hasCode(error, 'isolation-unavailable')) return undefined;
+    throw error;
+  }
+}
+
+function examineLimits({ isolation }: BackendCapabilities): Finding[] {
+  const rootHint = 'Run as root, or give this user a delegated control group (systemd: Delegate=yes).';
+  return [
+    isolation.ownUid
+      ? finding('User ids', 'ok', 'each kernel has one of its own')
+      : finding('User ids', 'optional', 'all kernels run as this user', 'Only root can give each kernel its own.'),
+    isolation.memory === 'cgroup'
+      ? finding('Memory limit', 'ok', 'by control group')
+      : finding('Memory limit', 'optional', `by ${isolation.memory === 'watched' ? 'watching' : 'nothing'}`, rootHint),
+    isolation.processes === 'none'
+      ? finding('Process limit', 'missing', 'none', rootHint)
+      : finding('Process limit', 'ok', `by ${isolation.processes === 'cgroup' ? 'control group' : 'rlimit'}`),
+    isolation.cpu === 'cgroup'
+      ? finding('CPU limit', 'ok', 'by control group')
+      : finding('CPU limit', 'optional', 'none: kernels compete for the CPUs', rootHint),
+    finding('Network', 'ok', isolation.network === 'host' ? "kernels share this machine's" : 'of their own'),
+  ];
+}
+
+function examineRuntimes(best: BackendCapabilities | undefined): Finding[] {
+  const names = best?.images.map((image) => image.name) ?? [];
+  return [
+    finding('Images', names.length > 0 ? 'ok' : 'missing', names.join(', ') || 'no runtime found'),
+    finding(
+      'Python',
+      names.some((name) => name.startsWith('local/python')) ? 'ok' : 'optional',
+      names.filter((name) => name.startsWith('local/python')).join(', ') || 'not found',
+      names.some((name) => name.startsWith('local/python')) ? '' : 'Install python3 (3.8 or newer) to run Python.',
+    ),
+  ];
+}
+
+async function examineDocker(): Promise<Finding> {
+  const socket = '/var/run/docker.sock';
+  const answers = await new Promise<boolean>((resolve) => {
+    const connection = createConnection(socket);
+    connection.once('connect', () => connection.end(() => resolve(true)));
+    connection.once('error', () => resolve(false));
+  });
+  return answers
+    ? finding('Docker', 'ok', `an engine answers at ${socket}; this version runs kernels as sandboxed processes`)
+    : finding('Docker', 'optional', `nobody answers at ${socket}; kernels run as sandboxed processes`);
+}
+
+async function examineGpu(): Promise<Finding> {
+  const devices = (await readdir('/dev')).filter((name) => /^(nvidia\d+|kfd)$/.test(name));
+  return devices.length > 0
+    ? finding('GPU', 'optional', `found ${devices.join(', ')}; this version does not hand them out`)
+    : finding('GPU', 'optional', 'none found');
+}
+
+async function examinePort(port: number): Promise<Finding> {
+  const free = await new Promise<boolean>((resolve) => {
+    const server = createServer();
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
+  return free
+    ? finding('Port', 'ok', `${port} is free`)
+    : finding('Port', 'optional', `${port} is in use`, 'By a cluster of yours, perhaps; else start with --port.');
+}
+
+async function examineRoom(dataDir: string): Promise<Finding[]> {
+  let folder = dataDir;
+  while (!(await exists(folder))) folder = join(folder, '..');
+  const { bavail, bsize } = await statfs(folder);
+  const free = BigInt(bavail) * BigInt(bsize);
+  const writable = await access(folder, constants.W_OK).then(
+    () => true,
+    () => false,
+  );
+  return [
+    finding('Machine', 'ok', `${cpus().length} CPUs, ${formatBinarySize(freemem())} of ${formatBinarySize(totalmem())} memory free`),
+    !writable
+      ? finding('Data folder', 'missing', `${folder} cannot be written`, 'Name another one with --data-dir.')
+      : free < 1n << 30n
+        ? finding('Data folder', 'missing', `${dataDir}, only ${formatBinarySize(free)} free`, 'Make room, or use --data-dir.')
+        : finding('Data folder', 'ok', `${dataDir}, ${formatBinarySize(free)} free`),
+  ];
+}
+
+function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,48 @@
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Image } from '@backend.ai/client';
+import { AppError } from '@backend.ai/core';
+
+/** The job of `quickstart`: a real table of readings, and the same program in each language that may be there. */
+export interface ExampleJob {
+  readonly image: Image;
+  /** Local files to upload. */
+  readonly inputs: readonly string[];
+  /** Command line inside the session. */
+  readonly command: string;
+  /** What it writes. */
+  readonly results: readonly string[];
+}
+
+const programs = [
+  { language: 'python', file: 'analyse.py', command: 'python3 analyse.py co2.csv' },
+  { language: 'node', file: 'analyse.js', command: 'node analyse.js co2.csv' },
+] as const;
+
+/** Python where the machine has it, else Node.js. @throws AppError `unknown-image` */
+export function chooseExampleJob(images: readonly Image[]): ExampleJob {
+  const folder = exampleFolder();
+  for (const { language, file, command } of programs) {
+    const candidates = images.filter((image) => image.language === language);
+    const image = candidates.find(({ aliases }) => aliases.includes(language)) ?? candidates[0];
+    if (image) {
+      const inputs = [join(folder, 'co2.csv'), join(folder, file)];
+      return { image, inputs, command, results: ['result.json', 'co2.svg'] };
+    }
+  }
+  throw new AppError('unknown-image', 'No agent offers Python or Node.js.', {
+    hint: 'See what was found on this machine with: ./backend.ai doctor',
+  });
+}
+
+/** `examples/co2` of the repository, seen from the sources, from `dist`, and from a bundle in `apps/<app>/dist`. */
+function exampleFolder(): string {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(folder, 'examples', 'co2', 'co2.csv'))) {
+    const parent = dirname(folder);
+    if (parent === folder) throw new AppError('config-invalid', 'The folder examples/co2 is missing.');
+    folder = parent;
+  }
+  return join(folder, 'examples', 'co2');
+}

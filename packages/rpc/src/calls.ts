@@ -86,7 +86,13 @@ export class CallTable implements DuplexHandler {
     }
     this.#lastId += 1;
     const call: Call = {
-      ...spec,
+      path: spec.path,
+      type: spec.type,
+      requestId: spec.requestId,
+      headersText: spec.headersText,
+      inputText: spec.inputText,
+      deadlineMs,
+      idempotent: spec.idempotent,
       id: this.#lastId,
       sink,
       deadlineAt: deadlineMs === undefined ? undefined : clock.monotonic() + deadlineMs,

@@ -94,7 +94,7 @@ export function decodeServerFrame(text: string): ServerFrame {
 
 /** The id of a frame that is not going to be parsed. */
 export function peekId(text: string): number | undefined {
-  const match = /^\{"id":(\d{1,15})[,}]/.exec(text.slice(0, 32));
+  const match = /^\{"id":(\d{1,16})[,}]/.exec(text.slice(0, 32));
   return match ? Number(match[1]) : undefined;
 }
 

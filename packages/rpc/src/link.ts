@@ -2,7 +2,7 @@ import { AppError } from '@backend.ai/core';
 import {
   createTRPCClientProxy,
   type TRPCClient,
-  TRPCClientError,
+  type TRPCClientError,
   type TRPCLink,
   type TRPCRequestOptions,
   TRPCUntypedClient,
@@ -24,51 +24,84 @@ export type StartOperation = (operation: Operation, sink: CallSink) => () => voi
 
 /** The typed client over our terminating link. */
 export function createApi<TRouter extends AnyTRPCRouter>(start: StartOperation): TRPCClient<TRouter> {
-  return createTRPCClientProxy<TRouter>(new AppErrorClient<TRouter>({ links: [rpcLink<TRouter>(start)] }));
+  return createTRPCClientProxy<TRouter>(new RpcUntypedClient<TRouter>(start));
 }
 
+/** Subscriptions go through tRPC's chain of links, which serves callbacks as well as async iteration. */
 function rpcLink<TRouter extends AnyTRPCRouter>(start: StartOperation): TRPCLink<TRouter> {
   return () =>
     ({ op }) =>
       observable((observer) => {
         const { path, type, input, signal } = op;
-        const fail = (error: AppError): void => observer.error(error as unknown as TRPCClientError<TRouter>);
         const stop = start(
           { path, type, input, deadlineMs: deadlineIn(op.context) },
           {
             onItem: (data) => observer.next({ result: { type: 'data', data } }),
-            onResult(data) {
-              observer.next({ result: { type: 'data', data } });
-              observer.complete();
-            },
+            onResult: () => observer.complete(),
             onDone: () => observer.complete(),
-            onError: fail,
+            // Our callers get the AppError itself.
+            onError: (error) => observer.error(error as unknown as TRPCClientError<TRouter>),
           },
         );
-        if (signal?.aborted) stop();
-        signal?.addEventListener('abort', stop, { once: true });
+        const onAbort = (): void => stop();
+        signal?.addEventListener('abort', onAbort, { once: true });
         return () => {
-          signal?.removeEventListener('abort', stop);
+          signal?.removeEventListener('abort', onAbort);
           stop();
         };
       });
 }
 
-/** tRPC wraps what a link throws; our callers get the AppError itself. */
-class AppErrorClient<TRouter extends AnyTRPCRouter> extends TRPCUntypedClient<TRouter> {
+/**
+ * Queries and mutations skip the chain: it costs as much as the rest of a call (three observables and an abort with
+ * its DOMException for each), and wraps what a link throws, while our callers get the AppError itself.
+ */
+class RpcUntypedClient<TRouter extends AnyTRPCRouter> extends TRPCUntypedClient<TRouter> {
+  readonly #start: StartOperation;
+
+  constructor(start: StartOperation) {
+    super({ links: [rpcLink<TRouter>(start)] });
+    this.#start = start;
+  }
+
   override query(path: string, input?: unknown, options?: TRPCRequestOptions): Promise<unknown> {
-    return super.query(path, input, options).catch(unwrap);
+    return this.#call('query', path, input, options);
   }
 
   override mutation(path: string, input?: unknown, options?: TRPCRequestOptions): Promise<unknown> {
-    return super.mutation(path, input, options).catch(unwrap);
+    return this.#call('mutation', path, input, options);
+  }
+
+  #call(type: OperationType, path: string, input: unknown, options?: TRPCRequestOptions): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      const signal = options?.signal;
+      if (signal?.aborted) {
+        reject(new AppError('cancelled', `${path} was cancelled before it began.`));
+        return;
+      }
+      const settled = (): void => signal?.removeEventListener('abort', onAbort);
+      const stop = this.#start(
+        { path, type, input, deadlineMs: deadlineIn(options?.context) },
+        {
+          onItem: ignore,
+          onResult(value) {
+            if (signal) settled();
+            resolve(value);
+          },
+          onDone: ignore,
+          onError(error) {
+            if (signal) settled();
+            reject(error);
+          },
+        },
+      );
+      const onAbort = (): void => stop();
+      signal?.addEventListener('abort', onAbort, { once: true });
+    });
   }
 }
 
-function unwrap(thrown: unknown): never {
-  if (thrown instanceof TRPCClientError && thrown.cause instanceof AppError) throw thrown.cause;
-  throw thrown;
-}
+const ignore = (): void => {};
 
 function deadlineIn(context: Readonly<Record<string, unknown>> | undefined): number | null | undefined {
   const value = context?.deadlineMs;

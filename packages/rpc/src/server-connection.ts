@@ -33,7 +33,10 @@ interface RunningOperation {
   readonly id: number;
   readonly type: OperationFrame['type'];
   readonly requestId: RequestId;
-  readonly abort: AbortController;
+  /** Made when somebody first looks at the signal: most procedures never do, and it costs more than the frame. */
+  abort: AbortController | undefined;
+  /** Why the operation was given up before it ended. */
+  stopped: AppError | undefined;
   cancelDeadline: (() => void) | undefined;
   /** The caller has its last answer, or wants none. */
   answered: boolean;
@@ -100,7 +103,7 @@ export class ServerConnection implements DuplexHandler {
     this.#closed = true;
     for (const operation of this.#running.values()) {
       this.#finish(operation);
-      operation.abort.abort(new AppError('connection-lost', `The caller's connection ended: ${reason}.`));
+      stop(operation, new AppError('connection-lost', `The caller's connection ended: ${reason}.`));
     }
     this.#outbox.releaseWaiters();
     this.#onIdle?.();
@@ -197,7 +200,7 @@ export class ServerConnection implements DuplexHandler {
     const operation = this.#running.get(id);
     if (!operation) return;
     this.#finish(operation);
-    operation.abort.abort(new AppError('cancelled', 'The caller cancelled the operation.'));
+    stop(operation, new AppError('cancelled', 'The caller cancelled the operation.'));
   }
 
   #refuse(id: number, requestId: RequestId, error: AppError): void {
@@ -209,7 +212,8 @@ export class ServerConnection implements DuplexHandler {
       id: frame.id,
       type: frame.type,
       requestId,
-      abort: new AbortController(),
+      abort: undefined,
+      stopped: undefined,
       cancelDeadline: undefined,
       answered: false,
     };
@@ -224,16 +228,23 @@ export class ServerConnection implements DuplexHandler {
   /** Never rejects. */
   async #run(frame: OperationFrame, operation: RunningOperation): Promise<void> {
     const { id, requestId } = operation;
-    const { signal } = operation.abort;
     try {
-      const ctx: CallContext = { requestId, actor: this.#actor, headers: headersOf(frame, requestId), signal };
+      const ctx: CallContext = {
+        requestId,
+        actor: this.#actor,
+        headers: headersOf(frame, requestId),
+        get signal() {
+          return signalOf(operation);
+        },
+      };
       const result: unknown = await callTRPCProcedure({
         router: this.#options.router,
         path: frame.path,
         type: frame.type,
         getRawInput: async () => inputOf(frame),
         ctx,
-        signal,
+        // tRPC would copy a getter at every middleware; services look at `ctx.signal`.
+        signal: undefined,
         batchIndex: 0,
       });
       if (frame.type === 'subscription') await this.#sendItems(frame.path, operation, result);
@@ -253,7 +264,7 @@ export class ServerConnection implements DuplexHandler {
     const { maxFrameBytes } = this.#options.limits;
     const iterator = source[Symbol.asyncIterator]();
     let wake: () => void = () => {};
-    operation.abort.signal.addEventListener('abort', () => wake(), { once: true });
+    signalOf(operation).addEventListener('abort', () => wake(), { once: true });
     /** One promise per wait: racing against one that lives as long as the subscription would pile up reactions. */
     const unlessAborted = <T>(work: Promise<T>): Promise<T | undefined> =>
       new Promise((resolve, reject) => {
@@ -277,7 +288,7 @@ export class ServerConnection implements DuplexHandler {
   #onThrown(path: string, operation: RunningOperation, thrown: unknown): void {
     const error = toAppError(thrown);
     const { logger } = this.#options;
-    const wasStopped = operation.abort.signal.aborted && (error.cause as Error | undefined)?.name === 'AbortError';
+    const wasStopped = operation.stopped && (error.cause as Error | undefined)?.name === 'AbortError';
     // One that came with a request id was logged where it happened.
     if (error.code === 'internal' && error.requestId === undefined && !wasStopped)
       logger.error('rpc operation failed unexpectedly', { path, error: error.cause ?? error });
@@ -299,7 +310,7 @@ export class ServerConnection implements DuplexHandler {
   #fail(operation: RunningOperation, error: AppError): void {
     if (operation.answered) return;
     this.#answer(operation, this.#encodeError(operation, error));
-    operation.abort.abort(error);
+    stop(operation, error);
   }
 
   #answer(operation: RunningOperation, frame: string): void {
@@ -316,6 +327,17 @@ export class ServerConnection implements DuplexHandler {
     operation.cancelDeadline?.();
     operation.cancelDeadline = undefined;
   }
+}
+
+function signalOf(operation: RunningOperation): AbortSignal {
+  operation.abort ??= new AbortController();
+  if (operation.stopped) operation.abort.abort(operation.stopped);
+  return operation.abort.signal;
+}
+
+function stop(operation: RunningOperation, reason: AppError): void {
+  operation.stopped ??= reason;
+  operation.abort?.abort(reason);
 }
 
 export function tooLarge(what: 'request' | 'answer' | 'item', limit: number): AppError {

@@ -17,6 +17,13 @@ export function webSocketDuplex(
   options: { readonly remote: string; readonly pingMs: number; readonly clock: Clock },
 ): Duplex {
   let handler: DuplexHandler = idleHandler;
+  /** What came before anybody listened: a message or the end may stand in the first packet. */
+  const early: Array<(listener: DuplexHandler) => void> = [];
+  const tell = (event: (listener: DuplexHandler) => void): void => {
+    if (handler !== idleHandler) event(handler);
+    else if (early.length < 8) early.push(event);
+    else socket.terminate();
+  };
   let alive = true;
   let reason = 'the other end vanished';
   let closed = false;
@@ -36,7 +43,10 @@ export function webSocketDuplex(
     if (isBinary) {
       reason = 'a binary message arrived';
       socket.terminate();
-    } else if (!closed) handler.onMessage(data.toString());
+    } else if (!closed) {
+      const text = data.toString();
+      tell((listener) => listener.onMessage(text));
+    }
   });
   const stillThere = (): void => {
     alive = true;
@@ -50,7 +60,8 @@ export function webSocketDuplex(
     closed = true;
     cancelTick();
     const said = text.toString();
-    handler.onClose(said !== '' ? said : code === 1006 ? reason : `${reason} (code ${code})`);
+    const why = said !== '' ? said : code === 1006 ? reason : `${reason} (code ${code})`;
+    tell((listener) => listener.onClose(why));
   });
 
   const onWritten = (): void => {
@@ -105,6 +116,7 @@ export function webSocketDuplex(
     },
     set handler(next) {
       handler = next;
+      for (const event of early.splice(0)) queueMicrotask(() => event(handler));
     },
     limitInbound(bytes) {
       budget = bytes;

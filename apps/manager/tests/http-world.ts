@@ -61,6 +61,8 @@ export class FakeWorld {
   };
   /** Request ids seen while the bytes of a stream moved. */
   readonly streamIds = new Set<string | undefined>();
+  /** Bytes that downloads took from their source. */
+  bytesServed = 0;
   #changed = deferred();
 
   last(name: string): Call {
@@ -239,12 +241,17 @@ export class FakeWorld {
 
   #slowly(bytes: Buffer): Readable {
     const ids = this.streamIds;
+    const served = (bytesMore: number): void => {
+      this.bytesServed += bytesMore;
+    };
     async function* pieces(): AsyncGenerator<Buffer> {
       for (let at = 0; at < bytes.length; at += 64 * 1024) {
         ids.add(currentRequest()?.requestId);
         await new Promise((resolve) => setImmediate(resolve));
         ids.add(currentRequest()?.requestId);
-        yield bytes.subarray(at, at + 64 * 1024);
+        const piece = bytes.subarray(at, at + 64 * 1024);
+        served(piece.length);
+        yield piece;
       }
     }
     return Readable.from(pieces());

@@ -27,6 +27,8 @@ export class RequestEdge {
   endsOnShutdown = false;
   /** Registered pattern of the URL, for logs and statistics. */
   route: string | undefined;
+  /** Address of the caller: what a trusted proxy says, else the other end of the connection. */
+  remote: string | undefined;
   #cancelBodyDeadline: (() => void) | undefined;
   readonly #abort = new AbortController();
 

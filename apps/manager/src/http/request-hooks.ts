@@ -22,6 +22,7 @@ export function admitRequests(app: FastifyInstance, context: RouteContext, optio
   app.addHook('onRequest', (request, _reply, done) => {
     const edge = edgeOf(request);
     edge.route = request.is404 ? undefined : request.routeOptions.url;
+    edge.remote = request.ip;
     admit(edge, request, context, options).then(
       () => edge.run(() => done()),
       (error: unknown) => {

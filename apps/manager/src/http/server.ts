@@ -50,6 +50,8 @@ export interface HttpLimits {
   readonly bodyMs: number;
   /** A streamed upload may be silent for this long. */
   readonly stallMs: number;
+  /** The rest of a refused body is read and dropped for this long, so that the answer arrives. */
+  readonly drainMs: number;
   /** Bytes of a JSON body. Code snippets may have 4 MiB. */
   readonly jsonBytes: number;
 }
@@ -58,6 +60,7 @@ const defaultLimits: HttpLimits = {
   headersMs: 15_000,
   bodyMs: 30_000,
   stallMs: 60_000,
+  drainMs: 5_000,
   jsonBytes: 8 * 1024 * 1024,
 };
 const maxHeaderBytes = 32 * 1024;
@@ -201,9 +204,9 @@ class ServerState {
     this.#inFlight.add(edge);
     this.#limitBody(edge);
     response.once('finish', () => {
-      // The rest of a refused body is drained for a moment: closing at once would lose the answer on its way.
+      // Closing at once would lose the answer on its way.
       if (request.complete) return;
-      edge.limitBody(this.#context.clock.setTimer(5_000, () => request.socket.destroy()));
+      edge.limitBody(this.#context.clock.setTimer(this.#context.limits.drainMs, () => request.socket.destroy()));
       request.resume();
     });
     response.once('close', () => {
@@ -256,7 +259,7 @@ class ServerState {
         status: response.headersSent ? response.statusCode : null,
         outcome: response.writableFinished ? 'finished' : 'aborted',
         duration_ms: Math.round((this.#context.clock.monotonic() - edge.startedAt) * 1000) / 1000,
-        remote: request.socket.remoteAddress ?? null,
+        remote: edge.remote ?? request.socket.remoteAddress ?? null,
       }),
     );
   }

@@ -1,4 +1,4 @@
-import { type CommandClass, formatMarkdownish } from 'clipanion';
+import { type CommandClass, type Definition, formatMarkdownish } from 'clipanion';
 import type { CliContext } from './context.ts';
 import { binaryName, cliOf } from './run-commands.ts';
 
@@ -7,15 +7,18 @@ import { binaryName, cliOf } from './run-commands.ts';
 /** From `''`, `session` or `session create` to the text. */
 export type HelpTexts = Record<string, string>;
 
-export function renderHelp(commands: readonly CommandClass<CliContext>[], version: string): HelpTexts {
-  const cli = cliOf(commands, version);
+type Commands = readonly CommandClass<CliContext>[];
+
+export function renderHelp(commands: Commands, version: string): HelpTexts {
   const texts: HelpTexts = {};
   for (const command of commands) {
+    const [definition] = cliOf([command], version).definitions({ colored: false });
+    if (!definition) continue;
     for (const path of command.paths ?? []) {
       const key = path.join(' ');
-      const usage = cli.usage(command, { detailed: true });
+      const text = renderCommand(command, definition);
       // Two classes may share a path: `run IMAGE -c CODE` and `run IMAGE FILE`.
-      texts[key] = texts[key] === undefined ? usage : `${texts[key]}\n${usage}`;
+      texts[key] = texts[key] === undefined ? text : `${texts[key]}\n${text}`;
     }
   }
   for (const group of groupsOf(commands)) texts[group] ??= renderGroup(group, commands);
@@ -24,7 +27,7 @@ export function renderHelp(commands: readonly CommandClass<CliContext>[], versio
 }
 
 /** First words that stand before others, as `session` in `session create`. */
-function groupsOf(commands: readonly CommandClass<CliContext>[]): Set<string> {
+function groupsOf(commands: Commands): Set<string> {
   const groups = new Set<string>();
   for (const command of commands) {
     for (const path of command.paths ?? []) {
@@ -34,21 +37,55 @@ function groupsOf(commands: readonly CommandClass<CliContext>[]): Set<string> {
   return groups;
 }
 
-function describe(command: CommandClass<CliContext>): string {
-  const { description = '' } = command.usage ?? {};
-  return formatMarkdownish(description, { format: plain, paragraphs: false }).trim();
-}
-
 const plain = { header: String, bold: String, error: String, code: String };
 
-/** One line per command, under its first path. */
+function prose(text: string): string {
+  return formatMarkdownish(text, { format: plain, paragraphs: false }).trim();
+}
+
+function describe(command: CommandClass<CliContext>): string {
+  const text = prose(command.usage ? (command.usage.description ?? '') : '');
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+function renderCommand(command: CommandClass<CliContext>, definition: Definition): string {
+  const usage = command.usage || {};
+  const options = definition.options.map(
+    (option) => [withValues(option.definition), option.description ?? ''] as const,
+  );
+  const parts = [`${describe(command)}`, usageLine(definition)];
+  if (usage.details) parts.push(prose(usage.details));
+  if (options.length > 0) parts.push(`Options\n${linesOf(options)}`);
+  if (usage.examples && usage.examples.length > 0) {
+    const examples = usage.examples.map(([text, line]) => `  ${prose(text)}\n    ${line.replace('$0', binaryName)}`);
+    parts.push(`Examples\n${examples.join('\n')}`);
+  }
+  return `${parts.join('\n\n')}\n`;
+}
+
+/** `Usage: ./backend.ai run [OPTIONS] -c VALUE IMAGE` */
+function usageLine({ path, usage, options }: Definition): string {
+  const rest = usage.slice(path.length).replaceAll(/<([^<>]+)>/g, '$1');
+  const required = options.filter((option) => option.required).map((option) => option.definition.replace(/,\S+/, ''));
+  const optional = options.some((option) => !option.required) ? ' [OPTIONS]' : '';
+  const words = required.map((text) => ` ${withValues(text)}`).join('');
+  return `Usage: ${path}${optional}${words}${rest}`;
+}
+
+/** clipanion numbers the values of options: `--name #0`. */
+function withValues(text: string): string {
+  const value = /--(resources|env)\b/.test(text) ? 'NAME=VALUE' : 'VALUE';
+  return text.replaceAll(/#\d+/g, value).replaceAll(',-', ', -');
+}
+
+/** One line per entry, two columns. */
 function linesOf(entries: readonly (readonly [name: string, text: string])[]): string {
   const unique = [...new Map(entries.map((entry) => [entry[0], entry])).values()];
   const width = Math.max(...unique.map(([name]) => name.length));
   return unique.map(([name, text]) => `  ${name.padEnd(width)}  ${text}`.trimEnd()).join('\n');
 }
 
-function renderGroup(group: string, commands: readonly CommandClass<CliContext>[]): string {
+function renderGroup(group: string, commands: Commands): string {
   const entries = commands.flatMap((command) => {
     const path = command.paths?.find((candidate) => candidate.join(' ').startsWith(`${group} `));
     return path ? [[path.join(' '), describe(command)] as const] : [];
@@ -56,15 +93,19 @@ function renderGroup(group: string, commands: readonly CommandClass<CliContext>[
   return `Usage: ${binaryName} ${group} COMMAND\n\n${linesOf(entries)}\n\n${more(`${group} COMMAND`)}\n`;
 }
 
-function renderRoot(commands: readonly CommandClass<CliContext>[], version: string): string {
+/** Commands without a category stand beside another one of the same path. */
+function renderRoot(commands: Commands, version: string): string {
   const categories = new Map<string, [string, string][]>();
   for (const command of commands) {
     const name = command.paths?.[0]?.join(' ');
-    if (name === undefined || !command.usage) continue;
-    const category = command.usage.category ?? 'Other';
+    const category = command.usage ? command.usage.category : undefined;
+    if (name === undefined || !category) continue;
     categories.set(category, [...(categories.get(category) ?? []), [name, describe(command)]]);
   }
-  const parts = [...categories].map(([category, entries]) => `${category}\n${linesOf(entries)}`);
+  const width = Math.max(0, ...[...categories.values()].flat().map(([name]) => name.length));
+  const parts = [...categories].map(([category, entries]) => {
+    return `${category}\n${linesOf(entries.map(([name, text]) => [name.padEnd(width), text]))}`;
+  });
   return `Backend.AI ${version}\n\nUsage: ${binaryName} COMMAND\n\n${parts.join('\n\n')}\n\n${more('COMMAND')}\n`;
 }
 

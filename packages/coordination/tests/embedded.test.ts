@@ -1,7 +1,12 @@
+import {
+  describeConfigStore,
+  describeEventBus,
+  describeLeases,
+  describeLiveValues,
+} from '@backend.ai/coordination/testing';
 import { type DatabaseHandle, leases } from '@backend.ai/database';
 import { silentLogger } from '@backend.ai/telemetry';
 import { FakeClock, testDatabase } from '@backend.ai/testing';
-import { describeConfigStore, describeEventBus, describeLeases, describeLiveValues } from '@backend.ai/testing/suites';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { EmbeddedConfigStore, EmbeddedLeases, InProcessEventBus, InProcessLiveValues } from '../src/index.ts';
 

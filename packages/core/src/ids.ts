@@ -17,6 +17,18 @@ export type RequestId = Id<'request'>;
 /** Sixteen bytes of randomness per call; tests pass a seeded one. */
 export type RandomBytes = (size: number) => Uint8Array;
 
+const pool = { bytes: new Uint8Array(0), used: 0 };
+
+/** Random bytes from a pool: one call of the system per few hundred ids, since the call costs more than the id. */
+function pooledRandomBytes(size: number): Uint8Array {
+  if (pool.used + size > pool.bytes.length) {
+    pool.bytes = randomBytes(4_096);
+    pool.used = 0;
+  }
+  pool.used += size;
+  return pool.bytes.subarray(pool.used - size, pool.used);
+}
+
 let lastMs = 0;
 let sequence = 0;
 
@@ -24,7 +36,10 @@ let sequence = 0;
  * A UUID of version 7 (RFC 9562 §5.7): its text sorts by creation time, also within one millisecond of one process,
  * so that it serves as primary key and as order of arrival.
  */
-export function newId<T extends string = string>(nowMs: number = Date.now(), random: RandomBytes = randomBytes): T {
+export function newId<T extends string = string>(
+  nowMs: number = Date.now(),
+  random: RandomBytes = pooledRandomBytes,
+): T {
   if (nowMs > lastMs) {
     lastMs = nowMs;
     sequence = ((random(2)[0] ?? 0) << 3) & 0x7ff;

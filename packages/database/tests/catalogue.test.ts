@@ -5,7 +5,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { DatabaseHandle } from '../src/index.ts';
 import * as schema from '../src/schema/index.ts';
 
-const tables = Object.values(schema)
+const declarations: unknown[] = Object.values(schema);
+const tables = declarations
   .filter((value): value is PgTable => is(value, PgTable))
   .map((table) => getTableConfig(table));
 

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
-import { tmpdir, userInfo } from 'node:os';
+import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import {
   buildTemplate,
@@ -10,7 +10,7 @@ import {
   migrationsHash,
   openPglite,
 } from '@backend.ai/database';
-import { makeTempDirectory } from './temp-directory.ts';
+import { fastTempRoot, makeTempDirectory } from './temp-directory.ts';
 
 let template: Promise<string> | undefined;
 
@@ -24,7 +24,7 @@ export function migratedTemplate(): Promise<string> {
 }
 
 async function prepareTemplate(): Promise<string> {
-  const parent = join(tmpdir(), `backend.ai-templates-${userInfo().uid}`);
+  const parent = join(fastTempRoot(), `backend.ai-templates-${userInfo().uid}`);
   const directory = join(parent, await migrationsHash(managerMigrations));
   if (!existsSync(join(directory, 'PG_VERSION'))) {
     await mkdir(parent, { recursive: true, mode: 0o700 });
@@ -35,7 +35,7 @@ async function prepareTemplate(): Promise<string> {
 
 /** An own, empty, migrated database in a temporary directory that `close` removes. */
 export async function testDatabase(deadlines: Partial<Deadlines> = {}): Promise<DatabaseHandle> {
-  const [templateDir, directory] = await Promise.all([migratedTemplate(), makeTempDirectory()]);
+  const [templateDir, directory] = await Promise.all([migratedTemplate(), makeTempDirectory(fastTempRoot())]);
   const handle = await openPglite({ dataDir: join(directory.path, 'db'), templateDir, deadlines });
   return {
     db: handle.db,

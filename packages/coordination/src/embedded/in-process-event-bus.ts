@@ -50,8 +50,8 @@ export class InProcessEventBus<Events extends EventMap = EventMap> implements Ev
     };
   }
 
-  async publish<Type extends keyof Events & string>(type: Type, payload: Events[Type]): Promise<EventOf<Events, Type>> {
-    if (this.#closed) throw new AppError('shutting-down', 'The event bus is closed.');
+  publish<Type extends keyof Events & string>(type: Type, payload: Events[Type]): Promise<EventOf<Events, Type>> {
+    if (this.#closed) return Promise.reject(new AppError('shutting-down', 'The event bus is closed.'));
     const now = this.#clock.now();
     const event: BusEvent<Type> = {
       id: newId(now),
@@ -64,7 +64,7 @@ export class InProcessEventBus<Events extends EventMap = EventMap> implements Ev
     };
     for (const group of this.#groups.values()) group.offer(event);
     for (const listener of this.#listeners) if (listener.types.has(type)) this.#tell(listener, event);
-    return event as EventOf<Events, Type>;
+    return Promise.resolve(event as EventOf<Events, Type>);
   }
 
   consume<Type extends keyof Events & string>(

@@ -1,8 +1,10 @@
-import type { BusEvent, EventBus } from '@backend.ai/coordination';
 import type { RequestId } from '@backend.ai/core';
 import { currentRequestId, runWithRequest } from '@backend.ai/telemetry';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { waitFor } from '../wait-for.ts';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { BusEvent, EventBus } from '../index.ts';
+
+const waitFor = <T>(condition: () => T | Promise<T>): Promise<T> =>
+  vi.waitUntil(condition, { timeout: 5_000, interval: 5 }) as Promise<T>;
 
 export interface EventBusSetup {
   /** Gives an event up after three deliveries, a few milliseconds apart. */

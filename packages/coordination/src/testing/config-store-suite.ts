@@ -1,6 +1,8 @@
-import type { ConfigChange, ConfigStore } from '@backend.ai/coordination';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { waitFor } from '../wait-for.ts';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { ConfigChange, ConfigStore } from '../index.ts';
+
+const waitFor = <T>(condition: () => T | Promise<T>): Promise<T> =>
+  vi.waitUntil(condition, { timeout: 5_000, interval: 5 }) as Promise<T>;
 
 export interface ConfigStoreSetup {
   /** Empty. */

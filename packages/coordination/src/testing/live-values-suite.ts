@@ -1,5 +1,5 @@
-import type { LiveValues } from '@backend.ai/coordination';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { LiveValues } from '../index.ts';
 
 export interface LiveValuesSetup {
   readonly values: LiveValues;

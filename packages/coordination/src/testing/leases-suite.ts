@@ -1,5 +1,5 @@
-import type { Leases } from '@backend.ai/coordination';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Leases } from '../index.ts';
 
 export interface LeasesSetup {
   readonly leases: Leases;

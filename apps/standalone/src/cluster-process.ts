@@ -46,7 +46,7 @@ export async function startDetached(directory: DataDirectory, options: DetachOpt
   try {
     while (clock.monotonic() < end) {
       const state = await findCluster(directory);
-      if (state?.pid === child.pid) {
+      if (state && state.pid === child.pid) {
         child.unref();
         return state;
       }

@@ -1,12 +1,12 @@
 import { rmSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { type Agent, createAgent } from '@backend.ai/agent';
+import { Agent } from '@backend.ai/agent';
 import { EmbeddedConfigStore, EmbeddedLeases, InProcessEventBus, InProcessLiveValues } from '@backend.ai/coordination';
 import { AppError } from '@backend.ai/core';
 import { type DatabaseHandle, defaultTemplateDirectory, managerMigrations, migrate, openPglite } from '@backend.ai/database';
 import { createManager, type Manager } from '@backend.ai/manager';
-import { loadOrCreateIdentity } from '@backend.ai/rpc';
+import { loadOrCreateIdentity, type PeerIdentity } from '@backend.ai/rpc';
 import { AdminSocket, Lifecycle, type Part } from '@backend.ai/runtime';
 import { BackgroundTasks, createLogger, ensureRequestId, LogFile, type Logger } from '@backend.ai/telemetry';
 import { type ClusterConfig, parseClusterConfig } from './config.ts';
@@ -95,6 +95,7 @@ export class Cluster {
     let database!: DatabaseHandle;
     let manager!: Manager;
     let agent!: Agent;
+    const identity = await loadOrCreateIdentity(join(directory.keys, 'manager.pem'), 'manager', 'manager');
     const inProcess = `manager:${directory.root}`;
     try {
       this.timings = await this.#lifecycle.start([
@@ -109,7 +110,7 @@ export class Cluster {
         {
           name: 'manager',
           start: async () => {
-            manager = await this.#createManager(database, inProcess);
+            manager = await this.#createManager(database, identity, inProcess);
             const { accessKey, secretKey } = await manager.services.ensureInstallation();
             const { api } = await manager.start();
             if (api === undefined) throw new AppError('internal', 'The API does not listen.');
@@ -120,8 +121,9 @@ export class Cluster {
         {
           name: 'agent',
           start: async () => {
-            agent = await this.#createAgent(manager, inProcess);
+            agent = await this.#createAgent(manager, identity.publicKey, inProcess);
             await agent.start();
+            await agent.registered;
           },
           stop: () => agent?.close(),
         },
@@ -139,7 +141,7 @@ export class Cluster {
     this.#logger.info('cluster is ready', { endpoint: this.credentials.endpoint, timings: this.timings });
   }
 
-  async #createManager(database: DatabaseHandle, inProcess: string): Promise<Manager> {
+  async #createManager(database: DatabaseHandle, identity: PeerIdentity, inProcess: string): Promise<Manager> {
     const { directory, config } = this;
     const logger = createLogger({ component: 'manager', level: config.logLevel, destination: this.#logFile });
     const { db } = database;
@@ -150,14 +152,14 @@ export class Cluster {
       configStore: new EmbeddedConfigStore(db),
       leases: await EmbeddedLeases.open(db),
       liveValues: new InProcessLiveValues(),
-      identity: await loadOrCreateIdentity(join(directory.keys, 'manager.pem'), 'manager', 'manager'),
+      identity,
       rpc: { inProcessName: inProcess },
       http: { host: config.host, port: config.port },
       logger,
     });
   }
 
-  async #createAgent(manager: Manager, inProcess: string): Promise<Agent> {
+  async #createAgent(manager: Manager, managerKey: string, inProcess: string): Promise<Agent> {
     const { directory, config } = this;
     const agentId = `i-${hostname().replace(/[^A-Za-z0-9._-]/g, '-').slice(0, 48)}`;
     const identity = await loadOrCreateIdentity(join(directory.keys, 'agent.pem'), 'agent', agentId);
@@ -166,11 +168,11 @@ export class Cluster {
       registered === identity.publicKey
         ? { token: undefined }
         : await manager.services.peers.createToken({ kind: 'agent', resourceGroup: 'default' });
-    return createAgent({
+    return Agent.create({
       identity,
       managers: [`inproc:${inProcess}`],
-      managerKeys: [],
-      joinToken: token,
+      managerKeys: [managerKey],
+      ...(token === undefined ? {} : { joinToken: token }),
       rpc: { inProcessName: `agent:${directory.root}` },
       dataPort: { host: config.host, port: 0 },
       dataDir: directory.agent,

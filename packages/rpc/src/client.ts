@@ -99,6 +99,9 @@ class Client<TRouter extends AnyTRPCRouter> implements RpcClient<TRouter> {
   /** Why the server refused the last attempt: calls need not wait for the next one. */
   #rejection: AppError | undefined;
   #onGone: (() => void) | undefined;
+  readonly #abortDialling = new AbortController();
+  /** A line whose handshake is under way. */
+  #introducing: Duplex | undefined;
 
   constructor(options: RpcClientOptions) {
     this.#options = options;
@@ -148,6 +151,9 @@ class Client<TRouter extends AnyTRPCRouter> implements RpcClient<TRouter> {
     this.#calls.failAll(
       new AppError('connection-lost', 'The connection was closed at this end before the answer came.'),
     );
+    this.#abortDialling.abort();
+    this.#introducing?.terminate();
+    await this.#attempt?.catch(() => {});
     if (!duplex) return;
     await new Promise<void>((resolve) => {
       this.#onGone = resolve;
@@ -159,10 +165,14 @@ class Client<TRouter extends AnyTRPCRouter> implements RpcClient<TRouter> {
     const { identity, serverKeys } = this.#options;
     const clock = this.#clock;
     try {
-      const duplex = await dial(this.#target, { ...this.#limits, clock });
+      const { signal } = this.#abortDialling;
+      const duplex = await dial(this.#target, { ...this.#limits, clock, signal });
+      this.#introducing = duplex;
+      if (signal.aborted) duplex.terminate();
       await introduce(duplex, { identity, serverKeys, token: this.#token, clock }, (limits) => {
         if (this.#state === 'closed') throw closedError();
         this.#duplex = duplex;
+        this.#introducing = undefined;
         this.#token = undefined;
         this.#failures = 0;
         this.#rejection = undefined;
@@ -173,13 +183,17 @@ class Client<TRouter extends AnyTRPCRouter> implements RpcClient<TRouter> {
     } catch (thrown) {
       const error = AppError.from(thrown);
       this.#attempt = undefined;
+      this.#introducing = undefined;
       if (this.#state === 'closed') throw error;
       const rejected = hasCode(error, 'peer-rejected');
       if (rejected) {
         this.#rejection = error;
         this.#calls.failAll(error);
       }
-      this.#options.logger.warn('rpc connection failed', { address: this.#options.address, error });
+      const { logger, address } = this.#options;
+      // The first of a row of failures is news; the others are the same news.
+      if (this.#failures === 0) logger.warn('rpc connection failed', { address, error });
+      else logger.debug('rpc connection failed again', { address, failures: this.#failures, error });
       this.#retryLater(error, rejected);
       throw error;
     }

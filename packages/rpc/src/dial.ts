@@ -10,6 +10,8 @@ export interface DialOptions {
   readonly maxFrameBytes: number;
   readonly pingMs: number;
   readonly clock: Clock;
+  /** Gives up dialling. */
+  readonly signal?: AbortSignal;
 }
 
 type Target = { readonly kind: 'inproc'; readonly name: string } | { readonly kind: 'websocket'; readonly url: string };
@@ -45,6 +47,8 @@ function dialWebSocket(url: string, options: DialOptions): Promise<Duplex> {
       // The server proves its pinned key over this very TLS session (channel binding): its certificate adds nothing.
       rejectUnauthorized: false,
     });
+    const giveUp = (): void => socket.terminate();
+    options.signal?.addEventListener('abort', giveUp, { once: true });
     socket.once('upgrade', (response) => {
       raw = response.socket;
     });
@@ -58,6 +62,7 @@ function dialWebSocket(url: string, options: DialOptions): Promise<Duplex> {
     socket.once('error', onError);
     socket.once('open', () => {
       socket.off('error', onError);
+      options.signal?.removeEventListener('abort', giveUp);
       const { pingMs, clock } = options;
       resolve(webSocketDuplex(socket, raw as Socket, { remote: url, pingMs, clock }));
     });

@@ -1,4 +1,5 @@
-import { type Clock, systemClock } from '@backend.ai/core';
+import { type Clock, type RequestId, systemClock } from '@backend.ai/core';
+import { runWithRequest } from '@backend.ai/telemetry';
 import { afterEach, describe, expect, it } from 'vitest';
 import { CallTable } from './calls.ts';
 import type { Duplex } from './duplex.ts';
@@ -213,6 +214,42 @@ describe.each<Transport>(['websocket', 'in-process'])('the handshake (%s)', (tra
     expect(failure).toMatchObject({ code: 'connection-lost' });
     expect(JSON.stringify([failure.toBody(), failure.cause])).not.toContain('secret');
     expect(world.logs.filter(({ level }) => level === 'error')).toMatchObject([{ message: 'rpc handshake failed' }]);
+  });
+});
+
+describe('a client', () => {
+  it.each([
+    [2, 'also at the top level, where its peer looks for it'],
+    [3, 'in the headers only'],
+  ])('sends the request id to a peer of RPC version %i %s', async (peerRpcVersion) => {
+    const world = new World('in-process');
+    const frames: Message[] = [];
+    const limits = { maxFrameBytes: 10_000, maxConcurrent: 10 };
+    const { serverIdentity: identity, directory } = world;
+    const stop = listenInProcess('by-hand', (duplex) => {
+      void acceptPeer(duplex, { identity, directory, allow: ['manager'], limits, clock: systemClock }, () => {
+        duplex.handler = { onMessage: (text) => frames.push(JSON.parse(text)), onClose() {}, onDrain() {} };
+      });
+    });
+    const client = world.client({ address: 'inproc:by-hand', peerRpcVersion });
+    const call = runWithRequest({ requestId: 'req-v' as RequestId }, () => failureOf(client.api.echo.query(1)));
+    await until(() => frames.length === 1, 'the frame arrived');
+    expect(frames[0]).toMatchObject({ headers: { request_id: 'req-v' } });
+    expect(frames[0]?.request_id).toBe(peerRpcVersion === 2 ? 'req-v' : undefined);
+    await client.close();
+    expect(await call).toMatchObject({ code: 'connection-lost' });
+    stop();
+  });
+
+  it('can be closed while it connects, and then does not try again', async () => {
+    const world = await new World('websocket').start();
+    const client = world.client();
+    const attempt = failureOf(client.connect());
+    await client.close();
+    await attempt;
+    expect(client.state).toBe('closed');
+    expect(world.server.connectionsOf('manager', 'm-1')).toEqual([]);
+    await world.stop();
   });
 });
 

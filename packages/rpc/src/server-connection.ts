@@ -54,6 +54,8 @@ export class ServerConnection implements DuplexHandler {
   #readingPaused = false;
   #draining = false;
   #closed = false;
+  /** The peer broke the protocol: nothing it still sends counts. */
+  #broken = false;
   #onIdle: (() => void) | undefined;
 
   constructor(options: ServerConnectionOptions) {
@@ -77,7 +79,7 @@ export class ServerConnection implements DuplexHandler {
 
   onMessage(text: string): void {
     let from = 0;
-    while (from <= text.length && !this.#closed) {
+    while (from <= text.length && !this.#closed && !this.#broken) {
       const end = text.indexOf('\n', from);
       this.#onFrame(from === 0 && end < 0 ? text : text.slice(from, end < 0 ? undefined : end));
       if (end < 0) break;
@@ -177,6 +179,7 @@ export class ServerConnection implements DuplexHandler {
 
   /** What cannot be decoded may stand for anything: the connection is of no use any more. */
   #violation(error: unknown): void {
+    this.#broken = true;
     this.#options.logger.warn('rpc peer broke the protocol', { peer: this.#actorName, error });
     this.#outbox.flush();
     this.#duplex.close('malformed frame');

@@ -3,6 +3,9 @@ import { defineConfig } from 'vitest/config';
 const conditions = ['@backend.ai/source'];
 const shared = { resolve: { conditions }, ssr: { resolve: { conditions } } };
 
+/** clipanion's modules import folders, which Node refuses and Vite resolves. */
+const server = { deps: { inline: ['clipanion'] } };
+
 /** Packages resolve to their sources: tests need no build. Projects: what needs nothing, real stores, whole clusters. */
 export default defineConfig({
   ...shared,
@@ -10,11 +13,17 @@ export default defineConfig({
     projects: [
       {
         ...shared,
-        test: { name: 'unit', include: ['packages/*/src/**/*.test.ts', 'apps/*/src/**/*.test.ts'], testTimeout: 20_000 },
+        test: {
+          server,
+          name: 'unit',
+          include: ['packages/*/src/**/*.test.ts', 'apps/*/src/**/*.test.ts'],
+          testTimeout: 20_000,
+        },
       },
       {
         ...shared,
         test: {
+          server,
           name: 'integration',
           include: ['packages/*/tests/**/*.test.ts', 'apps/*/tests/**/*.test.ts'],
           testTimeout: 60_000,
@@ -24,6 +33,7 @@ export default defineConfig({
       {
         ...shared,
         test: {
+          server,
           name: 'system',
           include: ['tests/**/*.test.ts'],
           testTimeout: 180_000,

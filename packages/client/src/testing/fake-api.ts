@@ -153,7 +153,7 @@ export async function startFakeApi(options: FakeApiOptions = {}): Promise<FakeAp
 
   async function files(req: IncomingMessage, res: ServerResponse): Promise<void> {
     const url = new URL(req.url ?? '/', 'http://fake');
-    const [, , ref = ''] = url.pathname.split('/');
+    const [, , ref = '', kind] = url.pathname.split('/');
     const path = url.searchParams.get('path') ?? '';
     const session = find(decodeURIComponent(ref));
     if (path.split('/').includes('..')) throw new AppError('invalid-path', `"${path}" leaves the home folder.`);
@@ -168,7 +168,7 @@ export async function startFakeApi(options: FakeApiOptions = {}): Promise<FakeAp
       res.writeHead(204).end();
       return;
     }
-    const bytes = session.files.get(path);
+    const bytes = (kind === 'archive' ? session.archives : session.files).get(path);
     if (!bytes) throw new AppError('file-not-found', `There is no file "${path}".`);
     res.writeHead(200, { 'content-type': 'application/octet-stream', 'content-length': bytes.length }).end(bytes);
   }

@@ -53,6 +53,8 @@ export class FakeSession {
   view: SessionView;
   readonly environ: Record<string, string>;
   readonly files = new Map<string, Buffer>();
+  /** What `archive` of a path answers: tars made by the test. */
+  readonly archives = new Map<string, Buffer>();
   readonly executions: ExecuteCall[] = [];
   readonly #program: Program;
   readonly #runs = new Map<string, FakeRun>();

@@ -1,0 +1,325 @@
+import { execFile } from 'node:child_process';
+import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import { promisify } from 'node:util';
+import { type FakeApi, type FakeSession, type Program, startFakeApi } from '@backend.ai/client/testing';
+import { AppError } from '@backend.ai/core';
+import { pack } from 'tar-stream';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { type CliOptions, type CliOutcome, runCli } from './testing/run-cli.ts';
+
+const program: Program = async (code, io, session) => {
+  if (code === 'print') io.print('out\n');
+  else if (code === 'both') {
+    io.print('out\n');
+    io.print('err\n', 'stderr');
+    return 7;
+  } else if (code === 'killed') {
+    io.notice(new AppError('out-of-memory', 'It used more memory than 64m.').toBody('r-of-the-test'));
+    return 137;
+  } else if (code === 'forever') {
+    io.print('started\n');
+    await new Promise((resolve) => io.interrupted.addEventListener('abort', resolve));
+  } else if (code.startsWith('real ')) {
+    const { stdout } = await promisify(execFile)('/bin/sh', ['-c', code.slice(5)]);
+    io.print(stdout);
+  } else if (code.includes('./read')) {
+    for (let text = await io.read(); text !== null; text = await io.read()) io.print(`<${text}>`);
+  } else if (code.includes('./')) io.print(`${code} with ${[...session.files.keys()].join(' ')}\n`);
+  return 0;
+};
+
+let api: FakeApi;
+let folder: string;
+beforeEach(async () => {
+  api = await startFakeApi({ program });
+  folder = await mkdtemp(join(tmpdir(), 'cli-'));
+});
+afterEach(async () => {
+  await api[Symbol.asyncDispose]();
+  await rm(folder, { recursive: true });
+});
+
+const cli = (line: string | string[], options: CliOptions = {}): Promise<CliOutcome> =>
+  runCli(typeof line === 'string' ? line.split(' ') : line, { api, cwd: folder, ...options });
+const onlySession = (): FakeSession => [...api.sessions.values()][0] as FakeSession;
+const statuses = (): string[] => [...api.sessions.values()].map(({ view }) => view.status);
+
+describe('run', () => {
+  it('prints the output of a snippet, ends with its exit code and removes the session', async () => {
+    expect(await cli('run python -c both')).toMatchObject({ exitCode: 7, stdout: 'out\n', stderr: 'err\n' });
+    expect(statuses()).toEqual(['TERMINATED']);
+  });
+
+  it('takes -c before the image as well, and resources and variables', async () => {
+    expect(await cli('run -c print -r cpu=2 -r mem=1g -e A=b=c python')).toMatchObject({
+      exitCode: 0,
+      stdout: 'out\n',
+    });
+    expect(onlySession().view.requested).toEqual({ cpu: '2', mem: '1g' });
+    expect(onlySession().environ).toEqual({ A: 'b=c' });
+  });
+
+  it('sends one request id with everything it does', async () => {
+    await cli('run python -c print');
+    expect(new Set(api.requests.map(({ requestId }) => requestId))).toEqual(new Set(['r-of-the-test']));
+  });
+
+  it('uploads a program and what it needs, and passes all that follows to it', async () => {
+    await mkdir(join(folder, 'lib'));
+    await writeFile(join(folder, 'lib/a.py'), 'a');
+    await writeFile(join(folder, 'prog.py'), 'p');
+    const { stdout, exitCode } = await cli([
+      'run',
+      '--upload',
+      'lib',
+      'python',
+      'prog.py',
+      '--x',
+      "it's",
+      '--help',
+      '-c',
+    ]);
+    expect(exitCode).toBe(0);
+    expect(stdout).toBe("python3 ./prog.py --x 'it'\\''s' --help -c with prog.py lib/a.py\n");
+  });
+
+  it('creates nothing when the program is not there', async () => {
+    const { exitCode, stderr } = await cli('run python absent.py');
+    expect(exitCode).toBe(1);
+    expect(stderr).toMatch(/absent.py cannot be read. \[file-not-found\]\n.*\n {2}request id: r-of-the-test\n/);
+    expect(api.sessions.size).toBe(0);
+  });
+
+  it('pipes its input to the program', async () => {
+    await writeFile(join(folder, 'read'), '');
+    expect((await cli('run shell read', { stdin: 'a\nb' })).stdout).toBe('<a\nb>');
+  });
+
+  it('interrupts the program at the first Ctrl-C', async () => {
+    const outcome = await cli('run python -c forever', {
+      stdin: new PassThrough(),
+      onStart: (interrupt) => {
+        const timer = setInterval(() => {
+          if ([...api.sessions.values()][0]?.executions.length) {
+            clearInterval(timer);
+            interrupt();
+          }
+        }, 10);
+      },
+    });
+    expect(outcome).toMatchObject({ exitCode: 130, stdout: 'started\n' });
+    expect(statuses()).toEqual(['TERMINATED']);
+  });
+
+  it('tells once why a program was killed, with what to do', async () => {
+    const { exitCode, stderr } = await cli('run python -c killed');
+    expect(exitCode).toBe(137);
+    expect(stderr).toBe(
+      'Error: It used more memory than 64m. [out-of-memory]\n  Ask for more memory (-r mem=2g), or use less.\n  request id: r-of-the-test\n',
+    );
+  });
+
+  it('collects everything into one document', async () => {
+    const { json, exitCode, stderr } = await cli('run python -c both --json');
+    expect({ exitCode, stderr }).toEqual({ exitCode: 7, stderr: '' });
+    expect(json).toMatchObject({
+      requestId: 'r-of-the-test',
+      sessionId: onlySession().view.id,
+      exitCode: 7,
+      stdout: 'out\n',
+      stderr: 'err\n',
+      notices: [],
+      timings: { runMs: expect.any(Number) },
+    });
+  });
+
+  it('leaves a session alone that existed before, and one that is to be kept', async () => {
+    await cli('session create --name kept-one python');
+    await cli('run --name kept-one python -c print');
+    await cli('run --no-rm --name kept-two python -c print');
+    expect(statuses()).toEqual(['RUNNING', 'RUNNING']);
+    await cli('run --rm --name kept-two python -c print');
+    expect(statuses()).toEqual(['RUNNING', 'TERMINATED']);
+  });
+
+  it('shows why it waits', async () => {
+    api.pendingPolls = 2;
+    const { stdout, stderr } = await cli('run python -c print');
+    expect(stdout).toBe('out\n');
+    expect(stderr).toBe('waiting: No agent has enough free resources now; it starts when others end.\n');
+  });
+});
+
+describe('session', () => {
+  it('is created as asked', async () => {
+    const { stdout } = await cli('session create -r cpu=1 -r mem=512m --name my-session --tag t python');
+    expect(stdout).toMatch(/^Session my-session is created: RUNNING\n/);
+    expect(onlySession().view).toMatchObject({ name: 'my-session', tag: 't', requested: { cpu: '1', mem: '512m' } });
+    expect((await cli('session create -t my-session python')).stdout).toMatch(/existed already/);
+    const again = await cli('session create -t my-session --no-reuse python');
+    expect(again).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('[session-exists]') });
+  });
+
+  it('is only queued, or waited for so long, when asked', async () => {
+    api.pendingPolls = 1_000_000;
+    expect((await cli('session create --enqueue-only python --json')).json).toMatchObject({
+      created: true,
+      session: { status: 'PENDING' },
+    });
+    const { exitCode, stdout } = await cli('session create --max-wait 0.05 python');
+    expect(exitCode).toBe(0);
+    expect(stdout).toMatch(/PENDING, No agent has enough free resources/);
+  });
+
+  it('runs commands with their words unchanged', async () => {
+    await cli('session create --name my-session python');
+    const { stdout } = await cli([
+      'session',
+      'exec',
+      'my-session',
+      '--',
+      'real',
+      'printf',
+      '%s|',
+      "a'b",
+      '$HOME `x`',
+      '',
+    ]);
+    // The first word selects the real shell of the test.
+    expect(stdout).toBe("a'b|$HOME `x`||");
+    expect((await cli('session exec my-session -c both')).exitCode).toBe(7);
+    expect((await cli('session exec my-session')).exitCode).toBe(2);
+    expect((await cli('exec my-session -c both --json')).json).toMatchObject({ exitCode: 7, stderr: 'err\n' });
+  });
+
+  it('is listed, shown and ended', async () => {
+    await cli('session create --name one1 -r mem=536870912 python');
+    await cli('session create --name two2 shell');
+    const { stdout } = await cli('ps');
+    expect(stdout.split('\n').map((line) => line.split(/ {2,}/).slice(0, 4))).toEqual([
+      ['NAME', 'STATUS', 'IMAGE', 'RESOURCES'],
+      ['one1', 'RUNNING', 'python', 'mem=512m'],
+      ['two2', 'RUNNING', 'shell', expect.any(String)],
+      [''],
+    ]);
+    expect((await cli('session info one1')).stdout).toMatch(/status +RUNNING\nwhy +It runs\.\n/);
+    expect((await cli('session info one1 --json')).json).toMatchObject({
+      session: { name: 'one1' },
+      requestId: 'r-of-the-test',
+    });
+    expect((await cli('session logs one1')).stdout).toBe('log of one1\n');
+    expect((await cli('session history one1 --json')).json.history).toHaveLength(1);
+    expect((await cli('session history one1')).stdout).toMatch(/^AT/);
+    expect((await cli('session wait one1')).exitCode).toBe(0);
+    expect((await cli('session destroy one1 two2')).stdout).toBe(
+      'Session one1: TERMINATED\nSession two2: TERMINATED\n',
+    );
+    expect((await cli('session wait one1')).exitCode).toBe(1);
+    expect((await cli('session wait --until ended one1')).exitCode).toBe(0);
+    expect((await cli('ps')).stdout).toMatch(/No session is alive/);
+    expect((await cli('ps -a --json')).json.sessions).toHaveLength(2);
+    expect((await cli('image list')).stdout).toMatch(/local\/python:1 +python +python/);
+  });
+
+  it('gets files and folders, and gives them back', async () => {
+    await cli('session create --name my-session python');
+    await mkdir(join(folder, 'data/deep'), { recursive: true });
+    await writeFile(join(folder, 'data/deep/x.csv'), 'x,y\n');
+    expect((await cli('session upload my-session data --dst in/')).stdout).toBe('in/data/deep/x.csv\n');
+    expect(onlySession().files.get('in/data/deep/x.csv')?.toString()).toBe('x,y\n');
+    expect((await cli('session ls my-session')).stdout).toMatch(/in\/data\/deep\/x.csv/);
+
+    const tar = pack();
+    tar.entry({ name: 'results', type: 'directory' });
+    tar.entry({ name: 'results/r.txt', mode: 0o755 }, 'r');
+    tar.finalize();
+    onlySession().archives.set('results', await buffer(tar));
+    const { json } = await cli('session download my-session results --dest here --json');
+    expect(json).toMatchObject({ files: ['results/r.txt'], folder: join(folder, 'here') });
+    expect(await readFile(join(folder, 'here/results/r.txt'), 'utf8')).toBe('r');
+  });
+
+  it('refuses an archive that would write elsewhere', async () => {
+    await cli('session create --name my-session python');
+    const tar = pack();
+    tar.entry({ name: '../evil' }, 'x');
+    tar.finalize();
+    onlySession().archives.set('r', await buffer(tar));
+    const { exitCode, stderr } = await cli('session download my-session r');
+    expect({ exitCode, stderr }).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('[invalid-path]') });
+  });
+});
+
+describe('errors', () => {
+  it('are one sentence, a next step and the request id', async () => {
+    expect(await cli('session info nobody')).toMatchObject({
+      exitCode: 1,
+      stdout: '',
+      stderr:
+        'Error: There is no session "nobody". [session-not-found]\n  List your sessions with: ./backend.ai ps\n  request id: r-of-the-test\n',
+    });
+  });
+
+  it('are a document too with --json', async () => {
+    const { json, exitCode } = await cli('session info nobody --json');
+    expect(exitCode).toBe(1);
+    expect(json).toMatchObject({
+      requestId: 'r-of-the-test',
+      error: { code: 'session-not-found', hint: expect.any(String) },
+    });
+  });
+
+  it.each([
+    'ps --bogus',
+    'session',
+    'session frobnicate',
+    'run python',
+    'run -r cpu python -c x',
+    'run --timeout soon python -c x',
+  ])('tell wrong usage by exit code 2: %s', async (line) => {
+    const { exitCode, stderr } = await cli(line);
+    expect(exitCode).toBe(2);
+    expect(stderr).toMatch(/^Error: .+\n {2}See: \.\/backend\.ai .*--help\n$/s);
+    expect(api.sessions.size).toBe(0);
+  });
+
+  it('name the image, and what is wrong with the keys', async () => {
+    expect((await cli('run cobol -c x')).stderr).toMatch(/offers "cobol"\. \[unknown-image\]\n.*image list/);
+    expect((await cli('ps --secret-key wrong')).stderr).toMatch(/\[auth-bad-signature\]/);
+  });
+});
+
+describe('login', () => {
+  const env = (): Record<string, string> => ({ HOME: folder, XDG_CONFIG_HOME: join(folder, 'config') });
+  const file = (): string => join(folder, 'config/backend.ai/credentials.json');
+
+  it('checks keys and keeps them for this user only', async () => {
+    const { endpoint, credentials } = api;
+    const keys = ['--endpoint', endpoint, '--access-key', credentials.accessKey];
+    const bad = await cli(['login', ...keys, '--secret-key', 'wrong'], { api: undefined, env: env() });
+    expect(bad).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('[auth-bad-signature]') });
+    await expect(stat(file())).rejects.toThrow();
+    const good = await cli(['login', ...keys, '--secret-key', credentials.secretKey], { api: undefined, env: env() });
+    expect(good.stdout).toMatch(/as user@example.com/);
+    expect((await stat(file())).mode & 0o777).toBe(0o600);
+    expect((await cli('ps', { api: undefined, env: env() })).exitCode).toBe(0);
+    expect((await cli('logout', { api: undefined, env: env() })).stdout).toBe('Logged out.\n');
+    const after = await cli('ps', { api: undefined, env: env() });
+    expect(after).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('[auth-missing]') });
+  });
+
+  it('finds the cluster of this machine by itself', async () => {
+    await mkdir(join(folder, '.local/share/backend.ai'), { recursive: true });
+    const known = { endpoint: api.endpoint, ...api.credentials };
+    await writeFile(join(folder, '.local/share/backend.ai/credentials.json'), JSON.stringify(known));
+    expect((await cli('ps', { api: undefined, env: env() })).exitCode).toBe(0);
+    expect((await cli('login --json', { api: undefined, env: env() })).json).toMatchObject({ endpoint: api.endpoint });
+    // Never elsewhere: keys of this cluster are not sent to another one.
+    const elsewhere = await cli('login --endpoint http://127.0.0.1:1', { api: undefined, env: env() });
+    expect(elsewhere.stderr).toMatch(/--access-key is missing, and there is no terminal/);
+  });
+});

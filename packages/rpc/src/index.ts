@@ -1,4 +1,5 @@
 export * from './client.ts';
+export * from './data-port.ts';
 export {
   generateIdentity,
   type JoiningPeer,

@@ -1,0 +1,149 @@
+import { connect, type Socket } from 'node:net';
+import { AppError, isErrorBody } from '@backend.ai/core';
+
+/**
+ * The wire of an agent's data port, for both ends.
+ *
+ * The caller sends one line of JSON, `{"ticket": …}`; the agent answers one line, `{"ok": true, …}` or
+ * `{"ok": false, "error": …}`. What follows depends on what the ticket opens:
+ *
+ * - download: exactly `size` bytes, then the end of the stream;
+ * - archive: a tar, then the end of the stream; one without the closing blocks of a tar is broken;
+ * - upload: the caller sends exactly the announced bytes; the agent answers a second line when the file stands;
+ * - port, service: bytes in both directions.
+ */
+
+export const dataPortHeadBytes = 4096;
+
+export interface DataPortReply {
+  readonly ok: true;
+  /** With `download`: bytes that follow. */
+  readonly size?: number | null;
+}
+
+export function encodeHead(head: object): string {
+  return `${JSON.stringify(head)}\n`;
+}
+
+/**
+ * The first line of a stream; what came behind it is put back. The stream is paused afterwards.
+ * @throws AppError `connection-lost`, `payload-too-large`, `malformed-body`
+ */
+export function readHead(socket: Socket, maxBytes: number = dataPortHeadBytes): Promise<Record<string, unknown>> {
+  return new Promise((resolve, reject) => {
+    let seen: Buffer = Buffer.alloc(0);
+    const settle = (error: AppError | undefined, value?: Record<string, unknown>): void => {
+      socket.off('readable', onReadable);
+      socket.off('end', onEnd);
+      socket.off('close', onEnd);
+      socket.off('error', onEnd);
+      if (error) reject(error);
+      else resolve(value ?? {});
+    };
+    const onEnd = (): void =>
+      settle(new AppError('connection-lost', 'The data connection ended before its first line.'));
+    const onReadable = (): void => {
+      for (let chunk = socket.read() as Buffer | null; chunk; chunk = socket.read() as Buffer | null) {
+        const searched = seen.length;
+        seen = searched === 0 ? chunk : Buffer.concat([seen, chunk]);
+        const end = seen.indexOf(0x0a, searched);
+        if (end < 0 && seen.length <= maxBytes) continue;
+        if (end < 0 || end > maxBytes) {
+          settle(new AppError('payload-too-large', 'The first line of the data connection is too long.'));
+          return;
+        }
+        const rest = seen.subarray(end + 1);
+        // Listeners go first: what is put back belongs to the next reader.
+        const line = parseLine(seen.toString('utf8', 0, end));
+        settle(line ? undefined : new AppError('malformed-body', 'The data connection speaks another language.'), line);
+        if (rest.length > 0) socket.unshift(rest);
+        return;
+      }
+    };
+    socket.on('readable', onReadable);
+    socket.once('end', onEnd);
+    socket.once('close', onEnd);
+    socket.once('error', onEnd);
+    if (socket.readableLength > 0) onReadable();
+    else if (socket.readableEnded || socket.destroyed) onEnd();
+  });
+}
+
+function parseLine(text: string): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? (value as Record<string, unknown>)
+      : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+export interface DataChannel {
+  /** Paused and without listeners; `allowHalfOpen`. */
+  readonly socket: Socket;
+  /** With a download: how many bytes will come. */
+  readonly size: number | null;
+}
+
+export interface ConnectDataPortOptions {
+  /** For connection and first answer; 10 s by default. */
+  readonly timeoutMs?: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Redeems a ticket at an agent's data port.
+ * @param address host:port
+ * @throws AppError `agent-unreachable`, and whatever the agent refuses with
+ */
+export async function connectDataPort(
+  address: string,
+  ticket: string,
+  { timeoutMs = 10_000, signal }: ConnectDataPortOptions = {},
+): Promise<DataChannel> {
+  const [, host = '', port = ''] = /^\[?(.*?)\]?:(\d+)$/.exec(address) ?? [];
+  const socket = connect({ host, port: Number(port), allowHalfOpen: true });
+  socket.setNoDelay(true);
+  const abort = (): void => void socket.destroy();
+  signal?.addEventListener('abort', abort, { once: true });
+  if (signal?.aborted) abort();
+  const timer = setTimeout(abort, timeoutMs);
+  try {
+    socket.write(encodeHead({ ticket }));
+    const reply = await readHead(socket);
+    assertOk(reply);
+    return { socket, size: typeof reply.size === 'number' ? reply.size : null };
+  } catch (cause) {
+    socket.on('error', () => {});
+    socket.destroy();
+    if (cause instanceof AppError && cause.code !== 'connection-lost') throw cause;
+    if (signal?.aborted) throw new AppError('cancelled', 'The transfer was cancelled.', { cause });
+    throw new AppError('agent-unreachable', `The data port ${address} does not answer.`, { cause });
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', abort);
+  }
+}
+
+/**
+ * After the last byte of an upload: resolves when the file stands under its name.
+ * @throws AppError whatever the agent refuses with, `connection-lost`
+ */
+export async function finishUpload(socket: Socket): Promise<void> {
+  socket.end();
+  try {
+    assertOk(await readHead(socket));
+  } finally {
+    socket.on('error', () => {});
+    socket.destroy();
+  }
+}
+
+function assertOk(reply: Record<string, unknown>): void {
+  if (reply.ok === true) return;
+  throw isErrorBody(reply.error)
+    ? AppError.fromBody(reply.error)
+    : new AppError('malformed-body', 'The data port answers with something unknown.');
+}

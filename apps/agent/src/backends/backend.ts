@@ -1,0 +1,95 @@
+import type { Duplex } from 'node:stream';
+import type {
+  CompleteInput,
+  CompleteResult,
+  ExecuteInput,
+  Image,
+  IsolationReport,
+  KernelSpec,
+  RunResult,
+} from '@backend.ai/contract';
+import type { ResourceSlots, StatusReason } from '@backend.ai/core';
+import type { HomeFiles } from '../files/home-files.ts';
+
+/**
+ * What makes kernels. A backend returns or throws; it reports nothing and writes no events: the supervisor does.
+ *
+ * Creating a kernel is an ordered list of named steps. Ending one is the same list undone in reverse, so that whatever
+ * a step makes has exactly one place that removes it.
+ */
+export interface Backend {
+  readonly kind: 'process' | 'fake';
+  /** Valid after `start`. */
+  readonly capabilities: BackendCapabilities;
+  /** Finds out what the machine offers. @throws AppError `isolation-unavailable` */
+  start(): Promise<void>;
+  /** Kernels of an earlier life of this agent: those that still run and those that died meanwhile. */
+  recover(): Promise<RecoveredKernel[]>;
+  /** Removes what bears our mark and belongs to none of `known`; answers what it removed. */
+  sweep(known: ReadonlySet<string>): Promise<string[]>;
+  /** @throws AppError `unknown-image`, `unsupported-feature` */
+  plan(spec: KernelSpec, requestId: string): KernelPlan;
+  /** Lets go of everything; kernels go on. */
+  close(): Promise<void>;
+}
+
+export interface BackendCapabilities {
+  readonly isolation: IsolationReport;
+  readonly images: readonly Image[];
+  readonly slots: ResourceSlots;
+  /** Whether kernels outlive the agent process. */
+  readonly adoption: boolean;
+}
+
+/** One step of creating a kernel. */
+export interface CreateStep {
+  readonly name: string;
+  /** Stops early, by throwing, when the signal aborts. */
+  run(signal: AbortSignal): Promise<void> | void;
+  /** Removes what `run` made, also after a `run` that failed half-way, and a second time. */
+  undo(): Promise<void> | void;
+}
+
+/** A kernel to be, or that was: how to make it and how to remove it. */
+export interface KernelPlan {
+  readonly steps: readonly CreateStep[];
+  /** The first step that starts something; what comes before only prepares. */
+  readonly launchStep: string;
+  /** Valid when all steps have run. */
+  readonly handle: () => KernelHandle;
+}
+
+export interface KernelEnd {
+  readonly exitCode: number | null;
+  readonly reason: StatusReason;
+}
+
+/** A running kernel. */
+export interface KernelHandle {
+  readonly isolation: IsolationReport;
+  /** Resolves once, when it has ended, by itself or not. Its remains may wait for the undoing of its steps. */
+  readonly ended: Promise<KernelEnd>;
+  /** Null: a kernel without files. */
+  readonly files: HomeFiles | null;
+  execute(input: ExecuteInput, signal: AbortSignal | undefined): Promise<RunResult>;
+  interrupt(): Promise<void>;
+  complete(input: CompleteInput): Promise<CompleteResult>;
+  logs(maxBytes: number): Promise<string>;
+  /** A stream to something that listens inside. */
+  connect(target: { readonly port: number } | { readonly service: string }): Promise<Duplex>;
+  /** After its end: what readers of unfinished runs would still get. Valid until its steps are undone. */
+  lastWords(): Promise<ReadonlyMap<string, RunResult>>;
+  /** Asks it to end, then makes it end. Resolves when it has. */
+  stop(reason: StatusReason, forced: boolean): Promise<void>;
+}
+
+export interface RecoveredKernel {
+  readonly spec: KernelSpec;
+  readonly requestId: string;
+  readonly plan: KernelPlan;
+  /** It runs; or it ended; or it never came to run. */
+  readonly outcome:
+    | { readonly kind: 'running' }
+    | { readonly kind: 'ended'; readonly end: KernelEnd }
+    | { readonly kind: 'not-started' };
+}

@@ -1,0 +1,257 @@
+import type { Duplex } from 'node:stream';
+import type {
+  CompleteInput,
+  CompleteResult,
+  ExecuteInput,
+  Image,
+  IsolationReport,
+  KernelSpec,
+  RunResult,
+} from '@backend.ai/contract';
+import {
+  AppError,
+  type Clock,
+  type Deferred,
+  deferred,
+  delay,
+  newId,
+  parseResourceSlots,
+  type ResourceSlots,
+  type StatusReason,
+} from '@backend.ai/core';
+import type {
+  Backend,
+  BackendCapabilities,
+  CreateStep,
+  KernelEnd,
+  KernelHandle,
+  KernelPlan,
+  RecoveredKernel,
+} from '../backend.ts';
+
+/** How a simulated kernel behaves, besides what its spec says. All times are on the injected clock. */
+export interface FakeScript {
+  /** What each step takes, in milliseconds; zero when not named. */
+  readonly stepDelayMs?: Readonly<Record<string, number>>;
+  /** The step that fails. */
+  readonly failStep?: string;
+  readonly stopDelayMs?: number;
+  /** Instead of the echo described at `FakeKernel`. */
+  readonly execute?: (input: ExecuteInput) => Promise<RunResult> | RunResult;
+}
+
+export interface FakeBackendOptions {
+  readonly clock: Clock;
+  readonly slots?: ResourceSlots | undefined;
+  readonly images?: readonly Image[] | undefined;
+  /** Asked once per kernel. */
+  readonly script?: ((spec: KernelSpec) => FakeScript) | undefined;
+}
+
+/** The same names as on the process backend, so that whatever looks at them works with both. */
+export const fakeSteps = [
+  'make-scratch',
+  'allocate-uid',
+  'make-cgroups',
+  'write-facts',
+  'launch',
+  'await-runner',
+] as const;
+
+export const simulatedIsolation: IsolationReport = {
+  sandbox: 'simulated',
+  ownUid: false,
+  memory: 'none',
+  processes: 'none',
+  cpu: 'none',
+  network: 'isolated',
+};
+
+const minSlots = { cpu: '1', mem: String(64 * 1024 * 1024) };
+const fakeImages: readonly Image[] = [
+  { name: 'local/python:3.11', aliases: ['python:3.11', 'python:3', 'python'], language: 'python' as const },
+  { name: 'local/node:20', aliases: ['node:20', 'node'], language: 'node' as const },
+  { name: 'local/shell', aliases: ['shell'], language: 'shell' as const },
+].map((image) => ({ ...image, architecture: 'x86_64', minSlots }));
+
+/**
+ * Simulated kernels: the same steps, events and states as real ones, without processes or files, in time that may stand
+ * still. They end with this process.
+ */
+export class FakeBackend implements Backend {
+  readonly kind = 'fake';
+  readonly capabilities: BackendCapabilities;
+  readonly #options: FakeBackendOptions;
+  /** What exists of each kernel: the steps that have run and were not undone. For tests. */
+  readonly remains = new Map<string, Set<string>>();
+  readonly #kernels = new Set<FakeKernel>();
+
+  constructor(options: FakeBackendOptions) {
+    this.#options = options;
+    this.capabilities = {
+      isolation: simulatedIsolation,
+      images: options.images ?? fakeImages,
+      slots: options.slots ?? parseResourceSlots({ cpu: 64, mem: '256g' }),
+      adoption: false,
+    };
+  }
+
+  async start(): Promise<void> {}
+
+  async recover(): Promise<RecoveredKernel[]> {
+    return [];
+  }
+
+  async sweep(known: ReadonlySet<string>): Promise<string[]> {
+    const strays = [...this.remains.keys()].filter((kernelId) => !known.has(kernelId));
+    for (const kernelId of strays) this.remains.delete(kernelId);
+    return strays;
+  }
+
+  plan(spec: KernelSpec): KernelPlan {
+    const { images } = this.capabilities;
+    if (!images.some(({ name, aliases }) => name === spec.image || aliases.includes(spec.image))) {
+      throw new AppError('unknown-image', `This agent does not offer the image "${spec.image}".`);
+    }
+    const script = this.#options.script?.(spec) ?? {};
+    let kernel: FakeKernel | undefined;
+    const start = (): void => {
+      kernel = new FakeKernel(spec, script, this.#options.clock);
+      this.#kernels.add(kernel);
+    };
+    const steps = fakeSteps.map((name) => this.#step(name, spec, script, name === 'await-runner' ? start : undefined));
+    return {
+      steps,
+      launchStep: 'launch',
+      handle: () => {
+        if (!kernel) throw new AppError('internal', 'The kernel has not been started.');
+        return kernel;
+      },
+    };
+  }
+
+  async close(): Promise<void> {
+    for (const kernel of this.#kernels) kernel.close();
+    this.#kernels.clear();
+  }
+
+  #step(name: string, spec: KernelSpec, script: FakeScript, done?: () => void): CreateStep {
+    const { clock } = this.#options;
+    const { kernelId, fake } = spec;
+    const ownDelayMs = script.stepDelayMs?.[name] ?? 0;
+    const delayMs = ownDelayMs + (name === 'launch' ? (fake?.startDelayMs ?? 0) : 0);
+    return {
+      name,
+      run: async (signal) => {
+        const made = this.remains.get(kernelId) ?? new Set<string>();
+        this.remains.set(kernelId, made.add(name));
+        if (delayMs > 0) await delay(clock, delayMs, signal);
+        if (signal.aborted) throw new AppError('cancelled', 'The start was cancelled.');
+        if (name === fake?.failStep || name === script.failStep) {
+          throw new AppError('kernel-start-failed', `The simulated step "${name}" failed.`, { data: { step: name } });
+        }
+        done?.();
+      },
+      undo: () => {
+        const made = this.remains.get(kernelId);
+        made?.delete(name);
+        if (made?.size === 0) this.remains.delete(kernelId);
+      },
+    };
+  }
+}
+
+/**
+ * Executes nothing and echoes, in a way that callers can steer:
+ * - code `exit N` finishes with exit code N; `input PROMPT` prints PROMPT, asks, and echoes the answer;
+ * - code `die N` ends the kernel with exit code N;
+ * - anything else is printed to stdout with a newline, and finishes with 0; a batch prints its `exec` command.
+ */
+class FakeKernel implements KernelHandle {
+  readonly isolation = simulatedIsolation;
+  readonly files = null;
+  readonly ended: Promise<KernelEnd>;
+  readonly #ended: Deferred<KernelEnd> = deferred<KernelEnd>();
+  readonly #script: FakeScript;
+  readonly #clock: Clock;
+  readonly #results = new Map<string, RunResult>();
+  readonly #asking = new Set<string>();
+  #log = '';
+  #cancelExit: (() => void) | undefined;
+
+  constructor(spec: KernelSpec, script: FakeScript, clock: Clock) {
+    this.#script = script;
+    this.#clock = clock;
+    this.ended = this.#ended.promise;
+    const { exitAfterMs, exitCode = 0 } = spec.fake ?? {};
+    if (exitAfterMs === undefined) return;
+    this.#cancelExit = clock.setTimer(exitAfterMs, () => this.#ended.resolve({ exitCode, reason: 'self-terminated' }));
+  }
+
+  async execute(input: ExecuteInput): Promise<RunResult> {
+    if (this.#script.execute) return await this.#script.execute(input);
+    const runId = input.runId ?? newId();
+    if (input.mode === 'continue') {
+      const result = this.#results.get(runId);
+      if (!result) throw new AppError('run-not-found', 'The kernel keeps no output of this execution.');
+      return { ...result, console: [] };
+    }
+    if (input.mode === 'input') {
+      if (!this.#asking.delete(runId)) throw new AppError('state-conflict', 'The execution does not wait for input.');
+      return this.#remember(finished(runId, `${input.code}\n`, 0));
+    }
+    const code = input.mode === 'batch' ? (input.options.exec ?? '') : input.code;
+    const [, word, rest = ''] = /^(exit|input|die)\b *(.*)$/s.exec(code.trim()) ?? [];
+    if (word === 'exit') return this.#remember(finished(runId, '', Number(rest) || 0));
+    if (word === 'input') {
+      this.#asking.add(runId);
+      const question = { ...finished(runId, rest, 0), status: 'waiting-input' as const, exitCode: null };
+      return this.#remember({ ...question, options: { is_password: false } });
+    }
+    if (word === 'die') {
+      const exitCode = Number(rest) || 1;
+      this.#ended.resolve({ exitCode, reason: 'self-terminated' });
+      return finished(runId, '', exitCode);
+    }
+    return this.#remember(finished(runId, `${code}\n`, 0));
+  }
+
+  async interrupt(): Promise<void> {}
+
+  async complete({ code }: CompleteInput): Promise<CompleteResult> {
+    return { completions: [`${code}_completed`] };
+  }
+
+  async logs(maxBytes: number): Promise<string> {
+    return this.#log.slice(-maxBytes);
+  }
+
+  async lastWords(): Promise<ReadonlyMap<string, RunResult>> {
+    return new Map();
+  }
+
+  async connect(): Promise<Duplex> {
+    throw new AppError('unsupported-feature', 'A simulated kernel has no services.');
+  }
+
+  async stop(reason: StatusReason): Promise<void> {
+    this.close();
+    if (this.#script.stopDelayMs) await delay(this.#clock, this.#script.stopDelayMs);
+    this.#ended.resolve({ exitCode: 137, reason });
+  }
+
+  close(): void {
+    this.#cancelExit?.();
+  }
+
+  #remember(result: RunResult): RunResult {
+    this.#results.set(result.runId, result);
+    this.#log = (this.#log + result.console.map(([, data]) => data).join('')).slice(-65_536);
+    return result;
+  }
+}
+
+function finished(runId: string, stdout: string, exitCode: number): RunResult {
+  const console: RunResult['console'] = stdout === '' ? [] : [['stdout', stdout]];
+  return { runId, status: 'finished', exitCode, options: null, console, cursor: stdout.length, notices: [] };
+}

@@ -1,0 +1,117 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, openSync, unlinkSync, writeFileSync } from 'node:fs';
+import { homeInKernel } from '../../files/home-path.ts';
+import type { SandboxCandidate } from './isolation.ts';
+import { type HostMount, type Mount, mountTable, readOnly, writable } from './mount-plan.ts';
+import { encodeEnvironment, type SandboxTools, sandboxCommand } from './sandbox-command.ts';
+import type { ScratchPaths } from './scratch.ts';
+
+/** In the environment of every process of a kernel, inside and outside of its sandbox. */
+export const labelName = 'BACKENDAI_KERNEL_LABEL';
+
+export interface LauncherOptions {
+  readonly tools: SandboxTools;
+  readonly asRoot: boolean;
+  readonly installationId: string;
+  readonly runnerFolder: string;
+  readonly systemMounts: readonly Mount[];
+  readonly sandboxRoot: string;
+  readonly hostMounts: readonly HostMount[];
+}
+
+export interface LaunchRequest {
+  readonly candidate: SandboxCandidate;
+  readonly kernelId: string;
+  readonly paths: ScratchPaths;
+  readonly uid: number | null;
+  readonly cgroups: readonly string[];
+  readonly hostname: string;
+  readonly processLimit: number;
+  readonly memoryBytes: number;
+  /** Set inside, by the kernel's user. */
+  readonly environment: (view: KernelView) => Readonly<Record<string, string>>;
+  readonly command: (view: KernelView) => readonly string[];
+}
+
+/** Where things stand as the kernel sees them. */
+export interface KernelView {
+  readonly home: string;
+  readonly run: string;
+  readonly tmp: string;
+  readonly runner: string;
+}
+
+const sandboxView: KernelView = {
+  home: homeInKernel,
+  run: '/run/kernel',
+  tmp: '/tmp',
+  runner: '/opt/backend.ai/runner',
+};
+
+/** An entry of the environment. */
+export function labelOf(installationId: string, kernelId: string): string {
+  return `${labelName}=${installationId}:${kernelId}`;
+}
+
+/** Starts sandboxes: one spawn each, detached, with files as standard streams so that nothing hangs on this process. */
+export class SandboxLauncher {
+  readonly #options: LauncherOptions;
+
+  constructor(options: LauncherOptions) {
+    this.#options = options;
+  }
+
+  launch(request: LaunchRequest): ChildProcess {
+    const { tools, asRoot, installationId, runnerFolder, sandboxRoot } = this.#options;
+    const { candidate, paths, uid, kernelId } = request;
+    const isolated = candidate.sandbox !== 'none';
+    const view = isolated ? sandboxView : { home: paths.home, run: paths.run, tmp: paths.tmp, runner: runnerFolder };
+    const mounts = this.#mounts(paths);
+    if (candidate.sandbox === 'unshare') {
+      writeFileSync(paths.mounts, mountTable(sandboxRoot, mounts, this.#options.hostMounts, request.memoryBytes));
+    }
+    const [file = '', ...args] = sandboxCommand(tools, {
+      sandbox: candidate.sandbox,
+      uid,
+      asRoot,
+      cgroups: request.cgroups,
+      mounts,
+      root: sandboxRoot,
+      mountTable: paths.mounts,
+      hostname: request.hostname,
+      processLimit: request.processLimit,
+      home: view.home,
+      shm: paths.shm,
+      shmBytes: request.memoryBytes,
+      runner: request.command(view),
+    });
+    writeFileSync(paths.environ, encodeEnvironment(request.environment(view)), { mode: 0o600 });
+    const files = [openSync(paths.environ, 'r'), openSync(paths.log, 'a', 0o600), openSync(paths.status, 'a', 0o600)];
+    const [environ, log, status] = files;
+    try {
+      unlinkSync(paths.environ);
+      const child = spawn(file, args, {
+        cwd: '/',
+        env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', [labelName]: `${installationId}:${kernelId}` },
+        stdio: [environ, log, log, status],
+        detached: true,
+      });
+      child.unref();
+      return child;
+    } finally {
+      for (const fd of files) closeSync(fd);
+    }
+  }
+
+  #mounts(paths: ScratchPaths): Mount[] {
+    return [
+      ...this.#options.systemMounts,
+      readOnly(this.#options.runnerFolder, sandboxView.runner),
+      readOnly(paths.passwd, '/etc/passwd'),
+      readOnly(paths.group, '/etc/group'),
+      writable(paths.home, sandboxView.home),
+      writable(paths.run, sandboxView.run),
+      writable(paths.tmp, sandboxView.tmp),
+    ];
+  }
+}

@@ -1,0 +1,213 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { constants } from 'node:os';
+
+/** What /proc tells about processes. Everything here may be out of date when it returns. */
+
+export interface ProcessIdentity {
+  readonly pid: number;
+  /** In ticks since the machine started: tells a process from a later one with the same number. */
+  readonly startTicks: number;
+}
+
+interface Stat extends ProcessIdentity {
+  readonly state: string;
+  readonly parent: number;
+  readonly group: number;
+  readonly session: number;
+}
+
+export function readStat(pid: number): Stat | null {
+  let text: string;
+  try {
+    text = readFileSync(`/proc/${pid}/stat`, 'latin1');
+  } catch {
+    return null;
+  }
+  // The name may contain anything, brackets and spaces too: fields begin after the last bracket.
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  return {
+    pid,
+    state: fields[0] ?? '?',
+    parent: Number(fields[1]),
+    group: Number(fields[2]),
+    session: Number(fields[3]),
+    startTicks: Number(fields[19]),
+  };
+}
+
+export function identify(pid: number): ProcessIdentity | null {
+  const stat = readStat(pid);
+  return stat && { pid, startTicks: stat.startTicks };
+}
+
+/** Whether this very process lives. A zombie does not. */
+export function isAlive(process: ProcessIdentity): boolean {
+  const stat = readStat(process.pid);
+  return stat !== null && stat.startTicks === process.startTicks && stat.state !== 'Z' && stat.state !== 'X';
+}
+
+/** Whether there is a process of this number that is not dead. */
+export function isRunning(pid: number): boolean {
+  const state = readStat(pid)?.state;
+  return state !== undefined && state !== 'Z' && state !== 'X';
+}
+
+/** Whether a signal was sent. */
+export function signalProcess(pid: number, signal: NodeJS.Signals): boolean {
+  try {
+    process.kill(pid, signal);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function allPids(): number[] {
+  try {
+    return readdirSync('/proc')
+      .filter((name) => /^\d+$/.test(name))
+      .map(Number);
+  } catch {
+    return [];
+  }
+}
+
+export interface TreeMark {
+  /** Root of a tree of processes. */
+  readonly root: number | null;
+  /** An entry of the environment, `NAME=value`, that every process of the tree was started with. */
+  readonly label: string;
+  /** A user id that nobody else has. */
+  readonly uid: number | null;
+}
+
+/** The living processes of the machine at one moment. */
+export class ProcessTable {
+  readonly #children = new Map<number, number[]>();
+  readonly #living = new Set<number>();
+
+  constructor() {
+    for (const pid of allPids()) {
+      if (pid === process.pid) continue;
+      const stat = readStat(pid);
+      if (!stat || stat.state === 'Z' || stat.state === 'X') continue;
+      this.#living.add(pid);
+      const siblings = this.#children.get(stat.parent);
+      if (siblings) siblings.push(pid);
+      else this.#children.set(stat.parent, [pid]);
+    }
+  }
+
+  /** These and all below them, as far as they live. */
+  withDescendants(roots: Iterable<number>): number[] {
+    const found = new Set(roots);
+    // A set is walked in the order of insertion, also what is inserted meanwhile.
+    for (const pid of found) for (const child of this.#children.get(pid) ?? []) found.add(child);
+    return [...found].filter((pid) => this.#living.has(pid));
+  }
+
+  /** Descendants of the root, bearers of the label or of the user id, and their descendants. */
+  findTree(mark: TreeMark): number[] {
+    const label = Buffer.from(mark.label);
+    const roots = new Set<number>(mark.root === null ? [] : [mark.root]);
+    for (const pid of this.#living) {
+      if ((mark.uid !== null && ownerOf(pid) === mark.uid) || bears(pid, label)) roots.add(pid);
+    }
+    return this.withDescendants(roots);
+  }
+}
+
+/** Values of an environment variable among all processes we may look into. */
+export function findLabels(name: string): Map<string, number[]> {
+  const values = new Map<string, number[]>();
+  for (const pid of allPids()) {
+    const entry = readEnvironment(pid)
+      ?.toString()
+      .split('\0')
+      .find((each) => each.startsWith(`${name}=`));
+    const state = entry === undefined ? undefined : readStat(pid)?.state;
+    if (entry === undefined || state === undefined || state === 'Z') continue;
+    const value = entry.slice(name.length + 1);
+    values.set(value, [...(values.get(value) ?? []), pid]);
+  }
+  return values;
+}
+
+function bears(pid: number, label: Buffer): boolean {
+  const environment = readEnvironment(pid);
+  if (!environment || label.length === 0) return false;
+  const at = environment.indexOf(label);
+  return at >= 0 && (at === 0 || environment[at - 1] === 0) && (environment[at + label.length] ?? 0) === 0;
+}
+
+function readEnvironment(pid: number): Buffer | null {
+  try {
+    return readFileSync(`/proc/${pid}/environ`);
+  } catch {
+    return null;
+  }
+}
+
+function ownerOf(pid: number): number | null {
+  try {
+    const match = /^Uid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'));
+    return match ? Number(match[1]) : null;
+  } catch {
+    return null;
+  }
+}
+
+export function readCommandLine(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ');
+  } catch {
+    return '';
+  }
+}
+
+/** Whether a process has said that a signal shall do nothing. */
+export function ignores(pid: number, signal: NodeJS.Signals): boolean {
+  try {
+    const mask = /^SigIgn:\s+([0-9a-f]+)/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1] ?? '0';
+    return ((BigInt(`0x${mask}`) >> BigInt(constants.signals[signal] - 1)) & 1n) === 1n;
+  } catch {
+    return false;
+  }
+}
+
+/** Memory held by the processes, in bytes. Pages that several of them share are counted for each. */
+export function residentBytes(pids: readonly number[]): number {
+  let pages = 0;
+  for (const pid of pids) {
+    try {
+      const [, resident, shared] = readFileSync(`/proc/${pid}/statm`, 'latin1').split(' ').map(Number);
+      pages += Math.max(0, (resident ?? 0) - (shared ?? 0));
+    } catch {
+      // It ended meanwhile.
+    }
+  }
+  return pages * 4096;
+}
+
+/** The same with shared pages divided among their users: exact and slow. */
+export function proportionalBytes(pids: readonly number[]): number {
+  let kibibytes = 0;
+  for (const pid of pids) {
+    try {
+      const text = readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1');
+      for (const [, amount] of text.matchAll(/^Pss_(?:Anon|Shmem): +(\d+) kB/gm)) kibibytes += Number(amount);
+    } catch {
+      // It ended meanwhile, or may not be looked into.
+    }
+  }
+  return kibibytes * 1024;
+}
+
+/** Changes when the machine restarts: process numbers of before then mean nothing. */
+export function machineBootId(): string {
+  try {
+    return readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
+  } catch {
+    return 'unknown';
+  }
+}

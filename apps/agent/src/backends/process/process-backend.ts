@@ -1,0 +1,301 @@
+import { chmodSync, mkdirSync } from 'node:fs';
+import { arch } from 'node:os';
+import { join } from 'node:path';
+import type { KernelSpec } from '@backend.ai/contract';
+import { AppError, type Clock, type ResourceSlots, slotsFromTexts } from '@backend.ai/core';
+import type { Logger } from '@backend.ai/telemetry';
+import {
+  cgroupPaths,
+  listCgroups,
+  openCgroupHost,
+  processesIn,
+  readCgroupView,
+  readCounters,
+  readOwnLimits,
+  removeCgroups,
+} from '../../resources/cgroups.ts';
+import { machineSlots, readMachineFacts } from '../../resources/machine-slots.ts';
+import { UidPool, uidBaseOf } from '../../resources/uid-pool.ts';
+import type { Backend, BackendCapabilities, KernelEnd, KernelPlan, RecoveredKernel } from '../backend.ts';
+import type { KernelDraft, ProcessContext } from './draft.ts';
+import { endProcesses } from './end-processes.ts';
+import { chooseSandbox, isolationReport, type SandboxKind, sandboxCandidates } from './isolation.ts';
+import { labelName, labelOf, SandboxLauncher } from './launcher.ts';
+import { MemoryWatch } from './memory-watch.ts';
+import { makeSandboxRoot, readHostMounts, systemMounts } from './mount-plan.ts';
+import { findLabels, isAlive, machineBootId } from './proc.ts';
+import { ProcessKernel } from './process-kernel.ts';
+import { installRunner } from './runner-installation.ts';
+import { findInterpreters, type Interpreter, type Runtime, runtimesOf } from './runtimes.ts';
+import { type KernelFacts, listScratch, readFacts, readSandboxStatus, removeScratch, scratchPaths } from './scratch.ts';
+import { sandboxWorks } from './self-test.ts';
+import { allocateUidStep } from './steps/allocate-uid.ts';
+import { awaitRunnerStep } from './steps/await-runner.ts';
+import { launchStep } from './steps/launch.ts';
+import { makeCgroupsStep, memoryBytesOf } from './steps/make-cgroups.ts';
+import { makeScratchStep } from './steps/make-scratch.ts';
+import { writeFactsStep } from './steps/write-facts.ts';
+import { findSandboxTools } from './tools.ts';
+
+export interface ProcessBackendOptions {
+  readonly dataDir: string;
+  readonly installationId: string;
+  readonly allowUnisolated: boolean;
+  /** Only this sandbox; undefined: the strongest that works. */
+  readonly sandbox?: SandboxKind | undefined;
+  /** Whether control groups may be used where they can. */
+  readonly useCgroups?: boolean | undefined;
+  /** Instead of what the machine has. */
+  readonly slots?: ResourceSlots | undefined;
+  /** Instead of those found on the machine. */
+  readonly interpreters?: readonly Interpreter[] | undefined;
+  readonly processLimit?: number | undefined;
+  readonly startDeadlineMs?: number | undefined;
+  /** Where programs are looked for besides the system's folders. */
+  readonly path: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** Kernels are processes of this machine in sandboxes. */
+export class ProcessBackend implements Backend {
+  readonly kind = 'process';
+  readonly #options: ProcessBackendOptions;
+  readonly #scratchDir: string;
+  #context: ProcessContext | undefined;
+  #capabilities: BackendCapabilities | undefined;
+  #runtimes: readonly Runtime[] = [];
+  readonly #drafts = new Set<KernelDraft>();
+
+  constructor(options: ProcessBackendOptions) {
+    this.#options = options;
+    this.#scratchDir = join(options.dataDir, 'scratch');
+  }
+
+  get capabilities(): BackendCapabilities {
+    if (!this.#capabilities) throw new AppError('internal', 'The backend has not been started.');
+    return this.#capabilities;
+  }
+
+  async start(): Promise<void> {
+    const { dataDir, installationId, allowUnisolated, clock, logger, path } = this.#options;
+    mkdirSync(this.#scratchDir, { recursive: true, mode: 0o700 });
+    const asRoot = process.getuid?.() === 0;
+    const view = readCgroupView();
+    const [tools, interpreters] = await Promise.all([
+      findSandboxTools(path),
+      this.#options.interpreters ?? findInterpreters(path, join(dataDir, 'runtimes.json')),
+    ]);
+    const runnerFolder = await installRunner(dataDir, interpreters);
+    this.#runtimes = runtimesOf(interpreters, machineArchitecture());
+    const mounts = systemMounts([...new Set(interpreters.flatMap(({ folders }) => folders))]);
+    const sandboxRoot = join(dataDir, 'sandbox-root');
+    makeSandboxRoot(sandboxRoot, [
+      ...mounts,
+      { kind: 'bind', source: runnerFolder, target: '/opt/backend.ai/runner', writable: false },
+    ]);
+    const launcher = new SandboxLauncher({
+      tools,
+      asRoot,
+      installationId,
+      runnerFolder,
+      systemMounts: mounts,
+      sandboxRoot,
+      hostMounts: readHostMounts(),
+    });
+    let cgroups = this.#options.useCgroups === false ? null : openCgroupHost(view, `backendai-${installationId}`);
+    const uids = new UidPool(uidBaseOf(installationId));
+    const candidates = sandboxCandidates({ asRoot, tools }, this.#options.sandbox);
+    const candidate = await chooseSandbox(candidates, allowUnisolated, async (each) => {
+      // Without a sandbox the kernel's user comes by the real path.
+      if (each.sandbox === 'none' && each.ownUid)
+        for (const folder of [dataDir, this.#scratchDir]) chmodSync(folder, 0o711);
+      const test = { launcher, scratchDir: this.#scratchDir, dataDir, installationId, uids, clock, logger };
+      if (await sandboxWorks(each, { ...test, cgroups })) return true;
+      if (!cgroups || !(await sandboxWorks(each, { ...test, cgroups: null }))) return false;
+      cgroups = null;
+      return true;
+    });
+    const isolation = isolationReport(candidate, cgroups);
+    this.#context = {
+      installationId,
+      candidate,
+      isolation,
+      cgroups,
+      uids,
+      launcher,
+      memoryWatch: new MemoryWatch(clock),
+      processLimit: this.#options.processLimit ?? 512,
+      startDeadlineMs: this.#options.startDeadlineMs ?? 30_000,
+      clock,
+      logger,
+    };
+    this.#capabilities = {
+      isolation,
+      images: this.#runtimes.map(({ image }) => image),
+      slots: this.#options.slots ?? machineSlots(readMachineFacts(readOwnLimits(view))),
+      adoption: true,
+    };
+    logger.info('process backend ready', {
+      isolation,
+      images: this.#runtimes.map(({ image }) => image.name),
+      cgroup_version: cgroups?.version ?? null,
+    });
+  }
+
+  plan(spec: KernelSpec, requestId: string): KernelPlan {
+    if (spec.fake) throw new AppError('unsupported-feature', 'Only the simulated backend takes simulated behaviour.');
+    const runtime = this.#runtimes.find(({ image }) => image.name === spec.image || image.aliases.includes(spec.image));
+    if (!runtime) {
+      throw new AppError('unknown-image', `This agent does not offer the image "${spec.image}".`, {
+        data: { image: spec.image, offered: this.#runtimes.map(({ image }) => image.name) },
+      });
+    }
+    return this.#planOf({
+      spec,
+      requestId,
+      slots: slotsFromTexts(spec.slots),
+      runtime,
+      paths: scratchPaths(this.#scratchDir, spec.kernelId),
+      isolation: this.capabilities.isolation,
+      uid: null,
+      cgroups: [],
+      child: null,
+      monitor: null,
+      init: null,
+      kernel: null,
+    });
+  }
+
+  async recover(): Promise<RecoveredKernel[]> {
+    const recovered: RecoveredKernel[] = [];
+    for (const kernelId of listScratch(this.#scratchDir)) {
+      const paths = scratchPaths(this.#scratchDir, kernelId);
+      const facts = readFacts(paths);
+      if (facts && facts.spec.kernelId === kernelId) recovered.push(this.#recoverOne(facts));
+    }
+    return recovered;
+  }
+
+  #recoverOne(facts: KernelFacts): RecoveredKernel {
+    const context = this.#started();
+    const { spec, requestId } = facts;
+    const paths = scratchPaths(this.#scratchDir, spec.kernelId);
+    const sameBoot = facts.machineBootId === machineBootId();
+    if (facts.uid !== null) context.uids.take(facts.uid);
+    const draft: KernelDraft = {
+      spec,
+      requestId,
+      slots: slotsFromTexts(spec.slots),
+      runtime: null,
+      paths,
+      isolation: facts.isolation,
+      uid: facts.uid,
+      cgroups: facts.cgroups,
+      child: null,
+      monitor: sameBoot ? facts.monitor : null,
+      init: sameBoot ? facts.init : null,
+      kernel: null,
+    };
+    const alive = draft.monitor !== null && isAlive(draft.monitor);
+    const label = labelOf(facts.installationId, spec.kernelId);
+    if (facts.state === 'running' && alive) {
+      const { uid, cgroups, monitor, init } = draft;
+      draft.kernel = new ProcessKernel({
+        paths,
+        isolation: facts.isolation,
+        processes: { monitor, init, cgroups, label, uid },
+        child: null,
+        memoryBytes: memoryBytesOf(draft),
+        memoryWatch: context.memoryWatch,
+        clock: context.clock,
+        logger: context.logger.with({ kernel_id: spec.kernelId }),
+      });
+      draft.kernel.followRunner();
+      this.#drafts.add(draft);
+    }
+    const plan = this.#planOf(draft, { ...context, installationId: facts.installationId });
+    if (draft.kernel) return { spec, requestId, plan, outcome: { kind: 'running' } };
+    if (facts.state !== 'running') return { spec, requestId, plan, outcome: { kind: 'not-started' } };
+    return { spec, requestId, plan, outcome: { kind: 'ended', end: endMeanwhile(draft, sameBoot) } };
+  }
+
+  async sweep(known: ReadonlySet<string>): Promise<string[]> {
+    const { clock, installationId, cgroups } = this.#started();
+    const swept: string[] = [];
+    for (const [label, pids] of findLabels(labelName)) {
+      const [owner, kernelId = ''] = label.split(':');
+      if (owner !== installationId || known.has(kernelId)) continue;
+      await endProcesses({ monitor: null, init: null, cgroups: [], label: `${labelName}=${label}`, uid: null }, clock);
+      swept.push(...pids.map((pid) => `process ${pid}`));
+    }
+    for (const name of cgroups ? listCgroups(cgroups) : []) {
+      if (known.has(name) || !cgroups) continue;
+      const groups = cgroupPaths(cgroups, name);
+      if (processesIn(groups).length > 0) {
+        await endProcesses({ monitor: null, init: null, cgroups: groups, label: '', uid: null }, clock);
+      }
+      removeCgroups(groups);
+      swept.push(`cgroup ${name}`);
+    }
+    for (const kernelId of listScratch(this.#scratchDir)) {
+      if (known.has(kernelId)) continue;
+      removeScratch(scratchPaths(this.#scratchDir, kernelId));
+      swept.push(`folder ${kernelId}`);
+    }
+    return swept;
+  }
+
+  async close(): Promise<void> {
+    this.#context?.memoryWatch.close();
+    for (const draft of this.#drafts) draft.kernel?.close();
+    this.#drafts.clear();
+  }
+
+  #planOf(draft: KernelDraft, context: ProcessContext = this.#started()): KernelPlan {
+    const scratch = makeScratchStep(draft);
+    return {
+      steps: [
+        {
+          ...scratch,
+          run: (signal) => {
+            this.#drafts.add(draft);
+            return scratch.run(signal);
+          },
+          undo: async () => {
+            await scratch.undo();
+            this.#drafts.delete(draft);
+          },
+        },
+        allocateUidStep(draft, context),
+        makeCgroupsStep(draft, context),
+        writeFactsStep(draft, context),
+        launchStep(draft, context),
+        awaitRunnerStep(draft, context),
+      ],
+      launchStep: 'launch',
+      handle: () => {
+        if (!draft.kernel) throw new AppError('internal', 'The kernel has not been started.');
+        return draft.kernel;
+      },
+    };
+  }
+
+  #started(): ProcessContext {
+    if (!this.#context) throw new AppError('internal', 'The backend has not been started.');
+    return this.#context;
+  }
+}
+
+/** What the sandbox has written down, and the counters of control groups that still stand, tell about the end. */
+function endMeanwhile(draft: KernelDraft, sameBoot: boolean): KernelEnd {
+  const { exitCode } = readSandboxStatus(draft.paths);
+  if (!sameBoot) return { exitCode, reason: 'kernel-lost' };
+  const killed = readCounters(draft.cgroups).outOfMemory > 0 && (exitCode === null || exitCode === 137);
+  return { exitCode, reason: killed ? 'out-of-memory' : 'self-terminated' };
+}
+
+function machineArchitecture(): string {
+  const names: Record<string, string> = { x64: 'x86_64', arm64: 'aarch64' };
+  return names[arch()] ?? arch();
+}

@@ -1,0 +1,262 @@
+import { closeSync, fstatSync, readFileSync, readSync, rmSync } from 'node:fs';
+import type { ExecuteInput, RunResult } from '@backend.ai/contract';
+import { AppError, type Clock, type ErrorBody, newId, type StatusReason } from '@backend.ai/core';
+import { replaceFileSync } from '../../files/replace-file.ts';
+import { type CgroupCounters, readCounters } from '../../resources/cgroups.ts';
+import type { RunnerClient } from '../../runner/index.ts';
+import { RunDirectory } from '../../runner/run-directory.ts';
+import { parseRecord } from '../../runner/runner-messages.ts';
+import type { KernelEnd } from '../backend.ts';
+
+export interface RunsOptions {
+  readonly client: RunnerClient;
+  readonly runDirectory: string;
+  readonly cgroups: readonly string[];
+  /** Where deadlines of runs outlive the agent. */
+  readonly deadlinesFile: string;
+  readonly clock: Clock;
+  readonly ended: Promise<KernelEnd>;
+  /** A run has used up its time. */
+  readonly onExpired: (runId: string) => void;
+}
+
+interface Run {
+  readonly id: string;
+  readonly before: CgroupCounters;
+  readonly expired: AbortController;
+  /** Where a caller without a cursor of its own reads on. */
+  cursor: number;
+  truncated: boolean;
+  finished: boolean;
+  cancelDeadline: (() => void) | undefined;
+}
+
+/** Runs whose end nobody asked for are forgotten above this number, as the runner does. */
+const mostRuns = 256;
+
+/** The executions of one kernel: cursors, deadlines, and what happened to them besides their exit codes. */
+export class Runs {
+  readonly #options: RunsOptions;
+  readonly #runs = new Map<string, Run>();
+  #end: KernelEnd | undefined;
+  /** Kills for memory that a finished run already answers for. */
+  #explainedKills: number;
+
+  constructor(options: RunsOptions) {
+    this.#options = options;
+    this.#explainedKills = readCounters(options.cgroups).outOfMemory;
+    void options.ended.then((end) => {
+      this.#end = end;
+      for (const run of this.#runs.values()) run.cancelDeadline?.();
+    });
+    this.#restoreDeadlines();
+  }
+
+  /** Whether the system has killed for memory and no finished run explains it. */
+  get hasUnexplainedKill(): boolean {
+    return readCounters(this.#options.cgroups).outOfMemory > this.#explainedKills;
+  }
+
+  async execute(input: ExecuteInput, signal: AbortSignal | undefined): Promise<RunResult> {
+    const { client } = this.#options;
+    if (input.mode === 'query' || input.mode === 'batch') {
+      const runId = input.runId ?? newId();
+      const known = this.#runs.has(runId);
+      const run = this.#ensure(runId);
+      if (!known && input.timeoutMs > 0) this.#setDeadline(run, this.#options.clock.now() + input.timeoutMs);
+      const { clean, build, exec } = input.options;
+      try {
+        await client.execute(
+          runId,
+          input.mode === 'query' ? { mode: 'query', code: input.code } : { mode: 'batch', clean, build, exec },
+        );
+      } catch (error) {
+        if (!known) this.#forget(run);
+        throw error;
+      }
+      return await this.#collect(run, input.cursor ?? 0, input, signal);
+    }
+    if (!input.runId) throw new AppError('invalid-input', `The mode "${input.mode}" needs the id of a run.`);
+    const run = this.#ensure(input.runId);
+    if (input.mode === 'input') await client.input(run.id, input.code, { eof: input.options.eof === true });
+    return await this.#collect(run, input.cursor ?? run.cursor, input, signal);
+  }
+
+  /** What readers of unfinished runs would still get after the kernel has ended. */
+  async lastWords(): Promise<Map<string, RunResult>> {
+    const words = new Map<string, RunResult>();
+    const wait = { flushMs: 0, holdMs: 0 };
+    for (const run of this.#runs.values()) {
+      if (run.finished) continue;
+      try {
+        words.set(run.id, await this.#collect(run, run.cursor, wait, undefined));
+      } catch {
+        // Its journal is gone or damaged: nothing can be told.
+      }
+    }
+    return words;
+  }
+
+  close(): void {
+    for (const run of this.#runs.values()) run.cancelDeadline?.();
+  }
+
+  async #collect(
+    run: Run,
+    cursor: number,
+    { flushMs, holdMs }: { readonly flushMs: number; readonly holdMs: number },
+    signal: AbortSignal | undefined,
+  ): Promise<RunResult> {
+    const { truncated, ...result } = await this.#options.client.collect(run.id, cursor, {
+      flushMs,
+      holdMs,
+      signal,
+      expired: run.expired.signal,
+    });
+    run.truncated ||= truncated;
+    run.cursor = result.cursor;
+    const console = result.console as RunResult['console'];
+    // The end of a kernel that ran out of time is the end of its run's time, whoever notices first.
+    if (run.expired.signal.aborted && (result.status === 'exec-timeout' || this.#diedWith(result.exitCode, run))) {
+      this.#finish(run);
+      return { ...result, console, status: 'exec-timeout', exitCode: null, notices: [timeoutNotice()] };
+    }
+    if (result.status !== 'finished') return { ...result, console, notices: [] };
+    const notices = this.#notices(run, result.exitCode);
+    this.#finish(run);
+    return { ...result, console, notices };
+  }
+
+  #diedWith(exitCode: number | null, run: Run): boolean {
+    return exitCode !== null && this.#lastRecord(run.id)?.t !== 'finished';
+  }
+
+  #notices(run: Run, exitCode: number | null): ErrorBody[] {
+    const notices: AppError[] = [];
+    const now = readCounters(this.#options.cgroups);
+    const ending = this.#lastRecord(run.id);
+    const complete = ending?.t === 'finished';
+    const signalName = complete ? ending.s : undefined;
+    const outOfMemory =
+      now.outOfMemory > run.before.outOfMemory || (!complete && this.#end?.reason === 'out-of-memory');
+    if (outOfMemory) {
+      notices.push(new AppError('out-of-memory', 'The program needed more memory than its session has.'));
+      if (complete) this.#explainedKills = now.outOfMemory;
+    } else if (!complete) notices.push(endNotice(this.#end?.reason ?? 'self-terminated', exitCode));
+    else if (signalName !== undefined && signalName !== 'SIGINT') {
+      notices.push(
+        new AppError('program-killed', `The program was ended by ${signalName}.`, { data: { signal: signalName } }),
+      );
+    }
+    if (now.processLimit > run.before.processLimit) {
+      notices.push(
+        new AppError('process-limit-reached', 'The program started more processes than its session may have.'),
+      );
+    }
+    if (run.truncated) {
+      notices.push(
+        new AppError('output-limit-exceeded', 'The program printed more than is kept; the rest was dropped.'),
+      );
+    }
+    return notices.map((notice) => notice.toBody());
+  }
+
+  /** The last record of a journal, if it can be understood. */
+  #lastRecord(runId: string): ReturnType<typeof parseRecord> {
+    let directory: RunDirectory | undefined;
+    let fd: number | undefined;
+    try {
+      directory = new RunDirectory(this.#options.runDirectory);
+      fd = directory.openJournal(runId);
+      if (fd === undefined) return undefined;
+      const { size } = fstatSync(fd);
+      const tail = Buffer.alloc(Math.min(size, 512));
+      readSync(fd, tail, 0, tail.length, size - tail.length);
+      return parseRecord(tail.toString().trimEnd().split('\n').at(-1) ?? '');
+    } catch {
+      return undefined;
+    } finally {
+      if (fd !== undefined) closeSync(fd);
+      directory?.close();
+    }
+  }
+
+  #ensure(runId: string): Run {
+    const present = this.#runs.get(runId);
+    if (present) return present;
+    const run: Run = {
+      id: runId,
+      before: readCounters(this.#options.cgroups),
+      expired: new AbortController(),
+      cursor: 0,
+      truncated: false,
+      finished: false,
+      cancelDeadline: undefined,
+    };
+    this.#runs.set(runId, run);
+    for (const [id, old] of this.#runs) {
+      if (this.#runs.size <= mostRuns) break;
+      if (old.finished) this.#runs.delete(id);
+    }
+    return run;
+  }
+
+  #finish(run: Run): void {
+    run.finished = true;
+    this.#clearDeadline(run);
+  }
+
+  #forget(run: Run): void {
+    this.#clearDeadline(run);
+    this.#runs.delete(run.id);
+  }
+
+  #deadlines: Record<string, number> = {};
+
+  #setDeadline(run: Run, at: number): void {
+    this.#deadlines[run.id] = at;
+    this.#saveDeadlines();
+    this.#armDeadline(run, at);
+  }
+
+  #armDeadline(run: Run, at: number): void {
+    const { clock } = this.#options;
+    run.cancelDeadline = clock.setTimer(Math.max(0, at - clock.now()), () => {
+      // Finished, but nobody has asked for the end yet.
+      if (this.#end || this.#lastRecord(run.id)?.t === 'finished') return;
+      run.expired.abort();
+      this.#options.onExpired(run.id);
+    });
+  }
+
+  #clearDeadline(run: Run): void {
+    run.cancelDeadline?.();
+    run.cancelDeadline = undefined;
+    if (!(run.id in this.#deadlines)) return;
+    delete this.#deadlines[run.id];
+    if (!this.#end) this.#saveDeadlines();
+  }
+
+  #saveDeadlines(): void {
+    if (Object.keys(this.#deadlines).length === 0) rmSync(this.#options.deadlinesFile, { force: true });
+    else replaceFileSync(this.#options.deadlinesFile, JSON.stringify(this.#deadlines));
+  }
+
+  #restoreDeadlines(): void {
+    try {
+      this.#deadlines = JSON.parse(readFileSync(this.#options.deadlinesFile, 'utf8')) as Record<string, number>;
+    } catch {
+      return;
+    }
+    for (const [runId, at] of Object.entries(this.#deadlines)) this.#armDeadline(this.#ensure(runId), at);
+  }
+}
+
+function timeoutNotice(): ErrorBody {
+  return new AppError('execution-timeout', 'The program ran past its time limit; its session was ended.').toBody();
+}
+
+function endNotice(reason: StatusReason, exitCode: number | null): AppError {
+  const data = { reason, exitCode };
+  return new AppError('program-killed', 'The session ended while the program ran.', { data });
+}

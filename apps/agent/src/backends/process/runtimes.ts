@@ -1,0 +1,207 @@
+import { closeSync, openSync, readdirSync, readFileSync, readSync, realpathSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import type { Image } from '@backend.ai/contract';
+import { replaceFileSync } from '../../files/replace-file.ts';
+import { isCovered } from './mount-plan.ts';
+import { askProgram, isProgram, searchFolders } from './tools.ts';
+
+/** An interpreter of this machine. */
+export interface Interpreter {
+  readonly language: 'python' | 'node';
+  /** Full: `3.11.2`. */
+  readonly version: string;
+  /** The program itself, not a shim that looks for it. */
+  readonly path: string;
+  /** Folders it needs besides the system's. */
+  readonly folders: readonly string[];
+}
+
+/** An image and what starts it. */
+export interface Runtime {
+  readonly image: Image;
+  readonly interpreter: Interpreter;
+}
+
+const pythonQuestion =
+  'import json, sys; print(json.dumps([sys.executable, "%d.%d.%d" % sys.version_info[:3], sys.prefix, sys.base_prefix]))';
+const nodeQuestion = 'console.log(JSON.stringify([process.execPath, process.versions.node]))';
+
+type Answers = Record<string, { readonly stamp: string; readonly interpreter: Interpreter | null }>;
+
+/**
+ * Asks every candidate for what it really is: a shim may stand for anything. Answers are kept in `cacheFile` for as long
+ * as the candidate stays the same file, because asking costs tens of milliseconds each.
+ */
+export async function findInterpreters(path: string, cacheFile: string): Promise<Interpreter[]> {
+  const known = readCache(cacheFile);
+  const answers: Answers = {};
+  const askAll = (some: readonly Candidate[]): Promise<void[]> =>
+    Promise.all(
+      some.map(async ({ file, language }) => {
+        const stamp = stampOf(file);
+        const earlier = known[file];
+        const valid = earlier?.stamp === stamp && (!earlier.interpreter || isProgram(earlier.interpreter.path));
+        answers[file] = valid ? earlier : { stamp, interpreter: await ask(file, language) };
+      }),
+    );
+  const all = candidates(searchFolders(path));
+  await askAll(all.filter(({ file }) => !isScript(file)));
+  // Shims are slow, and stand for something that is needed only where the system has nothing.
+  const found = new Set(Object.values(answers).map(({ interpreter }) => interpreter?.language));
+  await askAll(all.filter(({ file, language }) => isScript(file) && !found.has(language)));
+  if (JSON.stringify(answers) !== JSON.stringify(known)) replaceFileSync(cacheFile, JSON.stringify(answers));
+  return Object.values(answers).flatMap(({ interpreter }) => (interpreter ? [interpreter] : []));
+}
+
+interface Candidate {
+  readonly file: string;
+  readonly language: Interpreter['language'];
+}
+
+function candidates(folders: readonly string[]): Candidate[] {
+  const found = new Map<string, Interpreter['language']>([[process.execPath, 'node']]);
+  for (const folder of folders) {
+    let names: string[];
+    try {
+      names = readdirSync(folder);
+    } catch {
+      continue;
+    }
+    for (const name of names) {
+      const language = /^python3(\.\d+)?$/.test(name) ? 'python' : name === 'node' ? 'node' : null;
+      const file = join(folder, name);
+      if (language && isProgram(file)) found.set(isLink(file) ? safeRealpath(file) : file, language);
+    }
+  }
+  return [...found].map(([file, language]) => ({ file, language }));
+}
+
+/** Two names of one system interpreter are one candidate. Virtual environments are links, too, and stay what they are. */
+function safeRealpath(file: string): string {
+  const real = realpathSync(file);
+  return dirname(real) === realpathSync(dirname(file)) ? real : file;
+}
+
+function isScript(file: string): boolean {
+  const fd = openSync(file, 'r');
+  try {
+    const start = Buffer.alloc(2);
+    readSync(fd, start);
+    return start.toString('latin1') === '#!';
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function isLink(file: string): boolean {
+  try {
+    return realpathSync(file) !== file;
+  } catch {
+    return false;
+  }
+}
+
+async function ask(file: string, language: Interpreter['language']): Promise<Interpreter | null> {
+  const answer = await askProgram(file, language === 'python' ? ['-c', pythonQuestion] : ['-e', nodeQuestion]);
+  try {
+    const [path, version, ...prefixes] = JSON.parse(answer ?? 'null') as string[];
+    if (!path || !version || !isProgram(path)) return null;
+    if (language === 'node') {
+      // Its own folder holds npm as well: <prefix>/bin/node. A single file elsewhere is all there is.
+      const folder = dirname(path);
+      const prefix = folder.endsWith('/bin') && folder !== '/bin' ? dirname(folder) : path;
+      return { language, version, path, folders: needed([prefix]) };
+    }
+    const [major = 0, minor = 0] = version.split('.').map(Number);
+    if (major !== 3 || minor < 8) return null;
+    return { language, version, path, folders: needed([dirname(path), ...prefixes]) };
+  } catch {
+    return null;
+  }
+}
+
+/** Real folders that a sandbox would lack. Never one that is so high up that it would show much else. */
+function needed(paths: readonly string[]): string[] {
+  const folders = new Set<string>();
+  for (const path of paths) {
+    for (const folder of [path, realpathSync(path)]) {
+      if (!isCovered(folder) && folder.split('/').length > 2) folders.add(folder);
+    }
+  }
+  return [...folders].filter((folder) => ![...folders].some((other) => folder.startsWith(`${other}/`)));
+}
+
+function stampOf(file: string): string {
+  const stat = statSync(file);
+  return `${stat.mtimeMs} ${stat.size}`;
+}
+
+function readCache(file: string): Answers {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8')) as Answers;
+  } catch {
+    return {};
+  }
+}
+
+/** One image per minor version of Python and major version of Node.js; the plain names mean the newest of the system. */
+export function runtimesOf(interpreters: readonly Interpreter[], architecture: string): Runtime[] {
+  const runtimes: Runtime[] = [];
+  const add = (
+    name: string,
+    aliases: string[],
+    language: Image['language'],
+    memory: number,
+    interpreter: Interpreter,
+  ) =>
+    runtimes.push({
+      interpreter,
+      image: {
+        name: `local/${name}`,
+        aliases,
+        architecture,
+        language,
+        minSlots: { cpu: '1', mem: String(memory * 1024 * 1024) },
+      },
+    });
+  const pythons = bestPerKey(interpreters, 'python', (version) => version.split('.').slice(0, 2).join('.'));
+  for (const [index, [key, interpreter]] of pythons.entries()) {
+    const plain = index === 0 ? ['python:3', 'python', 'local/python', 'local/python:3'] : [];
+    add(`python:${key}`, [`python:${key}`, ...plain], 'python', 64, interpreter);
+  }
+  const nodes = bestPerKey(interpreters, 'node', (version) => version.split('.')[0] ?? version);
+  for (const [index, [key, interpreter]] of nodes.entries()) {
+    add(`node:${key}`, [`node:${key}`, ...(index === 0 ? ['node', 'local/node'] : [])], 'node', 128, interpreter);
+  }
+  // The runner for shells is written in Python.
+  const host = pythons[0]?.[1];
+  if (host) add('shell', ['shell', 'local/shell:latest'], 'shell', 64, host);
+  return runtimes;
+}
+
+function bestPerKey(
+  interpreters: readonly Interpreter[],
+  language: Interpreter['language'],
+  keyOf: (version: string) => string,
+): Array<[string, Interpreter]> {
+  const rank = ({ path, folders }: Interpreter): number =>
+    path.startsWith('/usr/bin/') ? 0 : folders.length === 0 ? 1 : 2;
+  const ordered = interpreters
+    .filter((each) => each.language === language)
+    .sort((left, right) => rank(left) - rank(right) || compareVersions(right.version, left.version));
+  const best = new Map<string, Interpreter>();
+  for (const interpreter of ordered) {
+    const key = keyOf(interpreter.version);
+    if (!best.has(key)) best.set(key, interpreter);
+  }
+  return [...best];
+}
+
+function compareVersions(left: string, right: string): number {
+  const [a, b] = [left.split('.').map(Number), right.split('.').map(Number)];
+  for (let index = 0; index < 3; index++) {
+    const difference = (a[index] ?? 0) - (b[index] ?? 0);
+    if (difference !== 0) return difference;
+  }
+  return 0;
+}

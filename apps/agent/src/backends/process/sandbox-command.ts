@@ -1,0 +1,163 @@
+import { bubblewrapArguments, type Mount, oldRoot } from './mount-plan.ts';
+
+/**
+ * The command that becomes a kernel. The scripts are constant: whatever varies is a positional argument or comes over
+ * standard input, so nothing a user wrote is ever read as code. From outside in:
+ *
+ *   enter (cgroups)  →  bwrap | unshare + setup | nothing  →  setpriv (user, rights)  →  init  →  runner
+ *
+ * Variables of the user are set by `init` only: by then the kernel's user has taken over, and a variable such as
+ * LD_PRELOAD can do no more than the program itself.
+ */
+
+/** $1...: cgroup folders; then `--` and the command. */
+const enterScript = 'while [ "$1" != -- ]; do echo "$$" > "$1/cgroup.procs" || exit 125; shift; done; shift; exec "$@"';
+
+/** $1 root, $2 table of mounts, $3 host name; then the command. Runs as first process of new namespaces. */
+const setupScript = `set -e
+read -r pid rest < /proc/self/stat
+printf '{"child-pid": %s}\\n' "$pid" >&3
+{ printf %s "$3" > /proc/sys/kernel/hostname || hostname "$3" || :; } 2>/dev/null
+mount --all --fstab "$2"
+cd "$1"
+pivot_root . ${oldRoot}
+cd /
+umount -n -l /${oldRoot}
+shift 3
+exec "$@"`;
+
+/**
+ * $1: 1 to stay as the parent of the runner, as first process of a namespace does and whoever has to write down the
+ * exit code; $2 limit of processes or 0; $3 home; then the runner. Standard input: variables, one a line, with \\\\ and \\n.
+ */
+const initScript = `while IFS= read -r BACKENDAI_INIT_LINE; do
+  case $BACKENDAI_INIT_LINE in *\\\\*)
+    BACKENDAI_INIT_LINE=$(printf '%b.' "$BACKENDAI_INIT_LINE")
+    BACKENDAI_INIT_LINE=\${BACKENDAI_INIT_LINE%.};;
+  esac
+  export "$BACKENDAI_INIT_LINE"
+done
+unset BACKENDAI_INIT_LINE
+umask 022
+if [ "$2" != 0 ]; then { ulimit -u "$2" || ulimit -p "$2"; } 2>/dev/null || exit 125; fi
+cd "$3" || exit 125
+if [ "$1" = 1 ]; then
+  shift 3
+  "$@" </dev/null 3>&- &
+  wait "$!"
+  set -- "$?"
+  printf '{"exit-code": %s}\\n' "$1" >&3
+  exit "$1"
+fi
+shift 3
+exec "$@" </dev/null`;
+
+export interface SandboxTools {
+  readonly shell: string;
+  readonly bwrap: string | null;
+  readonly unshare: string | null;
+  readonly setpriv: string | null;
+  /** Whether bubblewrap knows `--perms` and `--size`. */
+  readonly bwrapSizes: boolean;
+}
+
+export interface SandboxRequest {
+  readonly sandbox: 'bubblewrap' | 'unshare' | 'none';
+  /** The agent is root: kernels get a user of their own and no user namespace is needed. */
+  readonly uid: number | null;
+  readonly asRoot: boolean;
+  readonly cgroups: readonly string[];
+  readonly mounts: readonly Mount[];
+  readonly root: string;
+  readonly mountTable: string;
+  readonly hostname: string;
+  /** 0: not limited this way. */
+  readonly processLimit: number;
+  readonly home: string;
+  /** Folder for /dev/shm where no file system in memory can be mounted for the user. */
+  readonly shm: string;
+  readonly shmBytes: number;
+  readonly runner: readonly string[];
+}
+
+/** The label stands in the environment of the processes outside; inside, the kernel's own variables do. */
+export function sandboxCommand(tools: SandboxTools, request: SandboxRequest): string[] {
+  const { sandbox } = request;
+  const keep = sandbox === 'bubblewrap' ? '0' : '1';
+  const init = [tools.shell, '-c', initScript, 'kernel-init', keep, String(request.processLimit), request.home];
+  const inside = [...dropRights(tools, request), ...init, ...request.runner];
+  const outside = sandbox === 'none' ? inside : [...namespaces(tools, request), ...inside];
+  if (request.cgroups.length === 0) return outside;
+  return [tools.shell, '-c', enterScript, 'kernel-enter', ...request.cgroups, '--', ...outside];
+}
+
+function dropRights(tools: SandboxTools, { sandbox, uid }: SandboxRequest): string[] {
+  if (!tools.setpriv) return [];
+  const user = uid === null ? [] : ['--reuid', String(uid), '--regid', String(uid), '--clear-groups'];
+  // An ordinary user has no capabilities to drop, except in a user namespace of its own; bubblewrap does that itself.
+  const drop = uid !== null || sandbox === 'unshare' ? ['--bounding-set=-all', '--inh-caps=-all'] : [];
+  if (sandbox === 'bubblewrap' && uid === null) return [];
+  return [tools.setpriv, ...user, ...drop, '--no-new-privs', '--'];
+}
+
+function namespaces(tools: SandboxTools, request: SandboxRequest): string[] {
+  if (request.sandbox === 'bubblewrap') {
+    return [
+      tools.bwrap ?? 'bwrap',
+      ...(request.asRoot ? capabilitiesForSetpriv : ['--unshare-user']),
+      '--unshare-pid',
+      '--unshare-ipc',
+      '--unshare-uts',
+      '--hostname',
+      request.hostname,
+      '--json-status-fd',
+      '3',
+      ...bubblewrapArguments(request.mounts),
+      '--proc',
+      '/proc',
+      '--dev',
+      '/dev',
+      ...(tools.bwrapSizes
+        ? ['--perms', '1777', '--size', String(request.shmBytes), '--tmpfs', '/dev/shm']
+        : ['--bind', request.shm, '/dev/shm']),
+      '--remount-ro',
+      '/',
+      '--',
+    ];
+  }
+  return [
+    tools.unshare ?? 'unshare',
+    ...(request.asRoot ? [] : ['--map-root-user']),
+    '--mount',
+    '--pid',
+    '--ipc',
+    '--uts',
+    '--fork',
+    '--',
+    tools.shell,
+    '-c',
+    setupScript,
+    'kernel-setup',
+    request.root,
+    request.mountTable,
+    request.hostname,
+  ];
+}
+
+/** What `setpriv` inside needs to take the kernel's user and to give up all the rest. */
+const capabilitiesForSetpriv = [
+  ...['--cap-drop', 'ALL'],
+  ...['--cap-add', 'CAP_SETUID', '--cap-add', 'CAP_SETGID', '--cap-add', 'CAP_SETPCAP'],
+];
+
+const variableName = /^[A-Za-z_][A-Za-z0-9_]*$/;
+/** Names that shells keep to themselves. */
+const shellOwned = new Set(['PPID', 'UID', 'EUID', 'SHELLOPTS', 'BASHOPTS', 'BACKENDAI_INIT_LINE']);
+
+/** What `init` reads. Names that a shell cannot set are left out. */
+export function encodeEnvironment(environment: Readonly<Record<string, string>>): string {
+  return Object.entries(environment)
+    .filter(([name, value]) => variableName.test(name) && !shellOwned.has(name) && !value.includes('\0'))
+    .map(([name, value]) => `${name}=${value.replaceAll('\\', '\\\\').replaceAll('\n', '\\n')}\n`)
+    .join('');
+}

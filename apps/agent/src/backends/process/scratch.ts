@@ -1,0 +1,137 @@
+import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type IsolationReport, type KernelSpec, kernelSpecSchema } from '@backend.ai/contract';
+import { isUuid } from '@backend.ai/core';
+import { replaceFileSync } from '../../files/replace-file.ts';
+import type { ProcessIdentity } from './proc.ts';
+
+/** The folder of one kernel: `<data>/scratch/<kernel id>/`. Only home, run, tmp and shm belong to the kernel's user. */
+export interface ScratchPaths {
+  readonly folder: string;
+  /** /home/work inside. */
+  readonly home: string;
+  /** /run/kernel inside: the runner's socket and journals, sockets of services. */
+  readonly run: string;
+  readonly tmp: string;
+  readonly shm: string;
+  readonly passwd: string;
+  readonly group: string;
+  /** Mounts of a sandbox made by `unshare`. */
+  readonly mounts: string;
+  /** Read once by the sandbox as its standard input, then gone. */
+  readonly environ: string;
+  /** What sandbox and runner themselves print. */
+  readonly log: string;
+  /** Lines of JSON by the sandbox: `child-pid`, `exit-code`. */
+  readonly status: string;
+  /** When runs in progress have to end. */
+  readonly deadlines: string;
+  readonly facts: string;
+}
+
+export function scratchPaths(scratchDir: string, kernelId: string): ScratchPaths {
+  const folder = join(scratchDir, kernelId);
+  const at = (name: string): string => join(folder, name);
+  return {
+    folder,
+    home: at('home'),
+    run: at('run'),
+    tmp: at('tmp'),
+    shm: at('shm'),
+    passwd: at('passwd'),
+    group: at('group'),
+    mounts: at('mounts'),
+    environ: at('environ'),
+    log: at('sandbox.log'),
+    status: at('status.json'),
+    deadlines: at('deadlines.json'),
+    facts: at('kernel.json'),
+  };
+}
+
+/** @param open Whether the kernel's user must pass through the folder: without a sandbox it comes by the real path. */
+export function makeScratch(paths: ScratchPaths, open: boolean): void {
+  mkdirSync(paths.folder, { mode: 0o700 });
+  if (open) chmodSync(paths.folder, 0o711);
+  for (const folder of ownFolders(paths)) mkdirSync(folder, { mode: 0o700 });
+}
+
+export function giveScratch(paths: ScratchPaths, uid: number): void {
+  for (const folder of ownFolders(paths)) chownSync(folder, uid, uid);
+}
+
+function ownFolders(paths: ScratchPaths): string[] {
+  return [paths.home, paths.run, paths.tmp, paths.shm];
+}
+
+/** Who `work` is: the sandbox's own user table. */
+export function writeUserTables(paths: ScratchPaths, uid: number, gid: number): void {
+  const others = uid === 0 ? '' : 'root:x:0:0:root:/nonexistent:/usr/sbin/nologin\n';
+  writeFileSync(paths.passwd, `work:x:${uid}:${gid}:work:/home/work:/bin/sh\n${others}`, { mode: 0o644 });
+  writeFileSync(paths.group, `work:x:${gid}:\n${gid === 0 ? '' : 'root:x:0:\n'}`, { mode: 0o644 });
+  chmodSync(paths.passwd, 0o644);
+  chmodSync(paths.group, 0o644);
+}
+
+/** Removes by `rm -r` semantics, which never follows a link. */
+export function removeScratch(paths: ScratchPaths): void {
+  // Twice: a program that was still writing when the first pass went through leaves a full folder behind.
+  rmSync(paths.folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 10 });
+}
+
+/** What must be known of a kernel to adopt or to remove it after a restart of the agent. */
+export interface KernelFacts {
+  readonly version: 1;
+  readonly installationId: string;
+  /** Of the machine: after its restart every process number is void. */
+  readonly machineBootId: string;
+  readonly spec: KernelSpec;
+  readonly requestId: string;
+  readonly image: string;
+  readonly isolation: IsolationReport;
+  readonly state: 'preparing' | 'running';
+  readonly uid: number | null;
+  readonly cgroups: readonly string[];
+  /** The process the agent started; it stays outside the sandbox. */
+  readonly monitor: ProcessIdentity | null;
+  /** The first process inside: with it the whole process namespace ends. */
+  readonly init: ProcessIdentity | null;
+}
+
+export function writeFacts(paths: ScratchPaths, facts: KernelFacts): void {
+  replaceFileSync(paths.facts, JSON.stringify(facts));
+}
+
+/** Null when there are none, or what is there cannot be understood. */
+export function readFacts(paths: ScratchPaths): KernelFacts | null {
+  try {
+    const facts = JSON.parse(readFileSync(paths.facts, 'utf8')) as KernelFacts;
+    return facts.version === 1 && kernelSpecSchema.safeParse(facts.spec).success ? facts : null;
+  } catch {
+    return null;
+  }
+}
+
+export function listScratch(scratchDir: string): string[] {
+  return existsSync(scratchDir) ? readdirSync(scratchDir).filter((name) => isUuid(name)) : [];
+}
+
+export interface SandboxStatus {
+  readonly childPid: number | null;
+  readonly exitCode: number | null;
+}
+
+/** The sandbox appends while we read: an unfinished line counts as absent. */
+export function readSandboxStatus(paths: ScratchPaths): SandboxStatus {
+  let text: string;
+  try {
+    text = readFileSync(paths.status, 'latin1');
+  } catch {
+    return { childPid: null, exitCode: null };
+  }
+  const find = (name: string): number | null => {
+    const match = new RegExp(`"${name}": *(\\d+)[^\\d]`).exec(text);
+    return match ? Number(match[1]) : null;
+  };
+  return { childPid: find('child-pid'), exitCode: find('exit-code') };
+}

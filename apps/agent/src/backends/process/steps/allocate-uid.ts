@@ -1,0 +1,31 @@
+import { rmSync } from 'node:fs';
+import type { CreateStep } from '../../backend.ts';
+import type { KernelDraft, ProcessContext } from '../draft.ts';
+import { giveScratch, writeUserTables } from '../scratch.ts';
+
+/** A user id of its own when the agent is root, and the table that calls it `work`. */
+export function allocateUidStep(draft: KernelDraft, context: ProcessContext): CreateStep {
+  return {
+    name: 'allocate-uid',
+    run() {
+      if (draft.isolation.ownUid) {
+        draft.uid = context.uids.allocate();
+        giveScratch(draft.paths, draft.uid);
+      }
+      const { sandbox } = draft.isolation;
+      // In a user namespace made by `unshare` the agent's user appears as 0; bubblewrap leaves it as it is.
+      const own = sandbox === 'unshare' ? [0, 0] : [process.getuid?.() ?? 0, process.getgid?.() ?? 0];
+      const [uid = 0, gid = 0] = draft.uid === null ? own : [draft.uid, draft.uid];
+      if (sandbox !== 'none') writeUserTables(draft.paths, uid, gid);
+    },
+    undo() {
+      if (draft.uid === null) return;
+      // The next owner of the id must not find anything that belongs to it.
+      for (const folder of [draft.paths.home, draft.paths.run, draft.paths.tmp, draft.paths.shm]) {
+        rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 10 });
+      }
+      context.uids.release(draft.uid);
+      draft.uid = null;
+    },
+  };
+}

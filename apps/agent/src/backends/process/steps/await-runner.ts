@@ -1,0 +1,32 @@
+import { AppError, hasCode } from '@backend.ai/core';
+import { readTail } from '../../../files/tail.ts';
+import type { CreateStep } from '../../backend.ts';
+import { factsOf, type KernelDraft, type ProcessContext } from '../draft.ts';
+import { machineBootId } from '../proc.ts';
+import { findInit } from '../process-kernel.ts';
+import { writeFacts } from '../scratch.ts';
+
+/** Running means: the runner has answered its first ping. */
+export function awaitRunnerStep(draft: KernelDraft, context: ProcessContext): CreateStep {
+  return {
+    name: 'await-runner',
+    async run(signal) {
+      const { kernel, paths } = draft;
+      if (!kernel) throw new AppError('internal', 'The runner is awaited before it was launched.');
+      try {
+        await kernel.connectRunner(context.startDeadlineMs, signal);
+      } catch (cause) {
+        if (hasCode(cause, 'cancelled')) throw cause;
+        const output = readTail(paths.folder, 'sandbox.log', 4096).toString('utf8');
+        throw new AppError('kernel-start-failed', 'The runner of the kernel did not come up.', {
+          cause,
+          detail: { output },
+        });
+      }
+      draft.init = draft.isolation.sandbox === 'none' ? null : findInit(paths);
+      writeFacts(paths, factsOf(draft, context, machineBootId(), 'running'));
+    },
+    // The connection ends with the kernel, which `launch` takes back.
+    undo() {},
+  };
+}

@@ -1,0 +1,69 @@
+import { AppError } from '@backend.ai/core';
+import { runnerCommand } from '../../../runner/index.ts';
+import type { CreateStep } from '../../backend.ts';
+import { factsOf, type KernelDraft, type ProcessContext } from '../draft.ts';
+import { endProcesses } from '../end-processes.ts';
+import { kernelEnvironment } from '../kernel-environment.ts';
+import { labelOf } from '../launcher.ts';
+import { identify, machineBootId } from '../proc.ts';
+import { findInit, ProcessKernel } from '../process-kernel.ts';
+import { writeFacts } from '../scratch.ts';
+import { memoryBytesOf } from './make-cgroups.ts';
+
+/** Starts the sandbox with the runner in it. Its undo ends every process of the kernel, however it came to be. */
+export function launchStep(draft: KernelDraft, context: ProcessContext): CreateStep {
+  const { launcher, installationId, clock, logger, memoryWatch } = context;
+  const { spec, paths, runtime } = draft;
+  const label = labelOf(installationId, spec.kernelId);
+  return {
+    name: 'launch',
+    async run() {
+      if (!runtime) throw new AppError('unknown-image', `This agent does not offer the image "${spec.image}".`);
+      const { language } = runtime.image;
+      const child = launcher.launch({
+        candidate: context.candidate,
+        kernelId: spec.kernelId,
+        paths,
+        uid: draft.uid,
+        cgroups: draft.cgroups,
+        hostname: spec.hostname,
+        processLimit: draft.isolation.processes === 'rlimit' ? context.processLimit : 0,
+        memoryBytes: memoryBytesOf(draft),
+        environment: (view) => kernelEnvironment(spec, runtime, view),
+        command: (view) =>
+          runnerCommand(language, runtime.interpreter.path, {
+            runnerDirectory: view.runner,
+            runDirectory: view.run,
+            homeDirectory: view.home,
+          }),
+      });
+      draft.child = child;
+      if (child.pid === undefined) {
+        // The reason comes as an event, in the next turn.
+        throw await new Promise<unknown>((resolve) => child.once('error', resolve));
+      }
+      child.on('error', (error) => logger.error('sandbox process failed', { kernel_id: spec.kernelId, error }));
+      draft.monitor = identify(child.pid);
+      writeFacts(paths, factsOf(draft, context, machineBootId(), 'preparing'));
+      draft.kernel = new ProcessKernel({
+        paths,
+        isolation: draft.isolation,
+        processes: { monitor: draft.monitor, init: null, cgroups: draft.cgroups, label, uid: draft.uid },
+        child,
+        memoryBytes: memoryBytesOf(draft),
+        memoryWatch,
+        clock,
+        logger: logger.with({ kernel_id: spec.kernelId }),
+      });
+    },
+    async undo() {
+      const { monitor, cgroups, uid } = draft;
+      draft.kernel?.close();
+      const init = draft.init ?? findInit(paths);
+      await endProcesses({ monitor, init, cgroups, label, uid }, clock);
+      draft.kernel = null;
+      draft.child = null;
+      draft.monitor = null;
+    },
+  };
+}

@@ -1,0 +1,12 @@
+import type { CreateStep } from '../../backend.ts';
+import type { KernelDraft } from '../draft.ts';
+import { makeScratch, removeScratch } from '../scratch.ts';
+
+/** The kernel's folder. It is removed last, and with it every trace of the kernel. */
+export function makeScratchStep(draft: KernelDraft): CreateStep {
+  return {
+    name: 'make-scratch',
+    run: () => makeScratch(draft.paths, draft.isolation.sandbox === 'none'),
+    undo: () => removeScratch(draft.paths),
+  };
+}

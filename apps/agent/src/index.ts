@@ -1,1 +1,6 @@
-export {};
+export * from './agent.ts';
+export type { BackendCapabilities } from './backends/backend.ts';
+export type { FakeScript } from './backends/fake/fake-backend.ts';
+export { ProcessBackend, type ProcessBackendOptions } from './backends/process/process-backend.ts';
+export type { Interpreter } from './backends/process/runtimes.ts';
+export * from './config.ts';

@@ -1,0 +1,314 @@
+import { mkdirSync } from 'node:fs';
+import { arch } from 'node:os';
+import { join } from 'node:path';
+import {
+  type AgentRegistration,
+  createAgentRouter,
+  type Image,
+  type IsolationReport,
+  type KernelReport,
+} from '@backend.ai/contract';
+import {
+  AppError,
+  type Clock,
+  delay,
+  newId,
+  type StatusReason,
+  slotsFromTexts,
+  slotsToTexts,
+  systemClock,
+} from '@backend.ai/core';
+import { createRpcServer, type PeerIdentity, pinnedKeys, type RpcServer } from '@backend.ai/rpc';
+import { BackgroundTasks, ensureRequestId, type Logger } from '@backend.ai/telemetry';
+import type { Backend } from './backends/backend.ts';
+import { FakeBackend } from './backends/fake/fake-backend.ts';
+import { ProcessBackend } from './backends/process/process-backend.ts';
+import { type AgentConfig, type AgentDependencies, type AgentOptions, parseAgentConfig } from './config.ts';
+import { DataPort } from './data-port/data-port.ts';
+import { Tickets } from './data-port/tickets.ts';
+import { AgentState } from './kernels/agent-state.ts';
+import { Outbox } from './kernels/outbox.ts';
+import { KernelSupervisor } from './kernels/supervisor.ts';
+import { SlotLedger } from './resources/slot-ledger.ts';
+import { LocalAgentService } from './rpc/agent-service.ts';
+import { type LinkStatus, ManagerLink } from './rpc/manager-link.ts';
+
+export const agentVersion = '0.1.0';
+
+/** What operators see: `ag status`, `ag list-slots`. */
+export interface AgentStatusView {
+  readonly agentId: string;
+  readonly bootId: string;
+  readonly version: string;
+  readonly startedAt: string;
+  readonly backend: 'process' | 'fake';
+  readonly registration: LinkStatus['state'];
+  /** The line to the manager in more detail. */
+  readonly link: LinkStatus;
+  readonly isolation: IsolationReport;
+  readonly images: readonly Image[];
+  readonly capacity: Record<string, string>;
+  readonly used: Record<string, string>;
+  readonly kernels: KernelReport[];
+  /** Events that the manager has not acknowledged yet. */
+  readonly outboxDepth: number;
+  readonly lastEventSeq: number;
+  readonly epoch: number;
+  readonly address: string;
+  readonly dataAddress: string;
+}
+
+/** Everything that exists once the agent has started. */
+interface Parts {
+  readonly outbox: Outbox;
+  readonly state: AgentState;
+  readonly backend: Backend;
+  readonly ledger: SlotLedger;
+  readonly supervisor: KernelSupervisor;
+  readonly dataPort: DataPort;
+  readonly server: RpcServer;
+  readonly link: ManagerLink;
+  readonly address: string;
+  readonly dataAddress: string;
+}
+
+const closeDeadlineMs = 8_000;
+
+/** One agent: runs kernels on this machine for its manager. The place where its objects are built. */
+export class Agent {
+  readonly bootId: string = newId();
+  readonly #config: AgentConfig;
+  readonly #identity: PeerIdentity;
+  readonly #dependencies: AgentDependencies;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #tasks: BackgroundTasks;
+  readonly #startedAt: string;
+  #parts: Parts | undefined;
+  #closing: Promise<void> | undefined;
+
+  private constructor(config: AgentConfig, dependencies: AgentDependencies) {
+    this.#config = config;
+    this.#dependencies = dependencies;
+    this.#identity = dependencies.identity;
+    this.#clock = dependencies.clock ?? systemClock;
+    this.#logger = dependencies.logger.with({ agent: dependencies.identity.id });
+    this.#tasks = new BackgroundTasks(this.#logger);
+    this.#startedAt = new Date(this.#clock.now()).toISOString();
+  }
+
+  /** @throws AppError `config-invalid` */
+  static create({ identity, logger, clock, runtimes, fakeScript, afterStep, ...config }: AgentOptions): Agent {
+    const dependencies = { identity, logger, clock, runtimes, fakeScript, afterStep };
+    const parsed = parseAgentConfig(config);
+    if (identity.kind !== 'agent' || (parsed.agentId !== undefined && identity.id !== parsed.agentId)) {
+      throw new AppError('config-invalid', 'The identity of the agent does not bear its name.');
+    }
+    return new Agent(parsed, dependencies);
+  }
+
+  /**
+   * Takes over its kernels, listens, and begins to look for its manager; does not wait for one.
+   * @throws AppError `isolation-unavailable`, `port-in-use`, `config-invalid`
+   */
+  async start(): Promise<void> {
+    await ensureRequestId(() => this.#start());
+  }
+
+  /** Resolves when a manager has accepted the agent for the first time. */
+  get registered(): Promise<void> {
+    return this.#started().link.registered;
+  }
+
+  status(): AgentStatusView {
+    const { link, backend, ledger, supervisor, outbox, state, address, dataAddress } = this.#started();
+    const { isolation, images } = backend.capabilities;
+    return {
+      agentId: this.#identity.id,
+      bootId: this.bootId,
+      version: agentVersion,
+      startedAt: this.#startedAt,
+      backend: backend.kind,
+      registration: link.status.state,
+      link: link.status,
+      isolation,
+      images,
+      capacity: slotsToTexts(ledger.capacity),
+      used: slotsToTexts(ledger.used),
+      kernels: supervisor.reports(),
+      outboxDepth: outbox.pending.length,
+      lastEventSeq: outbox.lastSeq,
+      epoch: state.epoch,
+      address,
+      dataAddress,
+    };
+  }
+
+  /**
+   * Ends all kernels and waits for it, and for the manager to know: for the end of a whole cluster. Answers the ids of
+   * kernels that outlived the deadline.
+   */
+  async endKernels(reason: StatusReason = 'cluster-shutdown', deadlineMs = 15_000): Promise<string[]> {
+    const { supervisor, outbox, link } = this.#started();
+    const until = this.#clock.monotonic() + deadlineMs;
+    const left = await ensureRequestId(() => supervisor.endAll(reason, deadlineMs));
+    while (outbox.pending.length > 0 && link.status.state === 'registered' && this.#clock.monotonic() < until) {
+      await delay(this.#clock, 5);
+    }
+    return left;
+  }
+
+  /** Stops the agent. Its kernels go on, and the next start on the same data directory takes them over. */
+  close(): Promise<void> {
+    this.#closing ??= ensureRequestId(() => this.#close());
+    return this.#closing;
+  }
+
+  async #start(): Promise<void> {
+    const config = this.#config;
+    const clock = this.#clock;
+    const logger = this.#logger;
+    mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
+    const state = AgentState.open(join(config.dataDir, 'agent.json'));
+    const outbox = Outbox.open(join(config.dataDir, 'outbox.jsonl'));
+    const backend = this.#makeBackend(state.installationId);
+    await backend.start();
+    const ledger = new SlotLedger(backend.capabilities.slots);
+    let link: ManagerLink | undefined;
+    const supervisor = new KernelSupervisor({
+      backend,
+      ledger,
+      tasks: this.#tasks,
+      report: (event) => {
+        outbox.append(event);
+        link?.hint();
+      },
+      clock,
+      logger,
+      afterStep: this.#dependencies.afterStep,
+    });
+    await supervisor.recover();
+    const tickets = new Tickets(clock);
+    const dataPort = new DataPort({
+      ...config.dataPort,
+      tickets,
+      kernelOf: (kernelId) => supervisor.get(kernelId).running,
+      clock,
+      logger,
+    });
+    const agentId = this.#identity.id;
+    const dataAddress = config.advertise.data ?? (await dataPort.listen());
+    const service = new LocalAgentService({
+      agentId,
+      bootId: this.bootId,
+      version: agentVersion,
+      state,
+      supervisor,
+      tickets,
+      dataAddress: () => dataAddress,
+    });
+    const identity = this.#identity;
+    const directory = pinnedKeys('manager', config.managerKeys);
+    const router = createAgentRouter(service);
+    const server = createRpcServer({ router, identity, directory, allow: ['manager'], logger, clock });
+    const listening =
+      'inProcessName' in config.rpc
+        ? server.listenInProcess(config.rpc.inProcessName)
+        : await server.listenWebSocket(config.rpc);
+    const address = config.advertise.rpc ?? listening.address;
+    link = new ManagerLink({
+      addresses: config.managers,
+      identity,
+      managerKeys: config.managerKeys,
+      joinToken: config.joinToken,
+      registration: () => this.#registration(backend, address, dataAddress),
+      kernels: () => supervisor.reports(),
+      onUnknown: (kernelIds) => {
+        logger.warn('the manager has given kernels up', { kernels: kernelIds });
+        for (const kernelId of kernelIds) supervisor.destroy(kernelId, 'kernel-lost', true);
+      },
+      outbox,
+      clock,
+      logger,
+    });
+    this.#parts = { outbox, state, backend, ledger, supervisor, dataPort, server, link, address, dataAddress };
+    link.start();
+    const { isolation, slots, images } = backend.capabilities;
+    logger.info('agent started', {
+      backend: backend.kind,
+      isolation,
+      slots: slotsToTexts(slots),
+      images: images.map(({ name }) => name),
+      address,
+      data_address: dataAddress,
+    });
+  }
+
+  #makeBackend(installationId: string): Backend {
+    const { backend, dataDir, slots, allowUnisolated, sandbox, useCgroups, processLimit, startDeadlineMs } =
+      this.#config;
+    const { runtimes, fakeScript } = this.#dependencies;
+    const clock = this.#clock;
+    const parsedSlots = slots && slotsFromTexts(slots);
+    if (backend === 'fake') return new FakeBackend({ clock, slots: parsedSlots, script: fakeScript });
+    return new ProcessBackend({
+      dataDir,
+      installationId,
+      allowUnisolated,
+      sandbox,
+      useCgroups,
+      slots: parsedSlots,
+      interpreters: runtimes,
+      processLimit,
+      startDeadlineMs,
+      path: this.#config.path,
+      clock,
+      logger: this.#logger,
+    });
+  }
+
+  #registration(backend: Backend, address: string, dataAddress: string): AgentRegistration {
+    const { isolation, slots, images } = backend.capabilities;
+    return {
+      agentId: this.#identity.id,
+      bootId: this.bootId,
+      rpcVersion: 3,
+      version: agentVersion,
+      architecture: images[0]?.architecture ?? arch(),
+      resourceGroup: this.#config.resourceGroup,
+      backend: backend.kind,
+      address,
+      dataAddress,
+      slots: slotsToTexts(slots),
+      images: [...images],
+      isolation,
+    };
+  }
+
+  async #close(): Promise<void> {
+    const parts = this.#parts;
+    if (!parts) return;
+    const { server, supervisor, link, dataPort, backend, outbox } = parts;
+    const closing = (async () => {
+      await Promise.all([server.close({ graceMs: 1_000 }), dataPort.close(), supervisor.release()]);
+      await link.close(1_000);
+      await backend.close();
+      await this.#tasks.drain();
+    })();
+    const over = new AbortController();
+    await Promise.race([closing, delay(this.#clock, closeDeadlineMs, over.signal)]);
+    over.abort();
+    outbox.close();
+    this.#logger.info('agent stopped', { kernels: supervisor.reports().length });
+  }
+
+  #started(): Parts {
+    if (!this.#parts) throw new AppError('internal', 'The agent has not been started.');
+    return this.#parts;
+  }
+}
+
+/** See `Agent.create`. */
+export function createAgent(options: AgentOptions): Agent {
+  return Agent.create(options);
+}

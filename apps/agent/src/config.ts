@@ -1,0 +1,90 @@
+import { agentIdSchema, invalidInput, slotTextsSchema } from '@backend.ai/contract';
+import { AppError, type Clock } from '@backend.ai/core';
+import type { PeerIdentity } from '@backend.ai/rpc';
+import type { Logger } from '@backend.ai/telemetry';
+import { z } from 'zod';
+import type { FakeScript } from './backends/fake/fake-backend.ts';
+import type { Interpreter } from './backends/process/runtimes.ts';
+
+const portSchema = z.number().int().min(0).max(65_535);
+
+/** What an operator decides. */
+export const agentConfigSchema = z.strictObject({
+  /** The name in its identity, unless said otherwise. */
+  agentId: agentIdSchema.optional(),
+  resourceGroup: z.string().min(1).max(64).default('default'),
+  /** Everything the agent keeps; nobody else's files lie there. */
+  dataDir: z.string().startsWith('/'),
+  /** Addresses of managers: `ws(s)://host:port`, `inproc:NAME`. */
+  managers: z.array(z.string().min(1)).min(1),
+  /** Public keys that managers prove. */
+  managerKeys: z.array(z.string().min(1)).min(1),
+  /** Single-use, for the first connection ever. */
+  joinToken: z.string().optional(),
+  /** Where managers reach the agent. */
+  rpc: z.union([
+    z.strictObject({
+      host: z.string(),
+      port: portSchema,
+      tls: z.strictObject({ cert: z.string(), key: z.string() }).optional(),
+    }),
+    z.strictObject({ inProcessName: z.string().min(1) }),
+  ]),
+  dataPort: z.strictObject({ host: z.string().default('127.0.0.1'), port: portSchema }),
+  /** Address told to managers instead of the one listened on. */
+  advertise: z.strictObject({ rpc: z.string().optional(), data: z.string().optional() }).default({}),
+  backend: z.enum(['process', 'fake']).default('process'),
+  /** Instead of what the machine has. */
+  slots: slotTextsSchema.optional(),
+  /** Run kernels even where nothing keeps them apart: for one user on loopback. */
+  allowUnisolated: z.boolean().default(false),
+  /** Only this sandbox; absent: the strongest that works. */
+  sandbox: z.enum(['bubblewrap', 'unshare', 'none']).optional(),
+  useCgroups: z.boolean().default(true),
+  /** Processes and threads of one kernel. */
+  processLimit: z.number().int().min(16).max(100_000).default(512),
+  startDeadlineMs: z.number().int().min(1).default(30_000),
+  /** Where programs are looked for besides the system's folders, as in $PATH. */
+  path: z.string().default(''),
+});
+export type AgentConfig = z.infer<typeof agentConfigSchema>;
+
+/** What the process around the agent gives it. */
+export interface AgentDependencies {
+  /** Kind `agent`, id the agent's. */
+  readonly identity: PeerIdentity;
+  readonly logger: Logger;
+  readonly clock?: Clock | undefined;
+  /** Instead of the interpreters found on the machine. */
+  readonly runtimes?: readonly Interpreter[] | undefined;
+  /** Behaviour of simulated kernels. */
+  readonly fakeScript?: ((spec: { readonly kernelId: string }) => FakeScript) | undefined;
+  /** For tests: throws in place of a create step that has just run. */
+  readonly afterStep?: ((step: string, kernelId: string) => void) | undefined;
+}
+
+export type AgentOptions = z.input<typeof agentConfigSchema> & AgentDependencies;
+
+const loopback = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
+
+/** @throws AppError `config-invalid` */
+export function parseAgentConfig(input: z.input<typeof agentConfigSchema>): AgentConfig {
+  const parsed = agentConfigSchema.safeParse(input);
+  if (!parsed.success) {
+    const { message, data } = invalidInput(parsed.error);
+    throw new AppError('config-invalid', `The agent's configuration is not valid. ${message}`, { data });
+  }
+  const config = parsed.data;
+  // Tickets and files would travel in the clear.
+  if (!loopback.test(config.dataPort.host)) {
+    throw new AppError('config-invalid', `The data port cannot be opened on ${config.dataPort.host}.`, {
+      hint: 'This version serves data on loopback only: set data-port.host to 127.0.0.1.',
+    });
+  }
+  if (config.allowUnisolated && 'host' in config.rpc && !loopback.test(config.rpc.host)) {
+    throw new AppError('config-invalid', 'Kernels without isolation are allowed on loopback only.', {
+      hint: 'Set rpc.host to 127.0.0.1, or do not allow unisolated kernels.',
+    });
+  }
+  return config;
+}

@@ -1,0 +1,70 @@
+import type { StepTiming } from '@backend.ai/contract';
+import { AppError, type Clock } from '@backend.ai/core';
+import type { Logger } from '@backend.ai/telemetry';
+import type { CreateStep } from '../backends/backend.ts';
+
+export interface StepRunOptions {
+  readonly signal: AbortSignal;
+  readonly clock: Clock;
+  /** May throw, in place of the step that has just run. */
+  readonly afterStep?: ((step: string) => void) | undefined;
+  readonly beforeStep?: ((step: string) => void) | undefined;
+}
+
+export interface StepFailure {
+  readonly step: string;
+  readonly error: AppError;
+}
+
+/** Runs steps in order and says how long each took, or which one failed. Nothing is undone here. */
+export async function runSteps(
+  steps: readonly CreateStep[],
+  { signal, clock, afterStep, beforeStep }: StepRunOptions,
+): Promise<{ readonly timings: StepTiming[]; readonly failure: StepFailure | null }> {
+  const timings: StepTiming[] = [];
+  for (const step of steps) {
+    try {
+      if (signal.aborted) throw new AppError('cancelled', 'The start was cancelled.');
+      beforeStep?.(step.name);
+      const startedAt = clock.monotonic();
+      // Most steps are synchronous: a turn of the event loop for each would cost more than they do.
+      const running = step.run(signal);
+      if (running) await running;
+      timings.push({ step: step.name, ms: roundMs(clock.monotonic() - startedAt) });
+      afterStep?.(step.name);
+    } catch (thrown) {
+      return { timings, failure: { step: step.name, error: asStartFailure(thrown, step.name) } };
+    }
+  }
+  return { timings, failure: null };
+}
+
+function roundMs(ms: number): number {
+  return Math.round(ms * 1000) / 1000;
+}
+
+function asStartFailure(thrown: unknown, step: string): AppError {
+  if (thrown instanceof AppError && thrown.code !== 'internal') return thrown;
+  return new AppError('kernel-start-failed', `The kernel could not be started: the step "${step}" failed.`, {
+    cause: thrown,
+    data: { step },
+  });
+}
+
+/**
+ * Undoes steps in reverse order, those too that never ran. One that fails does not keep the others from being undone: it
+ * is logged, and the sweep at the next start finds what it left. Answers whether all went well.
+ */
+export async function undoSteps(steps: readonly CreateStep[], logger: Logger): Promise<boolean> {
+  let clean = true;
+  for (const step of [...steps].reverse()) {
+    try {
+      const undoing = step.undo();
+      if (undoing) await undoing;
+    } catch (error) {
+      clean = false;
+      logger.error('create step could not be undone', { step: step.name, error });
+    }
+  }
+  return clean;
+}

@@ -1,0 +1,56 @@
+import type { AgentKernelState, KernelReport, KernelSpec, RunResult } from '@backend.ai/contract';
+import { AppError, type Deferred, deferred, type RequestId, type StatusReason } from '@backend.ai/core';
+import type { KernelEnd, KernelHandle, KernelPlan } from '../backends/backend.ts';
+
+/** What the agent knows of one kernel that has not ended. */
+export class Kernel {
+  readonly spec: KernelSpec;
+  readonly requestId: RequestId;
+  readonly plan: KernelPlan;
+  readonly abort: AbortController = new AbortController();
+  /** Resolves when nothing is left of it. */
+  readonly gone: Deferred<void> = deferred();
+  state: AgentKernelState = 'preparing';
+  handle: KernelHandle | undefined;
+  /** Set once somebody wants it to end; the first reason counts. */
+  destroyReason: StatusReason | undefined;
+  /** The request that wants it to end. */
+  destroyRequestId: RequestId | undefined;
+
+  constructor(spec: KernelSpec, requestId: RequestId, plan: KernelPlan) {
+    this.spec = spec;
+    this.requestId = requestId;
+    this.plan = plan;
+  }
+
+  /** @throws AppError `kernel-not-found` */
+  get running(): KernelHandle {
+    if (this.state === 'running' && this.handle) return this.handle;
+    throw new AppError(
+      'kernel-not-found',
+      this.state === 'preparing' ? 'The kernel does not run yet.' : 'The kernel is being ended.',
+    );
+  }
+
+  report(): KernelReport {
+    return {
+      kernelId: this.spec.kernelId,
+      sessionId: this.spec.sessionId,
+      state: this.state,
+      slots: this.spec.slots,
+      exitCode: null,
+      reason: this.destroyReason ?? null,
+      requestId: this.requestId,
+      isolation: this.handle?.isolation ?? null,
+    };
+  }
+}
+
+/** What is kept of a kernel that ran and has ended, so that a repeated order does not start it again. */
+export interface EndedKernel {
+  readonly spec: KernelSpec;
+  readonly requestId: RequestId;
+  readonly end: KernelEnd;
+  /** By run id: what readers of its unfinished runs would still get. */
+  readonly lastWords: ReadonlyMap<string, RunResult>;
+}

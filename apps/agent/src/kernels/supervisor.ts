@@ -1,0 +1,281 @@
+import type { KernelReport, KernelSpec, RunResult, StepTiming } from '@backend.ai/contract';
+import {
+  AppError,
+  type Clock,
+  delay,
+  type RequestId,
+  type StatusReason,
+  slotsFromTexts,
+  statusReasons,
+} from '@backend.ai/core';
+import { type BackgroundTasks, type Logger, requireRequestId, runWithRequest } from '@backend.ai/telemetry';
+import type { Backend, CreateStep, KernelEnd } from '../backends/backend.ts';
+import type { SlotLedger } from '../resources/slot-ledger.ts';
+import { runSteps, type StepFailure, undoSteps } from './create-steps.ts';
+import { type EndedKernel, Kernel } from './kernel.ts';
+import type { UnnumberedEvent } from './outbox.ts';
+import { reserveResourcesStep } from './steps/reserve-resources.ts';
+
+/** An event without what the supervisor adds itself. */
+type Report = UnnumberedEvent extends infer Event
+  ? Event extends unknown
+    ? Omit<Event, 'at' | 'requestId' | 'kernelId' | 'sessionId'>
+    : never
+  : never;
+
+export interface SupervisorOptions {
+  readonly backend: Backend;
+  readonly ledger: SlotLedger;
+  readonly tasks: BackgroundTasks;
+  readonly report: (event: UnnumberedEvent) => void;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** For tests: throws in place of a step that has just run. */
+  readonly afterStep?: ((step: string, kernelId: string) => void) | undefined;
+}
+
+/** How many ended kernels are remembered. */
+const mostEnded = 1_000;
+/** The session of a kernel that this agent never heard of. */
+const unknownSession = '00000000-0000-0000-0000-000000000000';
+
+/**
+ * The lives of all kernels: starts them step by step, notices their ends, removes what they leave, and reports. The same
+ * for every backend.
+ */
+export class KernelSupervisor {
+  readonly #options: SupervisorOptions;
+  readonly #kernels = new Map<string, Kernel>();
+  readonly #ended = new Map<string, EndedKernel>();
+  #released = false;
+
+  constructor(options: SupervisorOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Takes over what an earlier life of the agent left: kernels that run go on, those that died are reported, the rest is
+   * removed.
+   */
+  async recover(): Promise<void> {
+    const { backend, ledger, tasks, logger } = this.#options;
+    for (const { spec, requestId, plan, outcome } of await backend.recover()) {
+      const slots = slotsFromTexts(spec.slots);
+      const reserve = reserveResourcesStep(ledger, spec.kernelId, slots);
+      const kernel = new Kernel(spec, requestId as RequestId, { ...plan, steps: [reserve, ...plan.steps] });
+      ledger.hold(spec.kernelId, slots);
+      this.#kernels.set(spec.kernelId, kernel);
+      logger.info('kernel recovered', { kernel_id: spec.kernelId, outcome: outcome.kind });
+      if (outcome.kind === 'running') this.#follow(kernel);
+      else {
+        kernel.state = 'terminating';
+        const finish = (): Promise<void> =>
+          outcome.kind === 'ended' ? this.#finish(kernel, outcome.end) : this.#fail(kernel, interruptedStart());
+        tasks.start('remove kernel', finish, kernel.requestId);
+      }
+    }
+    const swept = await backend.sweep(new Set(this.#kernels.keys()));
+    if (swept.length > 0) logger.warn('strays removed', { swept });
+  }
+
+  /** @throws AppError `insufficient-capacity`, `unknown-image`, `unsupported-feature`, `shutting-down` */
+  create(spec: KernelSpec): void {
+    const { backend, ledger, tasks, clock } = this.#options;
+    const { kernelId } = spec;
+    if (this.#released) throw new AppError('shutting-down', 'The agent is shutting down.');
+    if (this.#kernels.has(kernelId)) return;
+    const ended = this.#ended.get(kernelId);
+    if (ended) {
+      this.#reportEnd(ended.spec, ended.requestId, ended.end);
+      return;
+    }
+    const requestId = requireRequestId();
+    const plan = backend.plan(spec, requestId);
+    const reserve = reserveResourcesStep(ledger, kernelId, slotsFromTexts(spec.slots));
+    const startedAt = clock.monotonic();
+    reserve.run(new AbortController().signal);
+    const reserved = { step: reserve.name, ms: Math.round((clock.monotonic() - startedAt) * 1000) / 1000 };
+    const kernel = new Kernel(spec, requestId, { ...plan, steps: [reserve, ...plan.steps] });
+    this.#kernels.set(kernelId, kernel);
+    this.#report(kernel, { type: 'kernel-preparing' });
+    tasks.start('start kernel', () => this.#start(kernel, reserved), requestId);
+  }
+
+  /** Unknown kernels count as ended. */
+  destroy(kernelId: string, reason: string, forced: boolean): void {
+    const requestId = requireRequestId();
+    const kernel = this.#kernels.get(kernelId);
+    if (kernel) {
+      this.#destroy(kernel, asReason(reason), forced, requestId);
+      return;
+    }
+    const ended = this.#ended.get(kernelId);
+    const session = ended?.spec.sessionId ?? unknownSession;
+    const end = ended?.end ?? { exitCode: null, reason: asReason(reason) };
+    this.#reportEnd({ kernelId, sessionId: session }, requestId, end);
+  }
+
+  find(kernelId: string): Kernel | undefined {
+    return this.#kernels.get(kernelId);
+  }
+
+  /** @throws AppError `kernel-not-found` */
+  get(kernelId: string): Kernel {
+    const kernel = this.#kernels.get(kernelId);
+    if (!kernel) throw new AppError('kernel-not-found', 'This agent has no such kernel.');
+    return kernel;
+  }
+
+  /** What is still to be said about a run of a kernel that has ended. */
+  lastWords(kernelId: string, runId: string): RunResult | undefined {
+    return this.#ended.get(kernelId)?.lastWords.get(runId);
+  }
+
+  reports(): KernelReport[] {
+    return [...this.#kernels.values()].map((kernel) => kernel.report());
+  }
+
+  /** An ended kernel for as long as it is remembered. */
+  endedReport(kernelId: string): KernelReport | undefined {
+    const ended = this.#ended.get(kernelId);
+    if (!ended) return undefined;
+    const { spec, requestId, end } = ended;
+    const { sessionId, slots } = spec;
+    return { kernelId, sessionId, state: 'terminated', slots, ...end, requestId, isolation: null };
+  }
+
+  /** Ends all kernels. Answers the ids of those that are still there when the time is over. */
+  async endAll(reason: StatusReason, deadlineMs: number): Promise<string[]> {
+    const { clock } = this.#options;
+    const kernels = [...this.#kernels.values()];
+    for (const kernel of kernels) this.#destroy(kernel, reason, true, requireRequestId());
+    const all = Promise.all(kernels.map((kernel) => kernel.gone.promise));
+    const over = new AbortController();
+    await Promise.race([all, delay(clock, deadlineMs, over.signal)]);
+    over.abort();
+    return [...this.#kernels.keys()];
+  }
+
+  /** Starts no more kernels and follows none: they go on by themselves. Starts under way are given up. */
+  async release(): Promise<void> {
+    this.#released = true;
+    for (const kernel of this.#kernels.values()) {
+      if (kernel.state === 'preparing') kernel.abort.abort();
+    }
+    const starting = [...this.#kernels.values()].filter((kernel) => kernel.state !== 'running');
+    await Promise.all(starting.map((kernel) => kernel.gone.promise));
+  }
+
+  #destroy(kernel: Kernel, reason: StatusReason, forced: boolean, requestId: RequestId): void {
+    kernel.destroyReason ??= reason;
+    kernel.destroyRequestId ??= requestId;
+    if (kernel.state === 'preparing') {
+      kernel.state = 'terminating';
+      kernel.abort.abort();
+      return;
+    }
+    const { handle } = kernel;
+    if (!handle || (kernel.state === 'terminating' && !forced)) return;
+    kernel.state = 'terminating';
+    this.#options.tasks.start('stop kernel', () => handle.stop(reason, forced), requestId);
+  }
+
+  async #start(kernel: Kernel, reserved: StepTiming): Promise<void> {
+    const { clock, logger, afterStep } = this.#options;
+    const { kernelId } = kernel.spec;
+    const [reserve, ...steps] = kernel.plan.steps as [CreateStep, ...CreateStep[]];
+    const first: CreateStep = { ...reserve, run: () => {} };
+    const { timings, failure } = await runSteps([first, ...steps], {
+      signal: kernel.abort.signal,
+      clock,
+      beforeStep: (step) => {
+        if (step === kernel.plan.launchStep) this.#report(kernel, { type: 'kernel-creating' });
+      },
+      afterStep: afterStep && ((step) => afterStep(step, kernelId)),
+    });
+    if (kernel.destroyReason || kernel.abort.signal.aborted) {
+      if (!failure)
+        return await this.#finish(kernel, { exitCode: null, reason: kernel.destroyReason ?? 'cluster-shutdown' });
+      return await this.#cancelled(kernel);
+    }
+    if (failure) return await this.#fail(kernel, failure);
+    const handle = this.#follow(kernel);
+    const [, ...others] = timings;
+    this.#report(kernel, { type: 'kernel-started', steps: [reserved, ...others], isolation: handle.isolation });
+    logger.info('kernel started', { kernel_id: kernelId, steps: [reserved, ...others] });
+  }
+
+  #follow(kernel: Kernel) {
+    const { tasks } = this.#options;
+    const handle = kernel.plan.handle();
+    kernel.handle = handle;
+    kernel.state = 'running';
+    void handle.ended.then((end) => {
+      const cause = kernel.destroyRequestId ?? kernel.requestId;
+      tasks.start('remove kernel', () => this.#finish(kernel, end), cause);
+    });
+    return handle;
+  }
+
+  async #fail(kernel: Kernel, { step, error }: StepFailure): Promise<void> {
+    const { kernelId } = kernel.spec;
+    this.#options.logger.warn('kernel could not be started', { kernel_id: kernelId, step, error });
+    await this.#remove(kernel);
+    this.#report(kernel, { type: 'kernel-start-failed', error: error.toBody(kernel.requestId), failedStep: step });
+    kernel.gone.resolve();
+  }
+
+  /** Ended before it ran: a later order with the same id starts it anew. */
+  async #cancelled(kernel: Kernel): Promise<void> {
+    await this.#remove(kernel);
+    const end = { exitCode: null, reason: kernel.destroyReason ?? 'cluster-shutdown' } as const;
+    this.#reportEnd(kernel.spec, kernel.destroyRequestId ?? kernel.requestId, end);
+    kernel.gone.resolve();
+  }
+
+  async #finish(kernel: Kernel, { exitCode, reason }: KernelEnd): Promise<void> {
+    const { logger } = this.#options;
+    const { kernelId } = kernel.spec;
+    kernel.state = 'terminating';
+    const end: KernelEnd = { exitCode, reason: kernel.destroyReason ?? reason };
+    const lastWords = (await kernel.handle?.lastWords()) ?? new Map();
+    await this.#remove(kernel);
+    this.#ended.set(kernelId, { spec: kernel.spec, requestId: kernel.requestId, end, lastWords });
+    const [oldest] = this.#ended.keys();
+    if (this.#ended.size > mostEnded && oldest !== undefined) this.#ended.delete(oldest);
+    this.#reportEnd(kernel.spec, kernel.destroyRequestId ?? kernel.requestId, end);
+    logger.info('kernel terminated', { kernel_id: kernelId, reason: end.reason, exit_code: end.exitCode });
+    kernel.gone.resolve();
+  }
+
+  async #remove(kernel: Kernel): Promise<void> {
+    const { logger } = this.#options;
+    await undoSteps(kernel.plan.steps, logger.with({ kernel_id: kernel.spec.kernelId }));
+    this.#kernels.delete(kernel.spec.kernelId);
+  }
+
+  #reportEnd(spec: Pick<KernelSpec, 'kernelId' | 'sessionId'>, requestId: RequestId, end: KernelEnd): void {
+    const { exitCode, reason } = end;
+    this.#send(spec, requestId, { type: 'kernel-terminated', exitCode, reason });
+  }
+
+  #report(kernel: Kernel, event: Report): void {
+    this.#send(kernel.spec, kernel.requestId, event);
+  }
+
+  #send(spec: Pick<KernelSpec, 'kernelId' | 'sessionId'>, requestId: RequestId, event: Report): void {
+    const { kernelId, sessionId } = spec;
+    const at = new Date(this.#options.clock.now()).toISOString();
+    const complete = { ...event, at, requestId, kernelId, sessionId } as UnnumberedEvent;
+    runWithRequest({ requestId }, () => this.#options.report(complete));
+  }
+}
+
+function interruptedStart(): StepFailure {
+  const error = new AppError('kernel-start-failed', 'The agent was restarted while the kernel was being started.');
+  return { step: 'await-runner', error };
+}
+
+function asReason(reason: string): StatusReason {
+  return reason in statusReasons ? (reason as StatusReason) : 'user-requested';
+}

@@ -1,0 +1,93 @@
+import type { AgentService, AgentSummary, CallContext, KernelReport, KernelSpec } from '@backend.ai/contract';
+import { AppError } from '@backend.ai/core';
+import { requireRequestId } from '@backend.ai/telemetry';
+import type { Tickets } from '../data-port/tickets.ts';
+import type { AgentState } from '../kernels/agent-state.ts';
+import type { KernelSupervisor } from '../kernels/supervisor.ts';
+
+export interface AgentServiceOptions {
+  readonly agentId: string;
+  readonly bootId: string;
+  readonly version: string;
+  readonly state: AgentState;
+  readonly supervisor: KernelSupervisor;
+  readonly tickets: Tickets;
+  readonly dataAddress: () => string;
+}
+
+type Input<Name extends keyof AgentService> = Parameters<AgentService[Name]>[0];
+
+/** What managers may ask of this agent. */
+export class LocalAgentService implements AgentService {
+  readonly #options: AgentServiceOptions;
+
+  constructor(options: AgentServiceOptions) {
+    this.#options = options;
+  }
+
+  async createKernel(spec: KernelSpec, ctx: CallContext): Promise<{ accepted: true }> {
+    this.#options.state.admitEpoch(ctx.headers.epoch);
+    this.#options.supervisor.create(spec);
+    return { accepted: true };
+  }
+
+  async destroyKernel(input: Input<'destroyKernel'>, ctx: CallContext): Promise<{ accepted: true }> {
+    this.#options.state.admitEpoch(ctx.headers.epoch);
+    this.#options.supervisor.destroy(input.kernelId, input.reason, input.forced);
+    return { accepted: true };
+  }
+
+  async checkKernel({ kernelId }: Input<'checkKernel'>): Promise<KernelReport> {
+    const { supervisor } = this.#options;
+    return supervisor.find(kernelId)?.report() ?? supervisor.endedReport(kernelId) ?? supervisor.get(kernelId).report();
+  }
+
+  async execute({ kernelId, ...input }: Input<'execute'>, ctx: CallContext) {
+    const { supervisor } = this.#options;
+    const kernel = supervisor.find(kernelId);
+    if (kernel?.handle && kernel.state === 'terminating' && input.mode === 'continue') {
+      return await kernel.handle.execute(input, ctx.signal);
+    }
+    const words = input.mode === 'continue' && input.runId ? supervisor.lastWords(kernelId, input.runId) : undefined;
+    if (!kernel && words) return words;
+    return await supervisor.get(kernelId).running.execute(input, ctx.signal);
+  }
+
+  async interrupt({ kernelId }: Input<'interrupt'>): Promise<void> {
+    await this.#options.supervisor.get(kernelId).running.interrupt();
+  }
+
+  async complete({ kernelId, ...input }: Input<'complete'>) {
+    return await this.#options.supervisor.get(kernelId).running.complete(input);
+  }
+
+  async logs({ kernelId, maxBytes }: Input<'logs'>): Promise<{ logs: string }> {
+    return { logs: await this.#options.supervisor.get(kernelId).running.logs(maxBytes) };
+  }
+
+  async listFiles({ kernelId, path }: Input<'listFiles'>) {
+    return await this.#filesOf(kernelId).list(path);
+  }
+
+  async openTransfer({ kernelId, transfer }: Input<'openTransfer'>) {
+    const { tickets, dataAddress, supervisor } = this.#options;
+    let size: number | null = null;
+    if (transfer.kind === 'upload') this.#filesOf(kernelId).checkTarget(transfer.path);
+    else if (transfer.kind === 'download') size = this.#filesOf(kernelId).size(transfer.path);
+    else if (transfer.kind === 'archive') this.#filesOf(kernelId).checkExists(transfer.path);
+    else void supervisor.get(kernelId).running;
+    const issued = tickets.issue({ kernelId, transfer, requestId: requireRequestId() });
+    return { ...issued, address: dataAddress(), size };
+  }
+
+  async status(): Promise<AgentSummary> {
+    const { agentId, bootId, version, supervisor } = this.#options;
+    return { agentId, bootId, version, kernels: supervisor.reports() };
+  }
+
+  #filesOf(kernelId: string) {
+    const { files } = this.#options.supervisor.get(kernelId).running;
+    if (!files) throw new AppError('unsupported-feature', 'A simulated kernel has no files.');
+    return files;
+  }
+}

@@ -1,0 +1,221 @@
+import {
+  type AgentGatewayRouter,
+  type AgentGatewayService,
+  type AgentRegistration,
+  createAgentGatewayRouter,
+  type KernelEvent,
+  type KernelReport,
+  procedureMetas,
+} from '@backend.ai/contract';
+import { backoffMs, type Clock, deferred, delay, newRequestId, parseRequestId } from '@backend.ai/core';
+import { createRpcClient, type PeerIdentity, type RpcClient } from '@backend.ai/rpc';
+import { type Logger, runWithRequest } from '@backend.ai/telemetry';
+import type { Outbox } from '../kernels/outbox.ts';
+
+export interface ManagerLinkOptions {
+  /** Tried in this order, round and round. */
+  readonly addresses: readonly string[];
+  readonly identity: PeerIdentity;
+  readonly managerKeys: readonly string[];
+  readonly joinToken: string | undefined;
+  readonly registration: () => AgentRegistration;
+  readonly kernels: () => KernelReport[];
+  /** The manager has given these up. */
+  readonly onUnknown: (kernelIds: readonly string[]) => void;
+  readonly outbox: Outbox;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+export interface LinkStatus {
+  readonly state: 'connecting' | 'registered' | 'stopped';
+  readonly manager: string | null;
+  readonly since: string | null;
+  readonly lastHeartbeat: string | null;
+  readonly lastError: string | null;
+}
+
+const reconnect = { initialMs: 50, maxMs: 5_000 };
+const largestBatch = 200;
+/** Only the shape of the procedures is used: the implementation is the manager's. */
+const metas = procedureMetas(createAgentGatewayRouter({} as AgentGatewayService));
+
+/**
+ * The agent's line to whichever of its managers answers: registers after every connection, sends events at once and
+ * heartbeats when due. Without a line everything waits in the outbox.
+ */
+export class ManagerLink {
+  readonly #options: ManagerLinkOptions;
+  readonly #stop = new AbortController();
+  #driving: Promise<void> | undefined;
+  #client: RpcClient<AgentGatewayRouter> | undefined;
+  #joinToken: string | undefined;
+  #sending = false;
+  #status: LinkStatus = { state: 'connecting', manager: null, since: null, lastHeartbeat: null, lastError: null };
+  #registered = deferred<void>();
+
+  constructor(options: ManagerLinkOptions) {
+    this.#options = options;
+    this.#joinToken = options.joinToken;
+  }
+
+  get status(): LinkStatus {
+    return this.#status;
+  }
+
+  /** Resolves after the first registration. */
+  get registered(): Promise<void> {
+    return this.#registered.promise;
+  }
+
+  start(): void {
+    this.#driving ??= this.#drive();
+  }
+
+  /** There are new events. */
+  hint(): void {
+    if (this.#client && !this.#sending) void this.#send(this.#client);
+  }
+
+  /** Gives events that wait a chance, then closes. */
+  async close(graceMs: number): Promise<void> {
+    const { clock, outbox } = this.#options;
+    const until = clock.monotonic() + graceMs;
+    while (this.#client && outbox.pending.length > 0 && clock.monotonic() < until) await delay(clock, 10);
+    this.#stop.abort();
+    await this.#driving;
+    this.#status = { ...this.#status, state: 'stopped', manager: null };
+  }
+
+  async #drive(): Promise<void> {
+    const { addresses, clock, logger } = this.#options;
+    for (let failures = 0, turn = 0; !this.#stop.signal.aborted; turn++) {
+      const address = addresses[turn % addresses.length] ?? '';
+      await runWithRequest({ requestId: newRequestId() }, async () => {
+        try {
+          await this.#useOne(address);
+          failures = 0;
+        } catch (error) {
+          failures += 1;
+          this.#status = { ...this.#status, lastError: error instanceof Error ? error.message : String(error) };
+          if (!this.#stop.signal.aborted) logger.warn('manager cannot be used', { address, failures, error });
+        }
+      });
+      // All addresses are tried before waiting longer.
+      const waitMs = backoffMs(Math.floor(failures / addresses.length), reconnect);
+      if (!this.#stop.signal.aborted) await delay(clock, waitMs, this.#stop.signal);
+    }
+  }
+
+  /** Resolves when the line, once used, is lost. */
+  async #useOne(address: string): Promise<void> {
+    const { identity, managerKeys, logger, clock } = this.#options;
+    const client = createRpcClient<AgentGatewayRouter>({
+      address,
+      identity,
+      serverKeys: managerKeys,
+      ...(this.#joinToken === undefined ? {} : { token: this.#joinToken }),
+      metas,
+      logger,
+      clock,
+    });
+    const lost = deferred();
+    const onStop = (): void => lost.resolve();
+    this.#stop.signal.addEventListener('abort', onStop, { once: true });
+    try {
+      await Promise.race([client.connect(), lost.promise]);
+      if (this.#stop.signal.aborted) return;
+      this.#joinToken = undefined;
+      client.onStateChange((state) => {
+        if (state !== 'ready') lost.resolve();
+      });
+      const heartbeatMs = await this.#register(client, address);
+      this.#client = client;
+      this.hint();
+      await Promise.all([lost.promise, this.#beat(client, heartbeatMs, lost.promise)]);
+    } finally {
+      this.#stop.signal.removeEventListener('abort', onStop);
+      this.#client = undefined;
+      this.#status = { ...this.#status, state: 'connecting', manager: null };
+      await client.close();
+    }
+  }
+
+  async #register(client: RpcClient<AgentGatewayRouter>, address: string): Promise<number> {
+    const { registration, outbox, logger, clock } = this.#options;
+    const reply = await client.api.register.mutate(registration());
+    outbox.continueAfter(reply.ackedSeq);
+    this.#status = {
+      state: 'registered',
+      manager: address,
+      since: new Date(clock.now()).toISOString(),
+      lastHeartbeat: null,
+      lastError: null,
+    };
+    logger.info('registered with a manager', { address, heartbeat_ms: reply.heartbeatMs, acked_seq: reply.ackedSeq });
+    this.#registered.resolve();
+    return reply.heartbeatMs;
+  }
+
+  /** One at once, then on time, until the line is lost. */
+  async #beat(client: RpcClient<AgentGatewayRouter>, heartbeatMs: number, lost: Promise<void>): Promise<void> {
+    const { clock, logger } = this.#options;
+    const over = new AbortController();
+    void lost.then(() => over.abort());
+    while (!over.signal.aborted) {
+      await runWithRequest({ requestId: newRequestId() }, async () => {
+        try {
+          await this.#heartbeat(client);
+        } catch (error) {
+          if (!over.signal.aborted) logger.warn('heartbeat failed', { error });
+        }
+      });
+      await delay(clock, heartbeatMs, over.signal);
+    }
+  }
+
+  async #heartbeat(client: RpcClient<AgentGatewayRouter>): Promise<void> {
+    const { registration, kernels, outbox, onUnknown, clock } = this.#options;
+    const { agentId, bootId } = registration();
+    const beat = { agentId, bootId, kernels: kernels(), lastEventSeq: outbox.lastSeq };
+    const { unknownKernels } = await client.api.heartbeat.mutate(beat);
+    this.#status = { ...this.#status, lastHeartbeat: new Date(clock.now()).toISOString() };
+    const told = new Set(beat.kernels.map(({ kernelId }) => kernelId));
+    const unknown = unknownKernels.filter((kernelId) => told.has(kernelId));
+    if (unknown.length > 0) onUnknown(unknown);
+  }
+
+  /** In order, one call per cause, until nothing waits or the line is lost. */
+  async #send(client: RpcClient<AgentGatewayRouter>): Promise<void> {
+    const { outbox, registration, clock, logger } = this.#options;
+    this.#sending = true;
+    try {
+      for (let failures = 0; this.#client === client && outbox.pending.length > 0; ) {
+        const events = nextBatch(outbox.pending);
+        const requestId = parseRequestId(events[0]?.requestId) ?? newRequestId();
+        const acked = await runWithRequest({ requestId }, async () => {
+          try {
+            return (await client.api.reportEvents.mutate({ agentId: registration().agentId, events })).ackedSeq;
+          } catch (error) {
+            if (this.#client === client) logger.warn('events could not be reported', { error });
+            return null;
+          }
+        });
+        const before = outbox.pending[0]?.seq;
+        if (acked !== null) outbox.acknowledge(acked);
+        if (outbox.pending[0]?.seq !== before) failures = 0;
+        else await delay(clock, backoffMs(failures++, reconnect), this.#stop.signal);
+      }
+    } finally {
+      this.#sending = false;
+    }
+    // A new line may have come while the old one was being given up.
+    if (this.#client && this.#client !== client) this.hint();
+  }
+}
+
+function nextBatch(pending: readonly KernelEvent[]): KernelEvent[] {
+  const cause = pending[0]?.requestId;
+  const end = pending.findIndex((event) => event.requestId !== cause);
+  return pending.slice(0, Math.min(largestBatch, end < 0 ? pending.length : end));
+}

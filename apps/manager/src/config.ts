@@ -27,6 +27,8 @@ const managerConfigSchema = z.strictObject({
   /** First wait before an agent that refused is asked again; doubles up to `refusalBackoffMaxMs`. */
   refusalBackoffMs: ms.min(1).default(1_000),
   refusalBackoffMaxMs: ms.min(1).default(60_000),
+  /** How long an agent may take to answer an order; then its outcome is unknown. */
+  orderDeadlineMs: ms.min(1).default(10_000),
   /** A start or end that was asked for without an answer is asked about again after this. */
   askAgainMs: ms.min(1).default(3_000),
   /** How long the transient states may last; the table of the core where absent. */

@@ -178,10 +178,11 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     duties: () => {
       memory.forgetAll();
       const shared = { memory, transitions, sessions: sessionRows, changes, clients, logs, tasks, clock, logger };
-      const { askAgainMs } = config;
+      const { askAgainMs, orderDeadlineMs } = config;
       const start = new StartSessions({
         ...shared,
         askAgainMs,
+        orderDeadlineMs,
         again: () => leader.hint('start'),
         refusalBackoff: { initialMs: config.refusalBackoffMs, maxMs: config.refusalBackoffMaxMs },
       });
@@ -190,6 +191,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       const terminate = new TerminateSessions({
         ...shared,
         askAgainMs,
+        orderDeadlineMs,
         again: () => leader.hint('terminate'),
         startSettled: (kernelId) => start.settled(kernelId),
       });

@@ -67,6 +67,7 @@ interface FakeKernel {
 
 const gatewayMetas = procedureMetas(createAgentGatewayRouter({} as AgentGatewayService));
 let names = 0;
+const heartbeatMs = 250;
 
 /** A scripted agent over the real links: what it does is told by its fields, at any time. */
 export class FakeAgent implements AgentService {
@@ -90,6 +91,7 @@ export class FakeAgent implements AgentService {
   #outbox: KernelEvent[] = [];
   #flushing: Promise<void> | undefined;
   #token: string | undefined;
+  #stopBeating: (() => void) | undefined;
 
   constructor(options: FakeAgentOptions) {
     this.id = options.id;
@@ -161,6 +163,8 @@ export class FakeAgent implements AgentService {
     });
     await this.flush();
     await this.heartbeat();
+    const timer = setInterval(() => void this.heartbeat().catch(() => {}), heartbeatMs);
+    this.#stopBeating = () => clearInterval(timer);
   }
 
   /** Goes away; kernels stay, or die with it. */
@@ -168,6 +172,7 @@ export class FakeAgent implements AgentService {
     const [server, client] = [this.#server, this.#client];
     this.#server = undefined;
     this.#client = undefined;
+    this.#stopBeating?.();
     await client?.close();
     await server?.close({ graceMs: 0 });
     if (options.loseKernels) this.kernels.clear();
@@ -315,7 +320,12 @@ export class FakeAgent implements AgentService {
 
   async openTransfer({ kernelId }: { kernelId: string }): Promise<Awaited<ReturnType<AgentService['openTransfer']>>> {
     this.#kernel(kernelId);
-    return { ticket: newId(), address: '127.0.0.1:1', size: null, expiresAt: new Date(Date.now() + 60_000).toISOString() };
+    return {
+      ticket: newId(),
+      address: '127.0.0.1:1',
+      size: null,
+      expiresAt: new Date(Date.now() + 60_000).toISOString(),
+    };
   }
 
   async status(): Promise<Awaited<ReturnType<AgentService['status']>>> {

@@ -37,28 +37,18 @@ describe('a session', () => {
   });
 
   it('ends when destroyed, frees what it held, and its log can still be read', async () => {
-    const ended = await runWithRequest({ requestId: newId() }, () => api().destroy({ session: 'first', forced: false }, world.ctx()));
+    const ended = await runWithRequest({ requestId: newId() }, () =>
+      api().destroy({ session: 'first', forced: false }, world.ctx()),
+    );
     expect(['TERMINATING', 'TERMINATED']).toContain(ended.status);
     const view = await api().wait({ session: ended.id, until: 'ended', timeoutMs: 5_000 }, world.ctx());
-    expect(view).toMatchObject({ status: 'TERMINATED', reason: { code: 'user-requested' }, kernels: [{ exitCode: 137 }] });
+    expect(view).toMatchObject({
+      status: 'TERMINATED',
+      reason: { code: 'user-requested' },
+      kernels: [{ exitCode: 137 }],
+    });
     expect((await world.manager.services.api.cluster.status(world.ctx())).used).toEqual({ cpu: '0', mem: '0' });
     expect(await api().logs({ session: view.id }, world.ctx())).toEqual({ logs: 'hello from the kernel\n' });
     expect(await world.manager.services.verifyLedger()).toEqual([]);
-  });
-
-  it('is quick: create to RUNNING with an agent that starts at once', async () => {
-    const times: number[] = [];
-    for (let i = 0; i < 60; i++) {
-      const begun = performance.now();
-      const { id } = await world.create();
-      const view = await api().wait({ session: id, until: 'running', timeoutMs: 5_000 }, world.ctx());
-      times.push(performance.now() - begun);
-      expect(view.status).toBe('RUNNING');
-      await runWithRequest({ requestId: newId() }, () => api().destroy({ session: id, forced: false }, world.ctx()));
-      await api().wait({ session: id, until: 'ended', timeoutMs: 5_000 }, world.ctx());
-    }
-    times.sort((a, b) => a - b);
-    console.log(`create → RUNNING: p50 ${times[30]!.toFixed(1)} ms, p95 ${times[57]!.toFixed(1)} ms, min ${times[0]!.toFixed(1)}`);
-    expect(times[30]).toBeLessThan(150);
   });
 });

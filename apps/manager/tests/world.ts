@@ -6,6 +6,7 @@ import type { DatabaseHandle } from '@backend.ai/database';
 import { generateIdentity, type PeerIdentity } from '@backend.ai/rpc';
 import { type Logger, runWithRequest, silentLogger } from '@backend.ai/telemetry';
 import { makeTempDirectory, testDatabase, waitFor } from '@backend.ai/testing';
+import { sql } from 'drizzle-orm';
 import { createManager, type Manager, type ManagerOptions } from '../src/index.ts';
 import { FakeAgent, type FakeAgentOptions } from './fake-agent.ts';
 
@@ -21,6 +22,12 @@ export interface World {
   create(input?: Partial<CreateSessionInput>, requestId?: string): Promise<SessionView>;
   until(session: string, status: SessionView['status']): Promise<SessionView>;
   ctx(requestId?: string): CallContext;
+  /** As if it had been silent for long. */
+  forgetHeartbeats(agentId: string): Promise<void>;
+  /** As if it had been lost for long. */
+  expireGrace(agentId: string): Promise<void>;
+  /** As if the session were in its state for long. */
+  expireDeadline(session: string): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -50,8 +57,10 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
         embedded: true,
         tickMs: 200,
         askAgainMs: 100,
-        // Simulated agents send heartbeats when a test says so.
-        agentLostAfterMs: 600_000,
+        heartbeatMs: 250,
+        agentLostAfterMs: 4_000,
+        agentLostGraceMs: 600_000,
+        orderDeadlineMs: 500,
         refusalBackoffMs: 20,
         refusalBackoffMaxMs: 100,
         ...options.config,
@@ -127,10 +136,23 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
           const view = await running.manager.services.api.session.get({ session }, ctx());
           return view.status === status && view;
         },
-        { what: `${session} is ${status}`, timeoutMs: 10_000 },
+        { what: `${session} is ${status}`, timeoutMs: 20_000 },
       );
     },
     ctx,
+    async forgetHeartbeats(agentId) {
+      await database.db.execute(
+        sql`update agents set last_heartbeat = now() - interval '1 hour' where id = ${agentId}`,
+      );
+    },
+    async expireGrace(agentId) {
+      await database.db.execute(sql`update agents set lost_at = now() - interval '1 hour' where id = ${agentId}`);
+    },
+    async expireDeadline(session) {
+      await database.db.execute(
+        sql`update sessions set status_changed_at = now() - interval '2 hours' where id = ${session}::uuid`,
+      );
+    },
     async close() {
       await Promise.all([...agents].map((agent) => agent.stop()));
       await running.shut();

@@ -1,5 +1,5 @@
 import { type AgentRouter, type AgentService, createAgentRouter, procedureMetas } from '@backend.ai/contract';
-import { AppError, type Clock, hasCode } from '@backend.ai/core';
+import { AppError, type Clock, delay, hasCode } from '@backend.ai/core';
 import { createRpcClient, type PeerIdentity, type RpcClient } from '@backend.ai/rpc';
 import type { Logger } from '@backend.ai/telemetry';
 
@@ -21,6 +21,8 @@ export interface AgentClientsOptions {
   readonly logger: Logger;
   readonly clock: Clock;
 }
+
+const connectMs = 3_000;
 
 interface Entry {
   readonly contact: AgentContact;
@@ -50,6 +52,7 @@ export class AgentClients {
   async call<T>(agentId: string, work: (api: AgentApi) => Promise<T>): Promise<T> {
     const client = await this.#clientFor(agentId);
     try {
+      if (client.state !== 'ready') await this.#connect(client);
       return await work(client.api);
     } catch (error) {
       const lost = hasCode(error, 'connection-lost', 'server-unreachable', 'peer-rejected');
@@ -57,6 +60,15 @@ export class AgentClients {
       if (lost || late) throw unreachable(agentId, error);
       throw error;
     }
+  }
+
+  /** Whoever waits for an agent wants to know soon that it is not there, not after the deadline of their call. */
+  async #connect(client: RpcClient<AgentRouter>): Promise<void> {
+    const late = new AbortController();
+    const tooLate = delay(this.#options.clock, connectMs, late.signal).then(() => {
+      if (!late.signal.aborted) throw new AppError('server-unreachable', 'The agent does not answer.');
+    });
+    await Promise.race([client.connect(), tooLate]).finally(() => late.abort());
   }
 
   /** It registered: its address or key may be new. */

@@ -19,6 +19,7 @@ export interface StartSessionsOptions {
   readonly logger: Logger;
   readonly again: () => void;
   readonly askAgainMs: number;
+  readonly orderDeadlineMs: number;
   readonly refusalBackoff: { readonly initialMs: number; readonly maxMs: number };
 }
 
@@ -86,10 +87,10 @@ export class StartSessions {
   }
 
   async #order(kernel: StartableKernel, epoch: number): Promise<void> {
-    const { clients, clock } = this.#options;
+    const { clients, clock, orderDeadlineMs: deadlineMs } = this.#options;
     const agentId = kernel.agentId ?? '';
     try {
-      await clients.call(agentId, (api) => api.createKernel.mutate(specOf(kernel)));
+      await clients.call(agentId, (api) => api.createKernel.mutate(specOf(kernel), { context: { deadlineMs } }));
       this.#confirmed.set(kernel.kernelId, clock.monotonic());
     } catch (error) {
       if (isOutcomeUnknown(error)) this.#askLater(kernel, agentId, error);
@@ -99,10 +100,12 @@ export class StartSessions {
   }
 
   async #askFirst(kernel: StartableKernel, epoch: number): Promise<void> {
-    const { clients, clock } = this.#options;
+    const { clients, clock, orderDeadlineMs: deadlineMs } = this.#options;
     const agentId = kernel.agentId ?? '';
     try {
-      await clients.call(agentId, (api) => api.checkKernel.query({ kernelId: kernel.kernelId }));
+      await clients.call(agentId, (api) =>
+        api.checkKernel.query({ kernelId: kernel.kernelId }, { context: { deadlineMs } }),
+      );
       // It has it: events and heartbeats tell the rest.
       this.#confirmed.set(kernel.kernelId, clock.monotonic());
     } catch (error) {

@@ -18,6 +18,7 @@ export interface TerminateSessionsOptions {
   readonly logger: Logger;
   readonly again: () => void;
   readonly askAgainMs: number;
+  readonly orderDeadlineMs: number;
   /** When no start of this kernel is under way from here: its end must not overtake it. */
   readonly startSettled: (kernelId: string) => Promise<void>;
 }
@@ -73,13 +74,15 @@ export class TerminateSessions {
   }
 
   async #end(kernel: KernelAtAgent, epoch: number): Promise<void> {
-    const { clients, clock, transitions, changes, logs, startSettled } = this.#options;
+    const { clients, clock, transitions, changes, logs, startSettled, orderDeadlineMs: deadlineMs } = this.#options;
     const { kernelId, agentId, reason } = kernel;
     try {
       await startSettled(kernelId);
       await logs.keep(agentId, kernelId);
       const forced = kernel.data.forced === true;
-      await clients.call(agentId, (api) => api.destroyKernel.mutate({ kernelId, reason, forced }));
+      await clients.call(agentId, (api) =>
+        api.destroyKernel.mutate({ kernelId, reason, forced }, { context: { deadlineMs } }),
+      );
     } catch (error) {
       if (hasCode(error, 'kernel-not-found')) {
         const target = { kernelId, agentId };

@@ -1,0 +1,240 @@
+import { newId } from '@backend.ai/core';
+import { runWithRequest } from '@backend.ai/telemetry';
+import { waitFor } from '@backend.ai/testing';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { FakeAgent } from './fake-agent.ts';
+import { createWorld, type World } from './world.ts';
+
+let world: World;
+let agent: FakeAgent;
+
+beforeAll(async () => {
+  world = await createWorld();
+  agent = await world.addAgent('i-one');
+});
+afterAll(() => world.close());
+
+afterEach(async () => {
+  agent.behaviour = 'start';
+  agent.destroyBehaviour = 'end';
+  agent.holdEvents = false;
+  await agent.flush();
+  await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 10_000));
+  expect(await world.manager.services.verifyLedger()).toEqual([]);
+});
+
+const api = () => world.manager.services.api.session;
+const destroy = (session: string, forced = false) =>
+  runWithRequest({ requestId: newId() }, () => api().destroy({ session, forced }, world.ctx()));
+
+describe('starting', () => {
+  it('goes back to the queue when the agent refuses, and tries again', async () => {
+    agent.behaviour = 'refuse';
+    const { id } = await world.create();
+    await waitFor(async () => (await api().get({ session: id }, world.ctx())).reason.code === 'agent-refused', {
+      timeoutMs: 20_000,
+    });
+    expect(await world.manager.services.verifyLedger()).toEqual([]);
+    agent.behaviour = 'start';
+    await world.until(id, 'RUNNING');
+  });
+
+  it('asks before it orders again when an order was not answered', async () => {
+    agent.behaviour = 'lose-order';
+    const { id } = await world.create();
+    await waitFor(() => agent.createCalls.length > 0, { timeoutMs: 20_000 });
+    agent.behaviour = 'start';
+    await world.until(id, 'RUNNING');
+  });
+
+  it('runs although the answer to the order was lost', async () => {
+    agent.behaviour = 'lose-answer';
+    const { id } = await world.create();
+    await world.until(id, 'RUNNING');
+    const { kernels } = await agent.status();
+    expect(kernels.filter((kernel) => kernel.sessionId === id)).toHaveLength(1);
+  });
+
+  it('fails with the reason the agent gives', async () => {
+    agent.behaviour = 'fail';
+    const { id } = await world.create();
+    const view = await world.until(id, 'ERROR');
+    expect(view.reason).toMatchObject({ code: 'start-failed', data: { failedStep: 'launch' } });
+  });
+
+  it('can be ended half-way', async () => {
+    agent.behaviour = 'stall';
+    const { id } = await world.create();
+    await world.until(id, 'PREPARING');
+    await destroy(id);
+    expect((await world.until(id, 'TERMINATED')).reason.code).toBe('user-requested');
+    expect(agent.kernels.size).toBe(0);
+  });
+
+  it('goes on under a manager that was started meanwhile', async () => {
+    agent.behaviour = 'lose-order';
+    const { id } = await world.create();
+    await waitFor(() => agent.createCalls.length > 0, { timeoutMs: 20_000 });
+    await world.restartManager();
+    agent.behaviour = 'start';
+    await world.until(id, 'RUNNING');
+    expect(agent.createCalls.at(-1)?.epoch).toBe(world.manager.services.leaderEpoch());
+  });
+});
+
+describe('events', () => {
+  it('change nothing the second time', async () => {
+    const { id } = await world.create();
+    await world.until(id, 'RUNNING');
+    agent.holdEvents = true;
+    agent.exit((await agent.status()).kernels[0]!.kernelId, 3);
+    const events = [...agent.outbox];
+    const send = () =>
+      runWithRequest({ requestId: newId() }, () => agent.api.reportEvents.mutate({ agentId: 'i-one', events }));
+    const first = await send();
+    const before = await api().history({ session: id }, world.ctx());
+    expect(await send()).toEqual(first);
+    expect(await api().history({ session: id }, world.ctx())).toEqual(before);
+    expect(await api().get({ session: id }, world.ctx())).toMatchObject({
+      status: 'TERMINATED',
+      reason: { code: 'self-terminated', data: { exitCode: 3 } },
+      kernels: [{ exitCode: 3 }],
+    });
+  });
+
+  it('that are late do not undo what a heartbeat made right', async () => {
+    agent.holdEvents = true;
+    const { id } = await world.create();
+    await waitFor(() => agent.kernels.size === 1, { timeoutMs: 20_000 });
+    // A heartbeat that knows of events still to come proves nothing.
+    await agent.heartbeat();
+    expect((await api().get({ session: id }, world.ctx())).status).toBe('PREPARING');
+    agent.holdEvents = false;
+    await agent.flush();
+    await world.until(id, 'RUNNING');
+  });
+
+  it('of a foreign agent are refused', async () => {
+    const event = { agentId: 'i-two', events: [{ ...startedEvent(), seq: 1 }] };
+    await expect(agent.api.reportEvents.mutate(event)).rejects.toMatchObject({ code: 'peer-rejected' });
+    await expect(agent.api.register.mutate({ ...agent.registration, agentId: 'i-two' })).rejects.toMatchObject({
+      code: 'peer-rejected',
+    });
+    await expect(agent.api.heartbeat.mutate({ ...agent.takeHeartbeat(), agentId: 'i-two' })).rejects.toMatchObject({
+      code: 'peer-rejected',
+    });
+  });
+});
+
+function startedEvent() {
+  return {
+    type: 'kernel-creating' as const,
+    at: new Date().toISOString(),
+    requestId: newId(),
+    kernelId: newId(),
+    sessionId: newId(),
+  };
+}
+
+describe('heartbeats', () => {
+  it('tell that a kernel is gone, unless they are older than what is known', async () => {
+    const { id } = await world.create();
+    const old = { ...agent.takeHeartbeat(), kernels: [] };
+    await world.until(id, 'RUNNING');
+    const beat = (heartbeat: typeof old) =>
+      runWithRequest({ requestId: newId() }, () => agent.api.heartbeat.mutate(heartbeat));
+    await beat({ ...old, lastEventSeq: 0 });
+    expect((await api().get({ session: id }, world.ctx())).status).toBe('RUNNING');
+    agent.kernels.clear();
+    await agent.heartbeat();
+    expect(await world.until(id, 'ERROR')).toMatchObject({ reason: { code: 'kernel-lost' } });
+  });
+
+  it('are answered with the kernels that the agent should end', async () => {
+    const { id } = await world.create();
+    await world.until(id, 'RUNNING');
+    agent.destroyBehaviour = 'ignore';
+    const view = await destroy(id, true);
+    expect(view.status).toBe('TERMINATED');
+    expect(await world.manager.services.verifyLedger()).toEqual([]);
+    await waitFor(() => agent.kernels.size === 0, { what: 'the agent has ended it', timeoutMs: 20_000 });
+  });
+});
+
+describe('an agent that goes away', () => {
+  it('gives what it was starting to another one', async () => {
+    agent.behaviour = 'lose-order';
+    const { id } = await world.create();
+    await waitFor(() => agent.createCalls.length > 0, { timeoutMs: 20_000 });
+    const calls = agent.createCalls.length;
+    await agent.stop();
+    const other = await world.addAgent('i-two');
+    await world.forgetHeartbeats('i-one');
+    await world.until(id, 'RUNNING');
+    expect(other.kernels.size).toBe(1);
+    expect(agent.createCalls.length).toBe(calls);
+    await agent.start();
+    await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 10_000));
+    await other.stop();
+  });
+
+  it('keeps its sessions for a while, then they are given up and freed; what it brings back is ended', async () => {
+    const { id } = await world.create();
+    await world.until(id, 'RUNNING');
+    await agent.stop();
+    await world.forgetHeartbeats('i-one');
+    await waitFor(async () => (await agentStatus()) === 'LOST', { timeoutMs: 20_000 });
+    await expect(
+      runWithRequest({ requestId: newId() }, () =>
+        api().execute(
+          { session: id, mode: 'query', code: '1', options: {}, flushMs: 0, holdMs: 0, timeoutMs: 0 },
+          world.ctx(),
+        ),
+      ),
+    ).rejects.toMatchObject({ code: 'agent-unreachable' });
+    expect((await api().get({ session: id }, world.ctx())).status).toBe('RUNNING');
+    await world.expireGrace('i-one');
+    expect(await world.until(id, 'ERROR')).toMatchObject({ reason: { code: 'agent-lost' } });
+    expect(await world.manager.services.verifyLedger()).toEqual([]);
+    expect(agent.kernels.size).toBe(1);
+    await agent.start();
+    expect(agent.kernels.size).toBe(0);
+    expect(await agentStatus()).toBe('ALIVE');
+  });
+
+  it('and comes back in time goes on with them', async () => {
+    const { id } = await world.create();
+    await world.until(id, 'RUNNING');
+    await agent.stop();
+    await agent.start();
+    expect((await api().get({ session: id }, world.ctx())).status).toBe('RUNNING');
+    expect(agent.kernels.size).toBe(1);
+  });
+});
+
+async function agentStatus(): Promise<string | undefined> {
+  const { agents } = await world.manager.services.api.cluster.status(world.ctx());
+  return agents.find(({ id }) => id === 'i-one')?.status;
+}
+
+describe('deadlines', () => {
+  it('end what an agent does not end', async () => {
+    const { id } = await world.create();
+    await world.until(id, 'RUNNING');
+    agent.destroyBehaviour = 'ignore';
+    await destroy(id);
+    await world.expireDeadline(id);
+    await world.until(id, 'ERROR');
+    expect((await api().get({ session: id }, world.ctx())).reason.code).toBe('terminate-timeout');
+    agent.kernels.clear();
+  });
+
+  it('end what stays half-started', async () => {
+    agent.behaviour = 'stall';
+    const { id } = await world.create();
+    await world.until(id, 'PREPARING');
+    await world.expireDeadline(id);
+    await world.until(id, 'TERMINATED');
+    expect((await api().get({ session: id }, world.ctx())).reason.code).toBe('start-timeout');
+  });
+});

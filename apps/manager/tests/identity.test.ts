@@ -1,0 +1,105 @@
+import { stat } from 'node:fs/promises';
+import { newId } from '@backend.ai/core';
+import { runWithRequest } from '@backend.ai/telemetry';
+import { tempDirectory } from '@backend.ai/testing';
+import { sql } from 'drizzle-orm';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { managerKeyOfToken } from '../src/index.ts';
+import { addInstallationKey, openSecretBox } from '../src/services/keypairs/secret-box.ts';
+import { createWorld, type World } from './world.ts';
+
+let world: World;
+beforeAll(async () => {
+  world = await createWorld();
+});
+afterAll(() => world.close());
+
+describe('a first start', () => {
+  it('makes one superadmin and finds it again', async () => {
+    const { services } = world.manager;
+    const [first, second] = await Promise.all([services.ensureInstallation(), services.ensureInstallation()]);
+    expect(first).toEqual(second);
+    expect(first).toMatchObject({ accessKey: world.admin.accessKey, secretKey: world.adminSecret });
+    const [row] = await world.database.db.execute<{ secret: string; users: string }>(
+      sql`select secret_key_encrypted as secret, (select count(*) from users) as users from keypairs`,
+    );
+    expect(row?.users).toBe('1');
+    expect(row?.secret).toMatch(/^v1\.[0-9a-f]{12}\./);
+    expect(row?.secret).not.toContain(first.secretKey);
+  });
+});
+
+describe('key pairs', () => {
+  it('are found while they are active, and counted', async () => {
+    const { keypairs } = world.manager.services;
+    const { accessKey } = world.admin;
+    expect(await keypairs.find(accessKey)).toMatchObject({
+      secretKey: world.adminSecret,
+      actor: { role: 'superadmin' },
+    });
+    expect(await keypairs.find('AKIANOBODY')).toBeUndefined();
+    const { limit, remaining } = await keypairs.countRequest(accessKey);
+    expect((await keypairs.countRequest(accessKey)).remaining).toBe(remaining - 1);
+    expect(limit).toBe(30_000);
+    await world.database.db.execute(sql`update keypairs set is_active = false`);
+    keypairs.forget(accessKey);
+    expect(await keypairs.find(accessKey)).toBeUndefined();
+    await world.database.db.execute(sql`update keypairs set is_active = true`);
+  });
+});
+
+describe('the secret box', () => {
+  it('keeps its key to its owner, binds a secret to its row, and lets keys rotate', async () => {
+    const file = `${await tempDirectory()}/key`;
+    const [box, again] = await Promise.all([openSecretBox(file), openSecretBox(file)]);
+    expect((await stat(file)).mode & 0o777).toBe(0o600);
+    const sealed = box.encrypt('secret', 'row');
+    expect(again.decrypt(sealed, 'row')).toBe('secret');
+    expect(() => box.decrypt(sealed, 'other row')).toThrow();
+    expect(box.encrypt('secret', 'row')).not.toBe(sealed);
+    const rotated = await addInstallationKey(file);
+    expect(rotated.decrypt(sealed, 'row')).toBe('secret');
+    expect(rotated.isCurrent(sealed)).toBe(false);
+    const moved = rotated.encrypt('secret', 'row');
+    expect(() => box.decrypt(moved, 'row')).toThrow(/installation key/);
+  });
+});
+
+describe('peers', () => {
+  it('join once with a token that names the manager, and not after they were revoked', async () => {
+    const { peers } = world.manager.services;
+    const { token } = await peers.createToken({ kind: 'agent' });
+    expect(managerKeyOfToken(token)).toBe(world.identity.publicKey);
+    const key = (): string => newId().replaceAll('-', '').padEnd(43, 'x');
+    const join = (id: string) =>
+      runWithRequest({ requestId: newId() }, () =>
+        peers.directory.join!(token, { kind: 'agent', id, publicKey: key() }),
+      );
+    await join('i-new');
+    await expect(join('i-other')).rejects.toMatchObject({ code: 'peer-rejected' });
+    expect(await peers.publicKeyOf('agent', 'i-new')).toBeDefined();
+    await peers.revoke('i-new');
+    expect(await peers.directory.find('agent', 'i-new', '')).toBeUndefined();
+    await expect(peers.revoke('nobody')).rejects.toMatchObject({ code: 'object-not-found' });
+  });
+
+  it('cannot join with a token for another kind or one that expired', async () => {
+    const { peers } = world.manager.services;
+    const worker = await peers.createToken({ kind: 'worker' });
+    const old = await peers.createToken({ kind: 'agent', ttlMs: 0 });
+    for (const { token } of [worker, old]) {
+      const joining = runWithRequest({ requestId: newId() }, () =>
+        peers.directory.join!(token, { kind: 'agent', id: 'i-x', publicKey: 'k'.repeat(43) }),
+      );
+      await expect(joining).rejects.toMatchObject({ code: 'peer-rejected' });
+    }
+  });
+
+  it('are cut off when they are revoked', async () => {
+    const agent = await world.addAgent('i-revoked');
+    await world.manager.services.peers.revoke('i-revoked');
+    await expect(agent.heartbeat()).rejects.toMatchObject({
+      code: expect.stringMatching(/peer-rejected|connection-lost/),
+    });
+  });
+});

@@ -1,0 +1,177 @@
+import { type KernelId, newId, type SessionId, type SessionStatus, sessionStatuses, sourcesOf } from '@backend.ai/core';
+import type { DatabaseHandle } from '@backend.ai/database';
+import { createTenant, testDatabase } from '@backend.ai/testing';
+import { sql } from 'drizzle-orm';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { AgentRepository } from '../src/repositories/agents.ts';
+import { verifyLedger } from '../src/repositories/ledger.ts';
+import { SessionTransitions } from '../src/repositories/session-transitions.ts';
+import { SessionRepository } from '../src/repositories/sessions.ts';
+import { simulated } from './fake-agent.ts';
+
+let handle: DatabaseHandle;
+let transitions: SessionTransitions;
+let sessions: SessionRepository;
+let tenant: Awaited<ReturnType<typeof createTenant>>;
+const epoch = 7;
+
+beforeAll(async () => {
+  handle = await testDatabase();
+  const { db } = handle;
+  transitions = new SessionTransitions(db);
+  sessions = new SessionRepository(db);
+  tenant = await createTenant(db);
+  await db.execute(sql`insert into resource_groups (name) values ('default')`);
+  await db.execute(
+    sql`insert into leases (name, holder, epoch, expires_at) values ('manager-leader', 'x', ${epoch}, now())`,
+  );
+  await new AgentRepository(db).register(
+    {
+      agentId: 'i-one',
+      bootId: 'b',
+      rpcVersion: 3,
+      version: '1',
+      architecture: 'x86_64',
+      resourceGroup: 'default',
+      backend: 'fake',
+      address: 'inproc:x',
+      dataAddress: '127.0.0.1:1',
+      slots: { cpu: '4', mem: '1000' },
+      images: [],
+      isolation: simulated,
+    },
+    'default',
+  );
+});
+afterAll(() => handle.close());
+
+async function insert(slots: Record<string, string> = { cpu: '1', mem: '100' }) {
+  const [id, kernelId] = [newId<SessionId>(), newId<KernelId>()];
+  const { user, keypair, domain, project } = tenant;
+  const outcome = await sessions.insert({
+    id,
+    kernelId,
+    name: `s-${id}`,
+    domain: domain.name,
+    project: project.name,
+    owner: {
+      userId: user.id,
+      accessKey: keypair.accessKey,
+      domain: domain.name,
+      domainAdmin: false,
+      superadmin: false,
+    },
+    type: 'interactive',
+    image: 'i',
+    architecture: 'x86_64',
+    tag: null,
+    resourceGroup: 'default',
+    slots,
+    environ: {},
+    options: {},
+    callbackUrl: null,
+    priority: 10,
+    requestId: 'req-1',
+  });
+  expect(outcome.kind).toBe('created');
+  return { sessionId: id as string, kernelId: kernelId as string };
+}
+
+const place = (ids: { sessionId: string; kernelId: string }, at = epoch) =>
+  transitions.place({ ...ids, agentId: 'i-one', epoch: at });
+const used = async () =>
+  (await handle.db.execute<{ used: string }>(sql`select used::text from agent_resources where slot_name = 'cpu'`))[0]!
+    .used;
+const move = (sessionId: string, to: SessionStatus) =>
+  transitions.apply({ target: { sessionId }, to, reason: 'progress' });
+
+describe('a change of state', () => {
+  it('follows the table from every state, moves session and kernel together, and does nothing the second time', async () => {
+    for (const from of sessionStatuses) {
+      for (const to of sessionStatuses) {
+        const { sessionId } = await insert({});
+        await handle.db.execute(sql`update sessions set status = ${from} where id = ${sessionId}::uuid`);
+        await handle.db.execute(sql`update kernels set status = ${from} where session_id = ${sessionId}::uuid`);
+        const moved = await move(sessionId, to);
+        expect(moved.length, `${from} to ${to}`).toBe(sourcesOf(to).includes(from) ? 1 : 0);
+        if (!sourcesOf(to).includes(to)) expect(await move(sessionId, to)).toEqual([]);
+        const history = await sessions.history(sessionId);
+        expect(history).toHaveLength(1 + moved.length);
+        await handle.db.execute(sql`delete from sessions where id = ${sessionId}::uuid`);
+      }
+    }
+    expect(await verifyLedger(handle.db)).toEqual([]);
+  });
+});
+
+describe('the ledger', () => {
+  it('is taken once and given back once', async () => {
+    const ids = await insert();
+    const results = [await place(ids), await place(ids)];
+    expect(results.map(Boolean)).toEqual([true, false]);
+    expect(await used()).toBe('1.000000');
+    expect(await verifyLedger(handle.db)).toEqual([]);
+    expect(await move(ids.sessionId, 'PENDING')).toHaveLength(1);
+    expect(await used()).toBe('0.000000');
+    expect(await place(ids)).toBeTruthy();
+    expect(await move(ids.sessionId, 'ERROR')).toHaveLength(1);
+    expect(await move(ids.sessionId, 'ERROR')).toEqual([]);
+    expect(await used()).toBe('0.000000');
+    expect(await verifyLedger(handle.db)).toEqual([]);
+  });
+
+  it('gives all slots or none, and never more than there is', async () => {
+    const greedy = await insert({ cpu: '1', mem: '2000' });
+    expect(await place(greedy)).toBe(false);
+    const strange = await insert({ cpu: '1', 'cuda.device': '1' });
+    expect(await place(strange)).toBe(false);
+    expect(await used()).toBe('0.000000');
+    const many = await Promise.all(Array.from({ length: 6 }, () => insert()));
+    const placed = await Promise.all(many.map((ids) => place(ids)));
+    expect(placed.filter(Boolean)).toHaveLength(4);
+    expect(await verifyLedger(handle.db)).toEqual([]);
+    for (const { sessionId } of many) await move(sessionId, 'ERROR');
+    expect(await used()).toBe('0.000000');
+  });
+
+  it('is out of reach for a leader of the past', async () => {
+    const ids = await insert();
+    expect(await place(ids, epoch - 1)).toBe(false);
+    expect(await transitions.claimScheduled(epoch - 1)).toEqual([]);
+    expect(await place(ids)).toBeTruthy();
+    const past = await transitions.apply({ target: ids, to: 'TERMINATING', reason: 'agent-lost', epoch: epoch - 1 });
+    expect(past).toEqual([]);
+    expect(await transitions.claimScheduled(epoch)).toHaveLength(1);
+    expect(await transitions.claimScheduled(epoch)).toEqual([]);
+    await move(ids.sessionId, 'ERROR');
+  });
+
+  it('shows what is wrong with it', async () => {
+    await handle.db.execute(sql`update agent_resources set used = 3 where slot_name = 'cpu'`);
+    expect(await verifyLedger(handle.db)).toMatchObject([{ kind: 'balance-differs', subject: 'i-one cpu' }]);
+    await handle.db.execute(sql`update agent_resources set used = 0`);
+  });
+});
+
+describe('an event', () => {
+  it('is counted with what it changes, and changes nothing when it was counted', async () => {
+    const ids = await insert();
+    await place(ids);
+    await transitions.claimScheduled(epoch);
+    const agents = new AgentRepository(handle.db);
+    const event = (seq: number) => ({ agentId: 'i-one', seq, count: true });
+    const target = { kernelId: ids.kernelId, agentId: 'i-one' };
+    const creating = { target, to: 'CREATING', reason: 'progress', event: event(5) } as const;
+    expect(await transitions.apply(creating)).toHaveLength(1);
+    expect(await agents.ackedSeq('i-one')).toBe(5);
+    const running = { target, to: 'RUNNING', reason: 'started' } as const;
+    expect(await transitions.apply({ ...running, event: event(5) })).toEqual([]);
+    expect(await transitions.apply({ ...running, target: { ...target, agentId: 'i-two' }, event: event(6) })).toEqual(
+      [],
+    );
+    expect(await agents.ackedSeq('i-one')).toBe(5);
+    expect(await transitions.apply({ ...running, event: event(6) })).toHaveLength(1);
+    await agents.acknowledge('i-one', 3);
+    expect(await agents.ackedSeq('i-one')).toBe(6);
+  });
+});

@@ -59,8 +59,9 @@ async function connect(
     database: 'postgres',
     onnotice: () => {},
   });
+  // Past the deadlines, which are meant for statements and not for the first breath of a database on a busy machine.
+  await client.unsafe("set timezone to 'UTC'");
   const db: Database = databaseOver(client, options.deadlines);
-  await db.execute("set timezone to 'UTC'");
 
   let closed: Promise<void> | undefined;
   const shut = async (): Promise<void> => {

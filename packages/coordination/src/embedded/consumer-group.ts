@@ -98,19 +98,16 @@ export class ConsumerGroup {
       if (!delivery) break;
       // Another idle consumer helps with the rest.
       if (this.#queue.length > 0 && this.#members.size > 1) this.#wake();
-      await this.#deliver(member.handler, delivery);
+      const { event, tries } = delivery;
+      try {
+        await runWithRequest({ requestId: event.requestId }, () => member.handler(event));
+      } catch (error) {
+        runWithRequest({ requestId: event.requestId }, () => this.#failed(event, tries + 1, error));
+      }
       if (handled % eventsPerTurn === 0) await new Promise((resolve) => setImmediate(resolve));
     }
     member.running = undefined;
     if (this.#queue.length > 0) this.#wake();
-  }
-
-  async #deliver(handler: Handler, { event, tries }: Delivery): Promise<void> {
-    try {
-      await runWithRequest({ requestId: event.requestId }, () => handler(event));
-    } catch (error) {
-      runWithRequest({ requestId: event.requestId }, () => this.#failed(event, tries + 1, error));
-    }
   }
 
   #failed(event: BusEvent, tries: number, error: unknown): void {

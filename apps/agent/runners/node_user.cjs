@@ -34,31 +34,46 @@ function writeAll(fd, data) {
   }
 }
 
+/** The newline in front ends what an interrupt may have cut short. */
 function send(message) {
-  writeAll(control, Buffer.from(`${JSON.stringify(message)}\n`));
+  writeAll(control, Buffer.from(`\n${JSON.stringify(message)}\n`));
 }
 
 let lastWritten = 0;
+let afterInterrupt = false;
 
-/** stdout and stderr keep their order: before one speaks after the other, the supervisor reads what the other said. */
+/**
+ * stdout and stderr keep their order: before one speaks after the other, the supervisor reads what the other said.
+ * Written past the machinery of streams, because an interrupt may come in the middle and would leave that stuck.
+ */
 class Output extends stream.Writable {
   constructor(fd) {
-    super({ decodeStrings: true });
+    super();
     this.fd = fd;
     this._type = 'pipe';
   }
 
-  _write(chunk, _encoding, done) {
+  write(chunk, encoding, callback) {
+    const done = typeof encoding === 'function' ? encoding : callback;
     try {
+      const data =
+        typeof chunk === 'string' ? Buffer.from(chunk, typeof encoding === 'string' ? encoding : 'utf8') : chunk;
       if (lastWritten !== this.fd && lastWritten !== 0) {
         send({ k: 'sync' });
         fs.readSync(acknowledgements, Buffer.alloc(1));
       }
       lastWritten = this.fd;
-      writeAll(this.fd, chunk);
-    } catch {
+      writeAll(this.fd, data);
+    } catch (error) {
+      if (error instanceof TypeError) throw error;
       // The user closed the descriptor: what is printed there is lost.
     }
+    if (typeof done === 'function') process.nextTick(done);
+    return true;
+  }
+
+  _write(chunk, encoding, done) {
+    this.write(chunk, encoding);
     done();
   }
 
@@ -104,7 +119,21 @@ function repair() {
     }
     fs.openSync(`/proc/self/fd/${spares[fd]}`, 'w');
   }
+  forgetAcknowledgements();
   install();
+}
+
+/** One that came after its writer was interrupted would let the next writer through too early. */
+function forgetAcknowledgements() {
+  if (!afterInterrupt) return;
+  afterInterrupt = false;
+  const fd = fs.openSync(`/proc/self/fd/${acknowledgements}`, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+  try {
+    while (fs.readSync(fd, Buffer.alloc(64)) > 0);
+  } catch {
+    // there is none
+  }
+  fs.closeSync(fd);
 }
 
 // Input
@@ -178,7 +207,7 @@ function evaluate(expression) {
 }
 
 /** The value behind a handle of the debugger. */
-async function valueOf(remote) {
+async function unwrap(remote) {
   if (!remote.objectId) return remote.value;
   const key = 'kernel-runner.value';
   await post('Runtime.callFunctionOn', {
@@ -209,11 +238,12 @@ async function run(code) {
   const { answer, thrown } = await evaluate(`${withImport(code)}\n//# sourceURL=<input>`);
   let exitCode = 0;
   if (thrown === interrupted) {
+    afterInterrupt = true;
     process.stderr.write('Interrupted\n');
     exitCode = 130;
   } else if (thrown !== undefined || answer.exceptionDetails) {
     const remote = answer?.exceptionDetails.exception;
-    process.stderr.write(`${describeError(thrown ?? (remote ? await valueOf(remote) : undefined))}\n`);
+    process.stderr.write(`${describeError(thrown ?? (remote ? await unwrap(remote) : undefined))}\n`);
     exitCode = 1;
   } else if (answer.result.type !== 'undefined') {
     await show(answer.result);
@@ -228,7 +258,7 @@ async function show(remote) {
     process.stdout.write(`${text}\n`);
     return;
   }
-  const result = remote.type === 'symbol' ? remote.description : await valueOf(remote);
+  const result = remote.type === 'symbol' ? remote.description : await unwrap(remote);
   for (const [method, type, mime] of [
     ['_repr_png_', 'media', 'image/png'],
     ['_repr_svg_', 'svg'],
@@ -263,7 +293,7 @@ async function complete(code) {
       objectGroup: 'run',
     });
     if (exceptionDetails) return [];
-    const found = result.unserializableValue ? 0 : await valueOf(result);
+    const found = result.unserializableValue ? 0 : await unwrap(result);
     names = found === undefined || found === null ? [] : allNames(Object(found));
   }
   const lead = dot < 0 ? '' : `${base}.`;

@@ -252,7 +252,7 @@ class User:
         exit_code = 0
         try:
             try:
-                signals.signal(signals.SIGINT, signals.default_int_handler)
+                signals.signal(signals.SIGINT, interrupt)
                 self.run(code, name)
                 self.show_figures()
             finally:
@@ -350,7 +350,7 @@ class User:
         word = code[start:]
         path, dot, prefix = word.rpartition('.')
         try:
-            signals.signal(signals.SIGINT, signals.default_int_handler)
+            signals.signal(signals.SIGINT, interrupt)
             if not dot:
                 from keyword import kwlist
 
@@ -420,6 +420,17 @@ def identity(fd):
 
 def ignore(_signal, _frame):
     """Not SIG_IGN, which programs started from here would inherit."""
+
+
+def interrupt(_signal, frame):
+    """KeyboardInterrupt, but never in the middle of a write: half a message or the same text twice would come of it."""
+    if frame is not None and frame.f_code in UNDIVIDED:
+        os.kill(os.getpid(), signals.SIGINT)
+    else:
+        raise KeyboardInterrupt
+
+
+UNDIVIDED = (Control.send.__code__, PipeFile.write.__code__, wait_until_read.__code__)
 
 
 def main(control, out, err, runner_directory):

@@ -150,13 +150,13 @@ class OutputPipe {
 /** A program with its output pipes in a process group of its own. */
 function launch(runner, argv, pipes, extra = [], stdin = 'ignore') {
   const names = makeFifos(pipes.length);
-  if (names) pipes.forEach((pipe, index) => pipe.openFifo(names[index]));
+  if (names) for (const [index, pipe] of pipes.entries()) pipe.openFifo(names[index]);
   const child = spawn(argv[0], argv.slice(1), {
     cwd: fs.existsSync(runner.home) ? runner.home : '/',
     detached: true,
     stdio: [stdin, ...pipes.map((pipe) => pipe.writeEnd), ...extra],
   });
-  pipes.forEach((pipe, index) => pipe.started(child.stdio[index + 1]));
+  for (const [index, pipe] of pipes.entries()) pipe.started(child.stdio[index + 1]);
   return child;
 }
 
@@ -433,7 +433,7 @@ class NodeSession {
     let acknowledgements = 'ignore';
     this.acknowledgements = undefined;
     if (names) {
-      this.pipes.forEach((pipe, index) => pipe.openFifo(names[index]));
+      for (const [index, pipe] of this.pipes.entries()) pipe.openFifo(names[index]);
       this.acknowledgements = fs.openSync(names[2], constants.O_RDWR | constants.O_NONBLOCK);
       acknowledgements = fs.openSync(names[2], constants.O_RDONLY);
       fs.unlinkSync(names[2]);
@@ -444,7 +444,7 @@ class NodeSession {
       detached: true,
       stdio: ['ignore', out, err, 'pipe', out, err, acknowledgements],
     });
-    this.pipes.forEach((pipe, index) => pipe.started(child.stdio[index + 1]));
+    for (const [index, pipe] of this.pipes.entries()) pipe.started(child.stdio[index + 1]);
     if (names) fs.closeSync(acknowledgements);
     this.child = child;
     this.control = child.stdio[3];

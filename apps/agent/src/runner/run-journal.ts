@@ -102,15 +102,15 @@ export class RunJournal {
       const aborted = (): void => settle(false);
       const look = (): void => {
         cancel();
+        const left = deadline - this.#clock.monotonic();
         try {
-          if (this.size() > cursor) return settle(true);
+          if (this.size() > cursor) settle(true);
+          else if (left <= 0) settle(false);
+          else cancel = this.#clock.setTimer(Math.min(left, lookAgainMs), look);
         } catch (error) {
           stop();
-          return reject(error);
+          reject(error);
         }
-        const left = deadline - this.#clock.monotonic();
-        if (left <= 0) return settle(false);
-        cancel = this.#clock.setTimer(Math.min(left, lookAgainMs), look);
       };
       const forget = this.#events.onRunEvent((event) => {
         if (event.runId === this.runId && event.end > cursor) look();

@@ -282,9 +282,12 @@ export class RunnerClient {
     const reply = message && parseReply(message);
     const pending = reply && this.#pending.get(reply.re);
     if (!reply || !pending) return;
-    if (reply.ok) return pending.reply.resolve(reply.body);
-    const [code, text] = refusals[reply.code] ?? (['internal', "The kernel's runner failed."] as const);
-    pending.reply.reject(new AppError(code, text, { detail: { code: reply.code, message: reply.message } }));
+    if (reply.ok) {
+      pending.reply.resolve(reply.body);
+    } else {
+      const [code, text] = refusals[reply.code] ?? (['internal', "The kernel's runner failed."] as const);
+      pending.reply.reject(new AppError(code, text, { detail: { code: reply.code, message: reply.message } }));
+    }
   }
 
   #kernelEnded(exit: KernelExit): void {

@@ -1,5 +1,5 @@
 /** One behaviour suite for all languages, against real interpreters; then what only some of them do. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
   existsSync,
@@ -130,12 +130,25 @@ class Kernel {
     writeFileSync(join(this.home, name), content);
   }
 
+  /** SIGKILL to the runner, and to its children: here no namespace ends them with it. */
+  async kill(): Promise<void> {
+    if (this.process.exitCode !== null || this.process.signalCode !== null) return;
+    const exited = once(this.process, 'exit');
+    const listed = spawnSync('ps', ['-o', 'pid=', '--ppid', String(this.process.pid)], { encoding: 'utf8' });
+    this.process.kill('SIGKILL');
+    await exited;
+    for (const pid of listed.stdout.split('\n').map(Number)) {
+      try {
+        if (pid > 1) process.kill(-pid, 'SIGKILL');
+      } catch {
+        // it has ended
+      }
+    }
+  }
+
   async stop(): Promise<void> {
     for (const client of this.clients) client.close();
-    if (this.process.exitCode === null && this.process.signalCode === null) {
-      this.process.kill('SIGKILL');
-      await once(this.process, 'exit');
-    }
+    await this.kill();
     rmSync(this.root, { recursive: true, force: true });
   }
 
@@ -282,7 +295,7 @@ describe.each((['python', 'node', 'shell'] as const).map((language) => ({ langua
         expect((await kernel.follow(client, 'b', 0)).exitCode).toBe(130);
         await untilOutput('a');
         await client.interrupt('a');
-        expect((await kernel.follow(client, 'c', 0)).stdout).toBe('hello\n');
+        expect(await kernel.follow(client, 'c', 0)).toMatchObject({ exitCode: 0, stdout: 'hello\n', stderr: '' });
       });
 
       it('completes', async () => {
@@ -329,7 +342,7 @@ describe.each((['python', 'node', 'shell'] as const).map((language) => ({ langua
         await client.execute('a', { mode: 'query', code: code.loop });
         await untilOutput('a');
         const pending = kernel.follow(client, 'a', 0);
-        kernel.process.kill('SIGKILL');
+        await kernel.kill();
         expect(await pending).toMatchObject({ status: 'finished', exitCode: 137, stdout: 'looping\n' });
         await expect(client.ping()).rejects.toMatchObject({ code: 'kernel-lost' });
       });
@@ -540,8 +553,7 @@ describe.skipIf(python === undefined)('a python kernel alone', () => {
   it('is replaced by a new runner in the same folder, which closes the old journals', async () => {
     await client.execute('a', { mode: 'query', code: snippets.python.loop });
     await untilOutput('a');
-    kernel.process.kill('SIGKILL');
-    await once(kernel.process, 'exit');
+    await kernel.kill();
     const directories = { runnerDirectory: runnerFiles(), runDirectory: kernel.run, homeDirectory: kernel.home };
     const [file = '', ...rest] = runnerCommand('python', python ?? '', directories);
     const successor = spawn(file, rest, { stdio: 'ignore' });

@@ -46,5 +46,11 @@ function tellUsage(thrown: unknown, argv: readonly string[], context: CliContext
 export async function main(commands: readonly CommandClass<CliContext>[], argv: readonly string[]): Promise<number> {
   // `backend.ai ps | head` ends when head does.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
-  return runCommands(commands, argv, processContext());
+  // Timers of services do not keep a process alive; a command that waits for one must not end silently in the middle.
+  const alive = setInterval(() => {}, 2 ** 30);
+  try {
+    return await runCommands(commands, argv, processContext());
+  } finally {
+    clearInterval(alive);
+  }
 }

@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { resolve } from 'node:path';
 import { createClient } from '@backend.ai/client';
 import { nodeFetch } from '@backend.ai/client/node-fetch';
 import { hasCode } from '@backend.ai/core';
@@ -42,7 +42,7 @@ export class QuickstartCommand extends StartingCommand {
     try {
       const client = createClient({ ...credentials, requestId: this.context.requestId, fetch: nodeFetch });
       const result = await runExample(client, {
-        outputFolder: join(this.context.cwd, this.output),
+        outputFolder: resolve(this.context.cwd, this.output),
         onProgress: (line) => this.#progress(line),
         onOutput: (text) => void (this.json || this.context.stdout.write(text.replace(/^(?=.)/gm, '    '))),
       });

@@ -45,6 +45,8 @@ export async function makeBundle(
     platform: 'node',
     format: 'cjs',
     target: 'node20',
+    // Code that V8 took from its cache cannot import; `require` of an ES module works from Node 20.19 on.
+    supported: { 'dynamic-import': false },
     conditions: ['@backend.ai/source'],
     external,
     legalComments: 'none',

@@ -79,6 +79,8 @@ export class FakeAgent implements AgentService {
   /** Events stay in the outbox while true. */
   holdEvents = false;
   destroyBehaviour: 'end' | 'ignore' = 'end';
+  /** How runs of ended kernels ended, by run id. */
+  readonly lastWords = new Map<string, Awaited<ReturnType<AgentService['execute']>>>();
   output = 'hello from the kernel\n';
   highestEpoch = 0;
   readonly #options: FakeAgentOptions;
@@ -89,6 +91,8 @@ export class FakeAgent implements AgentService {
   #bootId = newId();
   #seq = 0;
   #outbox: KernelEvent[] = [];
+  readonly #delivered: KernelEvent[] = [];
+  #oldHeartbeat: ReturnType<FakeAgent['takeHeartbeat']> | undefined;
   #flushing: Promise<void> | undefined;
   #token: string | undefined;
   #stopBeating: (() => void) | undefined;
@@ -202,6 +206,7 @@ export class FakeAgent implements AgentService {
     const events = this.#outbox.slice(0, 500);
     this.#flushing = this.#inRequest(() => client.api.reportEvents.mutate({ agentId: this.id, events }))
       .then(({ ackedSeq }) => {
+        this.#delivered.push(...this.#outbox.filter((event) => event.seq <= ackedSeq));
         this.#outbox = this.#outbox.filter((event) => event.seq > ackedSeq);
       })
       .catch(() => {})
@@ -211,6 +216,19 @@ export class FakeAgent implements AgentService {
     await this.#flushing;
     if (this.#outbox.length > 0 && this.#client === client) await new Promise((resolve) => setImmediate(resolve));
     if (this.#outbox.length > 0 && this.#client === client) await this.flush();
+  }
+
+  /** What was delivered arrives once more, as after a lost answer. */
+  async repeatEvents(): Promise<void> {
+    const events = this.#delivered.slice(-50);
+    if (events.length > 0) await this.#inRequest(() => this.api.reportEvents.mutate({ agentId: this.id, events }));
+  }
+
+  /** An old heartbeat arrives late. */
+  async repeatHeartbeat(): Promise<void> {
+    const heartbeat = this.#oldHeartbeat;
+    this.#oldHeartbeat = this.takeHeartbeat();
+    if (heartbeat) await this.#inRequest(() => this.api.heartbeat.mutate(heartbeat));
   }
 
   get outbox(): readonly KernelEvent[] {
@@ -287,6 +305,8 @@ export class FakeAgent implements AgentService {
   }
 
   async execute(input: Parameters<AgentService['execute']>[0]): Promise<Awaited<ReturnType<AgentService['execute']>>> {
+    const words = input.mode === 'continue' && input.runId ? this.lastWords.get(input.runId) : undefined;
+    if (words) return words;
     this.#kernel(input.kernelId);
     return {
       runId: input.runId ?? 'run-1',

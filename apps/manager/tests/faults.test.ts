@@ -114,6 +114,28 @@ describe('events', () => {
     await world.until(id, 'RUNNING');
   });
 
+  it('that end a session leave the end of its run readable', async () => {
+    const { id } = await world.create();
+    await world.until(id, 'RUNNING');
+    agent.exit([...agent.kernels.keys()][0]!, 137, 'out-of-memory');
+    expect((await world.until(id, 'TERMINATED')).reason.code).toBe('out-of-memory');
+    const last = {
+      runId: 'r',
+      status: 'finished',
+      exitCode: 137,
+      options: null,
+      console: [],
+      cursor: 0,
+      notices: [],
+    } as const;
+    agent.lastWords.set('r', { ...last, console: [] });
+    const next = { session: id, mode: 'continue', code: '', options: {}, flushMs: 0, holdMs: 0, timeoutMs: 0 } as const;
+    expect(await api().execute({ ...next, runId: 'r' }, world.ctx())).toMatchObject({ exitCode: 137 });
+    await expect(api().execute({ ...next, runId: 'other' }, world.ctx())).rejects.toMatchObject({
+      code: 'session-not-running',
+    });
+  });
+
   it('of a foreign agent are refused', async () => {
     const event = { agentId: 'i-two', events: [{ ...startedEvent(), seq: 1 }] };
     await expect(agent.api.reportEvents.mutate(event)).rejects.toMatchObject({ code: 'peer-rejected' });

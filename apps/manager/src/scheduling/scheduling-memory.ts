@@ -1,14 +1,9 @@
-import { addSlots, type ResourceSlots, type SessionStatus, slotsFromTexts } from '@backend.ai/core';
-import {
-  type AgentSnapshot,
-  imageKey,
-  type PendingSession,
-  type Placement,
-  type Snapshot,
-} from '@backend.ai/scheduler';
+import { addSlots, type SessionStatus, slotsFromTexts } from '@backend.ai/core';
+import type { AgentSnapshot, PendingSession, Placement, Snapshot } from '@backend.ai/scheduler';
 import type { SessionChange } from '../events.ts';
 import type { NewSession, SessionRepository } from '../repositories/sessions.ts';
 import type { AgentDirectory } from '../services/agents/agent-directory.ts';
+import { toAgentSnapshot } from '../services/agents/agent-snapshot.ts';
 
 interface Waiting {
   readonly session: PendingSession;
@@ -137,20 +132,7 @@ export class SchedulingMemory {
 
   async #readAgents(): Promise<Map<string, AgentSnapshot>> {
     const records = await this.#directory.reload();
-    return new Map(
-      [...records.values()].map((agent) => [
-        agent.id,
-        {
-          id: agent.id,
-          status: agent.status,
-          schedulable: agent.schedulable,
-          resourceGroup: agent.resourceGroup,
-          images: new Set(agent.images.map((image) => imageKey(image.name, image.architecture))),
-          capacity: slotsFromTexts(agent.capacity),
-          used: slotsFromTexts(agent.used) as ResourceSlots,
-        },
-      ]),
-    );
+    return new Map([...records.values()].map((agent) => [agent.id, toAgentSnapshot(agent)]));
   }
 
   async #readWaiting(): Promise<void> {

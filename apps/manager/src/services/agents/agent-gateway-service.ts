@@ -36,6 +36,11 @@ export class AgentGatewayService implements AgentGateway {
   readonly #log: BusinessLog;
   /** One agent's messages are handled in their order. */
   readonly #lines = new Map<string, Promise<unknown>>();
+  /**
+   * Number of the last event known to be stored, by agent. May lag behind when the agent talked to another manager: the
+   * number in the database is what decides.
+   */
+  readonly #counted = new Map<string, number>();
 
   constructor(options: AgentGatewayOptions) {
     this.#options = options;
@@ -50,6 +55,7 @@ export class AgentGatewayService implements AgentGateway {
       // The token that let it in decides; what it says itself counts only if that said nothing.
       const resourceGroup = (await peers.resourceGroupOf('agent', agentId)) ?? input.resourceGroup;
       const { ackedSeq } = await agents.register(input, resourceGroup);
+      this.#counted.set(agentId, ackedSeq);
       clients.refresh(agentId);
       this.#log.agentRegistered(agentId, { bootId, backend, resourceGroup });
       directory.announce(agentId);
@@ -70,6 +76,7 @@ export class AgentGatewayService implements AgentGateway {
       input.kernels.map((kernel) => kernel.kernelId),
     );
     if (seen.before === undefined) {
+      this.#counted.delete(agentId);
       throw new AppError('object-not-found', `The agent ${agentId} is not registered.`, { hint: 'Register first.' });
     }
     if (seen.before !== 'ALIVE') {
@@ -100,7 +107,7 @@ export class AgentGatewayService implements AgentGateway {
     checkOwn(agentId, ctx);
     return await this.#inLine(agentId, async () => {
       const { facts, agents } = this.#options;
-      let counted = await agents.ackedSeq(agentId);
+      let counted = this.#counted.get(agentId) ?? (await agents.ackedSeq(agentId));
       if (counted === undefined) {
         throw new AppError('object-not-found', `The agent ${agentId} is not registered.`, { hint: 'Register first.' });
       }
@@ -114,6 +121,7 @@ export class AgentGatewayService implements AgentGateway {
       }
       // A later event that was stored with its number covers the earlier ones.
       if (uncounted) await agents.acknowledge(agentId, counted);
+      this.#counted.set(agentId, counted);
       return { ackedSeq: counted };
     });
   }

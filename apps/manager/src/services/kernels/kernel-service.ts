@@ -28,8 +28,25 @@ export class KernelService {
     this.#agents = agents;
   }
 
-  execute(ref: string, input: ExecuteInput, actor: UserActor, signal: AbortSignal | undefined): Promise<RunResult> {
-    return this.#inside(ref, actor, (api, kernelId) => api.execute.mutate({ ...input, kernelId }, options(signal)));
+  async execute(
+    ref: string,
+    input: ExecuteInput,
+    actor: UserActor,
+    signal: AbortSignal | undefined,
+  ): Promise<RunResult> {
+    const session = await this.#sessions.find(ref, actor);
+    const kernel = session.kernels[0];
+    if (session.status !== 'RUNNING' && input.mode === 'continue' && kernel?.agentId) {
+      // How a run ended can be read from its agent for a while after it ended its session.
+      try {
+        return await this.#agents.call(kernel.agentId, (api) =>
+          api.execute.mutate({ ...input, kernelId: kernel.id }, options(signal)),
+        );
+      } catch (error) {
+        if (!hasCode(error, 'kernel-not-found', 'run-not-found', 'agent-unreachable')) throw error;
+      }
+    }
+    return await this.#call(session, (api, kernelId) => api.execute.mutate({ ...input, kernelId }, options(signal)));
   }
 
   async interrupt(ref: string, actor: UserActor): Promise<void> {

@@ -17,14 +17,17 @@ import {
   type SessionId,
   type SessionStatus,
   type StatusReason,
+  slotsFromTexts,
   slotsToTexts,
   startingStatuses,
 } from '@backend.ai/core';
+import { explain, type PendingSession } from '@backend.ai/scheduler';
 import { requireRequestId } from '@backend.ai/telemetry';
 import type { SessionRecord } from '../../repositories/session-rows.ts';
 import type { ChangedSession, SessionTransitions } from '../../repositories/session-transitions.ts';
 import type { NewSession, SessionRepository } from '../../repositories/sessions.ts';
 import type { AgentDirectory } from '../agents/agent-directory.ts';
+import { toAgentSnapshot } from '../agents/agent-snapshot.ts';
 import type { ImageService } from '../images/image-service.ts';
 import type { Following, SessionChanges } from './session-changes.ts';
 import { checkSupported, decideResourceGroup, decideSlots } from './session-request.ts';
@@ -133,8 +136,13 @@ export class SessionService {
     return found;
   }
 
+  /** With one that waits: what stands between it and each agent, in the data of its reason. */
   async get(ref: string, actor: UserActor): Promise<SessionView> {
-    return toSessionView(await this.find(ref, actor));
+    const record = await this.find(ref, actor);
+    const view = toSessionView(record);
+    if (record.status !== 'PENDING' || record.statusReason === 'queued') return view;
+    const agents = explain(waitingOf(record), [...(await this.#options.agents.reload()).values()].map(toAgentSnapshot));
+    return { ...view, reason: { ...view.reason, data: { ...view.reason.data, agents } } };
   }
 
   async list(options: { all: boolean; limit: number }, actor: UserActor): Promise<SessionView[]> {
@@ -286,6 +294,19 @@ function announceAll(changes: SessionChanges, ...lists: ReadonlyArray<readonly C
 export function actorOf(ctx: CallContext): UserActor {
   if (ctx.actor.kind !== 'user') throw new AppError('auth-missing', 'This call needs a login.');
   return ctx.actor;
+}
+
+function waitingOf(record: SessionRecord): PendingSession {
+  return {
+    sessionId: record.id,
+    kernelId: record.kernels[0]?.id ?? '',
+    image: record.image,
+    architecture: record.architecture,
+    resourceGroup: record.resourceGroup,
+    slots: slotsFromTexts(record.requestedSlots),
+    createdAt: Date.parse(record.createdAt),
+    priority: defaultPriority,
+  };
 }
 
 /** What was just inserted, without reading it again. */

@@ -1,0 +1,16 @@
+import { slotsFromTexts } from '@backend.ai/core';
+import { type AgentSnapshot, imageKey } from '@backend.ai/scheduler';
+import type { AgentRecord } from '../../repositories/agents.ts';
+
+/** An agent as the scheduler sees it. */
+export function toAgentSnapshot(agent: AgentRecord): AgentSnapshot {
+  return {
+    id: agent.id,
+    status: agent.status,
+    schedulable: agent.schedulable,
+    resourceGroup: agent.resourceGroup,
+    images: new Set(agent.images.map((image) => imageKey(image.name, image.architecture))),
+    capacity: slotsFromTexts(agent.capacity),
+    used: slotsFromTexts(agent.used),
+  };
+}

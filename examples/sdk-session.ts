@@ -12,16 +12,16 @@ function fromEnvironment(name: string): string {
   return value;
 }
 
-const client = createClient({
-  endpoint: fromEnvironment('BACKEND_ENDPOINT'),
-  accessKey: fromEnvironment('BACKEND_ACCESS_KEY'),
-  secretKey: fromEnvironment('BACKEND_SECRET_KEY'),
-});
+async function main(): Promise<void> {
+  const client = createClient({
+    endpoint: fromEnvironment('BACKEND_ENDPOINT'),
+    accessKey: fromEnvironment('BACKEND_ACCESS_KEY'),
+    secretKey: fromEnvironment('BACKEND_SECRET_KEY'),
+  });
 
-const { email } = await client.auth.whoami();
-console.log(`I am ${email}.`);
+  const { email } = await client.auth.whoami();
+  console.log(`I am ${email}.`);
 
-try {
   // Destroyed at the end of the block, also when something in it throws.
   await using session = await client.sessions.create({
     image: process.env.BACKEND_IMAGE ?? 'python',
@@ -48,8 +48,10 @@ try {
 
   const listing = await session.exec('ls -l').result;
   console.log(listing.stdout);
-} catch (error) {
+}
+
+main().catch((error: unknown) => {
   if (!(error instanceof AppError)) throw error;
   console.error(`${error.message} [${error.code}]\n  ${error.hint}\n  request id: ${error.requestId}`);
   process.exitCode = 1;
-}
+});

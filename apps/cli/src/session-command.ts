@@ -12,18 +12,10 @@ export abstract class SessionCommand extends ApiCommand {
   }
 }
 
-/** Shows on stderr why a session does not run yet, once per change. Short waits are not worth a line. */
+/** Tells on stderr why a session does not run yet, once per change. A start that proceeds needs no words. */
 export function waitingLine(write: (text: string) => void): (view: SessionView) => void {
-  let first = true;
   return (view) => {
-    const progressing = view.status !== 'PENDING' || view.reason.code === 'queued';
-    if (first && progressing) {
-      first = false;
-      return;
-    }
-    first = false;
-    write(
-      view.status === 'PENDING' ? `waiting: ${reasonOf(view)}\n` : `${view.status.toLowerCase()}: ${reasonOf(view)}\n`,
-    );
+    if (view.status === 'PENDING' && view.reason.code !== 'queued') write(`waiting: ${reasonOf(view)}\n`);
+    if (view.status === 'PULLING') write('waiting: The image is being fetched.\n');
   };
 }

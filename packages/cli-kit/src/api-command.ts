@@ -1,5 +1,4 @@
-import { type Client, createClient } from '@backend.ai/client';
-import { nodeFetch } from '@backend.ai/client/node-fetch';
+import { type Client, createClient, nodeFetch } from '@backend.ai/client';
 import { Option } from 'clipanion';
 import { BaseCommand } from './base-command.ts';
 import { findCluster } from './known-cluster.ts';

@@ -16,6 +16,7 @@ export { AppError, type ErrorBody, type ErrorCode, hasCode } from '@backend.ai/c
 export { type Client, type ClientOptions, createClient, type ListSessionsOptions } from './client.ts';
 export { apiVersion, authHeaders, type Credentials, type SignedRequest } from './credentials.ts';
 export type { Fetch, FetchInit, FetchResponse } from './fetch.ts';
+export { nodeFetch } from './node-fetch.ts';
 export type { Rpc } from './rpc.ts';
 export { Run, type RunOptions, type RunOutcome } from './run.ts';
 export { type BatchCommands, type CreateSessionOptions, Session, type WaitOptions } from './session.ts';

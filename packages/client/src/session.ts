@@ -79,6 +79,7 @@ export class Session implements AsyncDisposable {
       if (isTerminal(view.status)) {
         if (until === 'ended') return view;
         throw new AppError('session-failed', `The session ${view.name} ended before it ran: ${reasonText(view)}`, {
+          hint: `See how it went with: ./backend.ai session history ${view.name}`,
           data: { session: view.id, status: view.status, reason: view.reason },
           requestId: view.requestId,
         });

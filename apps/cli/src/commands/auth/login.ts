@@ -1,6 +1,5 @@
 import { ApiCommand, embeddedFile, type KnownCluster, readCluster, saveLogin } from '@backend.ai/cli-kit';
-import { createClient } from '@backend.ai/client';
-import { nodeFetch } from '@backend.ai/client/node-fetch';
+import { createClient, nodeFetch } from '@backend.ai/client';
 import { AppError } from '@backend.ai/core';
 import { Command } from 'clipanion';
 import { ask, askSecret } from '../../prompt.ts';

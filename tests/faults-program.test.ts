@@ -66,7 +66,7 @@ test('1,000 children do not harm the machine and vanish with the session', async
     '        os._exit(0)',
     'print("started")',
   ].join('\n');
-  const result = await run(['python', '-c', code]);
+  const result = await run(['-r', 'mem=2g', 'python', '-c', code]);
   expect(result.code).not.toBe(0);
   expect(result.notices.map((notice) => notice.code)).toContain('process-limit-reached');
 });

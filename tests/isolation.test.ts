@@ -65,7 +65,7 @@ test('the environment of the cluster process does not reach a session', async ()
 test('the isolation reached is told by ag status and in the log', async () => {
   const status = await cluster.json<{ isolation: { sandbox: string } }>(['ag', 'status']);
   expect(['bubblewrap', 'unshare']).toContain(status.isolation.sandbox);
-  const record = cluster.logs().find((entry) => String(entry.msg).includes('isolation'));
+  const record = cluster.logs().find((entry) => entry.component === 'agent' && 'isolation' in entry);
   expect(JSON.stringify(record)).toContain(status.isolation.sandbox);
 });
 

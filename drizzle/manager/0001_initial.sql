@@ -75,7 +75,6 @@ CREATE TABLE sessions (
   requested_slots jsonb NOT NULL,
   environ jsonb NOT NULL DEFAULT '{}',
   options jsonb NOT NULL DEFAULT '{}',
-  callback_url text,
   priority integer NOT NULL DEFAULT 10,
   created_at timestamptz NOT NULL DEFAULT now(),
   status_changed_at timestamptz NOT NULL DEFAULT now(),

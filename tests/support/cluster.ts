@@ -48,6 +48,7 @@ export class TestCluster {
         BACKEND_ENDPOINT: undefined,
         BACKEND_ACCESS_KEY: undefined,
         BACKEND_SECRET_KEY: undefined,
+        BACKEND_SKIP_BUILD: '1',
         ...options.env,
       },
     });

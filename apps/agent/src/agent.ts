@@ -3,6 +3,7 @@ import { arch } from 'node:os';
 import { join } from 'node:path';
 import {
   type AgentRegistration,
+  type AgentService,
   createAgentRouter,
   type Image,
   type IsolationReport,
@@ -60,6 +61,7 @@ export interface AgentStatusView {
 
 /** Everything that exists once the agent has started. */
 interface Parts {
+  readonly service: AgentService;
   readonly outbox: Outbox;
   readonly state: AgentState;
   readonly backend: Backend;
@@ -120,6 +122,11 @@ export class Agent {
     return this.#started().link.registered;
   }
 
+  /** What managers call, without the way to here. */
+  get service(): AgentService {
+    return this.#started().service;
+  }
+
   status(): AgentStatusView {
     const { link, backend, ledger, supervisor, outbox, state, address, dataAddress } = this.#started();
     const { isolation, images } = backend.capabilities;
@@ -150,6 +157,7 @@ export class Agent {
    */
   async endKernels(reason: StatusReason = 'cluster-shutdown', deadlineMs = 15_000): Promise<string[]> {
     const { supervisor, outbox, link } = this.#started();
+    if (this.#closing) throw new AppError('shutting-down', 'The agent has let go of its kernels.');
     const until = this.#clock.monotonic() + deadlineMs;
     const left = await ensureRequestId(() => supervisor.endAll(reason, deadlineMs));
     while (outbox.pending.length > 0 && link.status.state === 'registered' && this.#clock.monotonic() < until) {
@@ -231,7 +239,7 @@ export class Agent {
       clock,
       logger,
     });
-    this.#parts = { outbox, state, backend, ledger, supervisor, dataPort, server, link, address, dataAddress };
+    this.#parts = { service, outbox, state, backend, ledger, supervisor, dataPort, server, link, address, dataAddress };
     link.start();
     const { isolation, slots, images } = backend.capabilities;
     logger.info('agent started', {

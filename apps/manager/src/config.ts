@@ -37,8 +37,6 @@ const managerConfigSchema = z.strictObject({
     .default({}),
   /** How long a looked-up key pair is believed. */
   keypairCacheMs: ms.default(5_000),
-  /** Kept of the log of an ended session. */
-  keptLogBytes: z.number().int().min(0).max(1_048_576).default(65_536),
   /** All stops together, in milliseconds. */
   stopDeadlineMs: ms.default(10_000),
 });

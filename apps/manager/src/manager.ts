@@ -1,5 +1,5 @@
 import { type ApiServices, createAgentGatewayRouter } from '@backend.ai/contract';
-import type { ConfigStore, EventBus, Leases, LiveValues } from '@backend.ai/coordination';
+import type { EventBus, Leases, LiveValues } from '@backend.ai/coordination';
 import { type Clock, delay, newId, type StatusReason, systemClock } from '@backend.ai/core';
 import type { Database } from '@backend.ai/database';
 import { createRpcServer, type ListenOptions, type PeerIdentity, type RpcAddress } from '@backend.ai/rpc';
@@ -35,7 +35,6 @@ import { type DataPortDialler, FileService } from './services/files/file-service
 import { ImageService } from './services/images/image-service.ts';
 import { type AdminCredentials, InstallationService } from './services/installation/installation-service.ts';
 import { KernelService } from './services/kernels/kernel-service.ts';
-import { LogKeeper } from './services/kernels/log-keeper.ts';
 import { KeypairService } from './services/keypairs/keypair-service.ts';
 import { openSecretBox } from './services/keypairs/secret-box.ts';
 import { PeerService } from './services/peers/peer-service.ts';
@@ -46,7 +45,6 @@ export interface ManagerOptions {
   readonly config: ManagerConfigInput;
   readonly database: Database;
   readonly eventBus: EventBus;
-  readonly configStore: ConfigStore;
   readonly leases: Leases;
   readonly liveValues: LiveValues;
   /** Of kind `manager`. */
@@ -144,7 +142,6 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       return agent && publicKey ? { address: agent.address, publicKey, rpcVersion: agent.rpcVersion } : undefined;
     },
   });
-  const logs = new LogKeeper(sessionRows, clients, logger, config.keptLogBytes);
   const images = new ImageService(directory);
   const sessions = new SessionService({
     sessions: sessionRows,
@@ -177,7 +174,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     logger,
     duties: () => {
       memory.forgetAll();
-      const shared = { memory, transitions, sessions: sessionRows, changes, clients, logs, tasks, clock, logger };
+      const shared = { memory, transitions, sessions: sessionRows, changes, clients, tasks, clock, logger };
       const { askAgainMs, orderDeadlineMs } = config;
       const start = new StartSessions({
         ...shared,
@@ -220,15 +217,12 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   // Hints: what one change makes worth looking at. Ticks find the rest.
   changes.onChange((change) => {
     memory.sessionChanged(change);
-    const { from, to, kernelId, agentId } = change;
+    const { from, to, kernelId } = change;
     if (to !== 'PREPARING') onLeft.start(kernelId);
     if (to === 'PENDING' && from !== to) leader.hint('schedule');
     else if (to === 'SCHEDULED') leader.hint('start');
     else if (to === 'TERMINATING') leader.hint('terminate');
     else if (to === 'TERMINATED' || to === 'ERROR') leader.hint('schedule');
-    const endedByItself =
-      from === 'RUNNING' && (to === 'TERMINATED' || to === 'ERROR') && change.reason !== 'kernel-lost';
-    if (endedByItself && agentId !== null) tasks.start('keep log', () => logs.keep(agentId, kernelId));
   });
   directory.onChange((agentId) => {
     clients.refresh(agentId);
@@ -238,6 +232,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
 
   const agentGateway = new AgentGatewayService({
     agents: agentRows,
+    sessions: sessionRows,
     directory,
     clients,
     peers,

@@ -1,3 +1,4 @@
+import type { RunResult } from '@backend.ai/contract';
 import { newId } from '@backend.ai/core';
 import { runWithRequest } from '@backend.ai/telemetry';
 import { waitFor } from '@backend.ai/testing';
@@ -127,8 +128,8 @@ describe('events', () => {
       console: [],
       cursor: 0,
       notices: [],
-    } as const;
-    agent.lastWords.set('r', { ...last, console: [] });
+    } satisfies RunResult;
+    agent.lastWords.set('r', last);
     const next = { session: id, mode: 'continue', code: '', options: {}, flushMs: 0, holdMs: 0, timeoutMs: 0 } as const;
     expect(await api().execute({ ...next, runId: 'r' }, world.ctx())).toMatchObject({ exitCode: 137 });
     await expect(api().execute({ ...next, runId: 'other' }, world.ctx())).rejects.toMatchObject({

@@ -69,7 +69,6 @@ async function insert(slots: Record<string, string> = { cpu: '1', mem: '100' }) 
     slots,
     environ: {},
     options: {},
-    callbackUrl: null,
     priority: 10,
     requestId: 'req-1',
   });

@@ -1,6 +1,6 @@
 import type { CallContext, CreateSessionInput, SessionView, UserActor } from '@backend.ai/contract';
 import { createSessionSchema } from '@backend.ai/contract';
-import { EmbeddedConfigStore, EmbeddedLeases, InProcessEventBus, InProcessLiveValues } from '@backend.ai/coordination';
+import { EmbeddedLeases, InProcessEventBus, InProcessLiveValues } from '@backend.ai/coordination';
 import { newId, type RequestId } from '@backend.ai/core';
 import type { DatabaseHandle } from '@backend.ai/database';
 import { generateIdentity, type PeerIdentity } from '@backend.ai/rpc';
@@ -67,7 +67,6 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
       },
       database: database.db,
       eventBus,
-      configStore: new EmbeddedConfigStore(database.db),
       leases: await EmbeddedLeases.open(database.db),
       liveValues,
       identity,

@@ -2,7 +2,7 @@ import { rmSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { Agent } from '@backend.ai/agent';
-import { EmbeddedConfigStore, EmbeddedLeases, InProcessEventBus, InProcessLiveValues } from '@backend.ai/coordination';
+import { EmbeddedLeases, InProcessEventBus, InProcessLiveValues } from '@backend.ai/coordination';
 import { AppError } from '@backend.ai/core';
 import { type DatabaseHandle, defaultTemplateDirectory, managerMigrations, migrate, openPglite } from '@backend.ai/database';
 import { createManager, type Manager } from '@backend.ai/manager';
@@ -149,7 +149,6 @@ export class Cluster {
       config: { embedded: true, installationKeyFile: join(directory.keys, 'installation.key') },
       database: db,
       eventBus: new InProcessEventBus({ logger, source: 'manager' }),
-      configStore: new EmbeddedConfigStore(db),
       leases: await EmbeddedLeases.open(db),
       liveValues: new InProcessLiveValues(),
       identity,

@@ -77,6 +77,9 @@ const eventHead = {
 
 const stepTimingsSchema = z.array(z.object({ step: z.string(), ms: z.number() }));
 
+/** Kept of the output of an ended kernel, in bytes. */
+export const keptLogBytes = 65_536;
+
 /** What an agent reports through its outbox. Events make the answer quick; heartbeats make it right. */
 export const kernelEventSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('kernel-preparing'), ...eventHead }),
@@ -99,6 +102,8 @@ export const kernelEventSchema = z.discriminatedUnion('type', [
     ...eventHead,
     reason: z.string(),
     exitCode: z.number().int().nullable(),
+    /** The end of what it wrote, at most `keptLogBytes`; absent when it never ran. */
+    log: z.string().max(keptLogBytes).optional(),
   }),
 ]);
 export type KernelEvent = z.infer<typeof kernelEventSchema>;

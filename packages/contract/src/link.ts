@@ -1,5 +1,6 @@
-import { AppError, type ErrorBody, errorCodes, type RequestId } from '@backend.ai/core';
+import { AppError, type ErrorBody, type ErrorCategory, errorCodes, type RequestId } from '@backend.ai/core';
 import { initTRPC, TRPCError } from '@trpc/server';
+import { type TRPC_ERROR_CODE_KEY, TRPC_ERROR_CODES_BY_KEY } from '@trpc/server/rpc';
 import superjson from 'superjson';
 
 /**
@@ -61,21 +62,35 @@ export interface ErrorShapeData {
   readonly error: ErrorBody;
 }
 
+/** How stock tRPC clients see our categories; ours read `data.error`. */
+const trpcCodes = {
+  'fix-input': { name: 'BAD_REQUEST', httpStatus: 400 },
+  'log-in': { name: 'UNAUTHORIZED', httpStatus: 401 },
+  forbidden: { name: 'FORBIDDEN', httpStatus: 403 },
+  'not-found': { name: 'NOT_FOUND', httpStatus: 404 },
+  conflict: { name: 'CONFLICT', httpStatus: 409 },
+  wait: { name: 'TOO_MANY_REQUESTS', httpStatus: 429 },
+  retry: { name: 'SERVICE_UNAVAILABLE', httpStatus: 503 },
+  operator: { name: 'INTERNAL_SERVER_ERROR', httpStatus: 500 },
+} as const satisfies Record<ErrorCategory, { name: TRPC_ERROR_CODE_KEY; httpStatus: number }>;
+
 const t = initTRPC
   .context<CallContext>()
   .meta<ProcedureMeta>()
   .create({
     transformer: superjson,
     isServer: true,
-    errorFormatter: ({ shape, error, ctx }) => ({
-      ...shape,
-      message: toAppError(error).message,
-      data: {
-        code: shape.data.code,
-        httpStatus: shape.data.httpStatus,
-        error: toAppError(error).toBody(ctx?.requestId),
-      },
-    }),
+    // Proxies cut connections that are silent for a minute.
+    sse: { ping: { enabled: true, intervalMs: 15_000 } },
+    errorFormatter: ({ error, ctx }) => {
+      const appError = toAppError(error);
+      const { name, httpStatus } = trpcCodes[appError.category];
+      return {
+        message: appError.message,
+        code: TRPC_ERROR_CODES_BY_KEY[name],
+        data: { code: name, httpStatus, error: appError.toBody(ctx?.requestId) },
+      };
+    },
   });
 
 /** Validation failures and foreign errors as ours. Nothing of an unexpected error but its code leaves the process. */

@@ -24,7 +24,6 @@ export const createSessionSchema = z.strictObject({
   clusterSize: z.number().int().min(1).default(1),
   /** A live session of this name and image is returned instead of an error. */
   reuseIfExists: z.boolean().default(true),
-  callbackUrl: z.url().nullish(),
 });
 export type CreateSessionInput = z.infer<typeof createSessionSchema>;
 

@@ -1,4 +1,4 @@
-import { closeSync, createReadStream, lstatSync, readdirSync, readlinkSync } from 'node:fs';
+import { closeSync, createReadStream, lstatSync, readdirSync, readlinkSync, type Stats } from 'node:fs';
 import { posix } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -31,10 +31,14 @@ function* walk(home: string, names: readonly string[]): Generator<Node> {
   try {
     if (last === undefined) yield* walkFolder(folder, '');
     else {
+      let stat: Stats;
       try {
-        lstatSync(at(folder, last));
+        stat = lstatSync(at(folder, last));
       } catch (error) {
         throw pathError(names, error);
+      }
+      if (!stat.isFile() && !stat.isDirectory() && !stat.isSymbolicLink()) {
+        throw new AppError('invalid-path', `"${names.join('/')}" is neither a file nor a folder.`);
       }
       yield* walkOne(folder, last, last, 0);
     }

@@ -1,4 +1,4 @@
-import type { KernelReport, KernelSpec, RunResult, StepTiming } from '@backend.ai/contract';
+import { type KernelReport, type KernelSpec, keptLogBytes, type RunResult, type StepTiming } from '@backend.ai/contract';
 import {
   AppError,
   type Clock,
@@ -239,11 +239,12 @@ export class KernelSupervisor {
     kernel.state = 'terminating';
     const end: KernelEnd = { exitCode, reason: kernel.destroyReason ?? reason };
     const lastWords = (await kernel.handle?.lastWords()) ?? new Map();
+    const log = await this.#endOfLog(kernel);
     await this.#remove(kernel);
     this.#ended.set(kernelId, { spec: kernel.spec, requestId: kernel.requestId, end, lastWords });
     const [oldest] = this.#ended.keys();
     if (this.#ended.size > mostEnded && oldest !== undefined) this.#ended.delete(oldest);
-    this.#reportEnd(kernel.spec, kernel.destroyRequestId ?? kernel.requestId, end);
+    this.#reportEnd(kernel.spec, kernel.destroyRequestId ?? kernel.requestId, end, log);
     logger.info('kernel terminated', { kernel_id: kernelId, reason: end.reason, exit_code: end.exitCode });
     kernel.gone.resolve();
   }
@@ -254,9 +255,24 @@ export class KernelSupervisor {
     this.#kernels.delete(kernel.spec.kernelId);
   }
 
-  #reportEnd(spec: Pick<KernelSpec, 'kernelId' | 'sessionId'>, requestId: RequestId, end: KernelEnd): void {
-    const { exitCode, reason } = end;
-    this.#send(spec, requestId, { type: 'kernel-terminated', exitCode, reason });
+  /** Best effort: what is left of a log must not keep a kernel from ending. */
+  async #endOfLog({ spec, handle }: Kernel): Promise<string | undefined> {
+    try {
+      // Bytes that are no text become longer; the event has its limit.
+      return (await handle?.logs(keptLogBytes))?.slice(-keptLogBytes);
+    } catch (error) {
+      this.#options.logger.warn('log of an ended kernel could not be read', { kernel_id: spec.kernelId, error });
+      return undefined;
+    }
+  }
+
+  #reportEnd(
+    spec: Pick<KernelSpec, 'kernelId' | 'sessionId'>,
+    requestId: RequestId,
+    { exitCode, reason }: KernelEnd,
+    log?: string,
+  ): void {
+    this.#send(spec, requestId, { type: 'kernel-terminated', exitCode, reason, ...(log ? { log } : {}) });
   }
 
   #report(kernel: Kernel, event: Report): void {

@@ -4,7 +4,6 @@ import type { AgentClients } from '../clients/agent-clients.ts';
 import { BusinessLog } from '../events.ts';
 import type { SessionTransitions } from '../repositories/session-transitions.ts';
 import type { KernelAtAgent, SessionRepository } from '../repositories/sessions.ts';
-import type { LogKeeper } from '../services/kernels/log-keeper.ts';
 import type { SessionChanges } from '../services/sessions/session-changes.ts';
 
 export interface TerminateSessionsOptions {
@@ -12,7 +11,6 @@ export interface TerminateSessionsOptions {
   readonly sessions: SessionRepository;
   readonly changes: SessionChanges;
   readonly clients: AgentClients;
-  readonly logs: LogKeeper;
   readonly tasks: BackgroundTasks;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -74,11 +72,10 @@ export class TerminateSessions {
   }
 
   async #end(kernel: KernelAtAgent, epoch: number): Promise<void> {
-    const { clients, clock, transitions, changes, logs, startSettled, orderDeadlineMs: deadlineMs } = this.#options;
+    const { clients, clock, transitions, changes, startSettled, orderDeadlineMs: deadlineMs } = this.#options;
     const { kernelId, agentId, reason } = kernel;
     try {
       await startSettled(kernelId);
-      await logs.keep(agentId, kernelId);
       const forced = kernel.data.forced === true;
       await clients.call(agentId, (api) =>
         api.destroyKernel.mutate({ kernelId, reason, forced }, { context: { deadlineMs } }),

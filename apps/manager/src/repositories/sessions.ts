@@ -27,7 +27,6 @@ export interface NewSession {
   readonly slots: Record<string, string>;
   readonly environ: Record<string, string>;
   readonly options: Record<string, unknown>;
-  readonly callbackUrl: string | null;
   readonly priority: number;
   readonly requestId: string;
 }
@@ -106,11 +105,11 @@ export class SessionRepository {
         where access_key = ${owner.accessKey} and name = ${session.name} and status not in (${terminalTexts})
       ), created as (
         insert into sessions (id, name, domain_name, project_id, user_id, access_key, type, image, architecture, tag,
-          resource_group, status_reason, requested_slots, environ, options, callback_url, priority, request_id)
+          resource_group, status_reason, requested_slots, environ, options, priority, request_id)
         select ${session.id}::uuid, ${session.name}, ${session.domain}, p.id, ${owner.userId}::uuid, ${owner.accessKey},
           ${session.type}, ${session.image}, ${session.architecture}, ${session.tag}::text, g.name, 'queued',
           ${slots}::jsonb, ${JSON.stringify(session.environ)}::jsonb, ${JSON.stringify(session.options)}::jsonb,
-          ${session.callbackUrl}::text, ${session.priority}::int, ${session.requestId}
+          ${session.priority}::int, ${session.requestId}
         from project p cross join resource_group g where not exists (select 1 from existing)
         on conflict (access_key, name) where status not in (${terminalTexts}) do nothing
         returning id, created_at
@@ -246,9 +245,13 @@ export class SessionRepository {
   }
 
   /** Keeps the end of a kernel's log for when its agent has forgotten it. */
-  async keepLog(kernelId: string, log: string): Promise<void> {
+  /** The end of what a kernel wrote, from the agent that had it. */
+  async keepLog(kernelId: string, agentId: string, log: string): Promise<void> {
+    // PostgreSQL's texts cannot hold NUL.
+    const text = log.replaceAll('\0', '\ufffd');
     await this.#db.execute(sql`
-      update kernels set status_data = status_data || jsonb_build_object('log', ${log}::text) where id = ${kernelId}::uuid`);
+      update kernels set status_data = status_data || jsonb_build_object('log', ${text}::text)
+      where id = ${kernelId}::uuid and agent_id = ${agentId}`);
   }
 
   async keptLog(kernelId: string): Promise<string | undefined> {

@@ -52,7 +52,6 @@ export const sessions = pgTable(
     requestedSlots: jsonb('requested_slots').$type<ResourceSlotTexts>().notNull(),
     environ: jsonb('environ').$type<Record<string, string>>().notNull().default({}),
     options: jsonb('options').$type<Record<string, unknown>>().notNull().default({}),
-    callbackUrl: text('callback_url'),
     /** Higher is considered first. */
     priority: integer('priority').notNull().default(10),
     createdAt: moment('created_at').notNull().defaultNow(),

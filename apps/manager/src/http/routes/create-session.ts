@@ -17,6 +17,7 @@ const unsupported: readonly [string, ...string[]][] = [
   ['starts_at', 'startsAt'],
   ['bootstrap_script', 'bootstrapScript'],
   ['dependencies'],
+  ['callback_url', 'callbackUrl', 'callbackURL'],
 ];
 const unsupportedConfig: readonly [string, ...string[]][] = [
   ['mounts'],
@@ -45,7 +46,6 @@ export function readCreateRequest(params: Params, accessKey: string): CreateRequ
     clusterMode: params.text('clusterMode', 'cluster_mode'),
     tag: params.text('tag'),
     reuseIfExists: params.boolean('reuseIfExists', 'reuse_if_exists', 'reuse'),
-    callbackUrl: params.text('callback_url', 'callbackUrl', 'callbackURL'),
     resourceGroup: config.text('scaling_group', 'scalingGroup'),
     resources: Object.fromEntries(config.object('resources').entries()),
     environ: Object.fromEntries(

@@ -13,6 +13,7 @@ import type { AgentClients } from '../../clients/agent-clients.ts';
 import { BusinessLog } from '../../events.ts';
 import type { AgentRepository } from '../../repositories/agents.ts';
 import type { ChangedSession } from '../../repositories/session-transitions.ts';
+import type { SessionRepository } from '../../repositories/sessions.ts';
 import type { PeerService } from '../peers/peer-service.ts';
 import type { SessionChanges } from '../sessions/session-changes.ts';
 import type { AgentDirectory } from './agent-directory.ts';
@@ -21,6 +22,7 @@ import type { Fact, KernelFacts } from './kernel-facts.ts';
 
 export interface AgentGatewayOptions {
   readonly agents: AgentRepository;
+  readonly sessions: SessionRepository;
   readonly directory: AgentDirectory;
   readonly clients: AgentClients;
   readonly peers: PeerService;
@@ -115,6 +117,9 @@ export class AgentGatewayService implements AgentGateway {
       for (const event of events) {
         if (event.seq <= counted) continue;
         const changed = await ensureRequestId(() => facts.apply(agentId, event), parseRequestId(event.requestId));
+        if (event.type === 'kernel-terminated' && event.log !== undefined) {
+          await this.#options.sessions.keepLog(event.kernelId, agentId, event.log);
+        }
         this.#announce(changed, event.requestId);
         uncounted = changed.length === 0;
         counted = event.seq;

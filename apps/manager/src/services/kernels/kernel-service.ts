@@ -87,7 +87,7 @@ export class KernelService {
     if (kept !== undefined) return { logs: kept };
     if (isTerminal(session.status)) {
       throw new AppError('object-not-found', `No log of the session "${session.name}" was kept.`, {
-        hint: 'Logs of sessions that ended while their agent was unreachable are lost.',
+        hint: 'It wrote nothing, or its agent was lost with it.',
       });
     }
     throw notRunning(session);

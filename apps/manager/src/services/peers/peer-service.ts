@@ -55,7 +55,7 @@ export class PeerService {
     const { kind, id, publicKey } = peer;
     if (!(await this.#peers.join({ tokenHash: hashOf(token), kind, id, publicKey, requestId: requireRequestId() }))) {
       throw new AppError('peer-rejected', 'The join token is unknown, used, expired, or for another kind of peer.', {
-        hint: 'Make a new one with: ./backend.ai mgr peers token',
+        hint: 'Ask an administrator of the manager for a new one.',
       });
     }
     this.#log.peerJoined(kind, id);

@@ -88,7 +88,6 @@ export class SessionService {
       slots: slotsToTexts(slots),
       environ: input.environ,
       options: {},
-      callbackUrl: input.callbackUrl ?? null,
       priority: defaultPriority,
       requestId: requireRequestId(),
     };

@@ -23,6 +23,11 @@ const program: Program = async (code, io, session) => {
   } else if (code === 'forever') {
     io.print('started\n');
     await new Promise((resolve) => io.interrupted.addEventListener('abort', resolve));
+  } else if (code === 'chatter') {
+    while (!io.interrupted.aborted) {
+      io.print('more\n');
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
   } else if (code.startsWith('real ')) {
     const { stdout } = await promisify(execFile)('/bin/sh', ['-c', code.slice(5)]);
     io.print(stdout);
@@ -112,6 +117,11 @@ describe('run', () => {
       },
     });
     expect(outcome).toMatchObject({ exitCode: 130, stdout: 'started\n' });
+    expect(statuses()).toEqual(['TERMINATED']);
+  });
+
+  it('ends the program and the session when nobody reads its output any more', async () => {
+    expect(await cli('run python -c chatter', { closesOutput: true })).toMatchObject({ exitCode: 141 });
     expect(statuses()).toEqual(['TERMINATED']);
   });
 

@@ -44,8 +44,10 @@ function tellUsage(thrown: unknown, argv: readonly string[], context: CliContext
 
 /** The entry of a bundle file. */
 export async function main(commands: readonly CommandClass<CliContext>[], argv: readonly string[]): Promise<number> {
-  // `backend.ai ps | head` ends when head does.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+  // `backend.ai ps | head` ends when head does, unless the command listens itself and has something to clean up.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (process.stdout.listenerCount('error') === 1) process.exit(error.code === 'EPIPE' ? 0 : 1);
+  });
   // Timers of services do not keep a process alive; a command that waits for one must not end silently in the middle.
   const alive = setInterval(() => {}, 2 ** 30);
   try {

@@ -10,8 +10,11 @@ export interface FollowOptions {
   readonly destroyOnSecondInterrupt: boolean;
 }
 
+const brokenPipe = 13;
+
 export interface Followed {
-  readonly outcome: RunOutcome;
+  /** Absent when nobody reads our output any more: the program was interrupted then. */
+  readonly outcome: RunOutcome | undefined;
   readonly exitCode: number;
 }
 
@@ -27,8 +30,17 @@ export async function followRun(
 ): Promise<Followed> {
   const stopInput = forwardInput(context, run);
   const stopInterrupts = forwardInterrupts(context, session, run, options);
+  let unread = false;
+  const onUnread = (): void => {
+    unread = true;
+  };
+  context.stdout.on('error', onUnread);
   try {
     for await (const [kind, data] of run) {
+      if (unread) {
+        await run.interrupt();
+        return { outcome: undefined, exitCode: 128 + brokenPipe };
+      }
       if (options.quiet) continue;
       if (kind === 'stdout') await write(context.stdout, String(data));
       else if (kind === 'stderr' || kind === 'log') await write(context.stderr, String(data));
@@ -41,6 +53,7 @@ export async function followRun(
     }
     return { outcome, exitCode: exitCodeOf(outcome) };
   } finally {
+    context.stdout.off('error', onUnread);
     stopInterrupts();
     stopInput();
   }
@@ -53,10 +66,12 @@ async function write(stream: NodeJS.WritableStream, text: string): Promise<void>
     const done = (): void => {
       stream.off('drain', done);
       stream.off('close', done);
+      stream.off('error', done);
       resolve();
     };
     stream.on('drain', done);
     stream.on('close', done);
+    stream.on('error', done);
   });
 }
 

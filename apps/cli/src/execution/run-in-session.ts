@@ -58,7 +58,7 @@ export abstract class RunInSession extends ApiCommand {
         quiet: this.json,
         destroyOnSecondInterrupt: remove,
       });
-      if (this.json) this.printJson(runDocument(session, outcome));
+      if (this.json && outcome) this.printJson(runDocument(session, outcome));
       return exitCode;
     } finally {
       // Recorded; the cluster carries it out. What went wrong here must not hide what went wrong before.

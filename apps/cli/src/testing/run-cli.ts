@@ -10,6 +10,8 @@ export interface CliOptions {
   readonly env?: Record<string, string>;
   readonly cwd?: string;
   readonly stdin?: string | Readable;
+  /** Stops reading after the first output, as `head` does. */
+  readonly closesOutput?: boolean;
   /** Called with a function that is Ctrl-C. */
   readonly onStart?: (interrupt: () => void) => void;
 }
@@ -54,7 +56,10 @@ export async function runCli(argv: readonly string[], options: CliOptions = {}):
       return () => listeners.delete(listener);
     },
   };
-  const texts = Promise.all([text(stdout), text(stderr)]);
+  if (options.closesOutput) {
+    stdout.once('data', () => stdout.destroy(Object.assign(new Error('write EPIPE'), { code: 'EPIPE' })));
+  }
+  const texts = Promise.all([text(stdout).catch(() => ''), text(stderr)]);
   const exitCode = await runCommands(commands, argv, context);
   stdout.end();
   stderr.end();

@@ -73,12 +73,12 @@ function whenEnded(child: ChildProcess): Promise<string> {
 /** The child printed its error as JSON; anything else is shown as it is. */
 function startFailure(directory: DataDirectory, outcome: string): AppError {
   const text = readFileSync(directory.startLogFile, 'utf8').trim();
-  const line = text.split('\n').find((candidate) => candidate.startsWith('{'));
   try {
-    const document = JSON.parse(text.startsWith('{') ? text : (line ?? '')) as { error?: unknown };
+    // The document comes after the text for people.
+    const document = JSON.parse(text.slice(text.search(/^\{$/m))) as { error?: unknown };
     if (isErrorBody(document.error)) return AppError.fromBody(document.error);
   } catch {
-    // Not one JSON document.
+    // It ended in another way, and its last line is all there is.
   }
   const last = text.split('\n').at(-1);
   return new AppError('internal', `The cluster did not start (${outcome})${last ? `: ${last}` : '.'}`, {

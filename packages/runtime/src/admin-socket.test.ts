@@ -75,6 +75,13 @@ describe.each([
   });
 });
 
+test('a request that stops the service is answered', async () => {
+  const path = join(dir, 'b.sock');
+  const socket: AdminSocket = new AdminSocket(path, { stop: () => void socket.stop() }, silentLogger);
+  await socket.start();
+  expect(await callAdminSocket(path, 'stop')).toBeNull();
+});
+
 test('an absent service is unreachable', async () => {
   await expect(callAdminSocket(join(dir, 'nobody.sock'), 'echo')).rejects.toMatchObject({ code: 'server-unreachable' });
 });

@@ -19,6 +19,7 @@ export class AdminSocket {
   readonly #handlers: AdminHandlers;
   readonly #logger: Logger;
   readonly #connections = new Set<Socket>();
+  readonly #answering = new Set<Promise<void>>();
   #server: Server | undefined;
 
   constructor(path: string, handlers: AdminHandlers, logger: Logger) {
@@ -49,7 +50,9 @@ export class AdminSocket {
     this.#server = undefined;
     if (!server) return;
     const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-    for (const socket of this.#connections) socket.destroy();
+    // Whoever asked for the stop learns that it was heard.
+    await Promise.all(this.#answering);
+    for (const socket of this.#connections) socket.destroySoon();
     await closed;
     rmSync(this.#path, { force: true });
   }
@@ -65,8 +68,16 @@ export class AdminSocket {
     });
     createInterface({ input: socket }).on('line', (line) => {
       received = 0;
-      void this.#answer(line).then((answer) => socket.writable && socket.write(`${JSON.stringify(answer)}\n`));
+      const answering = this.#reply(socket, line).finally(() => this.#answering.delete(answering));
+      this.#answering.add(answering);
     });
+  }
+
+  async #reply(socket: Socket, line: string): Promise<void> {
+    // Not in this turn: the reply must be among those that a stop waits for.
+    await Promise.resolve();
+    const answer = await this.#answer(line);
+    if (socket.writable) socket.write(`${JSON.stringify(answer)}\n`);
   }
 
   async #answer(line: string): Promise<unknown> {

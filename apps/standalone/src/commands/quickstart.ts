@@ -1,6 +1,5 @@
 import { resolve } from 'node:path';
-import { createClient } from '@backend.ai/client';
-import { nodeFetch } from '@backend.ai/client/node-fetch';
+import { createClient, nodeFetch } from '@backend.ai/client';
 import { hasCode } from '@backend.ai/core';
 import { firstSignal } from '@backend.ai/runtime';
 import { Command, Option } from 'clipanion';

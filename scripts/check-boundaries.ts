@@ -53,7 +53,7 @@ const libraryRooms: ReadonlyArray<readonly [library: RegExp, rooms: RegExp]> = [
   [/^clipanion(\/|$)/, /^(apps\/cli\/|packages\/cli-kit\/|apps\/[^/]+\/src\/commands\/)/],
 ];
 
-const isTest = (file: string): boolean => /\.test\.ts$|\/tests?\/|^tests\/|^bench\/|\/testing\//.test(file);
+const isTest = (file: string): boolean => /\.test\.(kit\.)?ts$|\/tests?\/|^tests\/|^bench\/|\/testing\//.test(file);
 
 function checkFile(file: string, text: string): Violation[] {
   const violations: Violation[] = [];
@@ -103,7 +103,7 @@ function checkCalls(file: string, text: string): Violation[] {
   const violations: Violation[] = [];
   const source = ts.createSourceFile(file, text, ts.ScriptTarget.ES2023, true);
   const mayReadEnvironment =
-    /(^|\/)(config|environment)\.ts$|^packages\/cli-kit\/|^apps\/cli\/|\/commands\/|\/scripts\//.test(file);
+    /(^|\/)(config|environment|dev)\.ts$|^packages\/cli-kit\/|^apps\/cli\/|\/commands\/|\/scripts\//.test(file);
   const mayUseTimers =
     /^packages\/(core\/src\/clock|telemetry\/src\/background)\.ts$|^packages\/(client|cli-kit)\/|^apps\/cli\//.test(
       file,

@@ -55,6 +55,7 @@ test('without python3 the same job runs in the Node runtime with the same result
   const bin = join(folder, 'bin');
   const shadow = await runCommand('sh', [
     '-c',
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: the shell's
     'mkdir -p "$1" && for dir in /usr/bin /bin /usr/sbin /sbin; do for f in "$dir"/*; do case "${f##*/}" in python*|pypy*) ;; *) ln -sf "$f" "$1/" ;; esac; done; done',
     'sh',
     bin,

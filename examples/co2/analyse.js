@@ -1,5 +1,5 @@
 // Decades, seasons and trend of weekly CO2 readings: `node analyse.js co2.csv` (no packages needed).
-'use strict';
+
 const { readFileSync, writeFileSync } = require('node:fs');
 
 /** [year as a fraction, month, ppmv]; weeks without a good reading are left out. */

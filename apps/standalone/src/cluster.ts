@@ -4,7 +4,13 @@ import { join } from 'node:path';
 import { Agent } from '@backend.ai/agent';
 import { EmbeddedLeases, InProcessEventBus, InProcessLiveValues } from '@backend.ai/coordination';
 import { AppError } from '@backend.ai/core';
-import { type DatabaseHandle, defaultTemplateDirectory, managerMigrations, migrate, openPglite } from '@backend.ai/database';
+import {
+  type DatabaseHandle,
+  defaultTemplateDirectory,
+  managerMigrations,
+  migrate,
+  openPglite,
+} from '@backend.ai/database';
 import { createManager, type Manager } from '@backend.ai/manager';
 import { loadOrCreateIdentity, type PeerIdentity } from '@backend.ai/rpc';
 import { AdminSocket, Lifecycle, type Part } from '@backend.ai/runtime';
@@ -91,7 +97,7 @@ export class Cluster {
   }
 
   async #start(): Promise<void> {
-    const { directory, config } = this;
+    const { directory } = this;
     let database!: DatabaseHandle;
     let manager!: Manager;
     let agent!: Agent;
@@ -127,7 +133,10 @@ export class Cluster {
           },
           stop: () => agent?.close(),
         },
-        asPart('agent admin socket', this.#agentSocket(() => agent)),
+        asPart(
+          'agent admin socket',
+          this.#agentSocket(() => agent),
+        ),
         asPart('admin socket', this.#adminSocket()),
       ]);
     } catch (error) {
@@ -160,7 +169,9 @@ export class Cluster {
 
   async #createAgent(manager: Manager, managerKey: string, inProcess: string): Promise<Agent> {
     const { directory, config } = this;
-    const agentId = `i-${hostname().replace(/[^A-Za-z0-9._-]/g, '-').slice(0, 48)}`;
+    const agentId = `i-${hostname()
+      .replace(/[^A-Za-z0-9._-]/g, '-')
+      .slice(0, 48)}`;
     const identity = await loadOrCreateIdentity(join(directory.keys, 'agent.pem'), 'agent', agentId);
     const registered = await manager.services.peers.publicKeyOf('agent', agentId);
     const { token } =

@@ -32,7 +32,13 @@ export function dataDirectory(root: string): DataDirectory {
 }
 
 export function makeDataDirectory(directory: DataDirectory): void {
-  for (const path of [directory.root, directory.keys, directory.agent, join(directory.root, 'logs'), join(directory.root, 'run')]) {
+  for (const path of [
+    directory.root,
+    directory.keys,
+    directory.agent,
+    join(directory.root, 'logs'),
+    join(directory.root, 'run'),
+  ]) {
     mkdirSync(path, { recursive: true, mode: 0o700 });
   }
 }

@@ -180,11 +180,20 @@ async function examineRoom(dataDir: string): Promise<Finding[]> {
     () => false,
   );
   return [
-    finding('Machine', 'ok', `${cpus().length} CPUs, ${formatBinarySize(freemem())} of ${formatBinarySize(totalmem())} memory free`),
+    finding(
+      'Machine',
+      'ok',
+      `${cpus().length} CPUs, ${formatBinarySize(freemem())} of ${formatBinarySize(totalmem())} memory free`,
+    ),
     !writable
       ? finding('Data folder', 'missing', `${folder} cannot be written`, 'Name another one with --data-dir.')
       : free < 1n << 30n
-        ? finding('Data folder', 'missing', `${dataDir}, only ${formatBinarySize(free)} free`, 'Make room, or use --data-dir.')
+        ? finding(
+            'Data folder',
+            'missing',
+            `${dataDir}, only ${formatBinarySize(free)} free`,
+            'Make room, or use --data-dir.',
+          )
         : finding('Data folder', 'ok', `${dataDir}, ${formatBinarySize(free)} free`),
   ];
 }

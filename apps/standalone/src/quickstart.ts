@@ -86,7 +86,11 @@ export async function runExample(client: Client, options: QuickstartOptions): Pr
     exitCode: outcome.exitCode,
     output: outcome.stdout,
     files,
-    timings: { ...timings, ...(scheduledMs === null ? {} : { scheduledMs }), ...(runningMs === null ? {} : { runningMs }) },
+    timings: {
+      ...timings,
+      ...(scheduledMs === null ? {} : { scheduledMs }),
+      ...(runningMs === null ? {} : { runningMs }),
+    },
     startSteps: steps,
   };
 }

@@ -1,5 +1,5 @@
 import { connect, type Socket } from 'node:net';
-import { AppError, isErrorBody } from '@backend.ai/core';
+import { AppError, isErrorBody, systemClock } from '@backend.ai/core';
 
 /**
  * The wire of an agent's data port, for both ends.
@@ -109,7 +109,7 @@ export async function connectDataPort(
   const abort = (): void => void socket.destroy();
   signal?.addEventListener('abort', abort, { once: true });
   if (signal?.aborted) abort();
-  const timer = setTimeout(abort, timeoutMs);
+  const cancelTimer = systemClock.setTimer(timeoutMs, abort);
   try {
     socket.write(encodeHead({ ticket }));
     const reply = await readHead(socket);
@@ -122,7 +122,7 @@ export async function connectDataPort(
     if (signal?.aborted) throw new AppError('cancelled', 'The transfer was cancelled.', { cause });
     throw new AppError('agent-unreachable', `The data port ${address} does not answer.`, { cause });
   } finally {
-    clearTimeout(timer);
+    cancelTimer();
     signal?.removeEventListener('abort', abort);
   }
 }

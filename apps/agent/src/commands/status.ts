@@ -20,7 +20,10 @@ export class AgentStatusCommand extends AgentCommand {
     writeFields(this.context.stdout, [
       ['Agent', `${status.agentId}, version ${status.version}, backend ${status.backend}`],
       ['Registration', status.registration],
-      ['Sandbox', `${isolation.sandbox}, ${isolation.ownUid ? 'a user id for each kernel' : 'the same user id for all'}`],
+      [
+        'Sandbox',
+        `${isolation.sandbox}, ${isolation.ownUid ? 'a user id for each kernel' : 'the same user id for all'}`,
+      ],
       ['Memory limit', isolation.memory],
       ['Process limit', isolation.processes],
       ['CPU limit', isolation.cpu],

@@ -1,4 +1,10 @@
-import { type KernelReport, type KernelSpec, keptLogBytes, type RunResult, type StepTiming } from '@backend.ai/contract';
+import {
+  type KernelReport,
+  type KernelSpec,
+  keptLogBytes,
+  type RunResult,
+  type StepTiming,
+} from '@backend.ai/contract';
 import {
   AppError,
   type Clock,

@@ -24,7 +24,7 @@ export interface LaunchRequest {
   readonly kernelId: string;
   readonly paths: ScratchPaths;
   readonly uid: number | null;
-  readonly cgroups: readonly string[];
+  readonly cgroupEntries: readonly string[];
   readonly hostname: string;
   readonly processLimit: number;
   readonly memoryBytes: number;
@@ -74,7 +74,7 @@ export class SandboxLauncher {
       sandbox: candidate.sandbox,
       uid,
       asRoot,
-      cgroups: request.cgroups,
+      cgroupEntries: request.cgroupEntries,
       mounts,
       root: sandboxRoot,
       mountTable: paths.mounts,

@@ -22,7 +22,7 @@ import { endProcesses } from './end-processes.ts';
 import { chooseSandbox, isolationReport, type SandboxKind, sandboxCandidates } from './isolation.ts';
 import { labelName, labelOf, SandboxLauncher } from './launcher.ts';
 import { MemoryWatch } from './memory-watch.ts';
-import { makeSandboxRoot, readHostMounts, systemMounts } from './mount-plan.ts';
+import { makeSandboxEtc, makeSandboxRoot, readHostMounts, systemMounts } from './mount-plan.ts';
 import { findLabels, isAlive, machineBootId } from './proc.ts';
 import { ProcessKernel } from './process-kernel.ts';
 import { installRunner } from './runner-installation.ts';
@@ -88,7 +88,9 @@ export class ProcessBackend implements Backend {
     ]);
     const runnerFolder = await installRunner(dataDir, interpreters);
     this.#runtimes = runtimesOf(interpreters, machineArchitecture());
-    const mounts = systemMounts([...new Set(interpreters.flatMap(({ folders }) => folders))]);
+    const etc = join(dataDir, 'sandbox-etc');
+    makeSandboxEtc(etc);
+    const mounts = systemMounts(etc, [...new Set(interpreters.flatMap(({ folders }) => folders))]);
     const sandboxRoot = join(dataDir, 'sandbox-root');
     makeSandboxRoot(sandboxRoot, [
       ...mounts,

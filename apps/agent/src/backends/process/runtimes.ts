@@ -35,15 +35,15 @@ type Answers = Record<string, { readonly stamp: string; readonly interpreter: In
 export async function findInterpreters(path: string, cacheFile: string): Promise<Interpreter[]> {
   const known = readCache(cacheFile);
   const answers: Answers = {};
-  const askAll = (some: readonly Candidate[]): Promise<void[]> =>
-    Promise.all(
-      some.map(async ({ file, language }) => {
-        const stamp = stampOf(file);
-        const earlier = known[file];
-        const valid = earlier?.stamp === stamp && (!earlier.interpreter || isProgram(earlier.interpreter.path));
-        answers[file] = valid ? earlier : { stamp, interpreter: await ask(file, language) };
-      }),
-    );
+  const askAll = async (some: readonly Candidate[]): Promise<void> => {
+    const asked = some.map(async ({ file, language }) => {
+      const stamp = stampOf(file);
+      const earlier = known[file];
+      const valid = earlier?.stamp === stamp && (!earlier.interpreter || isProgram(earlier.interpreter.path));
+      answers[file] = valid ? earlier : { stamp, interpreter: await ask(file, language) };
+    });
+    await Promise.all(asked);
+  };
   const all = candidates(searchFolders(path));
   await askAll(all.filter(({ file }) => !isScript(file)));
   // Shims are slow, and stand for something that is needed only where the system has nothing.

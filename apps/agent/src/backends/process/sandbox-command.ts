@@ -10,8 +10,8 @@ import { bubblewrapArguments, type Mount, oldRoot } from './mount-plan.ts';
  * LD_PRELOAD can do no more than the program itself.
  */
 
-/** $1...: cgroup folders; then `--` and the command. */
-const enterScript = 'while [ "$1" != -- ]; do echo "$$" > "$1/cgroup.procs" || exit 125; shift; done; shift; exec "$@"';
+/** $1...: files of cgroups to which 0 is written to enter them; then `--` and the command. */
+const enterScript = 'while [ "$1" != -- ]; do echo 0 > "$1" || exit 125; shift; done; shift; exec "$@"';
 
 /** $1 root, $2 table of mounts, $3 host name; then the command. Runs as first process of new namespaces. */
 const setupScript = `set -e
@@ -66,7 +66,8 @@ export interface SandboxRequest {
   /** The agent is root: kernels get a user of their own and no user namespace is needed. */
   readonly uid: number | null;
   readonly asRoot: boolean;
-  readonly cgroups: readonly string[];
+  /** See `entryFiles`. */
+  readonly cgroupEntries: readonly string[];
   readonly mounts: readonly Mount[];
   readonly root: string;
   readonly mountTable: string;
@@ -87,8 +88,8 @@ export function sandboxCommand(tools: SandboxTools, request: SandboxRequest): st
   const init = [tools.shell, '-c', initScript, 'kernel-init', keep, String(request.processLimit), request.home];
   const inside = [...dropRights(tools, request), ...init, ...request.runner];
   const outside = sandbox === 'none' ? inside : [...namespaces(tools, request), ...inside];
-  if (request.cgroups.length === 0) return outside;
-  return [tools.shell, '-c', enterScript, 'kernel-enter', ...request.cgroups, '--', ...outside];
+  if (request.cgroupEntries.length === 0) return outside;
+  return [tools.shell, '-c', enterScript, 'kernel-enter', ...request.cgroupEntries, '--', ...outside];
 }
 
 function dropRights(tools: SandboxTools, { sandbox, uid }: SandboxRequest): string[] {

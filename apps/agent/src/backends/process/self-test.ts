@@ -5,7 +5,14 @@ import { join } from 'node:path';
 import { type Clock, delay } from '@backend.ai/core';
 import type { Logger } from '@backend.ai/telemetry';
 import { readTail } from '../../files/tail.ts';
-import { type CgroupHost, cgroupPaths, makeCgroups, processesIn, removeCgroups } from '../../resources/cgroups.ts';
+import {
+  type CgroupHost,
+  cgroupPaths,
+  entryFiles,
+  makeCgroups,
+  processesIn,
+  removeCgroups,
+} from '../../resources/cgroups.ts';
 import type { UidPool } from '../../resources/uid-pool.ts';
 import { endProcesses } from './end-processes.ts';
 import type { SandboxCandidate } from './isolation.ts';
@@ -59,7 +66,7 @@ export async function sandboxWorks(candidate: SandboxCandidate, options: SelfTes
       kernelId,
       paths,
       uid,
-      cgroups: groups,
+      cgroupEntries: cgroups ? entryFiles(cgroups, groups) : [],
       hostname: 'self-test',
       processLimit: cgroups?.parents.pids || candidate.sandbox === 'none' ? 0 : 64,
       memoryBytes: 64 * 1024 * 1024,
@@ -74,6 +81,8 @@ export async function sandboxWorks(candidate: SandboxCandidate, options: SelfTes
         options.dataDir,
       ],
     });
+    // A kernel does not keep this process alive; this test does, or the start would end it.
+    child.ref();
     const code = await exitOf(child, clock);
     if (code === 0 && existsSync(join(paths.home, 'proof'))) return true;
     const output = readTail(paths.folder, 'sandbox.log', 2048).toString('utf8');

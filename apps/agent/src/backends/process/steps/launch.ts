@@ -1,4 +1,5 @@
 import { AppError } from '@backend.ai/core';
+import { entryFiles } from '../../../resources/cgroups.ts';
 import { runnerCommand } from '../../../runner/index.ts';
 import type { CreateStep } from '../../backend.ts';
 import { factsOf, type KernelDraft, type ProcessContext } from '../draft.ts';
@@ -25,7 +26,7 @@ export function launchStep(draft: KernelDraft, context: ProcessContext): CreateS
         kernelId: spec.kernelId,
         paths,
         uid: draft.uid,
-        cgroups: draft.cgroups,
+        cgroupEntries: context.cgroups ? entryFiles(context.cgroups, draft.cgroups) : [],
         hostname: spec.hostname,
         processLimit: draft.isolation.processes === 'rlimit' ? context.processLimit : 0,
         memoryBytes: memoryBytesOf(draft),

@@ -1,0 +1,260 @@
+import { randomUUID } from 'node:crypto';
+import { cpSync, existsSync, mkdtempSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
+import {
+  type AgentGatewayService,
+  type AgentRegistration,
+  type AgentRouter,
+  type AgentService,
+  createAgentGatewayRouter,
+  createAgentRouter,
+  type ExecuteInput,
+  type Heartbeat,
+  type KernelEvent,
+  type KernelSpec,
+  procedureMetas,
+  type RunResult,
+} from '@backend.ai/contract';
+import { hasCode } from '@backend.ai/core';
+import {
+  createRpcClient,
+  createRpcServer,
+  generateIdentity,
+  type PeerIdentity,
+  pinnedKeys,
+  type RpcClient,
+} from '@backend.ai/rpc';
+import { collectLogs, makeTempDirectory, waitFor } from '@backend.ai/testing';
+import { onTestFinished } from 'vitest';
+import { Agent, type AgentOptions } from '../src/index.ts';
+import { cgroupParents, remainsOf } from './remains.ts';
+
+const agentMetas = procedureMetas(createAgentRouter({} as AgentService));
+
+/** A manager's end: remembers what agents report. */
+export class FakeGateway implements AgentGatewayService {
+  readonly registrations: AgentRegistration[] = [];
+  readonly heartbeats: Heartbeat[] = [];
+  readonly events: KernelEvent[] = [];
+  ackedSeq = 0;
+  unknownKernels: string[] = [];
+  /** Thrown instead of taking events. */
+  refuseEvents: Error | undefined;
+
+  async register(input: AgentRegistration) {
+    this.registrations.push(input);
+    return { heartbeatMs: 100, ackedSeq: this.ackedSeq };
+  }
+
+  async heartbeat(input: Heartbeat) {
+    this.heartbeats.push(input);
+    return { unknownKernels: this.unknownKernels };
+  }
+
+  async reportEvents({ events }: { events: KernelEvent[] }) {
+    if (this.refuseEvents) throw this.refuseEvents;
+    for (const event of events) {
+      if (event.seq <= this.ackedSeq) continue;
+      this.events.push(event);
+      this.ackedSeq = event.seq;
+    }
+    return { ackedSeq: this.ackedSeq };
+  }
+
+  of(kernelId: string): KernelEvent[] {
+    return this.events.filter((event) => event.kernelId === kernelId);
+  }
+
+  waitForEvent<Type extends KernelEvent['type']>(kernelId: string, type: Type, timeoutMs = 15_000) {
+    return waitFor(
+      () => this.of(kernelId).find((event): event is Extract<KernelEvent, { type: Type }> => event.type === type),
+      { timeoutMs, what: `${type} of ${kernelId}; seen: ${JSON.stringify(this.of(kernelId))}` },
+    );
+  }
+}
+
+export interface AgentWorld {
+  readonly gateway: FakeGateway;
+  readonly dataDir: string;
+  readonly identity: PeerIdentity;
+  readonly manager: PeerIdentity;
+  readonly logs: ReturnType<typeof collectLogs>;
+  readonly managerAddress: string;
+  startAgent(options?: Partial<AgentOptions>): Promise<StartedAgent>;
+  /** Fails if a process, control group or folder of the kernel is left. */
+  expectNoRemains(kernelId: string): Promise<void>;
+}
+
+export interface StartedAgent {
+  readonly agent: Agent;
+  readonly api: RpcClient<AgentRouter>['api'];
+  readonly client: RpcClient<AgentRouter>;
+}
+
+export interface WorldOptions extends Partial<AgentOptions> {
+  readonly epoch?: () => number;
+}
+
+/** A gateway, a data directory, and agents that start on it one after the other. Everything ends with the test. */
+export async function agentWorld({ epoch = () => 1, ...defaults }: WorldOptions = {}): Promise<AgentWorld> {
+  const directory = await makeTempDirectory();
+  const logs = collectLogs('agent');
+  const gateway = new FakeGateway();
+  const identity = generateIdentity('agent', 'i-test');
+  const manager = generateIdentity('manager', 'manager');
+  const server = createRpcServer({
+    router: createAgentGatewayRouter(gateway),
+    identity: manager,
+    directory: pinnedKeys('agent', [identity.publicKey]),
+    allow: ['agent'],
+    logger: logs.logger,
+  });
+  const managerAddress = server.listenInProcess(`manager-${randomUUID()}`).address;
+  const started = new Set<StartedAgent>();
+  onTestFinished(async () => {
+    for (const { agent, client } of started) {
+      await agent.endKernels('cluster-shutdown', 20_000).catch(() => {});
+      await client.close();
+      await agent.close();
+    }
+    await server.close({ graceMs: 0 });
+    for (const parent of cgroupParents(directory.path)) rmdirSync(parent);
+    await directory.remove();
+  }, 60_000);
+  return {
+    gateway,
+    dataDir: directory.path,
+    identity,
+    manager,
+    logs,
+    managerAddress,
+    async expectNoRemains(kernelId) {
+      await waitFor(() => remainsOf(kernelId, directory.path).length === 0, {
+        what: `nothing left of ${kernelId}: ${remainsOf(kernelId, directory.path).join(', ')}`,
+      });
+    },
+    async startAgent(options = {}) {
+      reuseFindings(directory.path);
+      const inProcessName = `agent-${randomUUID()}`;
+      const agent = Agent.create({
+        dataDir: directory.path,
+        managers: [managerAddress],
+        managerKeys: [manager.publicKey],
+        identity,
+        rpc: { inProcessName },
+        dataPort: { host: '127.0.0.1', port: 0 },
+        slots: { cpu: '8', mem: String(8 * 1024 ** 3) },
+        path: process.env.PATH ?? '',
+        logger: logs.logger,
+        ...defaults,
+        ...options,
+      } as AgentOptions);
+      await agent.start();
+      keepFindings(directory.path);
+      const client = createRpcClient<AgentRouter>({
+        address: `inproc:${inProcessName}`,
+        identity: manager,
+        serverKeys: [identity.publicKey],
+        metas: agentMetas,
+        headers: () => ({ epoch: epoch() }),
+        logger: logs.logger,
+      });
+      const result = { agent, client, api: client.api };
+      started.add(result);
+      await agent.registered;
+      return result;
+    },
+  };
+}
+
+/** What an agent finds out at its first start on a machine, for the next tests: asking interpreters takes a while. */
+let findings: string | undefined;
+const isFinding = (name: string): boolean => name === 'runtimes.json' || name.startsWith('runner-');
+
+function keepFindings(dataDir: string): void {
+  const names = readdirSync(dataDir).filter(isFinding);
+  if (findings || names.length < 2) return;
+  const kept = mkdtempSync(join(tmpdir(), 'bai-findings-'));
+  for (const name of names)
+    cpSync(join(dataDir, name), join(kept, name), { recursive: true, preserveTimestamps: true });
+  findings = kept;
+  process.once('exit', () => rmSync(kept, { recursive: true, force: true }));
+}
+
+function reuseFindings(dataDir: string): void {
+  if (!findings || existsSync(join(dataDir, 'runtimes.json'))) return;
+  cpSync(findings, dataDir, { recursive: true, preserveTimestamps: true });
+}
+
+export function kernelSpec(overrides: Partial<KernelSpec> = {}): KernelSpec {
+  return {
+    kernelId: randomUUID(),
+    sessionId: randomUUID(),
+    sessionName: 'test',
+    accessKey: 'AKTEST',
+    image: 'local/python:3.11',
+    clusterRole: 'main',
+    clusterIndex: 1,
+    hostname: 'main1',
+    slots: { cpu: '1', mem: String(256 * 1024 ** 2) },
+    environ: {},
+    ...overrides,
+  };
+}
+
+type Api = StartedAgent['api'];
+
+export async function startKernel(world: AgentWorld, api: Api, overrides: Partial<KernelSpec> = {}) {
+  const spec = kernelSpec(overrides);
+  await api.createKernel.mutate(spec);
+  const started = await waitFor(
+    () => {
+      const failed = world.gateway.of(spec.kernelId).find(({ type }) => type === 'kernel-start-failed');
+      if (failed)
+        throw new Error(JSON.stringify([failed, world.logs.records.filter(({ level }) => level !== 'debug')]));
+      return world.gateway.of(spec.kernelId).find((event) => event.type === 'kernel-started');
+    },
+    { timeoutMs: 15_000, what: 'kernel-started' },
+  );
+  return { spec, kernelId: spec.kernelId, started };
+}
+
+/** Runs to the end, following with `continue`, and gives everything together. */
+export async function runCode(api: Api, kernelId: string, input: string | Partial<ExecuteInput>): Promise<RunResult> {
+  const first =
+    typeof input === 'string' ? { mode: 'query' as const, code: input } : { mode: 'query' as const, ...input };
+  let result = (await api.execute.mutate({ kernelId, flushMs: 50, ...first })) as RunResult;
+  const console = [...result.console];
+  while (['continued', 'clean-finished', 'build-finished'].includes(result.status)) {
+    result = (await api.execute.mutate({
+      kernelId,
+      mode: 'continue',
+      runId: result.runId,
+      cursor: result.cursor,
+      flushMs: 50,
+    })) as RunResult;
+    console.push(...result.console);
+  }
+  return { ...result, console };
+}
+
+export function textOf(result: RunResult, kind = 'stdout'): string {
+  return result.console.flatMap(([each, data]) => (each === kind ? [String(data)] : [])).join('');
+}
+
+export async function readAll(stream: Duplex): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of stream) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks);
+}
+
+export async function codeOf(work: Promise<unknown>): Promise<string> {
+  try {
+    await work;
+    return 'no error';
+  } catch (error) {
+    return hasCode(error, (error as { code: never }).code) ? (error as { code: string }).code : String(error);
+  }
+}

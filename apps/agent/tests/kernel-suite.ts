@@ -1,0 +1,177 @@
+import { waitFor } from '@backend.ai/testing';
+import { describe, expect, it } from 'vitest';
+import { agentWorld, codeOf, kernelSpec, runCode, startKernel, textOf, type WorldOptions } from './agent-world.ts';
+
+/** What every backend does, whatever its kernels are made of. */
+export function kernelSuite(name: string, options: WorldOptions & { readonly steps: readonly string[] }): void {
+  const { steps, ...world } = options;
+  const shell = { image: 'local/shell' };
+
+  describe(`kernels on ${name}`, () => {
+    it('reports a kernel that starts, with a timing for each step, and runs code in it', async () => {
+      const w = await agentWorld(world);
+      const { agent, api } = await w.startAgent();
+      const { kernelId, spec, started } = await startKernel(w, api);
+      expect(w.gateway.of(kernelId).map(({ type }) => type)).toEqual([
+        'kernel-preparing',
+        'kernel-creating',
+        'kernel-started',
+      ]);
+      if (started.type !== 'kernel-started') throw new Error('unreachable');
+      expect(started.steps.map(({ step }) => step)).toEqual(['reserve-resources', ...steps]);
+      expect(started.isolation).toEqual(agent.status().isolation);
+      expect(started.sessionId).toBe(spec.sessionId);
+      expect(await api.checkKernel.query({ kernelId })).toMatchObject({ state: 'running', slots: spec.slots });
+      const code = name === 'the fake backend' ? 'hello' : 'print("hello")';
+      const result = await runCode(api, kernelId, code);
+      expect(result).toMatchObject({ status: 'finished', exitCode: 0, notices: [] });
+      expect(textOf(result)).toBe('hello\n');
+    });
+
+    it('carries the request id of an order into its events and its run', async () => {
+      const w = await agentWorld(world);
+      const { api } = await w.startAgent();
+      const { kernelId } = await startKernel(w, api, shell);
+      await api.destroyKernel.mutate({ kernelId, reason: 'user-requested' });
+      const terminated = await w.gateway.waitForEvent(kernelId, 'kernel-terminated');
+      const [preparing, creating, started] = w.gateway.of(kernelId).map(({ requestId }) => requestId);
+      expect(new Set([preparing, creating, started]).size).toBe(1);
+      expect(terminated.requestId).not.toBe(started);
+    });
+
+    it('starts a kernel once, however often it is ordered', async () => {
+      const w = await agentWorld(world);
+      const { agent, api } = await w.startAgent();
+      const spec = kernelSpec(shell);
+      await Promise.all([1, 2, 3].map(() => api.createKernel.mutate(spec)));
+      await w.gateway.waitForEvent(spec.kernelId, 'kernel-started');
+      await api.createKernel.mutate(spec);
+      expect(agent.status().used).toEqual(spec.slots);
+      expect(w.gateway.of(spec.kernelId)).toHaveLength(3);
+    });
+
+    it('does not start a kernel again that ran and ended, but tells its end again', async () => {
+      const w = await agentWorld(world);
+      const { agent, api } = await w.startAgent();
+      const { kernelId, spec } = await startKernel(w, api, shell);
+      await api.destroyKernel.mutate({ kernelId, reason: 'user-requested', forced: true });
+      const first = await w.gateway.waitForEvent(kernelId, 'kernel-terminated');
+      await api.createKernel.mutate(spec);
+      await waitFor(() => w.gateway.of(kernelId).length === 5);
+      expect(w.gateway.of(kernelId).at(-1)).toMatchObject({ type: 'kernel-terminated', reason: first.reason });
+      expect(agent.status().kernels).toEqual([]);
+    });
+
+    it('ends a kernel on order and gives back what it held', async () => {
+      const w = await agentWorld(world);
+      const { agent, api } = await w.startAgent();
+      const { kernelId } = await startKernel(w, api, shell);
+      expect(agent.status().used).not.toEqual({});
+      await api.destroyKernel.mutate({ kernelId, reason: 'user-requested' });
+      expect(await w.gateway.waitForEvent(kernelId, 'kernel-terminated')).toMatchObject({ reason: 'user-requested' });
+      expect(agent.status()).toMatchObject({ used: {}, kernels: [] });
+      expect(await api.checkKernel.query({ kernelId })).toMatchObject({
+        state: 'terminated',
+        reason: 'user-requested',
+      });
+      expect(await codeOf(api.execute.mutate({ kernelId, mode: 'query', code: '1' }))).toBe('kernel-not-found');
+    });
+
+    it('counts an unknown kernel as ended', async () => {
+      const w = await agentWorld(world);
+      const { api } = await w.startAgent();
+      const { kernelId } = kernelSpec();
+      await api.destroyKernel.mutate({ kernelId, reason: 'user-requested' });
+      await w.gateway.waitForEvent(kernelId, 'kernel-terminated');
+      expect(await codeOf(api.checkKernel.query({ kernelId }))).toBe('kernel-not-found');
+    });
+
+    it('gives a start up when the kernel is destroyed meanwhile', async () => {
+      const w = await agentWorld(world);
+      const { agent, api } = await w.startAgent();
+      const spec = kernelSpec(name === 'the fake backend' ? { fake: { startDelayMs: 30_000 } } : {});
+      await api.createKernel.mutate(spec);
+      await api.destroyKernel.mutate({ kernelId: spec.kernelId, reason: 'user-requested' });
+      expect(await w.gateway.waitForEvent(spec.kernelId, 'kernel-terminated')).toMatchObject({
+        reason: 'user-requested',
+      });
+      expect(w.gateway.of(spec.kernelId).map(({ type }) => type)).not.toContain('kernel-started');
+      expect(agent.status()).toMatchObject({ used: {}, kernels: [] });
+      await api.createKernel.mutate({ ...spec, fake: undefined });
+      await w.gateway.waitForEvent(spec.kernelId, 'kernel-started');
+    });
+
+    it('refuses more than it has, and an image it does not offer', async () => {
+      const w = await agentWorld(world);
+      const { agent, api } = await w.startAgent({ slots: { cpu: '2', mem: String(1024 ** 3) } });
+      expect(await codeOf(api.createKernel.mutate(kernelSpec({ slots: { cpu: '3' } })))).toBe('insufficient-capacity');
+      expect(await codeOf(api.createKernel.mutate(kernelSpec({ slots: { 'cuda.device': '1' } })))).toBe(
+        'insufficient-capacity',
+      );
+      expect(await codeOf(api.createKernel.mutate(kernelSpec({ image: 'local/cobol' })))).toBe('unknown-image');
+      expect(agent.status()).toMatchObject({ used: {}, kernels: [], outboxDepth: 0 });
+    });
+
+    it('obeys the newest leader only', async () => {
+      let epoch: number | undefined = 7;
+      const w = await agentWorld({ ...world, epoch: () => epoch as number });
+      const first = await w.startAgent();
+      const spec = kernelSpec(shell);
+      await first.api.createKernel.mutate(spec);
+      epoch = 6;
+      expect(await codeOf(first.api.createKernel.mutate(kernelSpec(shell)))).toBe('stale-epoch');
+      expect(await codeOf(first.api.destroyKernel.mutate({ kernelId: spec.kernelId, reason: 'x' }))).toBe(
+        'stale-epoch',
+      );
+      epoch = undefined;
+      expect(await codeOf(first.api.createKernel.mutate(kernelSpec(shell)))).toBe('stale-epoch');
+      await w.gateway.waitForEvent(spec.kernelId, 'kernel-started');
+      await first.agent.endKernels();
+      await first.agent.close();
+      const second = await w.startAgent();
+      epoch = 6;
+      expect(await codeOf(second.api.createKernel.mutate(kernelSpec(shell)))).toBe('stale-epoch');
+      epoch = 8;
+      await second.api.destroyKernel.mutate({ kernelId: spec.kernelId, reason: 'user-requested' });
+      expect(second.agent.status().epoch).toBe(8);
+    });
+
+    it.each(steps)('leaves nothing behind when the step %s fails', async (step) => {
+      const w = await agentWorld(world);
+      let fails = true;
+      const { agent, api } = await w.startAgent({
+        afterStep: (each) => {
+          if (fails && each === step) throw new Error('injected');
+        },
+      });
+      const spec = kernelSpec(shell);
+      await api.createKernel.mutate(spec);
+      const failed = await w.gateway.waitForEvent(spec.kernelId, 'kernel-start-failed');
+      expect(failed).toMatchObject({ failedStep: step, error: { code: 'kernel-start-failed' } });
+      expect(agent.status()).toMatchObject({ used: {}, kernels: [] });
+      await w.expectNoRemains(spec.kernelId);
+      fails = false;
+      await api.createKernel.mutate(spec);
+      await w.gateway.waitForEvent(spec.kernelId, 'kernel-started');
+    });
+
+    it('ends everything when the cluster is shut down', async () => {
+      const w = await agentWorld(world);
+      const { agent, api } = await w.startAgent();
+      const kernels = await Promise.all([1, 2, 3].map(() => startKernel(w, api, shell)));
+      expect(await agent.endKernels('cluster-shutdown', 20_000)).toEqual([]);
+      for (const { kernelId } of kernels) {
+        expect(w.gateway.of(kernelId).at(-1)).toMatchObject({ type: 'kernel-terminated', reason: 'cluster-shutdown' });
+        await w.expectNoRemains(kernelId);
+      }
+    });
+
+    it('ends kernels that the manager has given up', async () => {
+      const w = await agentWorld(world);
+      const { api } = await w.startAgent();
+      const { kernelId } = await startKernel(w, api, shell);
+      w.gateway.unknownKernels = [kernelId];
+      expect(await w.gateway.waitForEvent(kernelId, 'kernel-terminated')).toMatchObject({ reason: 'kernel-lost' });
+    });
+  });
+}

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { cpSync, existsSync, mkdtempSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
@@ -27,7 +27,7 @@ import {
   type RpcClient,
 } from '@backend.ai/rpc';
 import { collectLogs, makeTempDirectory, waitFor } from '@backend.ai/testing';
-import { onTestFinished } from 'vitest';
+import { afterAll, expect, onTestFinished } from 'vitest';
 import { Agent, type AgentOptions } from '../src/index.ts';
 import { cgroupParents, remainsOf } from './remains.ts';
 
@@ -120,7 +120,7 @@ export async function agentWorld({ epoch = () => 1, ...defaults }: WorldOptions 
       await agent.close();
     }
     await server.close({ graceMs: 0 });
-    for (const parent of cgroupParents(directory.path)) rmdirSync(parent);
+    expect(cgroupParents(directory.path)).toEqual([]);
     await directory.remove();
   }, 60_000);
   return {
@@ -173,6 +173,10 @@ export async function agentWorld({ epoch = () => 1, ...defaults }: WorldOptions 
 let findings: string | undefined;
 const isFinding = (name: string): boolean => name === 'runtimes.json' || name.startsWith('runner-');
 
+afterAll(() => {
+  if (findings) rmSync(findings, { recursive: true, force: true });
+});
+
 function keepFindings(dataDir: string): void {
   const names = readdirSync(dataDir).filter(isFinding);
   if (findings || names.length < 2) return;
@@ -180,7 +184,6 @@ function keepFindings(dataDir: string): void {
   for (const name of names)
     cpSync(join(dataDir, name), join(kept, name), { recursive: true, preserveTimestamps: true });
   findings = kept;
-  process.once('exit', () => rmSync(kept, { recursive: true, force: true }));
 }
 
 function reuseFindings(dataDir: string): void {

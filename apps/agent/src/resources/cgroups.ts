@@ -245,6 +245,11 @@ export function removeCgroups(paths: readonly string[]): boolean {
   return paths.every((path) => !existsSync(path));
 }
 
+/** Gives the places back; those with kernels in them stay. */
+export function closeCgroupHost(host: CgroupHost): void {
+  for (const parent of new Set(Object.values(host.parents))) removeQuietly(parent);
+}
+
 /** Names of the groups below a host. */
 export function listCgroups(host: CgroupHost): string[] {
   const names = new Set<string>();

@@ -6,6 +6,7 @@ import { AppError, type Clock, type ResourceSlots, slotsFromTexts } from '@backe
 import type { Logger } from '@backend.ai/telemetry';
 import {
   cgroupPaths,
+  closeCgroupHost,
   listCgroups,
   openCgroupHost,
   processesIn,
@@ -115,8 +116,12 @@ export class ProcessBackend implements Backend {
       const test = { launcher, scratchDir: this.#scratchDir, dataDir, installationId, uids, clock, logger };
       if (await sandboxWorks(each, { ...test, cgroups })) return true;
       if (!cgroups || !(await sandboxWorks(each, { ...test, cgroups: null }))) return false;
+      closeCgroupHost(cgroups);
       cgroups = null;
       return true;
+    }).catch((error: unknown) => {
+      if (cgroups) closeCgroupHost(cgroups);
+      throw error;
     });
     const isolation = isolationReport(candidate, cgroups);
     this.#context = {
@@ -250,6 +255,7 @@ export class ProcessBackend implements Backend {
 
   async close(): Promise<void> {
     this.#context?.memoryWatch.close();
+    if (this.#context?.cgroups) closeCgroupHost(this.#context.cgroups);
     for (const draft of this.#drafts) draft.kernel?.close();
     this.#drafts.clear();
   }

@@ -109,10 +109,12 @@ async function download(
   return files;
 }
 
+/** Only the last part of the path is made: `recursive` never returns where nothing can be made, as below /proc. */
 function makeFolder(folder: string): void {
   try {
-    mkdirSync(folder, { recursive: true });
+    mkdirSync(folder);
   } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'EEXIST') return;
     throw new AppError('invalid-input', `The results cannot be written to ${folder}.`, {
       hint: 'Name another folder with --output.',
       cause,

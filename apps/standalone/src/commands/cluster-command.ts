@@ -33,7 +33,7 @@ export abstract class StartingCommand extends ClusterCommand {
     if (logLevel !== 'debug' && logLevel !== 'info' && logLevel !== 'warn' && logLevel !== 'error') {
       throw new UsageError('--log-level is debug, info, warn or error.');
     }
-    const { PATH, BACKEND_RUNTIME_PATH } = this.context.env;
+    const { PATH } = this.context.env;
     return {
       dataDir: this.directory.root,
       backend,
@@ -41,7 +41,6 @@ export abstract class StartingCommand extends ClusterCommand {
       allowUnisolated,
       ...(port === undefined ? {} : { port: Number(port) }),
       ...(PATH ? { path: PATH } : {}),
-      ...(BACKEND_RUNTIME_PATH ? { path: BACKEND_RUNTIME_PATH } : {}),
     };
   }
 }

@@ -16,7 +16,7 @@ export class DoctorCommand extends ClusterCommand {
   });
 
   async perform(): Promise<number> {
-    const path = this.context.env.BACKEND_RUNTIME_PATH ?? this.context.env.PATH ?? '/usr/bin:/bin';
+    const path = this.context.env.PATH ?? '/usr/bin:/bin';
     const findings = await examineMachine({ port: defaultPort, path, dataDir: this.directory.root });
     if (this.json) this.printJson({ findings });
     else {

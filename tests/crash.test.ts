@@ -1,3 +1,5 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { waitFor } from '@backend.ai/testing';
 import { afterEach, expect, test } from 'vitest';
 import { TestCluster } from './support/cluster.ts';
@@ -12,62 +14,56 @@ afterEach(async () => {
   cluster = undefined;
 });
 
-test('a session outlives a kill -9 of the cluster: state, files and a run in progress are there after up', async () => {
+test('a session outlives a kill -9 of the cluster: the command that runs in it goes on as if nothing had happened', async () => {
   cluster = await TestCluster.start();
-  const name = ['--name', 'survivor'];
-  const created = await cluster.json<SessionDocument>(['session', 'create', ...name, 'python']);
-  await cluster.json(['session', 'exec', 'survivor', '-c', 'x = 41; open("kept.txt", "w").write("kept")']);
+  const port = ['--port', new URL(cluster.credentials.endpoint).port];
+  const created = await cluster.json<SessionDocument>(['session', 'create', '--name', 'survivor', 'python']);
+  await cluster.json(['session', 'exec', 'survivor', '-c', 'x = 41']);
   const code = [
     'import os, time',
+    'print("before", flush=True)',
     'open("began", "w").close()',
-    'while not os.path.exists("go"): time.sleep(0.01)',
+    'while not os.path.exists("go.txt"): time.sleep(0.01)',
     'x += 1',
+    'print("after", x)',
   ].join('\n');
   const running = cluster.cli(['session', 'exec', 'survivor', '-c', code]);
-  await waitFor(
-    async () => {
-      const files = await cluster?.json<{ files: Array<{ filename: string }> }>(['session', 'ls', 'survivor']);
-      return files?.files.some((file) => file.filename === 'began') ?? false;
-    },
-    { timeoutMs: 30_000 },
-  );
+  await waitFor(async () => (await filesOf('survivor')).includes('began'), { timeoutMs: 30_000 });
 
   await cluster.kill();
-  const interrupted = await running;
-  expect(interrupted.code).not.toBe(0);
-  expect(interrupted.stderr).toMatch(/[Rr]equest id/);
-  await cluster.up();
+  await cluster.up(port);
 
   const info = await cluster.json<SessionDocument>(['session', 'info', 'survivor']);
   expect(info.session).toMatchObject({ id: created.session.id, status: 'RUNNING' });
-  // Files go through the agent, so the loop can be ended while it runs.
-  await cluster.json(['session', 'upload', 'survivor', '/dev/null', '--dst', 'go']).catch(async () => {
-    await cluster?.json(['session', 'upload', 'survivor', new URL(import.meta.url).pathname, '--dst', 'go']);
-  });
-  const after = await cluster.json<{ stdout: string }>(['session', 'exec', 'survivor', '-c', 'x']);
-  expect(after.stdout.trim()).toBe('42');
+  const go = join(cluster.dataDir, 'go.txt');
+  writeFileSync(go, '');
+  await cluster.json(['session', 'upload', 'survivor', go]);
+  expect(await running).toMatchObject({ code: 0, stdout: 'before\nafter 42\n' });
+  const later = await cluster.json<{ stdout: string }>(['session', 'exec', 'survivor', '-c', 'x']);
+  expect(later.stdout).toBe('42\n');
 });
 
 test('a kernel that died while the cluster was down is reported with a reason, and nothing of it is left', async () => {
   cluster = await TestCluster.start();
   const { session } = await cluster.json<SessionDocument>(['session', 'create', '--name', 'doomed', 'python']);
-  await cluster.json(['session', 'exec', 'doomed', '-c', 'import threading, os, time']);
-  const ends = 'threading.Thread(target=lambda: (time.sleep(1.5), os._exit(9)), daemon=True).start()';
-  await cluster.json(['session', 'exec', 'doomed', '-c', ends]);
   await cluster.kill();
+  for (const pid of cluster.remains().processes) process.kill(Number(pid), 'SIGKILL');
   await waitFor(() => cluster?.remains().processes.length === 0, { timeoutMs: 20_000 });
   await cluster.up();
   await waitFor(
     async () => {
       const info = await cluster?.json<SessionDocument>(['session', 'info', session.id]);
-      return (
-        info !== undefined && ['TERMINATED', 'ERROR'].includes(info.session.status) && info.session.reason.code !== ''
-      );
+      return info?.session.status === 'TERMINATED' && /^[a-z-]+$/.test(info.session.reason.code);
     },
     { timeoutMs: 30_000 },
   );
   await waitFor(() => cluster?.remains().scratch.length === 0, { timeoutMs: 10_000 });
 });
+
+async function filesOf(session: string): Promise<string[]> {
+  const listed = await cluster?.json<{ files: Array<{ filename: string }> }>(['session', 'ls', session]);
+  return listed?.files.map((file) => file.filename) ?? [];
+}
 
 test('kill -9 at any moment of starting sessions leaves none stuck', async () => {
   cluster = await TestCluster.start();

@@ -2,12 +2,15 @@ import { createHash } from 'node:crypto';
 import { mkdir, readFile, realpath, rename, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
-import { AppError } from '@backend.ai/core';
+import { AppError, delay, systemClock } from '@backend.ai/core';
 
 export interface DirectoryLock {
   readonly directory: string;
   release(): Promise<void>;
 }
+
+/** How long a killed owner may take to vanish, in milliseconds. */
+const dyingOwnerMs = 10_000;
 
 interface Owner {
   readonly pid: number;
@@ -35,8 +38,7 @@ export async function lockDirectory(
   const path = await realpath(directory);
   const pidFile = options.pidFile ?? join(path, 'lock.pid');
 
-  const server = process.platform === 'linux' ? await listenAbstract(path) : undefined;
-  if (server === 'taken') throw lockedError(path, (await readOwner(pidFile))?.pid);
+  const server = process.platform === 'linux' ? await takeSocket(path, pidFile) : undefined;
   const owner = await readOwner(pidFile);
   if (owner && owner.pid !== process.pid && (await isAlive(owner))) {
     server?.close();
@@ -57,6 +59,21 @@ export async function lockDirectory(
       return released;
     },
   };
+}
+
+/**
+ * A killed owner holds its sockets until the last of its threads has ended, which takes a while with much memory: such
+ * a one is waited for, a living one is not.
+ */
+async function takeSocket(path: string, pidFile: string): Promise<Server> {
+  const end = systemClock.monotonic() + dyingOwnerMs;
+  for (;;) {
+    const server = await listenAbstract(path);
+    if (server !== 'taken') return server;
+    const owner = await readOwner(pidFile);
+    if (!owner || (await isAlive(owner)) || systemClock.monotonic() > end) throw lockedError(path, owner?.pid);
+    await delay(systemClock, 10);
+  }
 }
 
 function lockedError(directory: string, pid: number | undefined): AppError {
@@ -104,17 +121,24 @@ async function isAlive(owner: Owner): Promise<boolean> {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false;
   }
-  const startedAt = await processStart(owner.pid);
+  const [state, startedAt] = await processState(owner.pid);
+  if (state === 'Z' || state === 'X') return false;
   return startedAt === null || owner.startedAt === null || startedAt === owner.startedAt;
 }
 
-/** Field 22 of /proc/PID/stat; null where there is no procfs or no such process. */
 async function processStart(pid: number): Promise<string | null> {
+  const [, startedAt] = await processState(pid);
+  return startedAt;
+}
+
+/** Fields 3 and 22 of /proc/PID/stat; nulls where there is no procfs or no such process. */
+async function processState(pid: number): Promise<[state: string | null, startedAt: string | null]> {
   try {
     const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
     // The second field is a name in parentheses that may itself contain spaces and parentheses.
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? null;
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return [fields[0] ?? null, fields[19] ?? null];
   } catch {
-    return null;
+    return [null, null];
   }
 }

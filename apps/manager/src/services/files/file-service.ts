@@ -34,8 +34,10 @@ export class FileService {
   ): Promise<void> {
     const { socket } = await this.#open(session, { kind: 'upload', path, ...target }, ctx);
     const stopped = new AbortController();
-    // The agent speaks at the end, or before it when it refuses.
-    const reply = readHead(socket).finally(() => stopped.abort());
+    // The agent speaks when it has all bytes, or before that when it refuses.
+    const reply = readHead(socket);
+    const stop = (): void => stopped.abort();
+    reply.then((said) => isRefusal(said) && stop(), stop);
     try {
       const sending = pipeline(stream, exactly(target.size), intoSocket(socket), { signal: stopped.signal });
       const refusedEarly = await Promise.race([sending.then(() => false), reply.then(isRefusal, () => false)]);

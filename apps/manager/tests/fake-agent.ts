@@ -240,7 +240,7 @@ export class FakeAgent implements AgentService {
     const kernel = this.kernels.get(kernelId);
     if (!kernel) return;
     this.kernels.delete(kernelId);
-    this.#emit(kernel, { type: 'kernel-terminated', reason, exitCode });
+    this.#emit(kernel, { type: 'kernel-terminated', reason, exitCode, log: 'hello from the kernel\n' });
   }
 
   /** What `stall` left open. */
@@ -286,7 +286,12 @@ export class FakeAgent implements AgentService {
     const kernel = this.kernels.get(input.kernelId);
     if (kernel) {
       this.kernels.delete(input.kernelId);
-      this.#emit(kernel, { type: 'kernel-terminated', reason: input.reason, exitCode: 137 });
+      this.#emit(kernel, {
+        type: 'kernel-terminated',
+        reason: input.reason,
+        exitCode: 137,
+        log: 'hello from the kernel\n',
+      });
     } else {
       this.#push({
         type: 'kernel-terminated',

@@ -32,6 +32,8 @@ export interface ProcessKernelOptions {
 const lookMs = 250;
 /** Programs that were asked to end have this long. */
 const graceMs = 2_000;
+/** 128 + SIGKILL. */
+const killedExitCode = 137;
 
 /** A kernel whose sandbox has been started, by this process or by an earlier one. */
 export class ProcessKernel implements KernelHandle {
@@ -211,7 +213,9 @@ export class ProcessKernel implements KernelHandle {
     if (this.#over) return;
     this.#over = true;
     for (const detach of this.#detach) detach();
-    const code = readSandboxStatus(this.#options.paths).exitCode ?? exitCode;
+    // Of a kernel that was killed on purpose, what its wrappers say about their own ends means nothing.
+    const ordered = this.#stopReason !== undefined;
+    const code = ordered ? killedExitCode : (readSandboxStatus(this.#options.paths).exitCode ?? exitCode);
     this.#ended.resolve({
       exitCode: code,
       reason: this.#stopReason ?? (this.#wasKilledForMemory() ? 'out-of-memory' : 'self-terminated'),

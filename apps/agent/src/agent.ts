@@ -74,6 +74,12 @@ interface Parts {
   readonly dataAddress: string;
 }
 
+/** What exists before anything listens. */
+interface Prepared {
+  readonly state: AgentState;
+  readonly backend: Backend;
+}
+
 const closeDeadlineMs = 8_000;
 
 /** One agent: runs kernels on this machine for its manager. The place where its objects are built. */
@@ -86,6 +92,7 @@ export class Agent {
   readonly #logger: Logger;
   readonly #tasks: BackgroundTasks;
   readonly #startedAt: string;
+  #prepared: Promise<Prepared> | undefined;
   #parts: Parts | undefined;
   #closing: Promise<void> | undefined;
 
@@ -113,8 +120,19 @@ export class Agent {
    * Takes over its kernels, listens, and begins to look for its manager; does not wait for one.
    * @throws AppError `isolation-unavailable`, `port-in-use`, `config-invalid`
    */
-  async start(): Promise<void> {
-    await ensureRequestId(() => this.#start());
+  async start(
+    options: { /** Instead of the configured one. */ readonly joinToken?: string | undefined } = {},
+  ): Promise<void> {
+    await ensureRequestId(() => this.#start(options.joinToken ?? this.#config.joinToken));
+  }
+
+  /**
+   * Finds out what the machine offers, which starts programs and takes a while; `start` waits for it, and does it if
+   * nobody did before.
+   * @throws AppError `isolation-unavailable`
+   */
+  async prepare(): Promise<void> {
+    await this.#ensurePrepared();
   }
 
   /** Resolves when a manager has accepted the agent for the first time. */
@@ -172,15 +190,26 @@ export class Agent {
     return this.#closing;
   }
 
-  async #start(): Promise<void> {
+  #ensurePrepared(): Promise<Prepared> {
+    this.#prepared ??= ensureRequestId(() => this.#prepare());
+    return this.#prepared;
+  }
+
+  async #prepare(): Promise<Prepared> {
+    const { dataDir } = this.#config;
+    mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+    const state = AgentState.open(join(dataDir, 'agent.json'));
+    const backend = this.#makeBackend(state.installationId);
+    await backend.start();
+    return { state, backend };
+  }
+
+  async #start(joinToken: string | undefined): Promise<void> {
     const config = this.#config;
     const clock = this.#clock;
     const logger = this.#logger;
-    mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
-    const state = AgentState.open(join(config.dataDir, 'agent.json'));
+    const { state, backend } = await this.#ensurePrepared();
     const outbox = Outbox.open(join(config.dataDir, 'outbox.jsonl'));
-    const backend = this.#makeBackend(state.installationId);
-    await backend.start();
     const ledger = new SlotLedger(backend.capabilities.slots);
     let link: ManagerLink | undefined;
     const supervisor = new KernelSupervisor({
@@ -228,7 +257,7 @@ export class Agent {
       addresses: config.managers,
       identity,
       managerKeys: config.managerKeys,
-      joinToken: config.joinToken,
+      joinToken,
       registration: () => this.#registration(backend, address, dataAddress),
       kernels: () => supervisor.reports(),
       onUnknown: (kernelIds) => {

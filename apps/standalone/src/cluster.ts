@@ -6,7 +6,9 @@ import { EmbeddedLeases, InProcessEventBus, InProcessLiveValues } from '@backend
 import { AppError } from '@backend.ai/core';
 import {
   type DatabaseHandle,
+  type DirectoryLock,
   defaultTemplateDirectory,
+  lockDirectory,
   managerMigrations,
   migrate,
   openPglite,
@@ -101,13 +103,24 @@ export class Cluster {
     let database!: DatabaseHandle;
     let manager!: Manager;
     let agent!: Agent;
+    let lock: DirectoryLock | undefined;
     const identity = await loadOrCreateIdentity(join(directory.keys, 'manager.pem'), 'manager', 'manager');
     const inProcess = `manager:${directory.root}`;
     try {
       this.timings = await this.#lifecycle.start([
         {
+          name: 'lock',
+          start: async () => {
+            lock = await lockDirectory(directory.root);
+          },
+          stop: () => lock?.release(),
+        },
+        {
           name: 'database',
           start: async () => {
+            agent = await this.#createAgent(identity.publicKey, inProcess);
+            // Meanwhile: it starts programs and waits for them. What goes wrong is told by its own start.
+            agent.prepare().catch(() => {});
             database = await openPglite({ dataDir: directory.database, templateDir: defaultTemplateDirectory() });
             await migrate(database.db, { directory: managerMigrations });
           },
@@ -127,8 +140,7 @@ export class Cluster {
         {
           name: 'agent',
           start: async () => {
-            agent = await this.#createAgent(manager, identity.publicKey, inProcess);
-            await agent.start();
+            await agent.start({ joinToken: await this.#joinToken(manager) });
             await agent.registered;
           },
           stop: () => agent?.close(),
@@ -167,22 +179,12 @@ export class Cluster {
     });
   }
 
-  async #createAgent(manager: Manager, managerKey: string, inProcess: string): Promise<Agent> {
+  async #createAgent(managerKey: string, inProcess: string): Promise<Agent> {
     const { directory, config } = this;
-    const agentId = `i-${hostname()
-      .replace(/[^A-Za-z0-9._-]/g, '-')
-      .slice(0, 48)}`;
-    const identity = await loadOrCreateIdentity(join(directory.keys, 'agent.pem'), 'agent', agentId);
-    const registered = await manager.services.peers.publicKeyOf('agent', agentId);
-    const { token } =
-      registered === identity.publicKey
-        ? { token: undefined }
-        : await manager.services.peers.createToken({ kind: 'agent', resourceGroup: 'default' });
     return Agent.create({
-      identity,
+      identity: await this.#agentIdentity(),
       managers: [`inproc:${inProcess}`],
       managerKeys: [managerKey],
-      ...(token === undefined ? {} : { joinToken: token }),
       rpc: { inProcessName: `agent:${directory.root}` },
       dataPort: { host: config.host, port: 0 },
       dataDir: directory.agent,
@@ -191,6 +193,21 @@ export class Cluster {
       path: config.path,
       logger: createLogger({ component: 'agent', level: config.logLevel, destination: this.#logFile }),
     });
+  }
+
+  #agentIdentity(): Promise<PeerIdentity> {
+    const agentId = `i-${hostname()
+      .replace(/[^A-Za-z0-9._-]/g, '-')
+      .slice(0, 48)}`;
+    return loadOrCreateIdentity(join(this.directory.keys, 'agent.pem'), 'agent', agentId);
+  }
+
+  /** Undefined for an agent that has joined before. */
+  async #joinToken(manager: Manager): Promise<string | undefined> {
+    const { id, publicKey } = await this.#agentIdentity();
+    const { peers } = manager.services;
+    if ((await peers.publicKeyOf('agent', id)) === publicKey) return undefined;
+    return (await peers.createToken({ kind: 'agent', resourceGroup: 'default' })).token;
   }
 
   #adminSocket(): AdminSocket {

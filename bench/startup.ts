@@ -41,7 +41,13 @@ export const bench: Bench = {
   name: 'startup',
   async run({ quick }) {
     const rounds = quick ? 2 : 9;
-    const samples = { node: [] as number[], pglite: [] as number[], empty: [] as number[], existing: [] as number[] };
+    const samples = {
+      node: [] as number[],
+      pglite: [] as number[],
+      reopen: [] as number[],
+      empty: [] as number[],
+      existing: [] as number[],
+    };
     const resident: number[] = [];
     for (let round = 0; round < rounds; round++) {
       const folder = mkdtempSync(join(tmpdir(), 'bench-startup-'));
@@ -49,6 +55,7 @@ export const bench: Bench = {
         samples.node.push(await bare(''));
         const open = `import { PGlite } from '@electric-sql/pglite'; const db = await PGlite.create(${JSON.stringify(join(folder, 'bare'))}); await db.query('select 1'); process.exit(0);`;
         samples.pglite.push(await bare(open));
+        samples.reopen.push(await bare(open));
         for (const kind of ['empty', 'existing'] as const) {
           const { ms, residentMiB, child } = await up(join(folder, 'data'));
           samples[kind].push(ms);
@@ -79,6 +86,7 @@ export const bench: Bench = {
       rows: [
         row('node -e ""', samples.node),
         row('node + new PGlite directory, nothing else', samples.pglite),
+        row('node + existing PGlite directory, nothing else', samples.reopen),
         row('backend.ai up, empty data directory', samples.empty),
         row('backend.ai up, existing data directory', samples.existing),
       ],

@@ -1,4 +1,4 @@
-import { parseBinarySize } from './binary-size.ts';
+import { formatBinarySize, parseBinarySize } from './binary-size.ts';
 import { AppError } from './errors.ts';
 
 /**
@@ -75,6 +75,11 @@ export function amountToText(amount: bigint): string {
   const whole = amount / thousand;
   const rest = amount % thousand;
   return rest === 0n ? String(whole) : `${whole}.${String(rest).padStart(3, '0').replace(/0+$/, '')}`;
+}
+
+/** As people write it: sizes with a suffix, counts as they are. */
+export function amountForPeople(name: string, amount: bigint): string {
+  return slotTypeOf(name) === 'bytes' ? formatBinarySize(amount / thousand) : amountToText(amount);
 }
 
 export function slotsToTexts(slots: ResourceSlots): ResourceSlotTexts {

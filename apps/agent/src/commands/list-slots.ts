@@ -1,5 +1,5 @@
 import { writeTable } from '@backend.ai/cli-kit';
-import { formatBinarySize } from '@backend.ai/core';
+import { amountForPeople, amountFromText } from '@backend.ai/core';
 import { Command } from 'clipanion';
 import { AgentCommand } from './agent-command.ts';
 
@@ -22,8 +22,7 @@ export class ListSlotsCommand extends AgentCommand {
       this.printJson({ slots });
       return 0;
     }
-    const amount = (slot: string, text: string): string =>
-      slot === 'mem' ? formatBinarySize(BigInt(text.split('.')[0] ?? '0')) : text;
+    const amount = (slot: string, text: string): string => amountForPeople(slot, amountFromText(text));
     writeTable(
       this.context.stdout,
       ['slot', 'in use', 'capacity'],

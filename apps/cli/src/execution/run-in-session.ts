@@ -1,6 +1,6 @@
 import { ApiCommand, parseDurationMs } from '@backend.ai/cli-kit';
 import type { Client, Run, RunOptions, Session } from '@backend.ai/client';
-import { isTerminal } from '@backend.ai/core';
+import { hasCode, isTerminal } from '@backend.ai/core';
 import { Option } from 'clipanion';
 import { collectFiles } from '../files/local-files.ts';
 import { showProgress } from '../files/progress.ts';
@@ -63,7 +63,9 @@ export abstract class RunInSession extends ApiCommand {
     } finally {
       // Recorded; the cluster carries it out. What went wrong here must not hide what went wrong before.
       if (remove && !isTerminal(session.view.status)) {
-        await session.destroy().catch(() => {
+        await session.destroy().catch((error: unknown) => {
+          // It ended by itself: what the program did may have ended its session, too.
+          if (hasCode(error, 'session-not-found')) return;
           this.context.stderr.write(`The session may be left behind: ./backend.ai session destroy ${session.name}\n`);
         });
       }

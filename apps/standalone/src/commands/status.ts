@@ -1,5 +1,5 @@
 import { ApiCommand, writeFields, writeTable } from '@backend.ai/cli-kit';
-import { formatBinarySize } from '@backend.ai/core';
+import { amountForPeople, amountFromText } from '@backend.ai/core';
 import { Command } from 'clipanion';
 
 export class StatusCommand extends ApiCommand {
@@ -17,7 +17,7 @@ export class StatusCommand extends ApiCommand {
       this.printJson({ endpoint: client.endpoint, ...status });
       return 0;
     }
-    const amount = (slot: string, text: string): string => (slot === 'mem' ? formatBinarySize(BigInt(text)) : text);
+    const amount = (slot: string, text: string): string => amountForPeople(slot, amountFromText(text));
     const resources = Object.entries(status.capacity).map(
       ([slot, all]) => `${slot} ${amount(slot, status.used[slot] ?? '0')} of ${amount(slot, all)}`,
     );

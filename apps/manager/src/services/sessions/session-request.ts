@@ -1,6 +1,7 @@
 import type { CreateSessionInput } from '@backend.ai/contract';
 import {
   AppError,
+  amountForPeople,
   amountToText,
   fits,
   lackingSlots,
@@ -62,8 +63,11 @@ function tooLarge(wanted: ResourceSlots, capacities: readonly ResourceSlots[]): 
       { asked: amountToText(wanted[name] ?? 0n), largestAgent: amountToText(largestOf(name)) },
     ]),
   );
-  const text = Object.entries(slots).map(([name, s]) => `${name}: asked ${s.asked}, largest agent ${s.largestAgent}`);
-  return new AppError('insufficient-capacity', `No agent is large enough. ${text.join('; ')}`, { data: { slots } });
+  const text = named.map((name) => {
+    const [asked, largest] = [wanted[name] ?? 0n, largestOf(name)].map((amount) => amountForPeople(name, amount));
+    return `${name}: asked for ${asked}, the largest agent has ${largest}`;
+  });
+  return new AppError('insufficient-capacity', `No agent is large enough. ${text.join('; ')}.`, { data: { slots } });
 }
 
 /** The group named, or the one of an agent that could take it; `default` is preferred. */

@@ -47,6 +47,8 @@ step 'Building'
 npx turbo run build --output-logs=errors-only
 step 'Lint and boundaries'
 npm run --silent lint:root
+step 'Types of tests, benchmarks and scripts'
+npx tsc -p tsconfig.check.json
 
 failed=0
 projects=(unit integration)

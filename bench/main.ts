@@ -2,12 +2,12 @@
  * `npm run bench -- NAME [--quick] [--json] [--save]`: runs one benchmark, or lists them. `--save` writes the table with machine
  * and versions to bench/results/NAME.json and NAME.md.
  */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Bench, BenchResult } from './bench.ts';
+import { type Bench, type BenchResult, percentile } from './bench.ts';
 
 const folder = dirname(fileURLToPath(import.meta.url));
 const names = readdirSync(folder)
@@ -25,8 +25,9 @@ if (!name || !names.includes(name)) {
 }
 
 const { bench } = (await import(`./${name}.ts`)) as { bench: Bench };
+const here = machine();
 const result = await bench.run({ quick: flags.has('--quick') });
-const document = { name, date: new Date().toISOString(), machine: machine(), ...result };
+const document = { name, date: new Date().toISOString(), machine: here, ...result };
 
 if (flags.has('--save')) {
   mkdirSync(join(folder, 'results'), { recursive: true });
@@ -35,6 +36,16 @@ if (flags.has('--save')) {
 }
 console.log(flags.has('--json') ? JSON.stringify(document, null, 2) : markdown(document));
 process.exit(result.targets.every((target) => target.ok) ? 0 : 1);
+
+/** Median of `node -e 0` just before the run: how fast this machine is today. Shared machines differ by a factor of four. */
+function emptyProcessMs(): number {
+  const samples = Array.from({ length: 9 }, () => {
+    const begun = performance.now();
+    spawnSync(process.execPath, ['-e', '0']);
+    return performance.now() - begun;
+  });
+  return Math.round(percentile(samples, 0.5));
+}
 
 function machine(): Record<string, string | number> {
   const lock = JSON.parse(readFileSync(join(folder, '..', 'package-lock.json'), 'utf8')) as {
@@ -46,6 +57,7 @@ function machine(): Record<string, string | number> {
     memoryGiB: Math.round(totalmem() / 2 ** 30),
     kernel: release(),
     node: process.version,
+    emptyProcessMs: emptyProcessMs(),
     trpc: version('@trpc/server'),
     fastify: version('fastify'),
     pglite: version('@electric-sql/pglite'),

@@ -18,6 +18,7 @@ case "${1:-}" in
 esac
 
 export TURBO_TELEMETRY_DISABLED=1 VITE_CONFIG_NATIVE_IGNORE_WARNING=true FORCE_COLOR=0
+if [ "$mode" = soak ]; then export SOAK=1 INTERLEAVINGS=200; fi
 results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
 step() { printf '\n== %s\n' "$*"; }
@@ -55,8 +56,7 @@ projects=(unit integration)
 [ "$mode" = quick ] || projects+=(system)
 for project in "${projects[@]}"; do
   step "Tests: $project"
-  SOAK=$([ "$mode" = soak ] && echo 1 || echo '') \
-    npx vitest run --project "$project" --reporter=default --reporter=json --outputFile.json="$results/$project.json" || failed=1
+  npx vitest run --project "$project" --reporter=default --reporter=json --outputFile.json="$results/$project.json" || failed=1
 done
 
 step 'Result'

@@ -18,7 +18,7 @@ case "${1:-}" in
 esac
 
 export TURBO_TELEMETRY_DISABLED=1 VITE_CONFIG_NATIVE_IGNORE_WARNING=true FORCE_COLOR=0
-if [ "$mode" = soak ]; then export SOAK=1 INTERLEAVINGS=200; fi
+if [ "$mode" = soak ]; then export SOAK=1 INTERLEAVINGS=60; fi
 results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
 step() { printf '\n== %s\n' "$*"; }

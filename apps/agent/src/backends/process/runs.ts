@@ -1,9 +1,9 @@
 import { closeSync, fstatSync, readFileSync, readSync, rmSync } from 'node:fs';
 import type { ExecuteInput, RunResult } from '@backend.ai/contract';
-import { AppError, type Clock, type ErrorBody, newId, type StatusReason } from '@backend.ai/core';
+import { AppError, type Clock, type ErrorBody, hasCode, newId, type StatusReason } from '@backend.ai/core';
 import { replaceFileSync } from '../../files/replace-file.ts';
 import { type CgroupCounters, readCounters } from '../../resources/cgroups.ts';
-import type { RunnerClient } from '../../runner/index.ts';
+import type { Execution, RunnerClient } from '../../runner/index.ts';
 import { RunDirectory } from '../../runner/run-directory.ts';
 import { parseRecord } from '../../runner/runner-messages.ts';
 import type { KernelEnd } from '../backend.ts';
@@ -66,7 +66,7 @@ export class Runs {
       if (!known && input.timeoutMs > 0) this.#setDeadline(run, this.#options.clock.now() + input.timeoutMs);
       const { clean, build, exec } = input.options;
       try {
-        await client.execute(
+        await this.#begin(
           runId,
           input.mode === 'query' ? { mode: 'query', code: input.code } : { mode: 'batch', clean, build, exec },
         );
@@ -80,6 +80,22 @@ export class Runs {
     const run = this.#ensure(input.runId);
     if (input.mode === 'input') await client.input(run.id, input.code, { eof: input.options.eof === true });
     return await this.#collect(run, input.cursor ?? run.cursor, input, signal);
+  }
+
+  /**
+   * Hands the run to the runner. Repeating a run id is harmless, so a lost connection is no answer; when the kernel has
+   * ended, by this very run perhaps, collecting tells how.
+   */
+  async #begin(runId: string, execution: Execution): Promise<void> {
+    for (let tries = 1; ; tries++) {
+      try {
+        await this.#options.client.execute(runId, execution);
+        return;
+      } catch (error) {
+        if (this.#end && hasCode(error, 'connection-lost', 'kernel-lost', 'kernel-not-found')) return;
+        if (!hasCode(error, 'connection-lost') || tries === 3) throw error;
+      }
+    }
   }
 
   /** What readers of unfinished runs would still get after the kernel has ended. */

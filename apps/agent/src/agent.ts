@@ -234,7 +234,8 @@ export class Agent {
       logger,
     });
     const agentId = this.#identity.id;
-    const dataAddress = config.advertise.data ?? (await dataPort.listen());
+    const boundAddress = await dataPort.listen();
+    const dataAddress = config.advertise.data ?? boundAddress;
     const service = new LocalAgentService({
       agentId,
       bootId: this.bootId,

@@ -233,12 +233,21 @@ export class Cluster {
     return new AdminSocket(this.directory.agentSocket, { status: () => agent().status() }, this.#logger);
   }
 
+  async #endSessions(): Promise<void> {
+    if (!this.#parts) return;
+    const { manager, agent } = this.#parts;
+    const alive = await manager.services.endAllSessions('cluster-shutdown', endSessionsMs);
+    if (alive > 0) this.#logger.warn('sessions did not end in time', { alive });
+    await agent.endKernels('cluster-shutdown');
+  }
+
   async #stop({ keepSessions }: StopOptions): Promise<void> {
     this.#logger.info('cluster stops', { keepSessions });
-    if (!keepSessions && this.#parts) {
-      const alive = await this.#parts.manager.services.endAllSessions('cluster-shutdown', endSessionsMs);
-      if (alive > 0) this.#logger.warn('sessions did not end in time', { alive });
-      await this.#parts.agent.endKernels('cluster-shutdown');
+    try {
+      if (!keepSessions) await this.#endSessions();
+    } catch (error) {
+      // The rest must stop all the same; kernels that are left are adopted or swept by the next start.
+      this.#logger.error('sessions could not be ended', { error });
     }
     await this.#lifecycle.stop();
     rmSync(this.directory.clusterFile, { force: true });

@@ -19,7 +19,7 @@ import {
   slotsToTexts,
   systemClock,
 } from '@backend.ai/core';
-import { createRpcServer, type PeerIdentity, pinnedKeys, type RpcServer } from '@backend.ai/rpc';
+import { createRpcServer, type PeerIdentity, parseJoinToken, pinnedKeys, type RpcServer } from '@backend.ai/rpc';
 import { BackgroundTasks, ensureRequestId, type Logger } from '@backend.ai/telemetry';
 import type { Backend } from './backends/backend.ts';
 import { FakeBackend } from './backends/fake/fake-backend.ts';
@@ -246,7 +246,14 @@ export class Agent {
       dataAddress: () => dataAddress,
     });
     const identity = this.#identity;
-    const directory = pinnedKeys('manager', config.managerKeys);
+    const tokenKeys = joinToken === undefined ? [] : parseJoinToken(joinToken).managerKeys;
+    const managerKeys = (): string[] => [...config.managerKeys, ...tokenKeys, ...state.managerKeys];
+    if (managerKeys().length === 0) {
+      throw new AppError('config-invalid', 'The agent knows no manager that it may obey.', {
+        hint: 'Give it a join token: ./backend.ai mgr peers token agent',
+      });
+    }
+    const directory = pinnedKeys('manager', managerKeys);
     const router = createAgentRouter(service);
     const server = createRpcServer({ router, identity, directory, allow: ['manager'], logger, clock });
     const listening =
@@ -257,7 +264,8 @@ export class Agent {
     link = new ManagerLink({
       addresses: config.managers,
       identity,
-      managerKeys: config.managerKeys,
+      managerKeys,
+      onManagerKeys: (keys) => state.keepManagerKeys(keys),
       joinToken,
       registration: () => this.#registration(backend, address, dataAddress),
       kernels: () => supervisor.reports(),

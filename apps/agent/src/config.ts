@@ -17,8 +17,8 @@ export const agentConfigSchema = z.strictObject({
   dataDir: z.string().startsWith('/'),
   /** Addresses of managers: `ws(s)://host:port`, `inproc:NAME`. */
   managers: z.array(z.string().min(1)).min(1),
-  /** Public keys that managers prove. */
-  managerKeys: z.array(z.string().min(1)).min(1),
+  /** Public keys of managers to trust besides those that the join token and the managers themselves tell. */
+  managerKeys: z.array(z.string().min(1)).default([]),
   /** Single-use, for the first connection ever. */
   joinToken: z.string().optional(),
   /** Where managers reach the agent. */

@@ -31,7 +31,7 @@ import { afterAll, expect, onTestFinished } from 'vitest';
 import { Agent, type AgentOptions } from '../src/index.ts';
 import { cgroupParents, remainsOf } from './remains.ts';
 
-const agentMetas = procedureMetas(createAgentRouter({} as AgentService));
+export const agentMetas = procedureMetas(createAgentRouter({} as AgentService));
 
 /** A manager's end: remembers what agents report. */
 export class FakeGateway implements AgentGatewayService {
@@ -40,17 +40,19 @@ export class FakeGateway implements AgentGatewayService {
   readonly events: KernelEvent[] = [];
   ackedSeq = 0;
   unknownKernels: string[] = [];
+  /** Told with every reply when set. */
+  managerKeys: string[] | undefined;
   /** Thrown instead of taking events. */
   refuseEvents: Error | undefined;
 
   async register(input: AgentRegistration) {
     this.registrations.push(input);
-    return { heartbeatMs: 100, ackedSeq: this.ackedSeq };
+    return { heartbeatMs: 100, ackedSeq: this.ackedSeq, ...this.#keys() };
   }
 
   async heartbeat(input: Heartbeat) {
     this.heartbeats.push(input);
-    return { unknownKernels: this.unknownKernels };
+    return { unknownKernels: this.unknownKernels, ...this.#keys() };
   }
 
   async reportEvents({ events }: { events: KernelEvent[] }) {
@@ -61,6 +63,10 @@ export class FakeGateway implements AgentGatewayService {
       this.ackedSeq = event.seq;
     }
     return { ackedSeq: this.ackedSeq };
+  }
+
+  #keys() {
+    return this.managerKeys && { managerKeys: this.managerKeys };
   }
 
   of(kernelId: string): KernelEvent[] {

@@ -1,9 +1,17 @@
 import { randomUUID } from 'node:crypto';
-import { createAgentGatewayRouter } from '@backend.ai/contract';
-import { createRpcServer, pinnedKeys } from '@backend.ai/rpc';
+import { type AgentRouter, createAgentGatewayRouter } from '@backend.ai/contract';
+import {
+  createRpcClient,
+  createRpcServer,
+  generateIdentity,
+  newJoinToken,
+  type PeerIdentity,
+  pinnedKeys,
+} from '@backend.ai/rpc';
 import { FakeClock, waitFor } from '@backend.ai/testing';
 import { expect, it, onTestFinished } from 'vitest';
-import { agentWorld, FakeGateway, kernelSpec, startKernel } from './agent-world.ts';
+import type { Agent } from '../src/index.ts';
+import { agentMetas, agentWorld, codeOf, FakeGateway, kernelSpec, startKernel } from './agent-world.ts';
 
 const fake = { backend: 'fake' } as const;
 
@@ -88,4 +96,49 @@ it('fails a simulated start at the step it was told', async () => {
   const spec = kernelSpec({ fake: { failStep: 'launch' } });
   await api.createKernel.mutate(spec);
   expect(await w.gateway.waitForEvent(spec.kernelId, 'kernel-start-failed')).toMatchObject({ failedStep: 'launch' });
+});
+
+it('obeys every manager that it was told of, also after a restart, and none that is no longer named', async () => {
+  const w = await agentWorld(fake);
+  const [other, stranger] = ['manager-2', 'manager-3'].map((id) => generateIdentity('manager', id));
+  const orderOf = async (manager: PeerIdentity, agent: Agent): Promise<string> => {
+    const client = createRpcClient<AgentRouter>({
+      address: agent.status().address,
+      identity: manager,
+      serverKeys: [w.identity.publicKey],
+      metas: agentMetas,
+      headers: () => ({ epoch: 1 }),
+      reconnect: { initialMs: 1, maxMs: 1 },
+      logger: w.logs.logger,
+    });
+    try {
+      return await codeOf(client.connect());
+    } finally {
+      await client.close();
+    }
+  };
+  w.gateway.managerKeys = [w.manager.publicKey, other!.publicKey];
+  const first = await w.startAgent();
+  expect(await orderOf(other!, first.agent)).toBe('no error');
+  expect(await orderOf(stranger!, first.agent)).toBe('peer-rejected');
+  w.gateway.managerKeys = undefined;
+  await first.agent.close();
+  const second = await w.startAgent();
+  expect(await orderOf(other!, second.agent)).toBe('no error');
+  w.gateway.managerKeys = [w.manager.publicKey];
+  const { length } = w.gateway.heartbeats;
+  await waitFor(() => w.gateway.heartbeats.length > length + 1);
+  expect(await orderOf(other!, second.agent)).toBe('peer-rejected');
+});
+
+it('does not start when nothing tells it which managers to obey', async () => {
+  const w = await agentWorld(fake);
+  await expect(w.startAgent({ managerKeys: [] })).rejects.toMatchObject({ code: 'config-invalid' });
+  await expect(w.startAgent({ managerKeys: [], joinToken: 'bai1.short' })).rejects.toMatchObject({
+    code: 'config-invalid',
+    message: expect.stringContaining('join token'),
+  });
+  const { text } = newJoinToken([generateIdentity('manager', 'm').publicKey, w.manager.publicKey]);
+  await w.startAgent({ managerKeys: [], joinToken: text });
+  expect(w.gateway.registrations).toHaveLength(1);
 });

@@ -9,4 +9,4 @@ export {
 } from './manager.ts';
 export type { LedgerViolation } from './repositories/ledger.ts';
 export type { AdminCredentials } from './services/installation/installation-service.ts';
-export { type JoinToken, managerKeyOfToken } from './services/peers/peer-service.ts';
+export type { IssuedToken } from './services/peers/peer-service.ts';

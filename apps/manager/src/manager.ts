@@ -123,7 +123,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   const changes = new SessionChanges(eventBus, processName, logger, tasks);
   const directory = new AgentDirectory(agentRows, eventBus, tasks);
   const memory = new SchedulingMemory(sessionRows, directory);
-  const peers = new PeerService(new PeerRepository(db), identity, logger);
+  const peers = new PeerService(new PeerRepository(db), identity, clock, logger);
   const keypairs = new KeypairService({
     keypairs: new KeypairRepository(db),
     box,

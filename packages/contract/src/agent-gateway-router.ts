@@ -11,13 +11,19 @@ const reportEventsInput = z.object({
   events: z.array(kernelEventSchema).min(1).max(500),
 });
 
-export interface RegistrationReply {
+/** Part of every reply to an agent that says how things stand. */
+export interface ManagersKnown {
+  /** Public keys of all managers that may give orders now; an agent keeps them. Absent from managers before 0.2. */
+  readonly managerKeys?: readonly string[];
+}
+
+export interface RegistrationReply extends ManagersKnown {
   readonly heartbeatMs: number;
   /** Events up to here are known; the outbox drops them. */
   readonly ackedSeq: number;
 }
 
-export interface HeartbeatReply {
+export interface HeartbeatReply extends ManagersKnown {
   /** Kernels the manager does not know or has given up: the agent ends them. */
   readonly unknownKernels: string[];
 }

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { generateIdentity, isSignedBy, loadOrCreateIdentity, pinnedKeys, signWith } from './identity.ts';
+import { newJoinToken, parseJoinToken } from './join-token.ts';
 import { failureOf } from './world.test.kit.ts';
 
 describe('an identity', () => {
@@ -60,5 +61,22 @@ describe('a list of pinned keys', () => {
     expect(await directory.find('manager', 'm-1', 'b')).toBe('b');
     expect(await directory.find('manager', 'm-1', 'c')).toBeUndefined();
     expect(await directory.find('agent', 'i-1', 'a')).toBeUndefined();
+  });
+});
+
+describe('a join token', () => {
+  const keys = [generateIdentity('manager', 'a').publicKey, generateIdentity('manager', 'b').publicKey];
+
+  it('names the keys of all managers and never is the same', () => {
+    const { text } = newJoinToken(keys);
+    expect(parseJoinToken(text).managerKeys).toEqual(keys);
+    expect(newJoinToken(keys).text).not.toBe(text);
+  });
+
+  it('is refused when it was cut or changed', () => {
+    const { text } = newJoinToken(keys);
+    for (const wrong of ['', text.slice(0, 60), text.replace('bai1', 'bai9'), text.replaceAll('.', ' ')]) {
+      expect(() => parseJoinToken(wrong)).toThrow('The join token is not one');
+    }
   });
 });

@@ -30,11 +30,12 @@ export interface JoiningPeer {
   readonly publicKey: string;
 }
 
-/** The directory of a process that trusts a fixed list of keys of one kind, whatever their owners are called. */
-export function pinnedKeys(kind: PeerKind, publicKeys: readonly string[]): PeerDirectory {
+/** The directory of a process that trusts a list of keys of one kind, whatever their owners are called. */
+export function pinnedKeys(kind: PeerKind, publicKeys: readonly string[] | (() => readonly string[])): PeerDirectory {
+  const present = typeof publicKeys === 'function' ? publicKeys : () => publicKeys;
   return {
     find: async (peerKind, _id, presentedKey) =>
-      peerKind === kind && publicKeys.includes(presentedKey) ? presentedKey : undefined,
+      peerKind === kind && present().includes(presentedKey) ? presentedKey : undefined,
   };
 }
 

@@ -8,4 +8,5 @@ export {
   type PeerIdentity,
   pinnedKeys,
 } from './identity.ts';
+export * from './join-token.ts';
 export * from './server.ts';

@@ -6,19 +6,26 @@ import { replaceFileSync } from '../files/replace-file.ts';
 interface StoredState {
   readonly installationId: string;
   readonly epoch: number;
+  /** Of managers, as managers have told. Absent until one did. */
+  readonly managerKeys?: readonly string[];
 }
 
-/** What an agent remembers besides its kernels and events: who it is on this machine, and the highest epoch seen. */
+/**
+ * What an agent remembers besides its kernels and events: who it is on this machine, whose orders it takes, and the
+ * highest epoch seen.
+ */
 export class AgentState {
   readonly #path: string;
   /** Stands on everything this agent makes (processes, cgroups), so that it never touches another one's. */
   readonly installationId: string;
   #epoch: number;
+  #managerKeys: readonly string[];
 
   private constructor(path: string, stored: StoredState) {
     this.#path = path;
     this.installationId = stored.installationId;
     this.#epoch = stored.epoch;
+    this.#managerKeys = stored.managerKeys ?? [];
   }
 
   static open(path: string): AgentState {
@@ -30,6 +37,19 @@ export class AgentState {
 
   get epoch(): number {
     return this.#epoch;
+  }
+
+  /** Public keys of the managers, as one of them told last. */
+  get managerKeys(): readonly string[] {
+    return this.#managerKeys;
+  }
+
+  /** All of them: one that is no longer named has been revoked. */
+  keepManagerKeys(keys: readonly string[]): void {
+    const sorted = [...keys].sort();
+    if (sorted.join() === this.#managerKeys.join()) return;
+    this.#managerKeys = sorted;
+    this.#save();
   }
 
   /**
@@ -49,6 +69,11 @@ export class AgentState {
   }
 
   #save(): void {
-    replaceFileSync(this.#path, JSON.stringify({ installationId: this.installationId, epoch: this.#epoch }));
+    const stored: StoredState = {
+      installationId: this.installationId,
+      epoch: this.#epoch,
+      managerKeys: this.#managerKeys,
+    };
+    replaceFileSync(this.#path, JSON.stringify(stored));
   }
 }

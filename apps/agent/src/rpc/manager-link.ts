@@ -5,6 +5,7 @@ import {
   createAgentGatewayRouter,
   type KernelEvent,
   type KernelReport,
+  type ManagersKnown,
   procedureMetas,
 } from '@backend.ai/contract';
 import { backoffMs, type Clock, deferred, delay, newRequestId, parseRequestId } from '@backend.ai/core';
@@ -16,7 +17,10 @@ export interface ManagerLinkOptions {
   /** Tried in this order, round and round. */
   readonly addresses: readonly string[];
   readonly identity: PeerIdentity;
-  readonly managerKeys: readonly string[];
+  /** Of the managers that may answer. */
+  readonly managerKeys: () => readonly string[];
+  /** A manager has told the keys of all. */
+  readonly onManagerKeys: (keys: readonly string[]) => void;
   readonly joinToken: string | undefined;
   readonly registration: () => AgentRegistration;
   readonly kernels: () => KernelReport[];
@@ -113,7 +117,7 @@ export class ManagerLink {
     const client = createRpcClient<AgentGatewayRouter>({
       address,
       identity,
-      serverKeys: managerKeys,
+      serverKeys: managerKeys(),
       ...(this.#joinToken === undefined ? {} : { token: this.#joinToken }),
       metas,
       logger,
@@ -145,6 +149,7 @@ export class ManagerLink {
     const { registration, outbox, logger, clock } = this.#options;
     const reply = await client.api.register.mutate(registration());
     outbox.continueAfter(reply.ackedSeq);
+    this.#keepKeys(reply);
     this.#status = {
       state: 'registered',
       manager: address,
@@ -155,6 +160,10 @@ export class ManagerLink {
     logger.info('registered with a manager', { address, heartbeat_ms: reply.heartbeatMs, acked_seq: reply.ackedSeq });
     this.#registered.resolve();
     return reply.heartbeatMs;
+  }
+
+  #keepKeys({ managerKeys }: ManagersKnown): void {
+    if (managerKeys !== undefined && managerKeys.length > 0) this.#options.onManagerKeys(managerKeys);
   }
 
   /** One at once, then on time, until the line is lost. */
@@ -178,10 +187,11 @@ export class ManagerLink {
     const { registration, kernels, outbox, onUnknown, clock } = this.#options;
     const { agentId, bootId } = registration();
     const beat = { agentId, bootId, kernels: kernels(), lastEventSeq: outbox.lastSeq };
-    const { unknownKernels } = await client.api.heartbeat.mutate(beat);
+    const reply = await client.api.heartbeat.mutate(beat);
+    this.#keepKeys(reply);
     this.#status = { ...this.#status, lastHeartbeat: new Date(clock.now()).toISOString() };
     const told = new Set(beat.kernels.map(({ kernelId }) => kernelId));
-    const unknown = unknownKernels.filter((kernelId) => told.has(kernelId));
+    const unknown = reply.unknownKernels.filter((kernelId) => told.has(kernelId));
     if (unknown.length > 0) onUnknown(unknown);
   }
 

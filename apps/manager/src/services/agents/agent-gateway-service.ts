@@ -61,7 +61,7 @@ export class AgentGatewayService implements AgentGateway {
       clients.refresh(agentId);
       this.#log.agentRegistered(agentId, { bootId, backend, resourceGroup });
       directory.announce(agentId);
-      return { heartbeatMs, ackedSeq };
+      return { heartbeatMs, ackedSeq, managerKeys: await peers.managerKeys() };
     });
   }
 
@@ -71,7 +71,7 @@ export class AgentGatewayService implements AgentGateway {
   }
 
   async #heartbeat(input: Heartbeat): Promise<HeartbeatReply> {
-    const { agents, directory, facts } = this.#options;
+    const { agents, directory, facts, peers } = this.#options;
     const { agentId } = input;
     const seen = await agents.heartbeat(
       agentId,
@@ -99,7 +99,7 @@ export class AgentGatewayService implements AgentGateway {
       await this.#apply(agentId, kernel.kernelId, undefined, (fact) => facts.lost(fact));
     }
     if (differences.unknown.length > 0) this.#log.kernelsUnknown(agentId, differences.unknown);
-    return { unknownKernels: differences.unknown };
+    return { unknownKernels: differences.unknown, managerKeys: await peers.managerKeys() };
   }
 
   async reportEvents(

@@ -1,35 +1,46 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import type { PeerKind } from '@backend.ai/contract';
-import { AppError, newId } from '@backend.ai/core';
-import type { JoiningPeer, PeerDirectory, PeerIdentity } from '@backend.ai/rpc';
+import { AppError, type Clock, newId } from '@backend.ai/core';
+import { type JoiningPeer, newJoinToken, type PeerDirectory, type PeerIdentity } from '@backend.ai/rpc';
 import { type Logger, requireRequestId } from '@backend.ai/telemetry';
 import { BusinessLog } from '../../events.ts';
 import type { PeerRecord, PeerRepository } from '../../repositories/peers.ts';
 
-export interface JoinToken {
-  /** Its text: the secret, and the public key of the manager that the peer pins. */
+export interface IssuedToken {
+  /** See `JoinToken` of @backend.ai/rpc. */
   readonly token: string;
   readonly expiresAt: string;
 }
 
 const defaultTtlMs = 3_600_000;
+/** Agents learn of another manager this much later at most, besides their heartbeat. */
+const keysFreshMs = 2_000;
 
 /** Who may connect: joining by single-use tokens, finding, revoking. */
 export class PeerService {
   readonly #peers: PeerRepository;
   readonly #identity: PeerIdentity;
+  readonly #clock: Clock;
   readonly #log: BusinessLog;
+  #managerKeys: { readonly readAt: number; readonly keys: Promise<string[]> } | undefined;
   readonly #onRevoked: Array<(peer: PeerRecord) => void> = [];
 
-  constructor(peers: PeerRepository, identity: PeerIdentity, logger: Logger) {
+  constructor(peers: PeerRepository, identity: PeerIdentity, clock: Clock, logger: Logger) {
     this.#peers = peers;
     this.#identity = identity;
+    this.#clock = clock;
     this.#log = new BusinessLog(logger);
   }
 
-  async createToken(options: { kind: PeerKind; resourceGroup?: string; ttlMs?: number }): Promise<JoinToken> {
-    const secret = randomBytes(24).toString('base64url');
-    const token = `bai1.${this.#identity.publicKey}.${secret}`;
+  /** For one peer, once. It names the keys of all managers, so that the peer may come to any of them. */
+  async createToken(options: { kind: PeerKind; resourceGroup?: string; ttlMs?: number }): Promise<IssuedToken> {
+    const managerKeys = await this.#peers.publicKeysOf('manager');
+    if (!managerKeys.includes(this.#identity.publicKey)) {
+      // A token may be made before the first start of its manager.
+      await this.registerSelf();
+      managerKeys.push(this.#identity.publicKey);
+    }
+    const token = newJoinToken(managerKeys).text;
     const expiresAt = await this.#peers.createToken({
       id: newId(),
       tokenHash: hashOf(token),
@@ -70,6 +81,19 @@ export class PeerService {
     return (await this.#peers.find(kind, id))?.resourceGroup ?? null;
   }
 
+  /** Whom agents may take orders from: the keys of all managers that are not revoked. */
+  managerKeys(): Promise<string[]> {
+    const now = this.#clock.monotonic();
+    if (this.#managerKeys === undefined || now - this.#managerKeys.readAt > keysFreshMs) {
+      const keys = this.#peers.publicKeysOf('manager');
+      this.#managerKeys = { readAt: now, keys };
+      keys.catch(() => {
+        this.#managerKeys = undefined;
+      });
+    }
+    return this.#managerKeys.keys;
+  }
+
   /** Registers this manager, so that agents can be told the keys of all managers. */
   async registerSelf(): Promise<void> {
     const { kind, id, publicKey } = this.#identity;
@@ -92,12 +116,6 @@ export class PeerService {
   onRevoked(listener: (peer: PeerRecord) => void): void {
     this.#onRevoked.push(listener);
   }
-}
-
-/** The part of a token that a joining peer pins. */
-export function managerKeyOfToken(token: string): string | undefined {
-  const [version, publicKey] = token.split('.');
-  return version === 'bai1' ? publicKey : undefined;
 }
 
 function hashOf(token: string): string {

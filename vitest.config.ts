@@ -6,7 +6,12 @@ const shared = { resolve: { conditions }, ssr: { resolve: { conditions } } };
 /** clipanion's modules import folders, which Node refuses and Vite resolves. */
 const server = { deps: { inline: ['clipanion'] } };
 
-/** Packages resolve to their sources: tests need no build. Projects: what needs nothing, real stores, whole clusters. */
+const onServers = ['packages/*/tests/**/*.servers.test.ts', 'apps/*/tests/**/*.servers.test.ts'];
+
+/**
+ * Packages resolve to their sources: tests need no build. Projects: what needs nothing, embedded stores, the servers
+ * that production uses, whole clusters.
+ */
 export default defineConfig({
   ...shared,
   test: {
@@ -26,6 +31,18 @@ export default defineConfig({
           server,
           name: 'integration',
           include: ['packages/*/tests/**/*.test.ts', 'apps/*/tests/**/*.test.ts'],
+          exclude: ['**/node_modules/**', ...onServers],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
+        ...shared,
+        test: {
+          server,
+          name: 'servers',
+          include: onServers,
+          globalSetup: ['scripts/dev-servers/vitest-setup.ts'],
           testTimeout: 60_000,
           hookTimeout: 60_000,
         },

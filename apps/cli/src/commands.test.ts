@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
@@ -251,6 +251,37 @@ describe('session', () => {
     const { json } = await cli('session download my-session results --dest here --json');
     expect(json).toMatchObject({ files: ['results/r.txt'], folder: join(folder, 'here') });
     expect(await readFile(join(folder, 'here/results/r.txt'), 'utf8')).toBe('r');
+  });
+
+  it('sends no link that is met in a folder, and what a named one leads to', async () => {
+    await cli('session create --name my-session python');
+    await mkdir(join(folder, 'data'));
+    await mkdir(join(folder, 'elsewhere'));
+    await writeFile(join(folder, 'elsewhere/secret'), 's');
+    await writeFile(join(folder, 'data/x'), 'x');
+    await symlink('../elsewhere', join(folder, 'data/folder'));
+    await symlink('../elsewhere/secret', join(folder, 'data/file'));
+    const { stdout, stderr } = await cli('session upload my-session data');
+    expect(stdout).toBe('data/x\n');
+    expect(stderr).toMatch(/^left out: data\/file \(.*\nleft out: data\/folder \(.*\n$/);
+    expect([...onlySession().files.keys()]).toEqual(['data/x']);
+    const named = await cli('session upload my-session data/file data/folder');
+    expect(named).toMatchObject({ stdout: 'data/file\ndata/folder/secret\n', stderr: '' });
+    expect((await cli('run --upload data python -c print')).stderr).toBe(stderr);
+  });
+
+  it('says which links of an archive it leaves out, and lets no name steer the terminal', async () => {
+    await cli('session create --name my-session python');
+    const tar = pack();
+    tar.entry({ name: '\u001b[2Jnice' }, 'x');
+    tar.entry({ name: 'link', type: 'symlink', linkname: '/etc' });
+    tar.finalize();
+    onlySession().archives.set('r', await buffer(tar));
+    expect(await cli('session download my-session r --dest here')).toMatchObject({
+      exitCode: 0,
+      stdout: '[2Jnice\n',
+      stderr: 'left out: link (a link that leads out of the folder, to /etc)\n',
+    });
   });
 
   it('refuses an archive that would write elsewhere', async () => {

@@ -1,7 +1,7 @@
 import type { AppError } from '@backend.ai/core';
 import { Command, Option, UsageError } from 'clipanion';
 import type { CliContext } from './context.ts';
-import { explain, writeError, writeJson } from './output.ts';
+import { clean, explain, writeError, writeJson } from './output.ts';
 
 /**
  * Every command of backend.ai: `--json`, and failures told in one way.
@@ -31,7 +31,12 @@ export abstract class BaseCommand extends Command<CliContext> {
 
   /** A line on stdout that `--json` leaves out. */
   protected say(text: string): void {
-    if (!this.json) this.context.stdout.write(`${text}\n`);
+    if (!this.json) this.context.stdout.write(`${clean(text)}\n`);
+  }
+
+  /** A line on stderr about something that was not done as one may expect. */
+  protected note(text: string): void {
+    this.context.stderr.write(`${clean(text)}\n`);
   }
 
   protected fail(error: AppError): number {

@@ -31,7 +31,7 @@ export function writeFields(stream: Writable, fields: readonly (readonly [name: 
 }
 
 /** Names come from other people: nothing in them may steer the terminal. */
-function clean(text: string): string {
+export function clean(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is removed
   return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, '');
 }

@@ -4,6 +4,7 @@ export * from './clock.ts';
 export * from './deferred.ts';
 export * from './errors.ts';
 export * from './ids.ts';
+export * from './inner-link.ts';
 export * from './request-signature.ts';
 export * from './resource-slots.ts';
 export * from './session-name.ts';

@@ -2,7 +2,7 @@ import { ApiCommand, parseDurationMs } from '@backend.ai/cli-kit';
 import type { Client, Run, RunOptions, Session } from '@backend.ai/client';
 import { hasCode, isTerminal } from '@backend.ai/core';
 import { Option } from 'clipanion';
-import { collectFiles } from '../files/local-files.ts';
+import { collectFiles, leftOutLine } from '../files/local-files.ts';
 import { showProgress } from '../files/progress.ts';
 import { waitingLine } from '../session-command.ts';
 import { sessionOptions, toCreateOptions } from '../session-options.ts';
@@ -36,7 +36,8 @@ export abstract class RunInSession extends ApiCommand {
     const maxWaitMs = this.maxWait === undefined ? 0 : parseDurationMs('--max-wait', this.maxWait);
     const create = toCreateOptions(this);
     // Mistakes in names are found before anything is created.
-    const files = await collectFiles(this.filesToUpload(), this.context.cwd);
+    const { files, leftOut } = await collectFiles(this.filesToUpload(), this.context.cwd);
+    for (const target of leftOut) this.note(leftOutLine(target));
     const client = await this.connect();
     const session = await client.sessions.create(create);
     const remove = this.rm ?? session.created;

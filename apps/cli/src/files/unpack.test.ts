@@ -29,7 +29,7 @@ function tar(...entries: Entry[]): AsyncIterable<Uint8Array> {
 
 describe('unpack', () => {
   it('writes files, folders and links that stay inside', async () => {
-    const files = await unpack(
+    const { files, leftOut } = await unpack(
       tar(
         { name: 'a/', type: 'directory' },
         { name: 'a/b/c.txt', body: 'c', mode: 0o4755 },
@@ -39,6 +39,7 @@ describe('unpack', () => {
       folder,
     );
     expect(files).toEqual(['a/b/c.txt', 'top', 'a/link']);
+    expect(leftOut).toEqual([]);
     expect(await readFile(join(folder, 'a/link'), 'utf8')).toBe('c');
     expect((await lstat(join(folder, 'a/b/c.txt'))).mode & 0o7777).toBe(0o755);
   });
@@ -64,7 +65,9 @@ describe('unpack', () => {
       { name: 'hard', type: 'link', linkname: '/etc/passwd' },
       { name: 'pipe', type: 'fifo' },
     ];
-    expect(await unpack(tar(...entries), folder)).toEqual([]);
+    const { files, leftOut } = await unpack(tar(...entries), folder);
+    expect(files).toEqual([]);
+    expect(leftOut.map(({ name }) => name)).toEqual(['null', 'hard', 'pipe']);
     expect(await readdir(folder)).toEqual([]);
   });
 
@@ -73,12 +76,47 @@ describe('unpack', () => {
     ['a name with .. in the middle', [{ name: 'a/../../evil', body: 'x' }]],
     ['an absolute name', [{ name: '/tmp/evil-of-unpack', body: 'x' }]],
     ['a folder outside', [{ name: '../evil', type: 'directory' }]],
-    ['an absolute link', [{ name: 'l', type: 'symlink', linkname: '/etc' }]],
-    ['a link that leaves', [{ name: 'a/l', type: 'symlink', linkname: '../../etc' }]],
     ['the folder itself as a file', [{ name: '.', type: 'file', body: 'x' }]],
   ])('refuses %s', async (_, entries) => {
     await expect(unpack(tar(...entries), folder)).rejects.toMatchObject({ code: 'invalid-path' });
     expect(await readdir(outer)).toEqual(['inside']);
+  });
+
+  it.each<[string, Entry[]]>([
+    ['an absolute link', [{ name: 'l', type: 'symlink', linkname: '/etc' }]],
+    ['a link that leaves', [{ name: 'a/l', type: 'symlink', linkname: '../../etc' }]],
+    ['a link up', [{ name: 'l', type: 'symlink', linkname: '..' }]],
+    [
+      'a link that goes up from where another one leads',
+      [
+        { name: 'd/up', type: 'symlink', linkname: '..' },
+        { name: 'l', type: 'symlink', linkname: 'd/up/../victim' },
+      ],
+    ],
+    ['a link that could go up from where another archive leads it', [{ name: 'l', type: 'symlink', linkname: 'd/..' }]],
+    ['a link through one that was there', [{ name: 'l', type: 'symlink', linkname: 'mine/victim' }]],
+    ['a link through a chain of those that were there', [{ name: 'l', type: 'symlink', linkname: 'chain/victim' }]],
+  ])('leaves out %s, and says so', async (_, entries) => {
+    await mkdir(join(outer, 'other'));
+    await symlink(join(outer, 'other'), join(folder, 'mine'));
+    await symlink('mine', join(folder, 'chain'));
+    const { files, leftOut } = await unpack(tar(...entries, { name: 'rest', body: 'r' }), folder);
+    const [last] = entries.slice(-1);
+    expect(leftOut).toEqual([{ name: last?.name, reason: expect.stringContaining(last?.linkname ?? '') }]);
+    expect(files).toContain('rest');
+    expect(await lstat(join(folder, last?.name ?? '')).catch(({ code }) => code)).toBe('ENOENT');
+  });
+
+  it('makes links that lead through links that stay inside, again and again', async () => {
+    const entries: Entry[] = [
+      { name: 'lib/x', body: 'x' },
+      { name: 'lib64', type: 'symlink', linkname: 'lib' },
+      { name: 'bin/x', type: 'symlink', linkname: '../lib64/x' },
+      { name: 'self', type: 'symlink', linkname: 'self' },
+    ];
+    expect((await unpack(tar(...entries), folder)).leftOut).toEqual([]);
+    await unpack(tar(...entries.slice(0, 3)), folder);
+    expect(await readFile(join(folder, 'bin/x'), 'utf8')).toBe('x');
   });
 
   it('refuses to write through a linked folder that was there', async () => {

@@ -27,7 +27,9 @@ export class RunFile extends RunInSession {
   }
 
   protected override async start(client: Client, session: Session, options: RunOptions): Promise<Run> {
-    const [program] = await collectFiles([this.file], this.context.cwd);
+    const {
+      files: [program],
+    } = await collectFiles([this.file], this.context.cwd);
     if (!program) throw new AppError('invalid-input', `${this.file} is not a program.`);
     const interpreter = interpreters[await this.#language(client, session)] ?? 'sh';
     return session.exec(quoteWords([interpreter, `./${program.target}`, ...this.args]), options);

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { Command, Option } from 'clipanion';
 import { showProgress } from '../../files/progress.ts';
-import { unpack } from '../../files/unpack.ts';
+import { type Unpacked, unpack } from '../../files/unpack.ts';
 import { SessionCommand } from '../../session-command.ts';
 
 export class SessionDownload extends SessionCommand {
@@ -19,16 +19,19 @@ export class SessionDownload extends SessionCommand {
     const session = await this.open();
     const folder = resolve(this.context.cwd, this.dest);
     const files: string[] = [];
+    const leftOut: Unpacked['leftOut'][number][] = [];
     for (const path of this.remote) {
       const progress = await showProgress(this.context, path);
       try {
-        const names = await unpack(session.archive(path, { onProgress: progress.onProgress }), folder);
-        files.push(...names);
-        for (const name of names) this.say(name);
+        const unpacked = await unpack(session.archive(path, { onProgress: progress.onProgress }), folder);
+        files.push(...unpacked.files);
+        leftOut.push(...unpacked.leftOut);
+        for (const name of unpacked.files) this.say(name);
+        for (const { name, reason } of unpacked.leftOut) this.note(`left out: ${name} (${reason})`);
       } finally {
         progress.stop();
       }
     }
-    if (this.json) this.printJson({ session: session.id, folder, files });
+    if (this.json) this.printJson({ session: session.id, folder, files, leftOut });
   }
 }

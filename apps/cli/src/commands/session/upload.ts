@@ -1,5 +1,5 @@
 import { Command, Option } from 'clipanion';
-import { collectFiles } from '../../files/local-files.ts';
+import { collectFiles, leftOutLine } from '../../files/local-files.ts';
 import { showProgress } from '../../files/progress.ts';
 import { SessionCommand } from '../../session-command.ts';
 
@@ -15,7 +15,8 @@ export class SessionUpload extends SessionCommand {
   files = Option.Rest({ name: 'FILES', required: 1 });
 
   override async perform(): Promise<undefined> {
-    const files = await collectFiles(this.files, this.context.cwd);
+    const { files, leftOut } = await collectFiles(this.files, this.context.cwd);
+    for (const target of leftOut) this.note(leftOutLine(target));
     const session = await this.open();
     const uploaded = [];
     for (const { file, target } of files) {
@@ -29,6 +30,6 @@ export class SessionUpload extends SessionCommand {
       }
       this.say(path);
     }
-    if (this.json) this.printJson({ session: session.id, files: uploaded });
+    if (this.json) this.printJson({ session: session.id, files: uploaded, leftOut });
   }
 }

@@ -80,6 +80,14 @@ export class BusinessLog {
     this.#logger.info('installation created', { access_key: accessKey });
   }
 
+  historyCleared(count: number, olderThanMs: number): void {
+    this.#logger.info('history cleared', { count, older_than_ms: olderThanMs });
+  }
+
+  sessionsVacuumed(count: number, olderThanMs: number): void {
+    this.#logger.info('sessions vacuumed', { count, older_than_ms: olderThanMs });
+  }
+
   leading(epoch: number): void {
     this.#logger.info('this manager leads', { epoch });
   }

@@ -1,0 +1,81 @@
+import type { PeerKind } from '@backend.ai/contract';
+import type { ConfigEntry, ConfigStore } from '@backend.ai/coordination';
+import { AppError } from '@backend.ai/core';
+import type { Database } from '@backend.ai/database';
+import type { Logger } from '@backend.ai/telemetry';
+import { type LedgerViolation, verifyLedger } from './repositories/ledger.ts';
+import type { PeerRecord } from './repositories/peers.ts';
+import { RetentionRepository } from './repositories/retention.ts';
+import type { IssuedToken, PeerService } from './services/peers/peer-service.ts';
+import { type Removed, type Retention, RetentionService } from './services/retention/retention-service.ts';
+
+/**
+ * What operators do besides configuring, one method per command. Parameters and answers are plain JSON, because the same
+ * interface is called in two ways: on the stores themselves (`mgr` with a configuration file; no manager need run), and
+ * through the admin socket of a process that has the stores for itself (the embedded cluster).
+ */
+export interface Operator {
+  /** Empty when the books are right. */
+  verify(): Promise<LedgerViolation[]>;
+  clearHistory(retention: Retention): Promise<Removed>;
+  vacuumSessions(retention: Retention): Promise<Removed>;
+  createPeerToken(options: { kind: PeerKind; resourceGroup?: string; ttlMs?: number }): Promise<IssuedToken>;
+  listPeers(): Promise<PeerRecord[]>;
+  /** @throws AppError `object-not-found` */
+  revokePeer(peer: { id: string }): Promise<void>;
+  /** @throws AppError `object-not-found` */
+  getSetting(entry: { key: string }): Promise<ConfigEntry>;
+  putSetting(entry: { key: string; value: string }): Promise<ConfigEntry>;
+  /** @throws AppError `object-not-found` */
+  deleteSetting(entry: { key: string }): Promise<void>;
+  listSettings(entries: { prefix: string }): Promise<ConfigEntry[]>;
+}
+
+/** The names under which an admin socket offers them. */
+export const operatorMethods: ReadonlyArray<keyof Operator> = [
+  'verify',
+  'clearHistory',
+  'vacuumSessions',
+  'createPeerToken',
+  'listPeers',
+  'revokePeer',
+  'getSetting',
+  'putSetting',
+  'deleteSetting',
+  'listSettings',
+];
+
+export interface OperatorOptions {
+  readonly database: Database;
+  readonly configStore: ConfigStore;
+  readonly peers: PeerService;
+  readonly logger: Logger;
+}
+
+export function createOperator({ database, configStore, peers, logger }: OperatorOptions): Operator {
+  const retention = new RetentionService(new RetentionRepository(database), logger);
+  return {
+    verify: () => verifyLedger(database),
+    clearHistory: (given) => retention.clearHistory(given),
+    vacuumSessions: (given) => retention.vacuumSessions(given),
+    createPeerToken: (options) => peers.createToken(options),
+    listPeers: () => peers.list(),
+    revokePeer: ({ id }) => peers.revoke(id),
+    async getSetting({ key }) {
+      const entry = await configStore.get(key);
+      if (!entry) throw noSetting(key);
+      return entry;
+    },
+    putSetting: ({ key, value }) => configStore.put(key, value),
+    async deleteSetting({ key }) {
+      if (!(await configStore.delete(key))) throw noSetting(key);
+    },
+    listSettings: ({ prefix }) => configStore.list(prefix),
+  };
+}
+
+function noSetting(key: string): AppError {
+  return new AppError('object-not-found', `There is no setting "${key}".`, {
+    hint: 'See what there is: ./backend.ai mgr etcd list',
+  });
+}

@@ -1,0 +1,54 @@
+import type { Logger } from '@backend.ai/telemetry';
+import { BusinessLog } from '../../events.ts';
+import type { RetentionRepository } from '../../repositories/retention.ts';
+
+export interface Retention {
+  /** Rows older than this go, in milliseconds. */
+  readonly olderThanMs: number;
+  /** Only count. */
+  readonly dryRun: boolean;
+}
+
+export interface Removed {
+  /** How many rows went, or would go. */
+  readonly count: number;
+  readonly dryRun: boolean;
+}
+
+/** Short statements, so that sessions that start meanwhile do not wait. */
+const portion = 1_000;
+
+/** Removes what is of no use any more. Safe to interrupt and to run twice. */
+export class RetentionService {
+  readonly #rows: RetentionRepository;
+  readonly #log: BusinessLog;
+
+  constructor(rows: RetentionRepository, logger: Logger) {
+    this.#rows = rows;
+    this.#log = new BusinessLog(logger);
+  }
+
+  /** State changes of sessions that have ended. The sessions themselves stay. */
+  async clearHistory({ olderThanMs, dryRun }: Retention): Promise<Removed> {
+    if (dryRun) return { count: await this.#rows.countHistory(olderThanMs), dryRun };
+    const count = await inPortions((limit) => this.#rows.deleteHistory(olderThanMs, limit));
+    this.#log.historyCleared(count, olderThanMs);
+    return { count, dryRun };
+  }
+
+  /** Sessions that have ended, with everything that is kept of them. */
+  async vacuumSessions({ olderThanMs, dryRun }: Retention): Promise<Removed> {
+    if (dryRun) return { count: await this.#rows.countSessions(olderThanMs), dryRun };
+    const count = await inPortions((limit) => this.#rows.deleteSessions(olderThanMs, limit));
+    this.#log.sessionsVacuumed(count, olderThanMs);
+    return { count, dryRun };
+  }
+}
+
+async function inPortions(remove: (limit: number) => Promise<number>): Promise<number> {
+  for (let total = 0; ; ) {
+    const removed = await remove(portion);
+    total += removed;
+    if (removed < portion) return total;
+  }
+}

@@ -1,0 +1,123 @@
+import { EmbeddedConfigStore } from '@backend.ai/coordination';
+import { newId } from '@backend.ai/core';
+import { runWithRequest, silentLogger } from '@backend.ai/telemetry';
+import { sql } from 'drizzle-orm';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { createOperator, type Operator, operatorMethods } from '../src/operator.ts';
+import { createWorld, type World } from './world.ts';
+
+let world: World;
+let operator: Operator;
+const dayMs = 86_400_000;
+
+beforeAll(async () => {
+  world = await createWorld();
+  const { db } = world.database;
+  await world.addAgent('i-one', { slots: { cpu: '64', mem: String(64 * 1024 ** 3) } });
+  operator = createOperator({
+    database: db,
+    configStore: new EmbeddedConfigStore(db),
+    peers: world.manager.services.peers,
+    logger: silentLogger,
+  });
+});
+afterAll(() => world.close());
+
+const inRequest = <T>(work: () => Promise<T>): Promise<T> => runWithRequest({ requestId: newId() }, work);
+
+/** A session that ended, and another one that lives, both as if they had been made `days` ago. */
+async function aged(days: number): Promise<{ ended: string; alive: string }> {
+  const [ended, alive] = [await world.create(), await world.create()];
+  for (const { id } of [ended, alive]) await world.until(id, 'RUNNING');
+  await world.manager.services.api.session.destroy({ session: ended.id, forced: false }, world.ctx());
+  await world.until(ended.id, 'TERMINATED');
+  for (const { id } of [ended, alive]) {
+    const then = sql`now() - ${days}::int * interval '1 day'`;
+    const { db } = world.database;
+    await db.execute(sql`update sessions set created_at = ${then}, status_changed_at = ${then},
+      terminated_at = case when terminated_at is null then null else ${then} end where id = ${id}::uuid`);
+    await db.execute(sql`update session_history set at = ${then} where session_id = ${id}::uuid`);
+  }
+  return { ended: ended.id, alive: alive.id };
+}
+
+async function rows(table: 'sessions' | 'session_history' | 'kernels', session: string): Promise<number> {
+  const column = sql.raw(table === 'sessions' ? 'id' : 'session_id');
+  const [row] = await world.database.db.execute<{ count: number }>(
+    sql`select count(*)::int as count from ${sql.raw(table)} where ${column} = ${session}::uuid`,
+  );
+  return row?.count ?? 0;
+}
+
+describe('an operator', () => {
+  beforeEach(async () => {
+    await operator.vacuumSessions({ olderThanMs: 0, dryRun: false });
+  });
+
+  it('clears the history of sessions that ended long ago, and keeps that of the living', async () => {
+    const { ended, alive } = await aged(400);
+    const recent = await aged(10);
+    const retention = { olderThanMs: 365 * dayMs, dryRun: true };
+    const before = await rows('session_history', ended);
+    expect(before).toBeGreaterThan(3);
+    expect(await operator.clearHistory(retention)).toEqual({ count: before, dryRun: true });
+    expect(await rows('session_history', ended)).toBe(before);
+    expect(await operator.clearHistory({ ...retention, dryRun: false })).toEqual({ count: before, dryRun: false });
+    expect(await rows('session_history', ended)).toBe(0);
+    expect(await rows('sessions', ended)).toBe(1);
+    expect(await rows('session_history', alive)).toBeGreaterThan(3);
+    expect(await rows('session_history', recent.ended)).toBeGreaterThan(3);
+    expect(await operator.clearHistory({ ...retention, dryRun: false })).toEqual({ count: 0, dryRun: false });
+  });
+
+  it('removes sessions that ended long ago with all that is kept of them, and no living one', async () => {
+    const { ended, alive } = await aged(8);
+    const recent = await aged(1);
+    const retention = { olderThanMs: 7 * dayMs, dryRun: true };
+    expect(await operator.vacuumSessions(retention)).toEqual({ count: 1, dryRun: true });
+    expect(await rows('sessions', ended)).toBe(1);
+    expect(await operator.vacuumSessions({ ...retention, dryRun: false })).toEqual({ count: 1, dryRun: false });
+    for (const table of ['sessions', 'kernels', 'session_history'] as const) expect(await rows(table, ended)).toBe(0);
+    expect(await rows('sessions', alive)).toBe(1);
+    expect(await rows('sessions', recent.ended)).toBe(1);
+    expect(await operator.verify()).toEqual([]);
+  });
+
+  it('keeps a session that ended as long as something of it is still in the books', async () => {
+    const { ended } = await aged(8);
+    const { db } = world.database;
+    await db.execute(sql`update resource_allocations set free_at = null
+      where kernel_id in (select id from kernels where session_id = ${ended}::uuid)`);
+    expect(await operator.vacuumSessions({ olderThanMs: dayMs, dryRun: false })).toMatchObject({ count: 0 });
+    expect((await operator.verify()).map(({ kind }) => kind)).toContain('open-without-kernel');
+    await db.execute(sql`update resource_allocations set free_at = now()
+      where kernel_id in (select id from kernels where session_id = ${ended}::uuid)`);
+    expect(await operator.verify()).toEqual([]);
+  });
+
+  it('lets peers join and revokes them', async () => {
+    const { token } = await inRequest(() => operator.createPeerToken({ kind: 'storage-proxy' }));
+    const peer = { kind: 'storage-proxy', id: 's-1', publicKey: 'x'.repeat(43) } as const;
+    await inRequest(() => world.manager.services.peers.directory.join!(token, peer));
+    expect(await operator.listPeers()).toContainEqual(expect.objectContaining({ id: 's-1', revokedAt: null }));
+    await operator.revokePeer({ id: 's-1' });
+    expect(await operator.listPeers()).toContainEqual(
+      expect.objectContaining({ id: 's-1', revokedAt: expect.any(String) }),
+    );
+  });
+
+  it('reads and changes settings, and says which one is not there', async () => {
+    expect(await operator.putSetting({ key: 'volumes/default', value: 'local' })).toMatchObject({ value: 'local' });
+    await operator.putSetting({ key: 'other', value: '1' });
+    expect(await operator.getSetting({ key: 'volumes/default' })).toMatchObject({ value: 'local' });
+    expect((await operator.listSettings({ prefix: 'volumes/' })).map(({ key }) => key)).toEqual(['volumes/default']);
+    await operator.deleteSetting({ key: 'volumes/default' });
+    const absent = { code: 'object-not-found', message: expect.stringContaining('volumes/default') };
+    await expect(operator.getSetting({ key: 'volumes/default' })).rejects.toMatchObject(absent);
+    await expect(operator.deleteSetting({ key: 'volumes/default' })).rejects.toMatchObject(absent);
+  });
+
+  it('finds every command at the admin socket', () => {
+    expect([...operatorMethods].sort()).toEqual(Object.keys(operator).sort());
+  });
+});

@@ -74,6 +74,8 @@ export class FakeAgent implements AgentService {
   readonly id: string;
   readonly kernels = new Map<string, FakeKernel>();
   readonly createCalls: Array<{ kernelId: string; requestId: string; epoch: number | undefined }> = [];
+  /** Kernels whose end it has reported or will report. */
+  readonly ended = new Set<string>();
   readonly destroyCalls: Array<{ kernelId: string; requestId: string; forced: boolean }> = [];
   behaviour: CreateBehaviour = 'start';
   /** Events stay in the outbox while true. */
@@ -381,6 +383,7 @@ export class FakeAgent implements AgentService {
   }
 
   #push(event: UnnumberedEvent): void {
+    if (event.type === 'kernel-terminated' || event.type === 'kernel-start-failed') this.ended.add(event.kernelId);
     this.#seq += 1;
     this.#outbox.push({ ...event, seq: this.#seq, at: new Date().toISOString() } as KernelEvent);
     void this.flush();

@@ -1,4 +1,4 @@
-import type { RunResult } from '@backend.ai/contract';
+import type { RunResult, SessionView } from '@backend.ai/contract';
 import { newId } from '@backend.ai/core';
 import { runWithRequest } from '@backend.ai/telemetry';
 import { waitFor } from '@backend.ai/testing';
@@ -199,6 +199,27 @@ describe('an agent that goes away', () => {
     await agent.start();
     await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 10_000));
     await other.stop();
+  });
+
+  it('and comes back with what it was starting gets the start as a new one, whatever it tells of the old', async () => {
+    agent.behaviour = 'stall';
+    const { id } = await world.create();
+    const kernelOf = (view: SessionView): string => view.kernels[0]!.id;
+    const old = kernelOf(await world.until(id, 'PREPARING'));
+    await agent.stop();
+    await world.forgetHeartbeats('i-one');
+    await world.until(id, 'PENDING');
+    agent.holdEvents = true;
+    agent.exit(old);
+    agent.behaviour = 'start';
+    await agent.start();
+    await waitFor(() => agent.kernels.size === 1, { what: 'the new attempt', timeoutMs: 20_000 });
+    agent.holdEvents = false;
+    await agent.flush();
+    const running = await world.until(id, 'RUNNING');
+    expect(kernelOf(running)).not.toBe(old);
+    expect([...agent.kernels.keys()]).toEqual([kernelOf(running)]);
+    expect(await world.manager.services.verifyLedger()).toEqual([]);
   });
 
   it('keeps its sessions for a while, then they are given up and freed; what it brings back is ended', async () => {

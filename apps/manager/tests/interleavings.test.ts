@@ -159,6 +159,59 @@ it('keeps the ledger sound and lets nothing get stuck, whatever happens', async 
   );
 }, 300_000);
 
+it('keeps a start that was given up out of the next one, in whatever order they meet', async () => {
+  const [agent, other] = agents as [FakeAgent, FakeAgent];
+  await stop(other, false);
+  const meetings = ['tell', 'tell old', 'beat', 'finish', 'exit', 'settle'] as const;
+  await fc.assert(
+    fc.asyncProperty(fc.shuffledSubarray([...meetings]), fc.boolean(), async (order, startsBefore) => {
+      agent.behaviour = 'stall';
+      const { id } = await world.create();
+      const old = (await world.until(id, 'PREPARING')).kernels[0]!.id;
+      await stop(agent, false);
+      await world.forgetHeartbeats(agent.id);
+      await world.until(id, 'PENDING');
+      agent.behaviour = 'start';
+      agent.holdEvents = true;
+      if (startsBefore) agent.finishStart(old);
+      await start(agent);
+      const meet: Record<(typeof meetings)[number], () => unknown> = {
+        tell: () => tellNow(agent),
+        'tell old': () => tolerant(agent.repeatEvents()),
+        beat: () => tolerant(agent.heartbeat()),
+        finish: () => agent.finishStart(old),
+        exit: () => agent.exit(old),
+        settle: () => world.manager.services.settle(),
+      };
+      for (const what of order) await meet[what]();
+      agent.holdEvents = false;
+      await tellNow(agent);
+      const { kernels } = await waitFor(
+        async () => {
+          const view = await world.manager.services.api.session.get({ session: id }, world.ctx());
+          expect(view.status, view.reason.code).not.toMatch(/ERROR|TERMINATED/);
+          return view.status === 'RUNNING' && view;
+        },
+        { what: 'the new start', timeoutMs: 20_000 },
+      );
+      expect(kernels[0]!.id).not.toBe(old);
+      expect(await world.manager.services.verifyLedger()).toEqual([]);
+      await inRequest(() => world.manager.services.endAllSessions('user-requested', 30_000));
+      await waitFor(() => agent.kernels.size === 0, { what: 'the agent is empty', timeoutMs: 20_000 });
+    }),
+    { numRuns: Number(process.env.INTERLEAVINGS ?? 4) },
+  );
+  await start(other);
+}, 300_000);
+
+/** Events are held back no longer than this. */
+async function tellNow(agent: FakeAgent): Promise<void> {
+  const held = agent.holdEvents;
+  agent.holdEvents = false;
+  await agent.flush();
+  agent.holdEvents = held;
+}
+
 async function heal(): Promise<void> {
   for (const agent of agents) {
     agent.behaviour = 'start';
@@ -189,5 +242,10 @@ async function heal(): Promise<void> {
     for (const { from, to } of history) if (from !== null) expect(mayFollow(from, to), `${from} to ${to}`).toBe(true);
     for (const [at, entry] of history.entries()) expect(entry.from).toBe(at === 0 ? null : history[at - 1]!.to);
     expect(history.at(-1)?.to).toBe(session.status);
+    // What ended is the attempt that was made last, and not one that was given up before.
+    if (!/start-failed|self-terminated/.test(session.reason.code)) continue;
+    expect(agents.some((agent) => agent.ended.has(session.kernels[0]!.id))).toBe(true);
   }
+  const ordered = agents.map((agent) => new Set(agent.createCalls.map((call) => call.kernelId)));
+  for (const kernelId of ordered[0]!) expect(ordered[1]!.has(kernelId), 'an attempt at two agents').toBe(false);
 }

@@ -112,7 +112,12 @@ describe('the ledger', () => {
     expect(await verifyLedger(handle.db)).toEqual([]);
     expect(await move(ids.sessionId, 'PENDING')).toHaveLength(1);
     expect(await used()).toBe('0.000000');
-    expect(await place(ids)).toBeTruthy();
+    // The next attempt is another kernel, and its entries of the ledger are its own.
+    expect(await place(ids)).toBe(false);
+    const [waiting] = await sessions.pending();
+    expect(waiting?.kernelId).not.toBe(ids.kernelId);
+    expect(await place({ ...ids, kernelId: waiting!.kernelId })).toBeTruthy();
+    expect(await verifyLedger(handle.db)).toEqual([]);
     expect(await move(ids.sessionId, 'ERROR')).toHaveLength(1);
     expect(await move(ids.sessionId, 'ERROR')).toEqual([]);
     expect(await used()).toBe('0.000000');

@@ -8,7 +8,9 @@ import { type SQL, sql } from 'drizzle-orm';
  * are, moves both, writes history, and settles the ledger when the new state holds nothing. A statement is atomic, so
  * there is no half of it after a crash; zero rows mean that somebody else was there first.
  *
- * All times are the database's. One session has one kernel here, and both are always in the same state.
+ * All times are the database's. One session has one kernel here, and both are always in the same state. Its id is that of
+ * one attempt to start it: going back to PENDING gives a new one, so that whatever an agent still does or says about the
+ * attempt that was given up concerns a kernel that nobody knows.
  */
 
 /** Which sessions a change is for. Conditions are added up. */
@@ -54,6 +56,7 @@ export interface EventGuard {
 
 export interface ChangedSession {
   readonly sessionId: SessionId;
+  /** As it was before: one that went back to PENDING has a new one. */
   readonly kernelId: KernelId;
   readonly agentId: AgentId | null;
   readonly name: string;
@@ -228,7 +231,7 @@ function changes(options: TransitionOptions): SQL {
       returning s.id, s.name, s.access_key, s.status, s.status_reason
     ), kernel as (
       update kernels k set status = ${constant(to)}, status_reason = ${reason}, ${moments},
-        ${to === 'PENDING' ? sql`agent_id = null,` : sql``}
+        ${to === 'PENDING' ? sql`id = gen_random_uuid(), agent_id = null,` : sql``}
         exit_code = coalesce(${options.exitCode ?? null}::int, k.exit_code),
         status_data = k.status_data || ${JSON.stringify(options.kernelData ?? {})}::jsonb, version = k.version + 1
       from target t where k.id = t.kernel_id

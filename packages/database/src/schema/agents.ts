@@ -85,7 +85,7 @@ export const resourceAllocations = pgTable(
     kernelId: uuid('kernel_id')
       .$type<KernelId>()
       .notNull()
-      .references(() => kernels.id, { onDelete: 'cascade' }),
+      .references(() => kernels.id, { onDelete: 'cascade', onUpdate: 'cascade' }),
     slotName: text('slot_name').notNull(),
     agentId: text('agent_id').$type<AgentId>().notNull(),
     amount: numeric('amount', { precision: 24, scale: 6 }).notNull(),

@@ -76,6 +76,7 @@ export const sessions = pgTable(
 export const kernels = pgTable(
   'kernels',
   {
+    /** Of the present attempt to start it: what goes back to the queue gets a new one. */
     id: uuid('id').$type<KernelId>().primaryKey(),
     sessionId: uuid('session_id')
       .$type<SessionId>()

@@ -28,7 +28,7 @@ const packageImports: Record<string, readonly string[]> = {
   rpc: ['core', 'telemetry', 'contract'],
   runtime: ['core', 'telemetry'],
   client: ['core', 'contract'],
-  'cli-kit': ['core', 'contract', 'client'],
+  'cli-kit': ['core', 'telemetry', 'contract', 'client', 'runtime'],
   testing: ['core', 'telemetry', 'database', 'coordination'],
 };
 
@@ -50,6 +50,8 @@ const libraryRooms: ReadonlyArray<readonly [library: RegExp, rooms: RegExp]> = [
   [/^(ioredis|etcd3)(\/|$)/, /^packages\/coordination\//],
   [/^dockerode(\/|$)/, /^apps\/agent\/src\/backends\/docker\//],
   [/^fastify(\/|$)|^@fastify\//, /^(apps\/[^/]+\/src\/http\/|bench\/)/],
+  [/^(toml-eslint-parser|fastest-levenshtein)(\/|$)/, /^packages\/runtime\/src\/config\//],
+  [/^prom-client(\/|$)/, /^packages\/runtime\/src\/metrics\//],
   [/^clipanion(\/|$)/, /^(apps\/cli\/|packages\/cli-kit\/|apps\/[^/]+\/src\/commands\/)/],
 ];
 

@@ -1,4 +1,5 @@
 export * from './admin-socket.ts';
+export * from './config/index.ts';
 export * from './lifecycle.ts';
 export * from './signals.ts';
 export * from './unix-socket.ts';

@@ -265,7 +265,10 @@ export class Agent {
       addresses: config.managers,
       identity,
       managerKeys,
-      onManagerKeys: (keys) => state.keepManagerKeys(keys),
+      onManagerKeys: (keys) => {
+        state.keepManagerKeys(keys);
+        server.cutPeers(({ publicKey }) => managerKeys().includes(publicKey));
+      },
       joinToken,
       registration: () => this.#registration(backend, address, dataAddress),
       kernels: () => supervisor.reports(),

@@ -101,16 +101,17 @@ it('fails a simulated start at the step it was told', async () => {
 it('obeys every manager that it was told of, also after a restart, and none that is no longer named', async () => {
   const w = await agentWorld(fake);
   const [other, stranger] = ['manager-2', 'manager-3'].map((id) => generateIdentity('manager', id));
-  const orderOf = async (manager: PeerIdentity, agent: Agent): Promise<string> => {
-    const client = createRpcClient<AgentRouter>({
+  const clientOf = (manager: PeerIdentity, agent: Agent) =>
+    createRpcClient<AgentRouter>({
       address: agent.status().address,
       identity: manager,
       serverKeys: [w.identity.publicKey],
       metas: agentMetas,
       headers: () => ({ epoch: 1 }),
-      reconnect: { initialMs: 1, maxMs: 1 },
       logger: w.logs.logger,
     });
+  const orderOf = async (manager: PeerIdentity, agent: Agent): Promise<string> => {
+    const client = clientOf(manager, agent);
     try {
       return await codeOf(client.connect());
     } finally {
@@ -125,9 +126,11 @@ it('obeys every manager that it was told of, also after a restart, and none that
   await first.agent.close();
   const second = await w.startAgent();
   expect(await orderOf(other!, second.agent)).toBe('no error');
+  const open = clientOf(other!, second.agent);
+  onTestFinished(() => open.close());
+  await open.connect();
   w.gateway.managerKeys = [w.manager.publicKey];
-  const { length } = w.gateway.heartbeats;
-  await waitFor(() => w.gateway.heartbeats.length > length + 1);
+  await waitFor(() => open.state !== 'ready', { what: 'the connection of the other manager is cut' });
   expect(await orderOf(other!, second.agent)).toBe('peer-rejected');
 });
 

@@ -4,7 +4,7 @@ import { type Clock, delay, newId, type StatusReason, systemClock } from '@backe
 import type { Database } from '@backend.ai/database';
 import { createRpcServer, type ListenOptions, type PeerIdentity, type RpcAddress } from '@backend.ai/rpc';
 import { Lifecycle } from '@backend.ai/runtime';
-import { BackgroundTasks, type Logger } from '@backend.ai/telemetry';
+import { BackgroundTasks, currentRequestId, type Logger, ReconcileLoop } from '@backend.ai/telemetry';
 import { createAuthApi } from './api/auth.ts';
 import { createClusterApi } from './api/cluster.ts';
 import { createImageApi } from './api/image.ts';
@@ -249,10 +249,19 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     logger,
     clock,
   });
-  peers.onRevoked(({ kind, id }) => {
-    for (const connection of rpcServer.connectionsOf(kind, id)) connection.terminate();
-    if (kind === 'agent') clients.drop(id);
+  // At every manager: a peer may have been revoked through another one, or by an operator without any.
+  const cutRevoked = new ReconcileLoop({
+    name: 'cut-revoked-peers',
+    tickMs: config.tickMs,
+    clock,
+    logger,
+    run: async () => {
+      const isKnown = await peers.knownNow();
+      rpcServer.cutPeers(isKnown);
+      clients.cutPeers(isKnown);
+    },
   });
+  peers.onRevoked(() => cutRevoked.hint(currentRequestId()));
 
   const api: ApiServices = {
     auth: createAuthApi(keypairs),
@@ -309,6 +318,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
           },
         },
         { name: 'own registration', start: () => peers.registerSelf() },
+        { name: 'peers', start: () => cutRevoked.start(), stop: () => cutRevoked.stop() },
         {
           name: 'leader',
           start: async () => {

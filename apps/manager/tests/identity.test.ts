@@ -1,12 +1,21 @@
 import { stat } from 'node:fs/promises';
-import { newId } from '@backend.ai/core';
-import { parseJoinToken } from '@backend.ai/rpc';
-import { runWithRequest } from '@backend.ai/telemetry';
-import { tempDirectory } from '@backend.ai/testing';
+import { AppError, newId, systemClock } from '@backend.ai/core';
+import { generateIdentity, parseJoinToken } from '@backend.ai/rpc';
+import { runWithRequest, silentLogger } from '@backend.ai/telemetry';
+import { tempDirectory, waitFor } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { PeerRepository } from '../src/repositories/peers.ts';
 import { addInstallationKey, openSecretBox } from '../src/services/keypairs/secret-box.ts';
+import { PeerService } from '../src/services/peers/peer-service.ts';
 import { createWorld, type World } from './world.ts';
+
+async function codeOf(work: Promise<unknown>): Promise<string | undefined> {
+  return await work.then(
+    () => undefined,
+    (error: unknown) => AppError.from(error).code,
+  );
+}
 
 let world: World;
 beforeAll(async () => {
@@ -93,6 +102,19 @@ describe('peers', () => {
       );
       await expect(joining).rejects.toMatchObject({ code: 'peer-rejected' });
     }
+  });
+
+  it('are cut off when they are revoked by another process', async () => {
+    const agent = await world.addAgent('i-revoked-elsewhere');
+    const elsewhere = new PeerService(
+      new PeerRepository(world.database.db),
+      generateIdentity('manager', 'other'),
+      systemClock,
+      silentLogger,
+    );
+    await elsewhere.revoke('i-revoked-elsewhere');
+    await waitFor(async () => (await codeOf(agent.heartbeat())) !== undefined, { what: 'the connection is cut' });
+    expect(await codeOf(agent.heartbeat())).toMatch(/peer-rejected|connection-lost/);
   });
 
   it('are cut off when they are revoked', async () => {

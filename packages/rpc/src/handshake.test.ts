@@ -248,7 +248,7 @@ describe('a client', () => {
     await client.close();
     await attempt;
     expect(client.state).toBe('closed');
-    expect(world.server.connectionsOf('manager', 'm-1')).toEqual([]);
+    expect(world.server.connected()).toEqual([]);
     await world.stop();
   });
 });

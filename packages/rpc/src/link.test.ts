@@ -467,7 +467,7 @@ describe.each<Transport>(['websocket', 'in-process'])('a link (%s)', (transport)
       expect(await running).toMatchObject({ code: 'shutting-down' });
       await closed;
       expect(world.observed.aborted).toMatchObject([{ code: 'shutting-down' }]);
-      expect(world.server.connectionsOf('manager', 'm-1')).toEqual([]);
+      expect(world.server.connected()).toEqual([]);
     });
 
     it('can be done twice', async () => {

@@ -8,7 +8,7 @@ import type { AnyTRPCRouter } from '@trpc/server';
 import { WebSocketServer } from 'ws';
 import type { Duplex } from './duplex.ts';
 import { acceptPeer } from './handshake.ts';
-import type { PeerDirectory, PeerIdentity } from './identity.ts';
+import type { JoiningPeer, PeerDirectory, PeerIdentity } from './identity.ts';
 import { listenInProcess } from './in-process-duplex.ts';
 import { ServerConnection } from './server-connection.ts';
 import { isLoopback, webSocketDuplex } from './websocket-duplex.ts';
@@ -57,18 +57,15 @@ export interface RpcAddress {
   readonly address: string;
 }
 
-export interface RpcPeerConnection {
-  readonly remote: string;
-  /** Cuts the connection at once: for a peer that was revoked. */
-  terminate(): void;
-}
-
 export interface RpcServer {
   /** @throws AppError `config-invalid`, `port-in-use` */
   listenWebSocket(options: ListenOptions): Promise<RpcAddress>;
   /** @throws AppError `port-in-use` */
   listenInProcess(name: string): { readonly address: string };
-  connectionsOf(kind: PeerKind, id: string): readonly RpcPeerConnection[];
+  /** Whose connections are open, one entry for each. */
+  connected(): readonly JoiningPeer[];
+  /** Cuts the connections of peers that are not known any more, at once: those revoked, and those with another key now. */
+  cutPeers(isKnown: (peer: JoiningPeer) => boolean): void;
   /** Refuses new connections and operations, gives running ones `graceMs`, then closes everything. */
   close(options: { readonly graceMs: number }): Promise<void>;
 }
@@ -140,8 +137,12 @@ class Server implements RpcServer {
     return { address: `inproc:${name}` };
   }
 
-  connectionsOf(kind: PeerKind, id: string): readonly RpcPeerConnection[] {
-    return [...this.#connections].filter(({ peer }) => peer.kind === kind && peer.id === id);
+  connected(): readonly JoiningPeer[] {
+    return [...this.#connections].map(({ peer }) => peer);
+  }
+
+  cutPeers(isKnown: (peer: JoiningPeer) => boolean): void {
+    for (const connection of this.#connections) if (!isKnown(connection.peer)) connection.terminate();
   }
 
   close({ graceMs }: { readonly graceMs: number }): Promise<void> {

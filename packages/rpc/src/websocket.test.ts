@@ -109,7 +109,7 @@ describe('serving on a socket', () => {
     await until(() => world.observed.changes.length === 1, 'it began');
     frozen = true;
     expect(await bump).toMatchObject({ code: 'connection-lost' });
-    await until(() => world.server.connectionsOf('manager', 'm-1').length === 0, 'the server noticed as well');
+    await until(() => world.server.connected().length === 0, 'the server noticed as well');
     frozen = false;
     expect(await client.api.echo.query('again')).toBe('again');
   });

@@ -242,7 +242,7 @@ export class World {
   }
 
   cutConnections(): void {
-    for (const connection of this.server.connectionsOf('manager', 'm-1')) connection.terminate();
+    this.server.cutPeers(() => false);
   }
 
   async stop(): Promise<void> {

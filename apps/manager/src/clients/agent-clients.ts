@@ -1,6 +1,6 @@
 import { type AgentRouter, type AgentService, createAgentRouter, procedureMetas } from '@backend.ai/contract';
 import { AppError, type Clock, delay, hasCode } from '@backend.ai/core';
-import { createRpcClient, type PeerIdentity, type RpcClient } from '@backend.ai/rpc';
+import { createRpcClient, type JoiningPeer, type PeerIdentity, type RpcClient } from '@backend.ai/rpc';
 import type { Logger } from '@backend.ai/telemetry';
 
 export type AgentApi = RpcClient<AgentRouter>['api'];
@@ -76,11 +76,11 @@ export class AgentClients {
     this.#stale.add(agentId);
   }
 
-  /** Ends the connection to an agent that was revoked. */
-  drop(agentId: string): void {
-    const entry = this.#entries.get(agentId);
-    this.#entries.delete(agentId);
-    void entry?.client.close();
+  /** Ends the connections to agents that are not known any more, or by another key now. */
+  cutPeers(isKnown: (peer: JoiningPeer) => boolean): void {
+    for (const [id, { contact }] of this.#entries) {
+      if (!isKnown({ kind: 'agent', id, publicKey: contact.publicKey })) this.#drop(id);
+    }
   }
 
   async close(): Promise<void> {
@@ -88,6 +88,12 @@ export class AgentClients {
     const entries = [...this.#entries.values()];
     this.#entries.clear();
     await Promise.all(entries.map(({ client }) => client.close()));
+  }
+
+  #drop(agentId: string): void {
+    const entry = this.#entries.get(agentId);
+    this.#entries.delete(agentId);
+    void entry?.client.close();
   }
 
   async #clientFor(agentId: string): Promise<RpcClient<AgentRouter>> {
@@ -100,7 +106,7 @@ export class AgentClients {
     // Looked up twice at the same time: the first one stays.
     const current = this.#entries.get(agentId);
     if (current && sameContact(current.contact, contact)) return current.client;
-    if (current) this.drop(agentId);
+    if (current) this.#drop(agentId);
     const { identity, epoch, logger, clock } = this.#options;
     const client = createRpcClient<AgentRouter>({
       address: contact.address,

@@ -23,7 +23,7 @@ export class PeerService {
   readonly #clock: Clock;
   readonly #log: BusinessLog;
   #managerKeys: { readonly readAt: number; readonly keys: Promise<string[]> } | undefined;
-  readonly #onRevoked: Array<(peer: PeerRecord) => void> = [];
+  readonly #onRevoked: Array<() => void> = [];
 
   constructor(peers: PeerRepository, identity: PeerIdentity, clock: Clock, logger: Logger) {
     this.#peers = peers;
@@ -109,11 +109,20 @@ export class PeerService {
     const peer = (await this.#peers.list()).find((known) => known.id === id);
     if (!peer) throw new AppError('object-not-found', `There is no peer "${id}".`);
     if (await this.#peers.revoke(id)) this.#log.peerRevoked(id);
-    for (const tell of this.#onRevoked) tell(peer);
+    for (const tell of this.#onRevoked) tell();
   }
 
-  /** The connections of a revoked peer are cut by whoever holds them. */
-  onRevoked(listener: (peer: PeerRecord) => void): void {
+  /** Tells which peers are registered now, with the keys they present: others may be cut off. */
+  async knownNow(): Promise<(peer: JoiningPeer) => boolean> {
+    const keys = new Map<string, string>();
+    for (const { kind, id, publicKey, revokedAt } of await this.#peers.list()) {
+      if (revokedAt === null) keys.set(`${kind} ${id}`, publicKey);
+    }
+    return ({ kind, id, publicKey }) => keys.get(`${kind} ${id}`) === publicKey;
+  }
+
+  /** Somebody was revoked here. Revocations elsewhere are found by asking `knownNow` from time to time. */
+  onRevoked(listener: () => void): void {
     this.#onRevoked.push(listener);
   }
 }

@@ -107,7 +107,7 @@ export class DataPort {
         return await send(socket, stream, size);
       }
       case 'archive':
-        return await send(socket, filesOf(kernel).archive(transfer.path, transfer.maxBytes), null);
+        return await send(socket, await filesOf(kernel).archive(transfer.path, transfer.maxBytes), null);
       case 'upload':
         return await receive(socket, filesOf(kernel), transfer);
       case 'port':

@@ -1,14 +1,19 @@
-import { closeSync, createReadStream, lstatSync, readdirSync, readlinkSync, type Stats } from 'node:fs';
-import { posix } from 'node:path';
+import { closeSync, createReadStream } from 'node:fs';
+import { lstat, open, opendir, readlink } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { AppError } from '@backend.ai/core';
+import { AppError, isInnerLink } from '@backend.ai/core';
 import { type Pack, pack } from 'tar-stream';
-import { at, openFile, openFolder, openFolderAt, pathError } from './safe-open.ts';
+import { at, folderFlags, openFile, openFolder, pathError } from './safe-open.ts';
 
 const blockBytes = 512;
-/** Folders within folders; each level holds one descriptor. */
+/** Folders within folders; each level holds two descriptors. */
 const mostLevels = 200;
+/** Names of a folder that are read ahead. */
+const namesAhead = 256;
+
+/** How far the walk may be ahead of the reader, in bytes. */
+const mostAhead = 64 * 1024;
 
 interface Node {
   readonly kind: 'folder' | 'file' | 'link';
@@ -22,21 +27,19 @@ interface Node {
 }
 
 /**
- * Every folder, file and link from `names` on, parents before children. Whoever takes a node works on it before asking
- * for the next one: its descriptor is closed then. What vanishes or changes its kind meanwhile is left out.
+ * Every folder, file and link from `names` on, parents before children, in the order of the file system. Whoever takes a
+ * node works on it before asking for the next one: its descriptor is closed then. What vanishes or changes its kind
+ * meanwhile is left out. Trees may be large: nothing here holds up the event loop or keeps more than a few names.
  */
-function* walk(home: string, names: readonly string[]): Generator<Node> {
+async function* walk(home: string, names: readonly string[]): AsyncGenerator<Node, void, undefined> {
   const last = names.at(-1);
   const folder = openFolder(home, names.slice(0, -1));
   try {
     if (last === undefined) yield* walkFolder(folder, '');
     else {
-      let stat: Stats;
-      try {
-        stat = lstatSync(at(folder, last));
-      } catch (error) {
+      const stat = await lstat(at(folder, last)).catch((error: unknown) => {
         throw pathError(names, error);
-      }
+      });
       if (!stat.isFile() && !stat.isDirectory() && !stat.isSymbolicLink()) {
         throw new AppError('invalid-path', `"${names.join('/')}" is neither a file nor a folder.`);
       }
@@ -47,15 +50,20 @@ function* walk(home: string, names: readonly string[]): Generator<Node> {
   }
 }
 
-function* walkFolder(fd: number, prefix: string, level = 0): Generator<Node> {
+async function* walkFolder(fd: number, prefix: string, level = 0): AsyncGenerator<Node, void, undefined> {
   if (level > mostLevels) return;
-  for (const filename of readdirSync(`/proc/self/fd/${fd}`).sort()) {
-    yield* walkOne(fd, filename, prefix === '' ? filename : `${prefix}/${filename}`, level);
+  for await (const { name } of await opendir(`/proc/self/fd/${fd}`, { bufferSize: namesAhead })) {
+    yield* walkOne(fd, name, prefix === '' ? name : `${prefix}/${name}`, level);
   }
 }
 
-function* walkOne(folderFd: number, filename: string, name: string, level: number): Generator<Node> {
-  const stat = lstatSync(at(folderFd, filename), { throwIfNoEntry: false });
+async function* walkOne(
+  folderFd: number,
+  filename: string,
+  name: string,
+  level: number,
+): AsyncGenerator<Node, void, undefined> {
+  const stat = await lstat(at(folderFd, filename)).catch(() => undefined);
   if (!stat) return;
   const { size, mtime } = stat;
   const node = { name, folderFd, filename, mode: stat.mode & 0o777, mtime };
@@ -63,24 +71,23 @@ function* walkOne(folderFd: number, filename: string, name: string, level: numbe
   else if (stat.isSymbolicLink()) yield { ...node, kind: 'link', size: 0 };
   else if (stat.isDirectory()) {
     yield { ...node, kind: 'folder', size: 0 };
-    let inner: number;
+    const inner = await open(at(folderFd, filename), folderFlags).catch(() => undefined);
+    if (!inner) return;
     try {
-      inner = openFolderAt(folderFd, filename);
-    } catch {
-      return;
-    }
-    try {
-      yield* walkFolder(inner, name, level + 1);
+      yield* walkFolder(inner.fd, name, level + 1);
     } finally {
-      closeSync(inner);
+      await inner.close();
     }
   }
 }
 
-/** What the archive would take at least; stops counting above `enough`. */
-export function archiveSize(home: string, names: readonly string[], enough: number): number {
+/**
+ * What the archive would take at least; stops counting above `enough`.
+ * @throws AppError `invalid-path`, `file-not-found`
+ */
+export async function archiveSize(home: string, names: readonly string[], enough: number): Promise<number> {
   let bytes = 2 * blockBytes;
-  for (const node of walk(home, names)) {
+  for await (const node of walk(home, names)) {
     bytes += blockBytes + paddedSize(node.size);
     if (bytes > enough) break;
   }
@@ -104,26 +111,70 @@ export interface ArchiveOptions {
   readonly owner: number | null;
 }
 
-/** A failure on the way ends the stream without the closing blocks of a tar: a reader notices. */
+/**
+ * A failure on the way ends the stream without the closing blocks of a tar: a reader notices. The walk waits for a slow
+ * reader and ends with one that goes away.
+ */
 export function createArchive(options: ArchiveOptions): Readable {
   const archive = pack();
-  fill(archive, options).then(
+  const flow = followFlow(archive);
+  fill(archive, flow.room, options).then(
     () => archive.finalize(),
     (error: unknown) => archive.destroy(error as Error),
   );
-  // streamx behaves as a Node stream; its types do not say so.
-  return Readable.from(archive, { objectMode: false });
+  return Readable.from(flow.chunks(), { objectMode: false });
 }
 
-async function fill(archive: Pack, { home, names, maxBytes, owner }: ArchiveOptions): Promise<void> {
+interface Flow {
+  /** Resolves when the reader has taken most of what there is; false when there is no reader any more. */
+  room(): Promise<boolean>;
+  chunks(): AsyncGenerator<Uint8Array, void, undefined>;
+}
+
+/** tar-stream itself waits for its reader within the content of files only: folders and links would pile up. */
+function followFlow(archive: Pack): Flow {
+  let waiting = 0;
+  let read = true;
+  let wake = (): void => {};
+  const push = archive.push.bind(archive);
+  archive.push = (chunk: Uint8Array | null) => {
+    waiting += chunk?.length ?? 0;
+    return push(chunk);
+  };
+  return {
+    async room() {
+      while (read && waiting > mostAhead) {
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      }
+      return read;
+    },
+    async *chunks() {
+      try {
+        for await (const chunk of archive as AsyncIterable<Uint8Array>) {
+          waiting -= chunk.length;
+          wake();
+          yield chunk;
+        }
+      } finally {
+        read = false;
+        wake();
+      }
+    },
+  };
+}
+
+async function fill(archive: Pack, room: Flow['room'], options: ArchiveOptions): Promise<void> {
+  const { home, names, maxBytes, owner } = options;
   let bytes = 2 * blockBytes;
-  for (const node of walk(home, names)) {
-    if (archive.destroyed) return;
+  for await (const node of walk(home, names)) {
+    if (!(await room())) return;
     const { name, mode, mtime } = node;
     bytes += blockBytes;
     if (node.kind === 'folder') await entry(archive, { name: `${name}/`, mode, mtime, type: 'directory' });
     else if (node.kind === 'link') {
-      const linkname = innerLink(node);
+      const linkname = await innerLink(node);
       if (linkname !== null) await entry(archive, { name, mode, mtime, type: 'symlink', linkname });
     } else {
       let file: ReturnType<typeof openFile>;
@@ -154,14 +205,8 @@ function entry(archive: Pack, header: Parameters<Pack['entry']>[0]): Promise<voi
   });
 }
 
-/** A link that stays within the archive; others would point to somewhere on the reader's machine. */
-function innerLink(node: Node): string | null {
-  let target: string;
-  try {
-    target = readlinkSync(at(node.folderFd, node.filename));
-  } catch {
-    return null;
-  }
-  const end = posix.normalize(posix.join(posix.dirname(node.name), target));
-  return target.startsWith('/') || end === '..' || end.startsWith('../') ? null : target;
+/** A link that leads to somewhere in the archive; others would point to somewhere on the reader's machine. */
+async function innerLink({ name, folderFd, filename }: Node): Promise<string | null> {
+  const target = await readlink(at(folderFd, filename)).catch(() => null);
+  return target !== null && isInnerLink(name, target) ? target : null;
 }

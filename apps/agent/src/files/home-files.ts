@@ -70,21 +70,21 @@ export class HomeFiles {
   }
 
   /**
-   * A tar of a file or folder. Links that stay inside are kept; other special files are left out.
+   * A tar of a file or folder. Links that lead to somewhere in it are kept; other special files are left out.
    * @throws AppError `invalid-path`, `file-not-found`, `payload-too-large`
    */
-  archive(path: string, maxBytes: number): Readable {
+  async archive(path: string, maxBytes: number): Promise<Readable> {
     const names = homePathNames(path);
     if (maxBytes > 0) {
-      const size = archiveSize(this.#home, names, maxBytes);
+      const size = await archiveSize(this.#home, names, maxBytes);
       if (size > maxBytes) throw archiveTooLarge(maxBytes);
     }
     return createArchive({ home: this.#home, names, maxBytes, owner: this.#uid });
   }
 
   /** @throws AppError `invalid-path`, `file-not-found` */
-  checkExists(path: string): void {
-    archiveSize(this.#home, homePathNames(path), 0);
+  async checkExists(path: string): Promise<void> {
+    await archiveSize(this.#home, homePathNames(path), 0);
   }
 
   /** Refuses what an upload to `path` would be refused for, as far as that is known now. @throws AppError `invalid-path` */

@@ -14,7 +14,7 @@ export function at(folderFd: number, name: string): string {
   return `/proc/self/fd/${folderFd}/${name}`;
 }
 
-const folderFlags = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
+export const folderFlags = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 /** O_PATH: the thing itself, without opening it. Linux; not among Node's constants. */
 export const pathOnly = 0o10000000;
 

@@ -74,7 +74,7 @@ export class LocalAgentService implements AgentService {
     let size: number | null = null;
     if (transfer.kind === 'upload') this.#filesOf(kernelId).checkTarget(transfer.path);
     else if (transfer.kind === 'download') size = this.#filesOf(kernelId).size(transfer.path);
-    else if (transfer.kind === 'archive') this.#filesOf(kernelId).checkExists(transfer.path);
+    else if (transfer.kind === 'archive') await this.#filesOf(kernelId).checkExists(transfer.path);
     else void supervisor.get(kernelId).running;
     const issued = tickets.issue({ kernelId, transfer, requestId: requireRequestId() });
     return { ...issued, address: dataAddress(), size };

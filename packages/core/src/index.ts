@@ -7,5 +7,6 @@ export * from './ids.ts';
 export * from './inner-link.ts';
 export * from './request-signature.ts';
 export * from './resource-slots.ts';
+export * from './secret.ts';
 export * from './session-name.ts';
 export * from './status.ts';

@@ -1,4 +1,6 @@
 export * from './background.ts';
 export * from './log-file.ts';
+export * from './log-sink.ts';
 export * from './logger.ts';
+export * from './readable-log.ts';
 export * from './request-context.ts';

@@ -1,5 +1,6 @@
-import { closeSync, fstatSync, mkdirSync, openSync, renameSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, mkdirSync, openSync, renameSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { LogSink } from './log-sink.ts';
 
 export interface LogFileOptions {
   readonly path: string;
@@ -9,45 +10,46 @@ export interface LogFileOptions {
 
 /**
  * Where log records of a service go: one file and its predecessor, written at once so that a killed process loses
- * nothing. A full disk never ends a service: records are dropped, and their number is written when there is room again.
+ * nothing. What happens on a full disk is told at `LogSink`.
  */
 export class LogFile {
   readonly #path: string;
   readonly #maxBytes: number;
-  #descriptor: number;
+  readonly #sink: LogSink;
   #size: number;
-  #dropped = 0;
 
   constructor(options: LogFileOptions) {
     this.#path = options.path;
     this.#maxBytes = options.maxBytes ?? 64 * 1024 * 1024;
     mkdirSync(dirname(this.#path), { recursive: true, mode: 0o700 });
-    this.#descriptor = this.#open();
-    this.#size = fstatSync(this.#descriptor).size;
+    this.#sink = new LogSink(this.#open());
+    this.#size = fstatSync(this.#sink.descriptor).size;
   }
 
   write(line: string): void {
+    if (this.#size > 0 && this.#size + line.length > this.#maxBytes) this.#rotate();
+    this.#size += this.#sink.write(line);
+  }
+
+  /** Opens the path anew: for those who move log files away themselves. Goes on as before where that fails. */
+  reopen(): void {
+    const old = this.#sink.descriptor;
+    let descriptor: number;
     try {
-      if (this.#size + line.length > this.#maxBytes) this.#rotate();
-      if (this.#dropped > 0) {
-        this.#append(`${JSON.stringify({ level: 'warn', msg: 'log records were dropped', dropped: this.#dropped })}\n`);
-        this.#dropped = 0;
-      }
-      this.#append(line);
-    } catch {
-      this.#dropped += 1;
+      descriptor = this.#open();
+    } catch (error) {
+      this.#sink.write(
+        `${JSON.stringify({ level: 'error', msg: 'log file cannot be opened anew', error: String(error) })}\n`,
+      );
+      return;
     }
+    this.#sink.redirect(descriptor);
+    closeSync(old);
+    this.#size = fstatSync(descriptor).size;
   }
 
   close(): void {
-    closeSync(this.#descriptor);
-  }
-
-  #append(text: string): void {
-    const bytes = Buffer.from(text);
-    let written = 0;
-    while (written < bytes.length) written += writeSync(this.#descriptor, bytes, written);
-    this.#size += bytes.length;
+    closeSync(this.#sink.descriptor);
   }
 
   #open(): number {
@@ -55,9 +57,11 @@ export class LogFile {
   }
 
   #rotate(): void {
-    renameSync(this.#path, `${this.#path}.1`);
-    closeSync(this.#descriptor);
-    this.#descriptor = this.#open();
-    this.#size = 0;
+    try {
+      renameSync(this.#path, `${this.#path}.1`);
+    } catch {
+      // Somebody moved it away, or the folder is gone: the next records go on where they can.
+    }
+    this.reopen();
   }
 }

@@ -1,4 +1,4 @@
-import { AppError } from '@backend.ai/core';
+import { AppError, maskUrls } from '@backend.ai/core';
 import { type DestinationStream, pino } from 'pino';
 import { currentRequest } from './request-context.ts';
 
@@ -8,6 +8,8 @@ export interface LoggerOptions {
   /** `manager`, `agent` ... : the field `component` of every record. */
   readonly component: string;
   readonly level?: LogLevel;
+  /** Other levels for single modules: `{ rpc: 'debug' }` for what is logged by `logger.with({ module: 'rpc' })`. */
+  readonly levels?: Readonly<Record<string, LogLevel>>;
   /** Standard output when absent. */
   readonly destination?: DestinationStream;
 }
@@ -21,7 +23,7 @@ export interface Logger {
   info(message: string, fields?: Record<string, unknown>): void;
   warn(message: string, fields?: Record<string, unknown>): void;
   error(message: string, fields?: Record<string, unknown>): void;
-  /** The same logger with fields that every record carries. */
+  /** The same logger with fields that every record carries. A `module` may have a level of its own. */
   with(fields: Record<string, unknown>): Logger;
 }
 
@@ -41,10 +43,10 @@ export function createLogger(options: LoggerOptions): Logger {
     },
     ...(options.destination ? [options.destination] : []),
   );
-  return wrap(root);
+  return wrap(root, options.levels ?? {});
 }
 
-function wrap(target: pino.Logger): Logger {
+function wrap(target: pino.Logger, levels: Readonly<Record<string, LogLevel>>): Logger {
   const write = (level: 'debug' | 'info' | 'warn' | 'error') => (message: string, fields?: Record<string, unknown>) => {
     if (target.isLevelEnabled(level)) target[level](fields ? writable(fields) : {}, message);
   };
@@ -53,7 +55,12 @@ function wrap(target: pino.Logger): Logger {
     info: write('info'),
     warn: write('warn'),
     error: write('error'),
-    with: (fields) => wrap(target.child(writable(fields) as Record<string, unknown>)),
+    with: (fields) => {
+      const { module } = fields;
+      const level = typeof module === 'string' && Object.hasOwn(levels, module) ? levels[module] : undefined;
+      const bound = writable(fields) as Record<string, unknown>;
+      return wrap(target.child(bound, level === undefined ? {} : { level }), levels);
+    },
   };
 }
 
@@ -81,9 +88,10 @@ function isPlainObject(value: unknown): value is Record<string, unknown> {
 function errorFields(error: Error): Record<string, unknown> {
   return {
     name: error.name,
-    message: error.message,
+    // Libraries tell URLs of what they could not reach, with everything in them.
+    message: maskUrls(error.message),
     ...(error instanceof AppError ? { code: error.code, detail: error.detail, data: error.data } : {}),
-    stack: error.stack,
+    stack: error.stack === undefined ? undefined : maskUrls(error.stack),
     ...(error.cause === undefined ? {} : { cause: error.cause }),
   };
 }

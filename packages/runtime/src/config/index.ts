@@ -20,4 +20,3 @@ export {
 export { describeOrigin, type Origin } from './origin.ts';
 export type { ConfigProblem, FlagValue } from './raw-values.ts';
 export { renderEffective, renderReference, renderSample, type ShownSetting, tomlValue } from './render-config.ts';
-export { maskUrls, Secret } from './secret.ts';

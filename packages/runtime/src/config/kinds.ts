@@ -1,5 +1,5 @@
+import { Secret } from '@backend.ai/core';
 import { z } from 'zod';
-import { Secret } from './secret.ts';
 
 /** The kinds of values that settings of all components are made of. Texts and defaults are added where they are used. */
 

@@ -1,6 +1,6 @@
 import { readFileSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { AppError } from '@backend.ai/core';
+import { AppError, maskUrls } from '@backend.ai/core';
 import {
   type ConfigDefinition,
   type ConfigOutline,
@@ -19,7 +19,6 @@ import {
   layerOfFlags,
   type RawValue,
 } from './raw-values.ts';
-import { maskUrls } from './secret.ts';
 
 export interface ConfigSources {
   /** Instead of `configs/<component>.toml`; must exist then. */

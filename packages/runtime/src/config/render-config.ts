@@ -1,7 +1,7 @@
+import { maskUrls, Secret } from '@backend.ai/core';
 import { type ConfigOutline, fileSuffix, type Setting } from './definition.ts';
 import type { EffectiveSetting, LoadedConfig } from './load-config.ts';
 import { describeOrigin } from './origin.ts';
-import { maskUrls, Secret } from './secret.ts';
 
 /** A value as TOML writes it, on one line. */
 export function tomlValue(value: unknown): string {

@@ -1,5 +1,3 @@
-import { inspect } from 'node:util';
-
 const mask = '***';
 
 /**
@@ -37,7 +35,8 @@ export class Secret {
     return this.#shown;
   }
 
-  [inspect.custom](): string {
+  /** For `console.log` and `util.inspect`. */
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
     return this.#shown;
   }
 }

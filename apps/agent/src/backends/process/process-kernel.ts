@@ -1,5 +1,4 @@
 import type { ChildProcess } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
 import type { CompleteInput, CompleteResult, ExecuteInput, IsolationReport, RunResult } from '@backend.ai/contract';
 import { AppError, type Clock, type Deferred, deferred, delay, type StatusReason } from '@backend.ai/core';
@@ -10,9 +9,10 @@ import { readCounters } from '../../resources/cgroups.ts';
 import { RunnerClient } from '../../runner/index.ts';
 import type { KernelEnd, KernelHandle } from '../backend.ts';
 import { endProcesses, type KernelProcesses, kernelProcesses } from './end-processes.ts';
+import { findInit } from './find-init.ts';
 import { connectToPort, connectToService } from './kernel-services.ts';
 import type { MemoryWatch } from './memory-watch.ts';
-import { identify, ignores, isAlive, readCommandLine, signalProcess } from './proc.ts';
+import { ignores, isAlive, readCommandLine, signalProcess } from './proc.ts';
 import { Runs } from './runs.ts';
 import { readSandboxStatus, type ScratchPaths } from './scratch.ts';
 
@@ -43,6 +43,7 @@ export class ProcessKernel implements KernelHandle {
   readonly #options: ProcessKernelOptions;
   readonly #ended: Deferred<KernelEnd> = deferred<KernelEnd>();
   readonly #killsBefore: number;
+  #processes: KernelProcesses;
   readonly #detach: Array<() => void> = [];
   #client: RunnerClient | undefined;
   #runs: Runs | undefined;
@@ -55,6 +56,7 @@ export class ProcessKernel implements KernelHandle {
     this.isolation = options.isolation;
     this.ended = this.#ended.promise;
     const { paths, processes, child } = options;
+    this.#processes = processes;
     this.files = new HomeFiles({ home: paths.home, staging: paths.folder, uid: processes.uid });
     this.#killsBefore = readCounters(processes.cgroups).outOfMemory;
     if (child) {
@@ -76,6 +78,8 @@ export class ProcessKernel implements KernelHandle {
     const { paths, clock, logger } = this.#options;
     const options = { runDirectory: paths.run, ended: this.ended, clock, logger };
     this.#client = await RunnerClient.connect({ ...options, deadlineMs, signal });
+    const { isolation } = this.#options;
+    this.#processes = { ...this.#processes, init: findInit(paths, isolation.sandbox, this.#processes.monitor) };
     this.#serve(this.#client);
   }
 
@@ -127,7 +131,7 @@ export class ProcessKernel implements KernelHandle {
 
   /** Ends all processes, whatever state they are in. */
   kill(): Promise<void> {
-    return endProcesses({ ...this.#options.processes, init: this.#init() }, this.#options.clock);
+    return endProcesses(this.#processes, this.#options.clock);
   }
 
   /** Lets go; the kernel goes on. */
@@ -138,8 +142,9 @@ export class ProcessKernel implements KernelHandle {
     this.#client?.close();
   }
 
+  /** Its first process is known from the moment the runner has answered. */
   get processes(): KernelProcesses {
-    return { ...this.#options.processes, init: this.#init() };
+    return this.#processes;
   }
 
   #serve(client: RunnerClient): void {
@@ -161,12 +166,6 @@ export class ProcessKernel implements KernelHandle {
         });
       },
     });
-  }
-
-  #init(): KernelProcesses['init'] {
-    const { processes, paths } = this.#options;
-    if (processes.init || this.isolation.sandbox === 'none') return processes.init;
-    return findInit(paths);
   }
 
   /** Interrupts the runner's own work and sends SIGTERM to what it started; waits for those who listen to that. */
@@ -240,12 +239,5 @@ export class ProcessKernel implements KernelHandle {
 
 /** Sandbox, runner and its interpreter: they end last. One that only looks so is not waited for, nothing worse. */
 function isMachinery(pid: number): boolean {
-  return /bwrap|kernel-init|kernel-setup|\/(runner|node_user)\.(py|cjs)/.test(readCommandLine(pid));
-}
-
-/** The first process inside, as the sandbox has reported it. */
-export function findInit(paths: ScratchPaths): KernelProcesses['init'] {
-  if (!existsSync(paths.status)) return null;
-  const { childPid } = readSandboxStatus(paths);
-  return childPid === null ? null : identify(childPid);
+  return /bwrap|kernel-(monitor|setup|init)|\/(runner|node_user)\.(py|cjs)/.test(readCommandLine(pid));
 }

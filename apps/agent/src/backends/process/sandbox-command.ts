@@ -4,7 +4,10 @@ import { bubblewrapArguments, type Mount, oldRoot } from './mount-plan.ts';
  * The command that becomes a kernel. The scripts are constant: whatever varies is a positional argument or comes over
  * standard input, so nothing a user wrote is ever read as code. From outside in:
  *
- *   enter (cgroups)  →  bwrap | unshare + setup | nothing  →  setpriv (user, rights)  →  init  →  runner
+ *   enter (cgroups)  →  bwrap | monitor + unshare + setup | monitor  →  setpriv (user, rights)  →  init  →  runner
+ *
+ * Descriptor 3 is the status file. Whoever writes there stays outside of the sandbox: bubblewrap, or `monitor`. `init`
+ * closes it before anything of the user comes near.
  *
  * Variables of the user are set by `init` only: by then the kernel's user has taken over, and a variable such as
  * LD_PRELOAD can do no more than the program itself.
@@ -12,6 +15,12 @@ import { bubblewrapArguments, type Mount, oldRoot } from './mount-plan.ts';
 
 /** $1...: files of cgroups to which 0 is written to enter them; then `--` and the command. */
 const enterScript = 'while [ "$1" != -- ]; do echo 0 > "$1" || exit 125; shift; done; shift; exec "$@"';
+
+/** The command. Stays outside and writes down the exit code, for an agent that may not be there when it comes. */
+const monitorScript = `"$@"
+set -- "$?"
+printf '{"exit-code": %s}\\n' "$1" >&3
+exit "$1"`;
 
 /** $1 root, $2 table of mounts, $3 host name; then the command. Runs as first process of new namespaces. */
 const setupScript = `set -e
@@ -27,10 +36,11 @@ shift 3
 exec "$@"`;
 
 /**
- * $1: 1 to stay as the parent of the runner, as first process of a namespace does and whoever has to write down the
- * exit code; $2 limit of processes or 0; $3 home; then the runner. Standard input: variables, one a line, with \\\\ and \\n.
+ * $1: 1 to stay as the parent of the runner, as the first process of a namespace does; $2 limit of processes or 0;
+ * $3 home; then the runner. Standard input: variables, one a line, with \\\\ and \\n.
  */
-const initScript = `while IFS= read -r BACKENDAI_INIT_LINE; do
+const initScript = `exec 3>&-
+while IFS= read -r BACKENDAI_INIT_LINE; do
   case $BACKENDAI_INIT_LINE in *\\\\*)
     BACKENDAI_INIT_LINE=$(printf '%b.' "$BACKENDAI_INIT_LINE")
     BACKENDAI_INIT_LINE=\${BACKENDAI_INIT_LINE%.};;
@@ -43,11 +53,9 @@ if [ "$2" != 0 ]; then { ulimit -u "$2" || ulimit -p "$2"; } 2>/dev/null || exit
 cd "$3" || exit 125
 if [ "$1" = 1 ]; then
   shift 3
-  "$@" </dev/null 3>&- &
+  "$@" </dev/null &
   wait "$!"
-  set -- "$?"
-  printf '{"exit-code": %s}\\n' "$1" >&3
-  exit "$1"
+  exit "$?"
 fi
 shift 3
 exec "$@" </dev/null`;
@@ -84,12 +92,18 @@ export interface SandboxRequest {
 /** The label stands in the environment of the processes outside; inside, the kernel's own variables do. */
 export function sandboxCommand(tools: SandboxTools, request: SandboxRequest): string[] {
   const { sandbox } = request;
-  const keep = sandbox === 'bubblewrap' ? '0' : '1';
+  // Bubblewrap has a first process of its own.
+  const keep = sandbox === 'unshare' ? '1' : '0';
   const init = [tools.shell, '-c', initScript, 'kernel-init', keep, String(request.processLimit), request.home];
   const inside = [...dropRights(tools, request), ...init, ...request.runner];
-  const outside = sandbox === 'none' ? inside : [...namespaces(tools, request), ...inside];
+  const outside = [...monitor(tools, request), ...namespaces(tools, request), ...inside];
   if (request.cgroupEntries.length === 0) return outside;
   return [tools.shell, '-c', enterScript, 'kernel-enter', ...request.cgroupEntries, '--', ...outside];
+}
+
+/** Bubblewrap monitors itself. */
+function monitor(tools: SandboxTools, { sandbox }: SandboxRequest): string[] {
+  return sandbox === 'bubblewrap' ? [] : [tools.shell, '-c', monitorScript, 'kernel-monitor'];
 }
 
 function dropRights(tools: SandboxTools, { sandbox, uid }: SandboxRequest): string[] {
@@ -102,6 +116,7 @@ function dropRights(tools: SandboxTools, { sandbox, uid }: SandboxRequest): stri
 }
 
 function namespaces(tools: SandboxTools, request: SandboxRequest): string[] {
+  if (request.sandbox === 'none') return [];
   if (request.sandbox === 'bubblewrap') {
     return [
       tools.bwrap ?? 'bwrap',

@@ -121,7 +121,10 @@ export interface SandboxStatus {
   readonly exitCode: number | null;
 }
 
-/** The sandbox appends while we read: an unfinished line counts as absent. */
+/**
+ * The sandbox appends while we read: an unfinished line counts as absent. Without a sandbox programs of an ordinary user
+ * may write there as well: what it says about processes is checked, see `findInit`.
+ */
 export function readSandboxStatus(paths: ScratchPaths): SandboxStatus {
   let text: string;
   try {

@@ -15,10 +15,10 @@ import {
 } from '../../resources/cgroups.ts';
 import type { UidPool } from '../../resources/uid-pool.ts';
 import { endProcesses } from './end-processes.ts';
+import { findInit } from './find-init.ts';
 import type { SandboxCandidate } from './isolation.ts';
 import { labelOf, type SandboxLauncher } from './launcher.ts';
 import { identify } from './proc.ts';
-import { findInit } from './process-kernel.ts';
 import { giveScratch, makeScratch, removeScratch, scratchPaths, writeUserTables } from './scratch.ts';
 
 /**
@@ -95,7 +95,7 @@ export async function sandboxWorks(candidate: SandboxCandidate, options: SelfTes
     const monitor = child?.pid === undefined ? null : identify(child.pid);
     const processes = {
       monitor,
-      init: findInit(paths),
+      init: findInit(paths, candidate.sandbox, monitor),
       cgroups: groups,
       label: labelOf(installationId, kernelId),
       uid,

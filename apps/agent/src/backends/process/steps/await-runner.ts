@@ -3,7 +3,6 @@ import { readTail } from '../../../files/tail.ts';
 import type { CreateStep } from '../../backend.ts';
 import { factsOf, type KernelDraft, type ProcessContext } from '../draft.ts';
 import { machineBootId } from '../proc.ts';
-import { findInit } from '../process-kernel.ts';
 import { writeFacts } from '../scratch.ts';
 
 /** Running means: the runner has answered its first ping. */
@@ -23,7 +22,7 @@ export function awaitRunnerStep(draft: KernelDraft, context: ProcessContext): Cr
           detail: { output },
         });
       }
-      draft.init = draft.isolation.sandbox === 'none' ? null : findInit(paths);
+      draft.init = kernel.processes.init;
       writeFacts(paths, factsOf(draft, context, machineBootId(), 'running'));
     },
     // The connection ends with the kernel, which `launch` takes back.

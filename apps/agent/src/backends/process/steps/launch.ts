@@ -4,10 +4,11 @@ import { runnerCommand } from '../../../runner/index.ts';
 import type { CreateStep } from '../../backend.ts';
 import { factsOf, type KernelDraft, type ProcessContext } from '../draft.ts';
 import { endProcesses } from '../end-processes.ts';
+import { findInit } from '../find-init.ts';
 import { kernelEnvironment } from '../kernel-environment.ts';
 import { labelOf } from '../launcher.ts';
 import { identify, machineBootId } from '../proc.ts';
-import { findInit, ProcessKernel } from '../process-kernel.ts';
+import { ProcessKernel } from '../process-kernel.ts';
 import { writeFacts } from '../scratch.ts';
 import { memoryBytesOf } from './make-cgroups.ts';
 
@@ -60,7 +61,7 @@ export function launchStep(draft: KernelDraft, context: ProcessContext): CreateS
     async undo() {
       const { monitor, cgroups, uid } = draft;
       draft.kernel?.close();
-      const init = draft.init ?? findInit(paths);
+      const init = draft.init ?? findInit(paths, draft.isolation.sandbox, monitor);
       await endProcesses({ monitor, init, cgroups, label, uid }, clock);
       draft.kernel = null;
       draft.child = null;

@@ -1,0 +1,21 @@
+import type { IsolationReport } from '@backend.ai/contract';
+import { type ProcessIdentity, readStat } from './proc.ts';
+import { readSandboxStatus, type ScratchPaths } from './scratch.ts';
+
+/**
+ * The first process inside, as the sandbox has reported it. Its number comes from a file: it counts only for a process
+ * that stands where the sandbox puts it, right below the monitor, so that no other process can be passed off as it.
+ */
+export function findInit(
+  paths: ScratchPaths,
+  sandbox: IsolationReport['sandbox'],
+  monitor: ProcessIdentity | null,
+): ProcessIdentity | null {
+  if (sandbox === 'none' || !monitor || readStat(monitor.pid)?.startTicks !== monitor.startTicks) return null;
+  const { childPid } = readSandboxStatus(paths);
+  const stat = childPid === null ? null : readStat(childPid);
+  if (!stat) return null;
+  // unshare(1) stays in between.
+  const outside = sandbox === 'unshare' ? readStat(stat.parent)?.parent : stat.parent;
+  return outside === monitor.pid ? { pid: stat.pid, startTicks: stat.startTicks } : null;
+}

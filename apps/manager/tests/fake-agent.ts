@@ -83,6 +83,8 @@ export class FakeAgent implements AgentService {
   destroyBehaviour: 'end' | 'ignore' = 'end';
   /** How runs of ended kernels ended, by run id. */
   readonly lastWords = new Map<string, Awaited<ReturnType<AgentService['execute']>>>();
+  /** What it says with `fail`. */
+  failure = 'It fell over.';
   output = 'hello from the kernel\n';
   highestEpoch = 0;
   readonly #options: FakeAgentOptions;
@@ -263,7 +265,7 @@ export class FakeAgent implements AgentService {
     if (this.behaviour === 'stall') return { accepted: true };
     if (this.behaviour === 'fail') {
       this.kernels.delete(spec.kernelId);
-      const error = new AppError('kernel-start-failed', 'It fell over.').toBody();
+      const error = new AppError('kernel-start-failed', this.failure).toBody();
       this.#emit(kernel, { type: 'kernel-start-failed', error, failedStep: 'launch' });
       return { accepted: true };
     }

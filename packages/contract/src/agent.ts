@@ -1,15 +1,16 @@
 import { z } from 'zod';
 import { type IsolationReport, isolationReportSchema, kernelIdSchema, slotTextsSchema } from './kernel.ts';
+import { inputLimits, plainText } from './text.ts';
 
 export const agentIdSchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/);
 
 /** An image an agent can start without fetching anything. */
 export const imageSchema = z.object({
   /** Canonical name: `local/python:3.11`. */
-  name: z.string().min(1).max(256),
+  name: plainText(inputLimits.image).min(1),
   /** Other names it answers to: `python:3.11`, `python`. */
-  aliases: z.array(z.string()),
-  architecture: z.string(),
+  aliases: z.array(plainText(inputLimits.image)),
+  architecture: plainText(inputLimits.architecture),
   /** The language its runner speaks in query mode. */
   language: z.enum(['python', 'node', 'shell']),
   /** Lowest and default amounts, as decimal texts. */
@@ -20,17 +21,17 @@ export type Image = z.infer<typeof imageSchema>;
 export const agentRegistrationSchema = z.object({
   agentId: agentIdSchema,
   /** New at each start of the agent process. */
-  bootId: z.string(),
+  bootId: plainText(inputLimits.name),
   /** 3 understands operation headers; 2 reads the request id at the top level. */
   rpcVersion: z.number().int().min(2),
-  version: z.string(),
-  architecture: z.string(),
-  resourceGroup: z.string(),
+  version: plainText(inputLimits.name),
+  architecture: plainText(inputLimits.architecture),
+  resourceGroup: plainText(inputLimits.name),
   backend: z.enum(['process', 'docker', 'fake']),
   /** Where managers reach its RPC: ws(s)://host:port, or `inproc:NAME` in an embedded cluster. */
-  address: z.string(),
+  address: plainText(inputLimits.address),
   /** host:port of its data port. */
-  dataAddress: z.string(),
+  dataAddress: plainText(inputLimits.address),
   /** What it offers in all. */
   slots: slotTextsSchema,
   images: z.array(imageSchema),

@@ -1,11 +1,8 @@
 import { z } from 'zod';
+import { inputLimits, plainText } from './text.ts';
 
 /** A path relative to the home folder /home/work of a kernel. The agent refuses whatever leaves it. */
-export const homePathSchema = z
-  .string()
-  .min(1)
-  .max(4096)
-  .refine((path) => !path.includes('\0'), 'must not contain NUL');
+export const homePathSchema = plainText(inputLimits.path).min(1);
 
 export interface FileEntry {
   /** Name within the listed folder. */

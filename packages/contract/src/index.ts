@@ -7,3 +7,4 @@ export * from './kernel.ts';
 export * from './link.ts';
 export * from './run.ts';
 export * from './session.ts';
+export * from './text.ts';

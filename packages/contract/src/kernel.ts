@@ -1,22 +1,29 @@
 import type { ErrorBody, StatusReason } from '@backend.ai/core';
 import { z } from 'zod';
+import { environSchema, inputLimits, plainText } from './text.ts';
 
 /** A kernel is one set of processes (a container, or a sandbox on the process backend) of a session. */
 
 export const kernelIdSchema = z.uuid();
-export const slotTextsSchema = z.record(z.string().max(64), z.string().regex(/^\d+(\.\d{1,6})?$/));
+export const slotTextsSchema = z.record(
+  z.string().max(inputLimits.slot),
+  z
+    .string()
+    .max(inputLimits.slot)
+    .regex(/^\d+(\.\d{1,6})?$/),
+);
 
 export const kernelSpecSchema = z.strictObject({
   kernelId: kernelIdSchema,
   sessionId: z.uuid(),
-  sessionName: z.string(),
-  accessKey: z.string(),
-  image: z.string(),
+  sessionName: plainText(inputLimits.name),
+  accessKey: plainText(inputLimits.name),
+  image: plainText(inputLimits.image),
   clusterRole: z.enum(['main', 'sub']),
   clusterIndex: z.number().int().min(1),
-  hostname: z.string(),
+  hostname: plainText(inputLimits.name),
   slots: slotTextsSchema,
-  environ: z.record(z.string(), z.string()),
+  environ: environSchema,
   /** Scriptable behaviour of the fake backend; other backends refuse it. */
   fake: z
     .strictObject({

@@ -1,21 +1,19 @@
 import type { ErrorBody } from '@backend.ai/core';
 import { z } from 'zod';
+import { inputLimits, plainText } from './text.ts';
 
 /** A run is one execution inside a kernel: a snippet (`query`) or commands (`batch`). */
 
 export const runIdSchema = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'must be 1 to 64 letters, digits, "_" or "-"');
 
-const commandSchema = z.string().max(65_536).nullish();
+const commandSchema = plainText(inputLimits.command).nullish();
 
 export const executeInputSchema = z.strictObject({
   mode: z.enum(['query', 'batch', 'continue', 'input']),
   /** Null on a first call: the server assigns one. Required for `continue` and `input`. */
   runId: runIdSchema.nullish(),
   /** The snippet (`query`) or the user's text (`input`). */
-  code: z
-    .string()
-    .max(4 * 1024 * 1024)
-    .default(''),
+  code: plainText(inputLimits.code).default(''),
   options: z
     .strictObject({
       clean: commandSchema,
@@ -66,7 +64,7 @@ export interface RunResult {
 
 export const completeInputSchema = z.strictObject({
   /** Code up to the cursor. */
-  code: z.string().max(1024 * 1024),
+  code: plainText(inputLimits.completion),
   /** Position in `code`; its end when absent. */
   position: z.number().int().min(0).optional(),
 });

@@ -2,24 +2,28 @@ import type { SessionResult, SessionStatus, SessionType } from '@backend.ai/core
 import { sessionTypes } from '@backend.ai/core';
 import { z } from 'zod';
 import type { IsolationReport, StepTiming } from './kernel.ts';
+import { environSchema, inputLimits, plainText } from './text.ts';
 
 /** An id or a name among the caller's sessions. */
-export const sessionRefSchema = z.string().min(1).max(64);
+export const sessionRefSchema = plainText(inputLimits.name).min(1);
 
 export const createSessionSchema = z.strictObject({
   /** 4 to 64 characters; made by the server when absent. */
-  name: z.string().max(128).optional(),
+  name: plainText(128).optional(),
   /** Canonical name or alias: `local/python:3.11`, `python`. */
-  image: z.string().min(1).max(256),
-  architecture: z.string().max(32).optional(),
+  image: plainText(inputLimits.image).min(1),
+  architecture: plainText(inputLimits.architecture).optional(),
   type: z.enum(sessionTypes).default('interactive'),
   /** `{ cpu: '1', mem: '512m' }`; missing slots take the image's minimum. */
-  resources: z.record(z.string(), z.union([z.string(), z.number()])).default({}),
-  environ: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/), z.string()).default({}),
-  tag: z.string().max(64).nullish(),
-  project: z.string().max(64).default('default'),
-  domain: z.string().max(64).default('default'),
-  resourceGroup: z.string().max(64).nullish(),
+  resources: z
+    .record(plainText(inputLimits.slot), z.union([plainText(inputLimits.slot), z.number()]))
+    .refine((slots) => Object.keys(slots).length <= inputLimits.slots, `must have at most ${inputLimits.slots} entries`)
+    .default({}),
+  environ: environSchema.default({}),
+  tag: plainText(inputLimits.name).nullish(),
+  project: plainText(inputLimits.name).default('default'),
+  domain: plainText(inputLimits.name).default('default'),
+  resourceGroup: plainText(inputLimits.name).nullish(),
   clusterMode: z.enum(['single-node', 'multi-node']).default('single-node'),
   clusterSize: z.number().int().min(1).default(1),
   /** A live session of this name and image is returned instead of an error. */

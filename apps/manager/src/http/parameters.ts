@@ -1,4 +1,5 @@
 import { posix } from 'node:path';
+import { homePathSchema, sessionRefSchema } from '@backend.ai/contract';
 import { AppError } from '@backend.ai/core';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 
@@ -121,7 +122,7 @@ export function sessionOf(request: FastifyRequest): string {
   const { session = '' } = request.params as { session?: string };
   // `/session/_/…` is reserved for calls about no certain session.
   if (session === '_') throw routeNotFound(request);
-  if (session === '' || session.length > 64) throw new AppError('session-not-found', 'No such session.');
+  if (!sessionRefSchema.safeParse(session).success) throw new AppError('session-not-found', 'No such session.');
   return session;
 }
 
@@ -142,7 +143,7 @@ const home = '/home/work';
 export function homePath(text: string): string {
   const absolute = posix.resolve(home, text);
   const inside = absolute === home || absolute.startsWith(`${home}/`);
-  if (text === '' || text.includes('\0') || text.length > 4096 || !inside)
+  if (!homePathSchema.safeParse(text).success || !inside)
     throw new AppError('invalid-path', 'The path is not inside the home folder of the session.');
   return posix.relative(home, absolute) || '.';
 }

@@ -2,6 +2,7 @@ import type { AgentId, KernelId, SessionId, SessionStatus, StatusReason } from '
 import { occupyingStatuses, sourcesOf, terminalStatuses } from '@backend.ai/core';
 import { type Database, fencedBy } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
+import { storableJson } from './json-text.ts';
 
 /**
  * Every change of state goes through this file: one statement that locks a session with its kernel, checks where they
@@ -205,7 +206,7 @@ function changes(options: TransitionOptions): SQL {
   }
 
   const requestId = options.requestId === undefined ? sql`t.request_id` : sql`${options.requestId}::text`;
-  const data = JSON.stringify(options.data ?? {});
+  const data = storableJson(options.data ?? {});
   const ending = options.keepReasonOfEnding ? sql`t.from_status = 'TERMINATING'` : sql`false`;
   const reason = sql`case when ${ending} then t.status_reason else ${options.reason}::text end`;
   const statusData = sql`case when ${ending} then t.status_data || ${data}::jsonb else ${data}::jsonb end`;
@@ -233,7 +234,7 @@ function changes(options: TransitionOptions): SQL {
       update kernels k set status = ${constant(to)}, status_reason = ${reason}, ${moments},
         ${to === 'PENDING' ? sql`id = gen_random_uuid(), agent_id = null,` : sql``}
         exit_code = coalesce(${options.exitCode ?? null}::int, k.exit_code),
-        status_data = k.status_data || ${JSON.stringify(options.kernelData ?? {})}::jsonb, version = k.version + 1
+        status_data = k.status_data || ${storableJson(options.kernelData ?? {})}::jsonb, version = k.version + 1
       from target t where k.id = t.kernel_id
     ), history as (
       insert into session_history (id, session_id, from_status, to_status, reason, data, request_id)

@@ -1,6 +1,7 @@
 import type { AccessKey, KernelId, SessionId, SessionStatus, SessionType } from '@backend.ai/core';
 import { type Database, fencedBy } from '@backend.ai/database';
 import { sql } from 'drizzle-orm';
+import { storableText } from './json-text.ts';
 import { type SessionRecord, sessionColumns, terminalTexts } from './session-rows.ts';
 import type { StartableKernel } from './session-transitions.ts';
 
@@ -244,13 +245,10 @@ export class SessionRepository {
     return [...rows];
   }
 
-  /** Keeps the end of a kernel's log for when its agent has forgotten it. */
-  /** The end of what a kernel wrote, from the agent that had it. */
+  /** Keeps the end of what a kernel wrote, from the agent that had it, for when that has forgotten it. */
   async keepLog(kernelId: string, agentId: string, log: string): Promise<void> {
-    // PostgreSQL's texts cannot hold NUL.
-    const text = log.replaceAll('\0', '\ufffd');
     await this.#db.execute(sql`
-      update kernels set status_data = status_data || jsonb_build_object('log', ${text}::text)
+      update kernels set status_data = status_data || jsonb_build_object('log', ${storableText(log)}::text)
       where id = ${kernelId}::uuid and agent_id = ${agentId}`);
   }
 

@@ -1,0 +1,57 @@
+import { z } from 'zod';
+
+/** PostgreSQL's texts hold no NUL, its JSON no half of a surrogate pair, and neither does a command line or a path. */
+const unstorable = /[\0\p{Cs}]/u;
+
+export function isPlainText(text: string): boolean {
+  return !unstorable.test(text);
+}
+
+/** Text that everything behind the API can take, of at most `maxLength` UTF-16 code units. */
+export function plainText(maxLength: number): z.ZodString {
+  return z.string().max(maxLength).refine(isPlainText, 'must not contain NUL or half of a surrogate pair');
+}
+
+/** Longest texts of a request, in UTF-16 code units, and largest numbers of entries. */
+export const inputLimits = {
+  /** Of domains, projects, resource groups, tags, sessions in references. */
+  name: 64,
+  image: 256,
+  architecture: 32,
+  path: 4_096,
+  /** Where a peer is reached. */
+  address: 256,
+  /** Names of resources, and amounts as texts. */
+  slot: 64,
+  slots: 64,
+  variableName: 256,
+  /** The kernel takes 128 KiB for one variable, and a code unit is up to three bytes. */
+  variable: 32_768,
+  variables: 512,
+  /** All names and values of an environment together. */
+  environment: 262_144,
+  /** One command of a batch. */
+  command: 65_536,
+  /** A snippet, or what goes to the standard input. */
+  code: 4 * 1024 * 1024,
+  /** Code before the cursor that is to be completed. */
+  completion: 1024 * 1024,
+} as const;
+
+export const environSchema = z
+  .record(
+    z
+      .string()
+      .regex(/^[A-Za-z_][A-Za-z0-9_]*$/)
+      .max(inputLimits.variableName),
+    plainText(inputLimits.variable),
+  )
+  .refine(
+    (environ) => Object.keys(environ).length <= inputLimits.variables,
+    `must have at most ${inputLimits.variables} variables`,
+  )
+  .refine(
+    (environ) =>
+      Object.entries(environ).reduce((sum, pair) => sum + pair.join('').length, 0) <= inputLimits.environment,
+    `must have at most ${inputLimits.environment} characters in all`,
+  );

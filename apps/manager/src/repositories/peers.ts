@@ -20,6 +20,15 @@ export interface JoinWrite {
   readonly requestId: string;
 }
 
+export type JoinOutcome =
+  | 'joined'
+  /** This very key has the name already: nothing was spent. */
+  | 'known'
+  /** Another peer has the name: nothing was spent, unless both came at the same moment. */
+  | 'name-taken'
+  /** The token is unknown, spent, expired or of another kind. */
+  | 'no-token';
+
 export class PeerRepository {
   readonly #db: Database;
 
@@ -42,23 +51,32 @@ export class PeerRepository {
   }
 
   /**
-   * Spends a token and registers the key, in one statement. A peer that is known may come with a new key only while it
-   * is of the same kind; a revoked one may join anew. `false`: the token is unknown, spent, expired or of another kind.
+   * Spends a token and registers the key, in one statement. A living peer keeps its name: only a revoked one of the same
+   * kind may join anew with another key.
    */
-  async join(peer: JoinWrite): Promise<boolean> {
-    const rows = await this.#db.execute(sql`
-      with spent as (
+  async join(peer: JoinWrite): Promise<JoinOutcome> {
+    const [row] = await this.#db.execute<{ joined: boolean; present: boolean; same: boolean }>(sql`
+      with present as (
+        select kind = ${peer.kind} and public_key = ${peer.publicKey} as same from peers
+        where id = ${peer.id} and (revoked_at is null or kind <> ${peer.kind})
+      ), spent as (
         update peer_tokens set used_at = now()
         where token_hash = ${peer.tokenHash} and kind = ${peer.kind} and used_at is null and expires_at > now()
-          and not exists (select 1 from peers p where p.id = ${peer.id} and p.kind <> ${peer.kind})
+          and not exists (select 1 from present)
         returning kind, resource_group
+      ), joined as (
+        insert into peers (id, kind, name, public_key, resource_group, request_id, last_seen_at)
+        select ${peer.id}, kind, ${peer.id}, ${peer.publicKey}, resource_group, ${peer.requestId}, now() from spent
+        on conflict (id) do update set public_key = excluded.public_key, resource_group = excluded.resource_group,
+          request_id = excluded.request_id, revoked_at = null, last_seen_at = now()
+          where peers.revoked_at is not null and peers.kind = excluded.kind
+        returning id
       )
-      insert into peers (id, kind, name, public_key, resource_group, request_id, last_seen_at)
-      select ${peer.id}, kind, ${peer.id}, ${peer.publicKey}, resource_group, ${peer.requestId}, now() from spent
-      on conflict (id) do update set public_key = excluded.public_key, resource_group = excluded.resource_group,
-        request_id = excluded.request_id, revoked_at = null, last_seen_at = now()
-      returning id`);
-    return rows.length > 0;
+      select exists (select 1 from joined) as joined, exists (select 1 from present) or exists (select 1 from spent)
+        as present, coalesce((select same from present), false) as same`);
+    if (row?.joined) return 'joined';
+    if (row?.same) return 'known';
+    return row?.present ? 'name-taken' : 'no-token';
   }
 
   async find(kind: PeerKind, id: string): Promise<PeerRecord | undefined> {

@@ -64,7 +64,15 @@ export class PeerService {
 
   async #join(token: string, peer: JoiningPeer): Promise<void> {
     const { kind, id, publicKey } = peer;
-    if (!(await this.#peers.join({ tokenHash: hashOf(token), kind, id, publicKey, requestId: requireRequestId() }))) {
+    const requestId = requireRequestId();
+    const outcome = await this.#peers.join({ tokenHash: hashOf(token), kind, id, publicKey, requestId });
+    if (outcome === 'known') return;
+    if (outcome === 'name-taken') {
+      throw new AppError('peer-rejected', `Another peer with a key of its own is called "${id}".`, {
+        hint: `Join under another name; or, if that peer is gone for good: ./backend.ai mgr peers revoke ${id}`,
+      });
+    }
+    if (outcome === 'no-token') {
       throw new AppError('peer-rejected', 'The join token is unknown, used, expired, or for another kind of peer.', {
         hint: 'Ask an administrator of the manager for a new one.',
       });

@@ -1,8 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { AppError, type Clock, delay, hasCode, isErrorBody, systemClock } from '@backend.ai/core';
+import { identifyProcess, isProcessAlive } from '@backend.ai/database';
 import { callAdminSocket } from '@backend.ai/runtime';
-import { type ClusterRecord, type DataDirectory, makeDataDirectory, readJson } from './data-directory.ts';
+import { type DataDirectory, makeDataDirectory } from './data-directory.ts';
 
 /** What the admin socket of a cluster answers to `status`. */
 export interface ClusterState {
@@ -100,9 +101,10 @@ export async function stopCluster(
   const clock = options.clock ?? systemClock;
   const state = await findCluster(directory);
   if (!state) return { pid: null, sessionsKept: options.keepSessions };
+  const owner = await identifyProcess(state.pid);
   await callAdminSocket(directory.adminSocket, 'shutdown', { keepSessions: options.keepSessions });
   const end = clock.monotonic() + options.timeoutMs;
-  while (isRunning(state.pid)) {
+  while (await isProcessAlive(owner)) {
     if (clock.monotonic() > end) {
       throw new AppError('deadline-exceeded', `The cluster process ${state.pid} has not ended yet.`, {
         hint: `See ${directory.logFile}.`,
@@ -111,18 +113,4 @@ export async function stopCluster(
     await delay(clock, 10);
   }
   return { pid: state.pid, sessionsKept: options.keepSessions };
-}
-
-export function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
-}
-
-/** What a killed cluster left as its last word; undefined after an orderly end. */
-export function lastRecord(directory: DataDirectory): ClusterRecord | undefined {
-  return readJson<ClusterRecord>(directory.clusterFile);
 }

@@ -23,6 +23,7 @@ import {
   type Credentials,
   type DataDirectory,
   dataDirectory,
+  ensureAgentId,
   makeDataDirectory,
   writePrivateJson,
 } from './data-directory.ts';
@@ -196,9 +197,7 @@ export class Cluster {
   }
 
   #agentIdentity(): Promise<PeerIdentity> {
-    const agentId = `i-${hostname()
-      .replace(/[^A-Za-z0-9._-]/g, '-')
-      .slice(0, 48)}`;
+    const agentId = ensureAgentId(this.directory, hostname());
     return loadOrCreateIdentity(join(this.directory.keys, 'agent.pem'), 'agent', agentId);
   }
 

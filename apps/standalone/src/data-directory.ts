@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** Where an embedded cluster keeps what; only its owner may look in. */
@@ -7,6 +7,7 @@ export interface DataDirectory {
   readonly database: string;
   readonly keys: string;
   readonly agent: string;
+  readonly agentIdFile: string;
   readonly logFile: string;
   /** What `up --detach` saw of the process it started, until its log was open. */
   readonly startLogFile: string;
@@ -22,6 +23,7 @@ export function dataDirectory(root: string): DataDirectory {
     database: join(root, 'database'),
     keys: join(root, 'keys'),
     agent: join(root, 'agent'),
+    agentIdFile: join(root, 'keys', 'agent-id.json'),
     logFile: join(root, 'logs', 'cluster.log'),
     startLogFile: join(root, 'logs', 'start.log'),
     adminSocket: join(root, 'run', 'cluster.sock'),
@@ -72,6 +74,11 @@ export function readJson<T>(path: string): T | undefined {
   }
 }
 
-export function removeFile(path: string): void {
-  rmSync(path, { force: true });
+/** The name of the agent of this data directory: chosen at the first start, and kept when the machine changes its own. */
+export function ensureAgentId(directory: DataDirectory, hostname: string): string {
+  const kept = readJson<{ readonly id: string }>(directory.agentIdFile);
+  if (kept) return kept.id;
+  const id = `i-${hostname.replace(/[^A-Za-z0-9._-]/g, '-').slice(0, 48)}`;
+  writePrivateJson(directory.agentIdFile, { id });
+  return id;
 }

@@ -3,6 +3,7 @@ import { mkdir, readFile, realpath, rename, rm, writeFile } from 'node:fs/promis
 import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { AppError, delay, systemClock } from '@backend.ai/core';
+import { identifyProcess, isProcessAlive, type ProcessIdentity } from './process-identity.ts';
 
 export interface DirectoryLock {
   readonly directory: string;
@@ -11,12 +12,6 @@ export interface DirectoryLock {
 
 /** How long a killed owner may take to vanish, in milliseconds. */
 const dyingOwnerMs = 10_000;
-
-interface Owner {
-  readonly pid: number;
-  /** Start time of the process in clock ticks since boot: tells a process from a later one with the same id. */
-  readonly startedAt: string | null;
-}
 
 /**
  * Makes this process the only user of a directory (made if absent), because two PGlite instances on one directory
@@ -40,12 +35,12 @@ export async function lockDirectory(
 
   const server = process.platform === 'linux' ? await takeSocket(path, pidFile) : undefined;
   const owner = await readOwner(pidFile);
-  if (owner && owner.pid !== process.pid && (await isAlive(owner))) {
+  if (owner && owner.pid !== process.pid && (await isProcessAlive(owner))) {
     server?.close();
     throw lockedError(path, owner.pid);
   }
 
-  const self: Owner = { pid: process.pid, startedAt: await processStart(process.pid) };
+  const self = await identifyProcess(process.pid);
   // Renamed into place, so that a reader never meets half a file.
   const draft = `${pidFile}.${process.pid}`;
   await writeFile(draft, `${JSON.stringify(self)}\n`, { mode: 0o600 });
@@ -71,7 +66,7 @@ async function takeSocket(path: string, pidFile: string): Promise<Server> {
     const server = await listenAbstract(path);
     if (server !== 'taken') return server;
     const owner = await readOwner(pidFile);
-    if (!owner || (await isAlive(owner)) || systemClock.monotonic() > end) throw lockedError(path, owner?.pid);
+    if (!owner || (await isProcessAlive(owner)) || systemClock.monotonic() > end) throw lockedError(path, owner?.pid);
     await delay(systemClock, 10);
   }
 }
@@ -105,40 +100,13 @@ function closeServer(server: Server | undefined): Promise<void> {
   });
 }
 
-async function readOwner(pidFile: string): Promise<Owner | undefined> {
+async function readOwner(pidFile: string): Promise<ProcessIdentity | undefined> {
   try {
     const owner: unknown = JSON.parse(await readFile(pidFile, 'utf8'));
-    if (typeof owner === 'object' && owner !== null && Number.isInteger((owner as Owner).pid)) return owner as Owner;
+    if (typeof owner === 'object' && owner !== null && Number.isInteger((owner as ProcessIdentity).pid))
+      return owner as ProcessIdentity;
   } catch {
     // Absent or unreadable: it names nobody, and is replaced.
   }
   return undefined;
-}
-
-async function isAlive(owner: Owner): Promise<boolean> {
-  try {
-    process.kill(owner.pid, 0);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false;
-  }
-  const [state, startedAt] = await processState(owner.pid);
-  if (state === 'Z' || state === 'X') return false;
-  return startedAt === null || owner.startedAt === null || startedAt === owner.startedAt;
-}
-
-async function processStart(pid: number): Promise<string | null> {
-  const [, startedAt] = await processState(pid);
-  return startedAt;
-}
-
-/** Fields 3 and 22 of /proc/PID/stat; nulls where there is no procfs or no such process. */
-async function processState(pid: number): Promise<[state: string | null, startedAt: string | null]> {
-  try {
-    const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
-    // The second field is a name in parentheses that may itself contain spaces and parentheses.
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return [fields[0] ?? null, fields[19] ?? null];
-  } catch {
-    return [null, null];
-  }
 }

@@ -14,5 +14,6 @@ export {
   migrationsHash,
 } from './migrations.ts';
 export { openPglite, type PgliteOptions } from './pglite.ts';
+export { identifyProcess, isProcessAlive, type ProcessIdentity } from './process-identity.ts';
 export * from './schema/index.ts';
 export { buildTemplate } from './template.ts';

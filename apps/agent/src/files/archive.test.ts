@@ -3,8 +3,7 @@ import { stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
-import { buffer } from 'node:stream/consumers';
-import { waitFor } from '@backend.ai/testing';
+import { buffer, text } from 'node:stream/consumers';
 import { extract } from 'tar-stream';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { archiveSize, createArchive } from './archive.ts';
@@ -37,7 +36,7 @@ const archive = (...names: string[]): Readable => createArchive({ home, names, m
 async function unpacked(stream: Readable): Promise<Record<string, string>> {
   const found: Record<string, string> = {};
   for await (const entry of stream.pipe(extract())) {
-    found[entry.header.name] = entry.header.linkname ?? (await buffer(entry as Readable)).toString();
+    found[entry.header.name] = entry.header.linkname ?? (await text(entry));
   }
   return found;
 }
@@ -79,7 +78,7 @@ it('walks no further than its reader follows, and ends with it', async () => {
   for (let i = 0; i < 1500; i++) symlinkSync('0', join(home, String(i)));
   const chunks = archive()[Symbol.asyncIterator]();
   await chunks.next();
-  await waitFor(() => looked.count > 100);
+  await vi.waitFor(() => expect(looked.count).toBeGreaterThan(100));
   // Nobody reads: a walk that did not mind would go on meanwhile.
   for (let i = 0; i < 1000; i++) await stat(home);
   expect(looked.count).toBeLessThan(400);

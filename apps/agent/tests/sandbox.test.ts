@@ -1,6 +1,6 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { waitFor } from '@backend.ai/testing';
+import { tempDirectory, waitFor } from '@backend.ai/testing';
 import { describe, expect, it } from 'vitest';
 import { agentWorld, codeOf, kernelSpec, runCode, startKernel, textOf } from './agent-world.ts';
 import { modes } from './modes.ts';
@@ -221,6 +221,18 @@ describe('the process backend', () => {
   it('does not start without isolation unless it may', async () => {
     const w = await agentWorld({ sandbox: 'none' });
     expect(await codeOf(w.startAgent())).toBe('isolation-unavailable');
+  });
+
+  it.runIf(asRoot)('runs no program as root where a user of its own cannot reach its files', async () => {
+    const closed = await tempDirectory();
+    const w = await agentWorld({ sandbox: 'none', allowUnisolated: true, dataDir: join(closed, 'agent') });
+    await expect(w.startAgent()).rejects.toMatchObject({
+      code: 'isolation-unavailable',
+      hint: expect.stringContaining('never run as root'),
+    });
+    chmodSync(closed, 0o711);
+    const { agent } = await w.startAgent();
+    expect(agent.status().isolation).toMatchObject({ sandbox: 'none', ownUid: true });
   });
 
   it('takes over nothing of the environment of the agent', async () => {

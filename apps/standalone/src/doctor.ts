@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { access, mkdtemp, readdir, rm, statfs } from 'node:fs/promises';
+import { access, chmod, mkdtemp, readdir, rm, statfs } from 'node:fs/promises';
 import { createConnection, createServer } from 'node:net';
 import { cpus, freemem, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
@@ -54,6 +54,8 @@ function examineNode(): Finding {
 
 async function examineSandboxes(options: DoctorOptions): Promise<Finding[]> {
   const folder = await mkdtemp(join(tmpdir(), 'backendai-doctor-'));
+  // As root, programs without a sandbox are other users and come by the real path.
+  await chmod(folder, 0o711);
   try {
     const bubblewrap = await tryBackend(options, folder, 'bubblewrap');
     const unshare = await tryBackend(options, folder, 'unshare');
@@ -72,7 +74,9 @@ async function examineSandboxes(options: DoctorOptions): Promise<Finding[]> {
               'Isolation',
               'missing',
               'no sandbox works here; a cluster refuses to run programs',
-              'Install bubblewrap, allow unprivileged user namespaces, or accept the risk with --allow-unisolated.',
+              best
+                ? 'Install bubblewrap, allow unprivileged user namespaces, or accept the risk with --allow-unisolated.'
+                : 'Install bubblewrap and util-linux, or allow unprivileged user namespaces.',
             ),
           ]),
       ...(best ? examineLimits(best) : []),

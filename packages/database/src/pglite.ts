@@ -1,4 +1,4 @@
-import { rm } from 'node:fs/promises';
+import { chmod, rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import postgres from 'postgres';
 import { prepareDataDirectory } from './data-directory.ts';
@@ -35,6 +35,8 @@ export async function openPglite(options: PgliteOptions): Promise<DatabaseHandle
   const lock = await lockDirectory(dataDir, { pidFile: `${dataDir}.pid` });
   try {
     await prepareDataDirectory(dataDir, options.templateDir, options.workerUrl);
+    // PGlite makes its files without regard to the umask.
+    await chmod(dataDir, 0o700);
     return await connect(dataDir, lock, options);
   } catch (error) {
     await lock.release();

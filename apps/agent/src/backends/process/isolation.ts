@@ -17,7 +17,7 @@ export interface MachineOffers {
 }
 
 /**
- * What to try, strongest first. As root every sandbox needs `setpriv`: without it programs would stay root.
+ * What to try, strongest first. As root all of them need `setpriv`: programs never stay root.
  * @param wanted Only this one; undefined: whatever works.
  */
 export function sandboxCandidates({ asRoot, tools }: MachineOffers, wanted?: SandboxKind): SandboxCandidate[] {
@@ -25,18 +25,22 @@ export function sandboxCandidates({ asRoot, tools }: MachineOffers, wanted?: San
   const candidates: SandboxCandidate[] = [];
   if (tools.bwrap && (!asRoot || ownUid)) candidates.push({ sandbox: 'bubblewrap', ownUid });
   if (tools.unshare && tools.setpriv) candidates.push({ sandbox: 'unshare', ownUid });
-  if (ownUid) candidates.push({ sandbox: 'none', ownUid: true });
-  candidates.push({ sandbox: 'none', ownUid: false });
+  if (!asRoot || ownUid) candidates.push({ sandbox: 'none', ownUid });
   return candidates.filter(({ sandbox }) => wanted === undefined || sandbox === wanted);
 }
 
+const rootHint =
+  'Programs are never run as root. Without a sandbox they need setpriv (util-linux) and a data directory whose folders ' +
+  'above everybody may pass, for example --data-dir /var/lib/backend.ai; or start the cluster as an ordinary user.';
+
 /**
  * The first candidate whose real self-test passes.
- * @throws AppError `isolation-unavailable` when only programs without a sandbox would be left and nobody allowed that
+ * @throws AppError `isolation-unavailable` when only programs without a sandbox would be left and nobody allowed that, or
+ * they would be root
  */
 export async function chooseSandbox(
   candidates: readonly SandboxCandidate[],
-  allowUnisolated: boolean,
+  { asRoot, allowUnisolated }: { readonly asRoot: boolean; readonly allowUnisolated: boolean },
   works: (candidate: SandboxCandidate) => Promise<boolean>,
 ): Promise<SandboxCandidate> {
   for (const candidate of candidates) {
@@ -45,6 +49,7 @@ export async function chooseSandbox(
   }
   throw new AppError('isolation-unavailable', 'This machine offers no way to keep the programs of sessions apart.', {
     data: { tried: candidates.map(({ sandbox }) => sandbox) },
+    hint: asRoot && allowUnisolated ? rootHint : undefined,
   });
 }
 

@@ -109,8 +109,8 @@ export class ProcessBackend implements Backend {
     let cgroups = this.#options.useCgroups === false ? null : openCgroupHost(view, `backendai-${installationId}`);
     const uids = new UidPool(uidBaseOf(installationId));
     const candidates = sandboxCandidates({ asRoot, tools }, this.#options.sandbox);
-    const candidate = await chooseSandbox(candidates, allowUnisolated, async (each) => {
-      // Without a sandbox the kernel's user comes by the real path.
+    const candidate = await chooseSandbox(candidates, { asRoot, allowUnisolated }, async (each) => {
+      // Without a sandbox the kernel's user comes by the real path. Everything else in these folders is private by itself.
       if (each.sandbox === 'none' && each.ownUid)
         for (const folder of [dataDir, this.#scratchDir]) chmodSync(folder, 0o711);
       const test = { launcher, scratchDir: this.#scratchDir, dataDir, installationId, uids, clock, logger };

@@ -16,6 +16,7 @@ export interface World {
   readonly identity: PeerIdentity;
   readonly admin: UserActor;
   readonly adminSecret: string;
+  readonly installationKeyFile: string;
   /** Ends the manager and starts another one on the same database. */
   restartManager(): Promise<void>;
   addAgent(id: string, options?: Partial<FakeAgentOptions>): Promise<FakeAgent>;
@@ -47,13 +48,14 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
   count += 1;
   const inProcessName = `manager-${count}`;
   const agents = new Set<FakeAgent>();
+  const installationKeyFile = `${directory.path}/installation.key`;
 
   async function boot(): Promise<{ manager: Manager; shut: () => Promise<void> }> {
     const eventBus = new InProcessEventBus({ source: 'manager', logger });
     const liveValues = new InProcessLiveValues();
     const manager = await createManager({
       config: {
-        installationKeyFile: `${directory.path}/installation.key`,
+        installationKeyFile,
         embedded: true,
         tickMs: 200,
         askAgainMs: 100,
@@ -101,6 +103,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
     identity,
     admin,
     adminSecret: credentials.secretKey,
+    installationKeyFile,
     get manager() {
       return running.manager;
     },

@@ -4,7 +4,7 @@ import { z } from 'zod';
 const ms = z.number().int().min(0).max(2_147_483_647);
 
 /** Values without secrets: those come as files, named here and read where they are needed. */
-const managerConfigSchema = z.strictObject({
+export const managerConfigSchema = z.strictObject({
   /** Name of this manager among managers. */
   managerId: z
     .string()

@@ -66,15 +66,24 @@ export function renderSample(definition: ConfigOutline, values: Readonly<Record<
 }
 
 function sampleText(setting: Setting): string {
-  const { description, unit, expected, required, secret, isPath } = setting;
-  const end = /[.!?]$/.test(description) ? '' : '.';
+  const { description, unit, expected, required, secret, isPath, example } = setting;
+  const unset = setting.default === undefined;
+  // Nothing that goes without saying.
+  const obvious = expected === 'a text' || secret || isPath || expected.endsWith(` ${longestTimer}`);
   return [
-    `${description}${end}`,
+    sentence(description),
     ...(unit ? [`In ${unit}.`] : []),
-    ...(expected === 'a text' || secret || isPath ? [] : [`Takes ${expected}.`]),
+    ...(obvious ? [] : [`Takes ${expected}.`]),
     ...(secret ? [`A secret: ${nameOf(setting)}${fileSuffix} names a file to read it from instead.`] : []),
-    ...(required ? ['REQUIRED.'] : setting.default === undefined ? ['Unset by default.'] : []),
+    ...(example === undefined || unset ? [] : [`For example: ${tomlValue(example)}.`]),
+    ...(required ? ['REQUIRED.'] : unset && !description.includes('Unset: ') ? ['Unset by default.'] : []),
   ].join(' ');
+}
+
+const longestTimer = 2_147_483_647;
+
+function sentence(text: string): string {
+  return /[.!?]$/.test(text) ? text : `${text}.`;
 }
 
 function comment(text: string): string[] {

@@ -1,0 +1,231 @@
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { Secret } from '@backend.ai/core';
+import type { ListenOptions } from '@backend.ai/rpc';
+import {
+  type ConfigDefinition,
+  type ConfigValues,
+  checkTlsListener,
+  defineConfig,
+  host,
+  loggingSection,
+  metricsSection,
+  path,
+  port,
+  readTlsFiles,
+  secret,
+  secretUrl,
+  tlsListener,
+  url,
+} from '@backend.ai/runtime';
+import { z } from 'zod';
+import { type ManagerConfigInput, managerConfigSchema } from './config.ts';
+import type { HttpServerOptions } from './http/server.ts';
+
+/** Meanings, limits and defaults of what both a server and an embedded cluster know are those of `config.ts`. */
+const known = managerConfigSchema.shape;
+const ms = 'milliseconds';
+
+const sections = {
+  manager: z
+    .strictObject({
+      id: known.managerId.unwrap().optional().meta({
+        description: 'Name of this manager, different for each. Unset: m- and the name of the host',
+        example: 'm-1',
+      }),
+      dataDir: path()
+        .default('/var/lib/backend.ai/manager')
+        .describe('Folder of this manager: its keys, and the socket for commands on this machine'),
+      adminEmail: known.adminEmail.describe('Of the first administrator, made with an empty database'),
+      stopDeadlineMs: known.stopDeadlineMs.meta({ description: 'All of stopping may take this long', unit: ms }),
+    })
+    .describe('The manager itself.'),
+  http: z
+    .strictObject({
+      host: host().default('127.0.0.1').describe('Address to listen on. Put a reverse proxy with TLS before it'),
+      port: port().default(8091).describe('Port to listen on; 0 takes any free one'),
+      pathPrefix: z
+        .string()
+        .regex(/^\/\S*[^/\s]$/)
+        .optional()
+        .meta({
+          description: 'Path under which a reverse proxy offers the API',
+          example: '/api',
+          expected: 'a path such as /api',
+        }),
+      trustProxy: z
+        .array(z.string().min(1))
+        .default([])
+        .meta({
+          description: 'Addresses and networks of reverse proxies whose X-Forwarded-* headers are believed',
+          example: ['10.0.0.0/8'],
+        }),
+      keypairCacheMs: known.keypairCacheMs.meta({ description: 'How long a looked-up key pair is believed', unit: ms }),
+    })
+    .describe('The public API: REST and RPC for users.'),
+  rpc: z.strictObject(tlsListener(8092)).describe('Where agents come to.'),
+  metrics: metricsSection(18_080),
+  database: z
+    .strictObject({
+      url: secretUrl('postgres', 'postgresql').optional().meta({
+        description: 'All in one, with ?sslmode=verify-full or the like for TLS. Unset: made of the keys below',
+        example: 'postgres://backend@127.0.0.1:5432/backend',
+      }),
+      host: host().default('127.0.0.1').describe('Of the PostgreSQL server'),
+      port: port().min(1).default(5432).describe('Of the PostgreSQL server'),
+      name: z.string().min(1).default('backend').describe('Name of the database'),
+      user: z.string().min(1).default('backend').describe('Name to log in with'),
+      password: secret().optional().meta({ description: 'To log in with', example: 'change me' }),
+      poolSize: z.number().int().min(1).max(1000).default(10).describe('Connections at most'),
+    })
+    .describe('PostgreSQL 15 or later, which holds everything that must last.'),
+  redis: z
+    .strictObject({
+      url: secretUrl('redis', 'rediss').prefault('redis://127.0.0.1:6379').describe('Where it is; rediss:// for TLS'),
+    })
+    .describe('Redis 6.2 or later, which carries events and values that may be lost.'),
+  etcd: z
+    .strictObject({
+      endpoints: z.array(url('http', 'https')).min(1).default(['http://127.0.0.1:2379']).describe('All members'),
+      user: z.string().min(1).optional().meta({ description: 'Name to log in with', example: 'backend' }),
+      password: secret().optional().meta({ description: 'To log in with', example: 'change me' }),
+      namespace: z
+        .string()
+        .regex(/^\/?[A-Za-z0-9._/-]+$/)
+        .default('/backend.ai')
+        .describe('Before all keys; managers of one installation have the same'),
+    })
+    .describe('etcd 3.4 or later, which holds settings and elects the leader.'),
+  keys: z
+    .strictObject({
+      identityFile: path()
+        .optional()
+        .meta({
+          description:
+            'Private key with which this manager proves itself to agents; made at the first start. ' +
+            'Unset: keys/manager.pem in the data folder',
+          example: '/var/lib/backend.ai/manager/keys/manager.pem',
+        }),
+      installationKeyFile: path()
+        .optional()
+        .meta({
+          description:
+            'Key under which secrets in the database are encrypted; made at the first start. All managers of one ' +
+            'installation need the same: copy it. Unset: keys/installation.key in the data folder',
+          example: '/var/lib/backend.ai/manager/keys/installation.key',
+        }),
+    })
+    .describe('Files with keys, readable by their owner only.'),
+  scheduler: z
+    .strictObject({
+      tickMs: known.tickMs.meta({ description: 'Changes are acted on at once; this often without one', unit: ms }),
+      leaderTtlMs: known.leaderTtlMs.meta({
+        description: 'Another manager leads this long after a leader fell silent',
+        unit: ms,
+      }),
+      heartbeatMs: known.heartbeatMs.meta({ description: 'How often agents tell how they are', unit: ms }),
+      agentLostAfterMs: known.agentLostAfterMs.meta({
+        description: 'An agent not heard of for longer is LOST and gets nothing new. At least twice heartbeat-ms',
+        unit: ms,
+      }),
+      agentLostGraceMs: known.agentLostGraceMs.meta({
+        description: 'Sessions on an agent that stays LOST for longer are given up',
+        unit: ms,
+      }),
+      orderDeadlineMs: known.orderDeadlineMs.meta({
+        description: 'How long an agent may take to answer an order',
+        unit: ms,
+      }),
+      askAgainMs: known.askAgainMs.meta({
+        description: 'An order without an answer is asked about after this',
+        unit: ms,
+      }),
+      refusalBackoffMs: known.refusalBackoffMs.meta({
+        description: 'First wait before an agent that refused is asked again',
+        unit: ms,
+      }),
+      refusalBackoffMaxMs: known.refusalBackoffMaxMs.meta({ description: 'Longest such wait', unit: ms }),
+      deadlinesMs: known.deadlinesMs.meta({
+        description: 'How long sessions may stay in a transient state, where another time than the usual is wanted',
+        unit: ms,
+        example: { PULLING: 7_200_000 },
+      }),
+    })
+    .describe('How sessions find agents and what happens when agents fall silent. Of use to few.'),
+  logging: loggingSection,
+};
+
+type ManagerValues = ConfigValues<typeof sections>;
+
+/** `configs/manager.toml`. */
+export const managerConfiguration: ConfigDefinition<typeof sections> = defineConfig({
+  component: 'manager',
+  command: 'mgr',
+  purpose: 'The hub: public API, sessions, scheduling, agents.',
+  sections,
+  check({ rpc, scheduler, etcd }, say) {
+    checkTlsListener('rpc', rpc, say);
+    if (scheduler.agentLostAfterMs < 2 * scheduler.heartbeatMs) {
+      say('scheduler.agent-lost-after-ms', `is ${scheduler.agentLostAfterMs}: it takes at least twice heartbeat-ms`);
+    }
+    if (etcd.user === undefined && etcd.password !== undefined) say('etcd.user', 'is needed beside a password');
+  },
+});
+
+/** What a manager process is built from. */
+export interface ManagerServerOptions {
+  readonly config: ManagerConfigInput;
+  readonly http: Omit<HttpServerOptions, 'version'>;
+  readonly rpc: ListenOptions;
+  readonly metrics: { readonly host: string; readonly port: number };
+  readonly database: { readonly url: Secret; readonly maxConnections: number };
+  readonly redis: { readonly url: Secret };
+  readonly etcd: {
+    readonly endpoints: readonly string[];
+    readonly user: string | undefined;
+    readonly password: Secret | undefined;
+    readonly namespace: string;
+  };
+  readonly identityFile: string;
+  /** Folder of the admin socket. */
+  readonly runDir: string;
+}
+
+/** @throws AppError `config-invalid` for TLS files that cannot be read */
+export function managerServerOptions(values: ManagerValues): ManagerServerOptions {
+  const { manager, http, rpc, metrics, database, redis, etcd, keys, scheduler } = values;
+  const tls = readTlsFiles(rpc.tlsCertFile, rpc.tlsKeyFile);
+  return {
+    config: {
+      managerId:
+        manager.id ??
+        `m-${hostname()
+          .replace(/[^A-Za-z0-9._-]/g, '-')
+          .slice(0, 120)}`,
+      installationKeyFile: keys.installationKeyFile ?? join(manager.dataDir, 'keys', 'installation.key'),
+      adminEmail: manager.adminEmail,
+      stopDeadlineMs: manager.stopDeadlineMs,
+      keypairCacheMs: http.keypairCacheMs,
+      ...scheduler,
+    },
+    http: {
+      host: http.host,
+      port: http.port,
+      ...(http.pathPrefix === undefined ? {} : { pathPrefix: http.pathPrefix }),
+      ...(http.trustProxy.length === 0 ? {} : { trustProxy: http.trustProxy }),
+    },
+    rpc: { host: rpc.host, port: rpc.port, ...(tls === undefined ? {} : { tls }) },
+    metrics,
+    database: { url: database.url ?? databaseUrl(database), maxConnections: database.poolSize },
+    redis,
+    etcd: { endpoints: etcd.endpoints, user: etcd.user, password: etcd.password, namespace: etcd.namespace },
+    identityFile: keys.identityFile ?? join(manager.dataDir, 'keys', 'manager.pem'),
+    runDir: join(manager.dataDir, 'run'),
+  };
+}
+
+function databaseUrl({ host: server, port: number, name, user, password }: ManagerValues['database']): Secret {
+  const login = [user, ...(password ? [password.reveal()] : [])].map(encodeURIComponent).join(':');
+  const shownHost = server.includes(':') ? `[${server}]` : server;
+  return Secret.url(`postgres://${login}@${shownHost}:${number}/${encodeURIComponent(name)}`);
+}

@@ -17,6 +17,7 @@ beforeEach(() => {
   world.fail = undefined;
   world.rate = { limit: 1000, remaining: 999 };
   world.calls.length = 0;
+  world.counted = 0;
   world.sessions.clear();
 });
 
@@ -62,6 +63,7 @@ describe('calls', () => {
     expect(answer.status).toBe(200);
     expect(answer.json).toHaveLength(2);
     expect(new Set(world.calls.map(({ boundId }) => boundId)).size).toBe(1);
+    expect(world.counted).toBe(2);
     const mixed = encodeURIComponent(
       JSON.stringify({ 0: { json: { session: 'none' } }, 1: { json: { session: 'sess' } } }),
     );

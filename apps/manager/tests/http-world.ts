@@ -46,6 +46,10 @@ export class FakeWorld {
   readonly stored = new Map<string, Buffer>();
   readonly logs: Record<string, unknown>[] = [];
   nowMs = Date.now();
+  /** What drives timers. */
+  time: Clock = systemClock;
+  /** Calls counted for the rate limit. */
+  counted = 0;
   rate: RateCount = { limit: 1000, remaining: 999 };
   fail: Error | undefined;
   health = { live: true, ready: true };
@@ -98,7 +102,11 @@ export class FakeWorld {
   }
 
   get clock(): Clock {
-    return { ...systemClock, now: () => this.nowMs };
+    return {
+      now: () => this.nowMs,
+      monotonic: () => this.time.monotonic(),
+      setTimer: (ms, callback) => this.time.setTimer(ms, callback),
+    };
   }
 
   dependencies(): HttpDependencies {
@@ -203,7 +211,10 @@ export class FakeWorld {
       services,
       keypairs: {
         find: async (key) => (key === accessKey ? { actor, secretKey, rateLimit: this.rate.limit } : undefined),
-        countRequest: async () => this.rate,
+        countCalls: async (_key, calls) => {
+          this.counted += calls;
+          return this.rate;
+        },
       },
       files: {
         upload: async (session, path, target, stream, ctx) => {

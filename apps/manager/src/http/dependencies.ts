@@ -7,22 +7,22 @@ import type { Logger } from '@backend.ai/telemetry';
 export interface Keypair {
   readonly actor: UserActor;
   readonly secretKey: string;
-  /** Requests per 15 minutes; 0 is unlimited. */
+  /** Calls per 15 minutes; 0 is unlimited. */
   readonly rateLimit: number;
 }
 
 export interface RateCount {
   /** 0 is unlimited. */
   readonly limit: number;
-  /** What is left after this request; negative: this request is one too many. */
+  /** What is left after this request; negative: these calls are too many. */
   readonly remaining: number;
 }
 
 export interface Keypairs {
   /** Undefined for unknown and for inactive keys. */
   find(accessKey: string): Promise<Keypair | undefined>;
-  /** Counts one authenticated request in the rolling window of 900 seconds. */
-  countRequest(accessKey: string): Promise<RateCount>;
+  /** Counts the calls of one authenticated request, one or more, in the rolling window of 900 seconds. */
+  countCalls(accessKey: string, calls: number): Promise<RateCount>;
 }
 
 export interface UploadTarget {

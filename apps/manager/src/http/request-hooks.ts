@@ -10,6 +10,8 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** `signed` when absent. `rpc` keeps a refusal for the protocol to answer. */
     access?: 'open' | 'signed' | 'rpc';
+    /** How many calls a request stands for, at least one; one when absent. */
+    callsOf?: (request: FastifyRequest) => number;
   }
 }
 
@@ -62,13 +64,17 @@ async function admit(
     );
     edge.actor = actor;
     edge.context = { ...edge.context, actor: actor.accessKey };
-    await edge.run(() => countRequest(edge, actor.accessKey, context));
+    await edge.run(() => countCalls(edge, actor.accessKey, callsOf(request), context));
   }
   edge.admitBody();
 }
 
-async function countRequest(edge: RequestEdge, accessKey: string, context: RouteContext): Promise<void> {
-  const count = await context.keypairs.countRequest(accessKey);
+function callsOf(request: FastifyRequest): number {
+  return request.is404 ? 1 : (request.routeOptions.config.callsOf?.(request) ?? 1);
+}
+
+async function countCalls(edge: RequestEdge, accessKey: string, calls: number, context: RouteContext): Promise<void> {
+  const count = await context.keypairs.countCalls(accessKey, calls);
   for (const [name, value] of Object.entries(rateHeaders(count))) edge.response.setHeader(name, value);
   if (isOverLimit(count)) {
     throw new AppError('rate-limited', 'You have reached your API query rate limit.', { data: { limit: count.limit } });

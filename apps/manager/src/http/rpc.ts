@@ -23,19 +23,17 @@ export function registerRpc(app: FastifyInstance, context: RouteContext): void {
   checkAccessLevels(router);
   const metas = procedureMetas(router);
 
-  const proceduresOf = (request: FastifyRequest) =>
-    decodePath(pathOf(request.url).slice(endpoint.length + 1))
-      .split(',')
-      .map((path) => metas.get(path));
+  const pathsOf = (request: FastifyRequest) => decodePath(pathOf(request.url).slice(endpoint.length + 1)).split(',');
 
   app.route({
     method: ['GET', 'POST'],
     url: `${endpoint}/*`,
     bodyLimit: maxBodyBytes,
-    config: { access: 'rpc' },
+    // A larger batch is refused as a whole.
+    config: { access: 'rpc', callsOf: (request) => Math.min(pathsOf(request).length, maxBatchSize) },
     onRequest: (request, _reply, done) => {
       const edge = edgeOf(request);
-      const procedures = proceduresOf(request);
+      const procedures = pathsOf(request).map((path) => metas.get(path));
       if (edge.refusal?.code === 'auth-missing' && procedures.every((meta) => meta?.access === 'open')) {
         edge.refusal = undefined;
         edge.admitBody();

@@ -56,10 +56,11 @@ export class KeypairService {
     this.#cache.delete(accessKey);
   }
 
-  /** Counts one request in the window of 900 seconds. Negative `remaining`: this one is too many. */
-  async countRequest(accessKey: string): Promise<{ limit: number; remaining: number }> {
+  /** Counts calls in the window of 900 seconds. Negative `remaining`: these are too many. */
+  async countCalls(accessKey: string, calls: number): Promise<{ limit: number; remaining: number }> {
     const limit = (await this.find(accessKey))?.rateLimit ?? 0;
-    const { count } = await this.#live.increment(`rate:${accessKey}`, windowMs);
+    const increments = Array.from({ length: calls }, () => this.#live.increment(`rate:${accessKey}`, windowMs));
+    const count = Math.max(...(await Promise.all(increments)).map((increment) => increment.count));
     return { limit, remaining: limit === 0 ? 0 : limit - count };
   }
 

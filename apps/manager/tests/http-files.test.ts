@@ -218,7 +218,13 @@ describe('streams', () => {
     world.bytesServed = 0;
     const response = await server.open('/session/sess/file?path=big');
     response.pause();
-    await new Promise((resolve) => setTimeout(resolve, 500));
+    let rests = 0;
+    let before = 0;
+    await until(() => {
+      rests = world.bytesServed === before && before > 0 ? rests + 1 : 0;
+      before = world.bytesServed;
+      return rests === 10;
+    }, 'nothing more is taken from the source');
     // What fits into the buffers of two sockets, and no more.
     expect(world.bytesServed).toBeLessThan(32 * 1024 * 1024);
     let received = 0;

@@ -1,3 +1,4 @@
+import { FakeClock } from '@backend.ai/testing';
 import fc from 'fast-check';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { accessKey, FakeWorld, TestServer, until } from './http-world.ts';
@@ -353,11 +354,16 @@ describe('slow and long requests', () => {
   });
 
   test('waiting for a session is not cut', async () => {
-    const answer = strict.request('/session', { method: 'POST', body: { name: 'patient', image: 'python' } });
-    await until(() => world.calls.some(({ name }) => name === 'wait'), 'the wait');
-    await new Promise((resolve) => setTimeout(resolve, 700));
-    world.setStatus(world.find('patient'), 'RUNNING');
+    const own = new FakeWorld();
+    const clock = new FakeClock();
+    own.time = clock;
+    const waiting = await TestServer.start(own, { limits: { bodyMs: 200, stallMs: 200 } });
+    const answer = waiting.request('/session', { method: 'POST', body: { name: 'patient', image: 'python' } });
+    await until(() => own.calls.some(({ name }) => name === 'wait'), 'the wait');
+    await clock.advance(60_000);
+    own.setStatus(own.find('patient'), 'RUNNING');
     expect((await answer).json).toMatchObject({ status: 'RUNNING' });
+    await waiting.close();
   });
 });
 

@@ -116,11 +116,22 @@ describe('serving on a socket', () => {
 
   it('keeps an idle connection', async () => {
     await start({ pingMs: 20 });
-    const client = world.client({ limits: { pingMs: 20 } });
+    const target = Number(new URL(world.address).port);
+    let moved = 0;
+    const relay = createServer((near) => {
+      const far = connect(target, '127.0.0.1');
+      lines.push(near, far);
+      near.pipe(far).pipe(near);
+      far.on('data', () => {
+        moved += 1;
+      });
+    });
+    const client = world.client({ address: `ws://127.0.0.1:${await listen(relay)}`, limits: { pingMs: 20 } });
     const states: string[] = [];
     await client.connect();
     client.onStateChange((state) => states.push(state));
-    await new Promise((resolve) => setTimeout(resolve, 150));
+    const already = moved;
+    await until(() => moved > already + 10, 'pings and their answers');
     expect(states).toEqual([]);
   });
 

@@ -7,6 +7,11 @@ const shared = { resolve: { conditions }, ssr: { resolve: { conditions } } };
 const server = { deps: { inline: ['clipanion'] } };
 
 const onServers = ['packages/*/tests/**/*.servers.test.ts', 'apps/*/tests/**/*.servers.test.ts'];
+/** Their `testDatabase()` is PGlite in the project `integration` and PostgreSQL in the project `servers`. */
+const onBothDatabases = [
+  'packages/database/tests/{catalogue,database,fencing,migrations}.test.ts',
+  'apps/manager/tests/{faults,file-service,identity,interleavings,session-*,state-changes}.test.ts',
+];
 
 /**
  * Packages resolve to their sources: tests need no build. Projects: what needs nothing, embedded stores, the servers
@@ -41,7 +46,7 @@ export default defineConfig({
         test: {
           server,
           name: 'servers',
-          include: onServers,
+          include: [...onServers, ...onBothDatabases],
           globalSetup: ['scripts/dev-servers/vitest-setup.ts'],
           testTimeout: 60_000,
           hookTimeout: 60_000,

@@ -3,13 +3,6 @@ import { makeTempDirectory } from '@backend.ai/testing';
 import type { TestProject } from 'vitest/node';
 import { startEtcd, startPostgres, startRedis } from './index.ts';
 
-declare module 'vitest' {
-  interface ProvidedContext {
-    /** Servers of the project `servers`, shared by its files: make databases, prefixes and keys of your own in them. */
-    servers: { readonly postgresUrl: string; readonly redisUrl: string; readonly etcdUrl: string };
-  }
-}
-
 /** One server of each kind for all files of the project; tests that stop or pause one start their own. */
 export default async function startServers(project: TestProject): Promise<() => Promise<void>> {
   const directory = await makeTempDirectory();

@@ -31,4 +31,9 @@ describe('AppError', () => {
     expect(error.cause).toBe(cause);
     expect(AppError.from(error)).toBe(error);
   });
+
+  it('finds the one that a library wrapped', () => {
+    const known = new AppError('server-unreachable', 'The database cannot be reached.');
+    expect(AppError.from(new Error('Failed query', { cause: known }))).toBe(known);
+  });
 });

@@ -159,9 +159,12 @@ export class AppError extends Error {
     return new AppError(code, body.message, { hint: body.hint, data: body.data, requestId: body.requestId });
   }
 
-  /** Anything thrown, as an AppError; what is not known becomes `internal` and keeps its cause for the log. */
+  /**
+   * Anything thrown, as an AppError: the nearest one in its chain of causes, as libraries wrap what they call; what is
+   * not known becomes `internal` and keeps its cause for the log.
+   */
   static from(thrown: unknown): AppError {
-    if (thrown instanceof AppError) return thrown;
+    for (let error = thrown; error instanceof Error; error = error.cause) if (error instanceof AppError) return error;
     return new AppError('internal', 'An unexpected error happened.', { cause: thrown });
   }
 }

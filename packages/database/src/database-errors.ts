@@ -1,5 +1,20 @@
 /** SQLSTATE codes that callers decide on. */
-export const sqlStates = { uniqueViolation: '23505', foreignKeyViolation: '23503', checkViolation: '23514' } as const;
+export const sqlStates = {
+  foreignKeyViolation: '23503',
+  uniqueViolation: '23505',
+  checkViolation: '23514',
+  invalidAuthorization: '28000',
+  invalidPassword: '28P01',
+  missingDatabase: '3D000',
+  serializationFailure: '40001',
+  deadlockDetected: '40P01',
+  duplicateDatabase: '42P04',
+  tooManyConnections: '53300',
+  statementTimeout: '57014',
+  adminShutdown: '57P01',
+  crashShutdown: '57P02',
+  cannotConnectNow: '57P03',
+} as const;
 
 interface ServerError {
   readonly code: string;

@@ -1,5 +1,7 @@
-import { AppError, systemClock } from '@backend.ai/core';
+import { AppError, backoffMs, delay, systemClock } from '@backend.ai/core';
 import type { Sql } from 'postgres';
+import { connectionFailure } from './connection-failures.ts';
+import { sqlStateOf, sqlStates } from './database-errors.ts';
 import { HotStatements } from './hot-statements.ts';
 
 export interface Deadlines {
@@ -23,11 +25,18 @@ interface RawClient {
   savepoint<T>(work: (scope: RawClient) => Promise<T>): Promise<T>;
 }
 
+/** Pause before a statement is repeated that others got in the way of. */
+const conflictPause = { initialMs: 1, maxMs: 50 };
+
 /**
  * A postgres.js client for drizzle on which every call ends in time: neither a parameter that cannot be written, nor a
  * lost answer, nor a transaction that somebody forgot leaves a promise pending. A passed deadline is the AppError
  * `deadline-exceeded`: the statement may still be carried out; a transaction is rolled back unless its commit was on
  * the way. Deadlines use real time also in simulations, because the database does.
+ *
+ * A statement outside of a transaction that lost against another one (a deadlock, or a row that changed after its
+ * snapshot, see `openPostgres`) left nothing behind and is repeated until its deadline. Transactions are not repeated:
+ * they read what is committed before each of their statements, and lock what they decide on.
  */
 export function guardClient(client: Sql, deadlines: Deadlines): Sql {
   return new GuardedClient(client as unknown as RawClient, deadlines, new HotStatements()) as unknown as Sql;
@@ -37,12 +46,14 @@ class GuardedClient {
   readonly #raw: RawClient;
   readonly #deadlines: Deadlines;
   readonly #hot: HotStatements;
+  readonly #inTransaction: boolean;
   #ended = false;
 
-  constructor(raw: RawClient, deadlines: Deadlines, hot: HotStatements) {
+  constructor(raw: RawClient, deadlines: Deadlines, hot: HotStatements, inTransaction = false) {
     this.#raw = raw;
     this.#deadlines = deadlines;
     this.#hot = hot;
+    this.#inTransaction = inTransaction;
   }
 
   /** drizzle installs its parsers here. */
@@ -51,29 +62,38 @@ class GuardedClient {
   }
 
   unsafe(text: string, params: unknown[] = []): GuardedQuery {
-    return new GuardedQuery(() => {
-      if (this.#ended) throw new AppError('internal', 'A transaction was used after its end.', { detail: text });
-      const values = params.map((value, index) => writable(value, index, text));
-      const prepare = params.length > 0 && this.#hot.shouldPrepare(text);
-      // Without parameters the simple protocol is used: the only one that takes several statements (migrations).
-      return this.#raw.unsafe(text, values, { prepare });
-    }, this.#deadlines.statementMs);
+    return new GuardedQuery(
+      () => {
+        if (this.#ended) throw new AppError('internal', 'A transaction was used after its end.', { detail: text });
+        const values = params.map((value, index) => writable(value, index, text));
+        const prepare = params.length > 0 && this.#hot.shouldPrepare(text);
+        // Without parameters the simple protocol is used: the only one that takes several statements (migrations).
+        return this.#raw.unsafe(text, values, { prepare });
+      },
+      this.#deadlines.statementMs,
+      !this.#inTransaction,
+    );
   }
 
   begin<T>(optionsOrWork: string | Callback<T>, work?: Callback<T>): Promise<T> {
-    const options = typeof optionsOrWork === 'string' ? optionsOrWork : '';
+    const options = typeof optionsOrWork === 'string' ? optionsOrWork : 'isolation level read committed';
     const body = typeof optionsOrWork === 'string' ? work! : optionsOrWork;
     const deadline = startDeadline(this.#deadlines.transactionMs, 'A database transaction did not end in time.');
     const whole = this.#raw.begin(options, (scope) => {
-      const guarded = new GuardedClient(scope, this.#deadlines, this.#hot);
+      const guarded = new GuardedClient(scope, this.#deadlines, this.#hot, true);
       return deadline.race(() => body(guarded as unknown as Sql)).finally(() => guarded.#end());
     });
-    return deadline.race(() => whole).finally(deadline.cancel);
+    return deadline
+      .race(() => whole)
+      .catch((error: unknown) => {
+        throw connectionFailure(error) ?? error;
+      })
+      .finally(deadline.cancel);
   }
 
   savepoint<T>(work: Callback<T>): Promise<T> {
     return this.#raw.savepoint((scope) => {
-      const guarded = new GuardedClient(scope, this.#deadlines, this.#hot);
+      const guarded = new GuardedClient(scope, this.#deadlines, this.#hot, true);
       return work(guarded as unknown as Sql).finally(() => guarded.#end());
     });
   }
@@ -88,12 +108,14 @@ class GuardedClient {
 class GuardedQuery implements PromiseLike<unknown> {
   readonly #start: () => RawQuery;
   readonly #deadlineMs: number;
+  readonly #repeatable: boolean;
   #asValues = false;
   #running: Promise<unknown> | undefined;
 
-  constructor(start: () => RawQuery, deadlineMs: number) {
+  constructor(start: () => RawQuery, deadlineMs: number, repeatable: boolean) {
     this.#start = start;
     this.#deadlineMs = deadlineMs;
+    this.#repeatable = repeatable;
   }
 
   values(): this {
@@ -111,15 +133,37 @@ class GuardedQuery implements PromiseLike<unknown> {
   }
 
   async #run(): Promise<unknown> {
-    const query = this.#start();
     const deadline = startDeadline(this.#deadlineMs, 'A database statement was not answered in time.');
     try {
-      return await deadline.race(async () => await (this.#asValues ? query.values() : query));
+      for (let lost = 0; ; lost++) {
+        try {
+          return await deadline.race(() => this.#once());
+        } catch (error) {
+          if (!this.#repeatable || !leftNothing.has(sqlStateOf(error))) throw connectionFailure(error) ?? error;
+        }
+        await deadline.race(() => delay(systemClock, backoffMs(lost, conflictPause)));
+      }
     } finally {
       deadline.cancel();
     }
   }
+
+  async #once(): Promise<unknown> {
+    const query = this.#start();
+    return await (this.#asValues ? query.values() : query);
+  }
 }
+
+/**
+ * Ends of connections are among them: postgres.js fails statements that it has sent with CONNECTION_CLOSED, and keeps
+ * the server's last word for the first statement of the next connection, which it then does not send.
+ */
+const leftNothing: ReadonlySet<string | undefined> = new Set([
+  sqlStates.serializationFailure,
+  sqlStates.deadlockDetected,
+  sqlStates.adminShutdown,
+  sqlStates.crashShutdown,
+]);
 
 interface RunningDeadline {
   /** The outcome of `work`, or `deadline-exceeded`; `work` does not start when the time is already over. */

@@ -14,6 +14,8 @@ export {
   migrationsHash,
 } from './migrations.ts';
 export { openPglite, type PgliteOptions } from './pglite.ts';
+export { oldestPostgres, openPostgres, type PostgresOptions } from './postgres.ts';
+export { dropDatabase, ensureDatabase, type NewDatabase, withDatabase } from './postgres-databases.ts';
 export { identifyProcess, isProcessAlive, type ProcessIdentity } from './process-identity.ts';
 export * from './schema/index.ts';
 export { buildTemplate } from './template.ts';

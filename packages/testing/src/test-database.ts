@@ -2,14 +2,21 @@ import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
+import { newId } from '@backend.ai/core';
 import {
   buildTemplate,
   type DatabaseHandle,
   type Deadlines,
+  dropDatabase,
+  ensureDatabase,
   managerMigrations,
+  migrate,
   migrationsHash,
   openPglite,
+  openPostgres,
+  withDatabase,
 } from '@backend.ai/database';
+import { providedServers } from './servers.ts';
 import { fastTempRoot, makeTempDirectory } from './temp-directory.ts';
 
 let template: Promise<string> | undefined;
@@ -33,8 +40,16 @@ async function prepareTemplate(): Promise<string> {
   return directory;
 }
 
-/** An own, empty, migrated database in a temporary directory that `close` removes. */
+/**
+ * An own, empty, migrated database that `close` removes: on PostgreSQL in the vitest project `servers`, else PGlite in a
+ * temporary directory. A test file that uses it can run on both.
+ */
 export async function testDatabase(deadlines: Partial<Deadlines> = {}): Promise<DatabaseHandle> {
+  const servers = await providedServers();
+  return servers ? onPostgres(servers.postgresUrl, deadlines) : onPglite(deadlines);
+}
+
+async function onPglite(deadlines: Partial<Deadlines>): Promise<DatabaseHandle> {
   const [templateDir, directory] = await Promise.all([migratedTemplate(), makeTempDirectory(fastTempRoot())]);
   const handle = await openPglite({ dataDir: join(directory.path, 'db'), templateDir, deadlines });
   return {
@@ -44,4 +59,50 @@ export async function testDatabase(deadlines: Partial<Deadlines> = {}): Promise<
       await directory.remove();
     },
   };
+}
+
+async function onPostgres(serverUrl: string, deadlines: Partial<Deadlines>): Promise<DatabaseHandle> {
+  const database = await postgresDatabase(serverUrl);
+  const handle = await openPostgres({ url: database.url, deadlines });
+  return {
+    db: handle.db,
+    close: async () => {
+      await handle.close();
+      await database.remove();
+    },
+  };
+}
+
+export interface PostgresDatabase {
+  readonly url: string;
+  remove(): Promise<void>;
+}
+
+/** A new migrated database on a server, for tests that make connections of their own. */
+export async function postgresDatabase(serverUrl: string): Promise<PostgresDatabase> {
+  const template = await postgresTemplate(serverUrl);
+  const name = `test_${newId().replaceAll('-', '')}`;
+  await ensureDatabase(serverUrl, { name, template });
+  return { url: withDatabase(serverUrl, name), remove: () => dropDatabase(serverUrl, name) };
+}
+
+/** Made once per server; of processes that race one makes it, and the others wait. */
+async function postgresTemplate(serverUrl: string): Promise<string> {
+  const name = `template_${await migrationsHash(managerMigrations)}`;
+  const draft = `draft_${newId().replaceAll('-', '')}`;
+  const server = await openPostgres({ url: serverUrl, maxConnections: 1, deadlines: { statementMs: 60_000 } });
+  try {
+    // A lock of the connection, not of a transaction: databases cannot be made inside of one.
+    await server.db.execute(`select pg_advisory_lock(hashtext('${name}'))`);
+    const found = await server.db.execute(`select 1 from pg_database where datname = '${name}'`);
+    if (found.length === 0) {
+      await ensureDatabase(serverUrl, { name: draft });
+      const handle = await openPostgres({ url: withDatabase(serverUrl, draft) });
+      await migrate(handle.db, { directory: managerMigrations }).finally(handle.close);
+      await server.db.execute(`alter database ${draft} rename to ${name}`);
+    }
+    return name;
+  } finally {
+    await server.close();
+  }
 }

@@ -1,0 +1,159 @@
+import { connect, type Socket } from 'node:net';
+import { AppError } from '@backend.ai/core';
+import postgres, { type Sql } from 'postgres';
+import { connectionFailure } from './connection-failures.ts';
+import { type DatabaseHandle, databaseOver } from './database.ts';
+import { sqlStateOf, sqlStates } from './database-errors.ts';
+import { type Deadlines, defaultDeadlines } from './guarded-client.ts';
+
+export interface PostgresOptions {
+  /** `postgres://user:password@host:port/database`, with `?sslmode=verify-full` or the like where TLS is wanted. */
+  readonly url: string;
+  /** Connections at most; each is made when it is first needed. 10 unless given. */
+  readonly maxConnections?: number | undefined;
+  /** Shown in the server's list of its connections. */
+  readonly applicationName?: string | undefined;
+  readonly deadlines?: Partial<Deadlines> | undefined;
+}
+
+/** Oldest major version on which all statements and migrations are tested. */
+export const oldestPostgres = 15;
+
+const connectSeconds = 10;
+/** A server that is back is found within this time. */
+const longestReconnectSeconds = 1;
+
+/**
+ * A pool of connections to a PostgreSQL server, ready when this resolves. Connections that break are made again.
+ *
+ * A single statement sees one snapshot (REPEATABLE READ), and is repeated by the guarded client when a row that it
+ * wants to change was changed after that. Under READ COMMITTED such a statement goes on with the new version of that
+ * one row and the old snapshot of all others: a session that was placed meanwhile would be ended without giving back
+ * the resources that its placement took.
+ *
+ * @throws AppError `config-invalid` for a wrong url, user, password or database, or a server that is too old;
+ *   `server-unreachable` when nobody answers
+ */
+export async function openPostgres(options: PostgresOptions): Promise<DatabaseHandle> {
+  const where = parseUrl(options.url);
+  const deadlines = { ...defaultDeadlines, ...options.deadlines };
+  const client = postgres(options.url, {
+    max: options.maxConnections ?? 10,
+    connect_timeout: connectSeconds,
+    // Not in the types of postgres.js, but in its documentation.
+    ...{
+      backoff: (tries: number) => Math.min(0.05 * 2 ** tries, longestReconnectSeconds),
+      ...(where.tls ? {} : { socket: () => plainSocket(where) }),
+    },
+    fetch_types: false,
+    onnotice: () => {},
+    connection: {
+      application_name: options.applicationName ?? 'backend.ai',
+      TimeZone: 'UTC',
+      DateStyle: 'ISO',
+      default_transaction_isolation: 'repeatable read',
+      // What nobody waits for any more ends at the server, too, and keeps no row locked.
+      statement_timeout: deadlines.statementMs,
+      idle_in_transaction_session_timeout: deadlines.transactionMs,
+    },
+  });
+  try {
+    await requireVersion(client, where);
+  } catch (error) {
+    await client.end({ timeout: 0 });
+    throw openingFailure(error, where);
+  }
+  let closed: Promise<void> | undefined;
+  return {
+    db: databaseOver(client, deadlines),
+    close: () => {
+      closed ??= client.end({ timeout: 2 });
+      return closed;
+    },
+  };
+}
+
+/** What error messages name. Never the password. */
+interface Place {
+  readonly host: string;
+  readonly port: number;
+  /** Host and port. */
+  readonly server: string;
+  readonly tls: boolean;
+  readonly user: string;
+  readonly database: string;
+}
+
+function parseUrl(text: string): Place {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  const database = url?.pathname.slice(1);
+  if (!url || !/^postgres(ql)?:$/.test(url.protocol) || url.hostname === '' || !database) {
+    throw new AppError('config-invalid', 'The url of the database is not a PostgreSQL url.', {
+      hint: 'Write it as: postgres://user:password@host:5432/database',
+    });
+  }
+  const port = Number(url.port || '5432');
+  const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
+  return {
+    host,
+    port,
+    server: `${url.hostname}:${port}`,
+    tls: ['ssl', 'sslmode'].some((name) => !['', 'disable', 'false'].includes(url.searchParams.get(name) ?? '')),
+    user: decodeURIComponent(url.username),
+    database: decodeURIComponent(database),
+  };
+}
+
+const firstBytes = new Set([...'REv'].map((letter) => letter.charCodeAt(0)));
+
+/**
+ * A connection that fails when it ends before PostgreSQL has spoken (a proxy without a server behind it, another kind
+ * of server): postgres.js by itself would connect again at once, without end, and without telling the caller.
+ */
+function plainSocket({ host, port, server }: Place): Socket {
+  const socket = connect({ host, port });
+  let spoke = false;
+  socket.once('data', (bytes) => {
+    spoke = firstBytes.has(bytes[0]!);
+  });
+  socket.once('end', () => {
+    if (spoke) return;
+    const reason = new Error(`The connection to ${server} ended before PostgreSQL answered.`);
+    socket.destroy(Object.assign(reason, { code: 'NOT_POSTGRES' }));
+  });
+  return socket;
+}
+
+async function requireVersion(client: Sql, { server }: Place): Promise<void> {
+  const [row] = await client.unsafe<Array<{ number: string }>>(
+    "select current_setting('server_version_num') as number",
+  );
+  const major = Math.floor(Number(row?.number) / 10_000);
+  if (major >= oldestPostgres) return;
+  throw new AppError('config-invalid', `The server at ${server} is PostgreSQL ${major}, which is too old.`, {
+    hint: `Upgrade it to PostgreSQL ${oldestPostgres} or later.`,
+  });
+}
+
+function openingFailure(error: unknown, { server, user, database }: Place): AppError {
+  const state = sqlStateOf(error);
+  if (state === sqlStates.invalidPassword || state === sqlStates.invalidAuthorization) {
+    return new AppError('config-invalid', `PostgreSQL at ${server} refuses the user "${user}" with this password.`, {
+      hint: 'Correct user and password in the url of the database.',
+      cause: error,
+    });
+  }
+  if (state === sqlStates.missingDatabase) {
+    return new AppError('config-invalid', `There is no database "${database}" at ${server}.`, {
+      hint: `Make it: createdb -h ${server.replace(':', ' -p ')} -U ${user} ${database}`,
+      cause: error,
+    });
+  }
+  if (connectionFailure(error)) {
+    return new AppError('server-unreachable', `No PostgreSQL answers at ${server}.`, {
+      hint: 'Start it, or correct the url of the database. For development: ./scripts/run-dev.sh',
+      cause: error,
+    });
+  }
+  return AppError.from(error);
+}

@@ -1,0 +1,163 @@
+import { createServer } from 'node:net';
+import { inspect } from 'node:util';
+import { AppError } from '@backend.ai/core';
+import { postgresDatabase, tempDirectory, testDatabase, waitFor } from '@backend.ai/testing';
+import { eq, sql } from 'drizzle-orm';
+import { describe, expect, inject, it, onTestFinished } from 'vitest';
+import { freePort, startPostgres } from '../../../scripts/dev-servers/index.ts';
+import { type DatabaseHandle, domains, ensureDatabase, openPostgres, withDatabase } from '../src/index.ts';
+
+const { postgresUrl } = inject('servers');
+
+/** Everything that a log or a person could see of what is thrown. */
+async function failureOf(work: PromiseLike<unknown>): Promise<{ error: AppError; text: string }> {
+  const thrown = await work.then(
+    () => expect.fail('it should have failed'),
+    (error: unknown) => error,
+  );
+  return { error: AppError.from(thrown), text: inspect(thrown, { depth: 10, showHidden: true }) };
+}
+
+describe('opening PostgreSQL', () => {
+  const { port, password } = new URL(postgresUrl);
+  const open = (url: string) => openPostgres({ url });
+
+  it.each([
+    ['a wrong password', `postgres://postgres:hunter2@127.0.0.1:${port}/postgres`, 'config-invalid', /"postgres"/],
+    ['an unknown user', `postgres://nobody:hunter2@127.0.0.1:${port}/postgres`, 'config-invalid', /"nobody"/],
+    ['a missing database', withDatabase(postgresUrl, 'absent'), 'config-invalid', /"absent"/],
+    ['another kind of url', `mysql://a:hunter2@127.0.0.1:${port}/b`, 'config-invalid', /url/],
+    ['half a url', 'postgres://a:hunter2@', 'config-invalid', /url/],
+  ])('names %s in one sentence with a next step, and no secret', async (_what, url, code, message) => {
+    const { error, text } = await failureOf(open(url));
+    expect(error).toMatchObject({ code, message: expect.stringMatching(message) });
+    expect(error.message).toMatch(/^[^\n]+\.$/);
+    expect(error.hint).not.toBe('Correct the configuration.');
+    expect(text).not.toContain('hunter2');
+    expect(text).not.toContain(password);
+  });
+
+  it('names a server that is not there', async () => {
+    const absent = await freePort();
+    const { error, text } = await failureOf(open(`postgres://a:hunter2@127.0.0.1:${absent}/b`));
+    expect(error).toMatchObject({
+      code: 'server-unreachable',
+      message: expect.stringContaining(`127.0.0.1:${absent}`),
+    });
+    expect(text).not.toContain('hunter2');
+  });
+
+  it.each([
+    ['something else', 'SSH-2.0-OpenSSH_9.2\r\n'],
+    ['a proxy without a server behind it', ''],
+  ])('names a server that is %s, which it asks once', async (_what, greeting) => {
+    let asked = 0;
+    const server = createServer((socket) => {
+      asked += 1;
+      socket.resume().end(greeting);
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    onTestFinished(() => void server.close());
+    const { port: other } = server.address() as { port: number };
+    await expect(open(`postgres://a:b@127.0.0.1:${other}/c`)).rejects.toMatchObject({ code: 'server-unreachable' });
+    expect(asked).toBe(1);
+  });
+});
+
+describe('statements that meet', () => {
+  it('are all carried out, each once, when they change the same row or lock rows in opposite orders', async () => {
+    const handle = await testDatabase();
+    onTestFinished(handle.close);
+    const { db } = handle;
+    await db.execute(sql`create table counters (name text primary key, value int not null)`);
+    await db.execute(sql`insert into counters values ('a', 0), ('b', 0)`);
+    const bump = (order: 'asc' | 'desc') =>
+      db.execute(sql`
+        update counters c set value = c.value + 1
+        from (select name from counters order by name ${sql.raw(order)} for update) locked where c.name = locked.name`);
+    await Promise.all(Array.from({ length: 100 }, (_, index) => bump(index % 2 === 0 ? 'asc' : 'desc')));
+    expect([...(await db.execute(sql`select value from counters`))]).toEqual([{ value: 100 }, { value: 100 }]);
+  });
+
+  it('see one state of the database each', async () => {
+    const { db } = await shared();
+    const [row] = await db.execute(sql`select current_setting('transaction_isolation') as level`);
+    expect(row?.level).toBe('repeatable read');
+    const inside = await db.transaction((tx) =>
+      tx.execute(sql`select current_setting('transaction_isolation') as level`),
+    );
+    expect(inside[0]?.level).toBe('read committed');
+  });
+
+  it('end at the server, too, when nobody waits for them any more', async () => {
+    const database = await postgresDatabase(postgresUrl);
+    const handle = await openPostgres({ url: database.url, maxConnections: 1, deadlines: { statementMs: 200 } });
+    onTestFinished(async () => {
+      await handle.close();
+      await database.remove();
+    });
+    const { error } = await failureOf(handle.db.execute(sql`select pg_sleep(60)`));
+    expect(error.code).toBe('deadline-exceeded');
+    // The only connection is free again.
+    await waitFor(() => handle.db.execute(sql`select 1`), { timeoutMs: 5_000 });
+  });
+});
+
+describe('a server that goes away', () => {
+  async function ownServer(): Promise<{ server: Awaited<ReturnType<typeof startPostgres>>; handle: DatabaseHandle }> {
+    const server = await startPostgres({ directory: await tempDirectory(), password: 'secret', durable: false });
+    onTestFinished(() => server.stop());
+    await ensureDatabase(server.url, { name: 'mine' });
+    const handle = await openPostgres({ url: withDatabase(server.url, 'mine') });
+    onTestFinished(handle.close);
+    await handle.db.execute(sql`create table kept (value int)`);
+    return { server, handle };
+  }
+
+  it.each(['restart', 'kill'] as const)(
+    'is found again by itself after a %s, with what was acknowledged',
+    async (how) => {
+      const { server, handle } = await ownServer();
+      const { db } = handle;
+      await db.execute(sql`insert into kept values (1)`);
+      const running = failureOf(db.execute(sql`select pg_sleep(60)`));
+      await waitFor(
+        async () =>
+          (await db.execute(sql`select 1 from pg_stat_activity where query like '%pg_sleep(60)%'`)).length > 1,
+      );
+      if (how === 'restart') await server.stop();
+      else await server.kill();
+      expect((await running).error.code).toBe('connection-lost');
+      const { error } = await failureOf(db.execute(sql`select 1`));
+      expect(error.code).toBe('server-unreachable');
+      await server.start();
+      const rows = await waitFor(() => db.execute(sql`select value from kept`), { timeoutMs: 10_000 });
+      expect(rows).toEqual([{ value: 1 }]);
+      await Promise.all(Array.from({ length: 20 }, () => db.execute(sql`insert into kept values (2)`)));
+    },
+  );
+
+  it('keeps callers waiting no longer than their deadline while it is paused', async () => {
+    const { server } = await ownServer();
+    const handle = await openPostgres({ url: withDatabase(server.url, 'mine'), deadlines: { statementMs: 300 } });
+    onTestFinished(handle.close);
+    await server.pause();
+    const { error } = await failureOf(handle.db.execute(sql`select 1`));
+    expect(error.code).toBe('deadline-exceeded');
+    await server.resume();
+    await waitFor(() => handle.db.execute(sql`select 1`), { timeoutMs: 10_000 });
+  });
+});
+
+async function shared(): Promise<DatabaseHandle> {
+  const handle = await testDatabase();
+  onTestFinished(handle.close);
+  return handle;
+}
+
+it('keeps rows of a domain for every connection of the pool', async () => {
+  const { db } = await shared();
+  await Promise.all(Array.from({ length: 30 }, (_, index) => db.insert(domains).values({ name: `d-${index}` })));
+  expect(await db.select().from(domains)).toHaveLength(30);
+  expect(await db.select().from(domains).where(eq(domains.name, 'd-7'))).toHaveLength(1);
+});

@@ -3,6 +3,7 @@ const { spawn } = require('node:child_process');
 const fs = require('node:fs');
 const path = require('node:path');
 const { gitHead } = require('./git-head.cjs');
+const { lock } = require('./lock.cjs');
 
 /**
  * Installs and builds what is missing. Two that start at once do it once: the second waits for the first. Progress goes
@@ -57,7 +58,9 @@ function needsBuild(root) {
 
 async function prepare(root) {
   if (!needsInstall(root) && !needsBuild(root)) return;
-  const release = await lock(path.join(root, '.backend.ai', 'prepare.lock'));
+  const release = await lock(path.join(root, '.backend.ai', 'prepare.lock'), {
+    onWait: () => process.stderr.write('Waiting for another process that installs or builds ...\n'),
+  });
   try {
     if (needsInstall(root)) {
       await step('Installing packages', 'npm', ['ci', '--no-audit', '--no-fund'], root, 'npm ci');
@@ -68,40 +71,6 @@ async function prepare(root) {
     }
   } finally {
     release();
-  }
-}
-
-/** A file that names the process which holds it. One whose process is gone holds nothing. */
-async function lock(file) {
-  fs.mkdirSync(path.dirname(file), { recursive: true });
-  for (let told = false; ; ) {
-    try {
-      fs.writeFileSync(file, String(process.pid), { flag: 'wx' });
-      const release = () => fs.rmSync(file, { force: true });
-      process.once('exit', release);
-      return release;
-    } catch (error) {
-      if (error.code !== 'EEXIST') throw error;
-    }
-    if (!isAlive(file)) {
-      fs.rmSync(file, { force: true });
-      continue;
-    }
-    if (!told) process.stderr.write('Waiting for another process that installs or builds ...\n');
-    told = true;
-    await new Promise((resolve) => setTimeout(resolve, 200));
-  }
-}
-
-function isAlive(file) {
-  try {
-    const pid = Number(fs.readFileSync(file, 'utf8'));
-    // Written a moment later than made.
-    if (!pid) return Date.now() - fs.statSync(file).mtimeMs < 5000;
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return error.code === 'EPERM';
   }
 }
 

@@ -5,6 +5,7 @@ import type { Database } from '@backend.ai/database';
 import { createRpcServer, type ListenOptions, type PeerIdentity, type RpcAddress } from '@backend.ai/rpc';
 import { Lifecycle } from '@backend.ai/runtime';
 import { BackgroundTasks, currentRequestId, type Logger, ReconcileLoop } from '@backend.ai/telemetry';
+import type { ManagerStatusView } from './admin.ts';
 import { createAuthApi } from './api/auth.ts';
 import { createClusterApi } from './api/cluster.ts';
 import { createImageApi } from './api/image.ts';
@@ -89,6 +90,7 @@ export interface ManagerServices {
   ensureInstallation(): Promise<AdminCredentials>;
   /** Ends everything alive; answers how many sessions are still alive when the time is over. */
   endAllSessions(reason: StatusReason, timeoutMs: number): Promise<number>;
+  status(): Promise<Omit<ManagerStatusView, 'pid' | 'residentBytes'>>;
   /** Empty when the resource ledger is sound. */
   verifyLedger(): Promise<LedgerViolation[]>;
   /** Runs every loop to its end once more. For tests. */
@@ -369,6 +371,23 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       agentGateway,
       ensureInstallation: () => installation.ensureInstallation(),
       endAllSessions,
+      async status() {
+        const [agents, sessionCounts] = await Promise.all([agentRows.list(), sessionRows.countByStatus(null)]);
+        const byStatus: Record<string, number> = {};
+        for (const agent of agents) byStatus[agent.status] = (byStatus[agent.status] ?? 0) + 1;
+        return {
+          managerId: config.managerId,
+          version: config.version,
+          startedAt,
+          embedded: config.embedded,
+          epoch: leader.epoch ?? null,
+          api: addresses.api ?? null,
+          rpc: addresses.rpc?.address ?? addresses.rpcInProcess ?? null,
+          connectedAgents: rpcServer.connected().flatMap(({ kind, id }) => (kind === 'agent' ? [id] : [])),
+          agents: byStatus,
+          sessions: sessionCounts,
+        };
+      },
       verifyLedger: () => verifyLedger(db),
       settle: () => leader.settle(),
       leaderEpoch: () => leader.epoch,

@@ -1,11 +1,13 @@
 import type { PeerKind } from '@backend.ai/contract';
 import type { ConfigEntry, ConfigStore } from '@backend.ai/coordination';
-import { AppError } from '@backend.ai/core';
+import { AppError, type Clock, systemClock } from '@backend.ai/core';
 import type { Database } from '@backend.ai/database';
 import type { Logger } from '@backend.ai/telemetry';
+import { BackupRepository } from './repositories/backup.ts';
 import { type LedgerViolation, verifyLedger } from './repositories/ledger.ts';
 import type { PeerRecord } from './repositories/peers.ts';
 import { RetentionRepository } from './repositories/retention.ts';
+import { type BackupReport, BackupService } from './services/backup/backup-service.ts';
 import type { IssuedToken, PeerService } from './services/peers/peer-service.ts';
 import { type Removed, type Retention, RetentionService } from './services/retention/retention-service.ts';
 
@@ -29,6 +31,8 @@ export interface Operator {
   /** @throws AppError `object-not-found` */
   deleteSetting(entry: { key: string }): Promise<void>;
   listSettings(entries: { prefix: string }): Promise<ConfigEntry[]>;
+  /** `file` is an absolute path; the file appears when it is whole. */
+  backup(to: { file: string }): Promise<BackupReport>;
 }
 
 /** The names under which an admin socket offers them. */
@@ -43,17 +47,30 @@ export const operatorMethods: ReadonlyArray<keyof Operator> = [
   'putSetting',
   'deleteSetting',
   'listSettings',
+  'backup',
 ];
 
 export interface OperatorOptions {
   readonly database: Database;
   readonly configStore: ConfigStore;
   readonly peers: PeerService;
+  /** What goes into a backup besides rows and settings; see `BackupOptions`. */
+  readonly keyFiles: Readonly<Record<string, string>>;
+  readonly version: string;
+  readonly clock?: Clock;
   readonly logger: Logger;
 }
 
-export function createOperator({ database, configStore, peers, logger }: OperatorOptions): Operator {
+export function createOperator(options: OperatorOptions): Operator {
+  const { database, configStore, peers, keyFiles, version, logger } = options;
   const retention = new RetentionService(new RetentionRepository(database), logger);
+  const backups = new BackupService({
+    rows: new BackupRepository(database),
+    configStore,
+    keyFiles,
+    version,
+    clock: options.clock ?? systemClock,
+  });
   return {
     verify: () => verifyLedger(database),
     clearHistory: (given) => retention.clearHistory(given),
@@ -71,6 +88,7 @@ export function createOperator({ database, configStore, peers, logger }: Operato
       if (!(await configStore.delete(key))) throw noSetting(key);
     },
     listSettings: ({ prefix }) => configStore.list(prefix),
+    backup: ({ file }) => backups.backup(file),
   };
 }
 

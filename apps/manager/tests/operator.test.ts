@@ -3,6 +3,7 @@ import { newId } from '@backend.ai/core';
 import { runWithRequest, silentLogger } from '@backend.ai/telemetry';
 import { sql } from 'drizzle-orm';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { managerHandlers } from '../src/index.ts';
 import { createOperator, type Operator, operatorMethods } from '../src/operator.ts';
 import { createWorld, type World } from './world.ts';
 
@@ -14,10 +15,13 @@ beforeAll(async () => {
   world = await createWorld();
   const { db } = world.database;
   await world.addAgent('i-one', { slots: { cpu: '64', mem: String(64 * 1024 ** 3) } });
+  const configStore = new EmbeddedConfigStore(db);
   operator = createOperator({
     database: db,
-    configStore: new EmbeddedConfigStore(db),
+    configStore,
     peers: world.manager.services.peers,
+    keyFiles: {},
+    version: '1',
     logger: silentLogger,
   });
 });
@@ -117,7 +121,16 @@ describe('an operator', () => {
     await expect(operator.deleteSetting({ key: 'volumes/default' })).rejects.toMatchObject(absent);
   });
 
-  it('finds every command at the admin socket', () => {
+  it('finds every command, and how the manager is, at its admin socket', async () => {
     expect([...operatorMethods].sort()).toEqual(Object.keys(operator).sort());
+    const handlers = managerHandlers(world.manager, operator);
+    expect(await handlers.verify?.({})).toEqual([]);
+    expect(await handlers.status?.({})).toMatchObject({
+      managerId: 'manager',
+      pid: process.pid,
+      epoch: world.manager.services.leaderEpoch(),
+      connectedAgents: ['i-one'],
+      agents: { ALIVE: 1 },
+    });
   });
 });

@@ -1,28 +1,20 @@
-import { ApiCommand, parseDurationMs } from '@backend.ai/cli-kit';
+import { parseDurationMs } from '@backend.ai/cli-kit';
 import type { Client, Run, RunOptions, Session } from '@backend.ai/client';
 import { hasCode, isTerminal } from '@backend.ai/core';
 import { Option } from 'clipanion';
 import { collectFiles, leftOutLine } from '../files/local-files.ts';
 import { showProgress } from '../files/progress.ts';
 import { waitingLine } from '../session-command.ts';
-import { sessionOptions, toCreateOptions } from '../session-options.ts';
+import { SessionCreatingCommand } from '../session-creating-command.ts';
 import { followRun } from './follow-run.ts';
 import { runDocument } from './run-document.ts';
 
 /** What `run IMAGE -c CODE` and `run IMAGE FILE` share: a session for the run, its files, and its end. */
-export abstract class RunInSession extends ApiCommand {
-  resources = sessionOptions.resources();
-  environ = sessionOptions.environ();
-  name = sessionOptions.name();
-  tag = sessionOptions.tag();
-  group = sessionOptions.group();
-  resourceGroup = sessionOptions.resourceGroup();
-  architecture = sessionOptions.architecture();
+export abstract class RunInSession extends SessionCreatingCommand {
   rm = Option.Boolean('--rm', { description: 'Destroy the session afterwards; so it is for one made here (--no-rm)' });
   timeout = Option.String('--timeout', { description: 'The program may last so long: 10s, 5m' });
   maxWait = Option.String('--max-wait', { description: 'Wait so many seconds for the session to run' });
   uploads = Option.Array('--upload', [], { description: 'File or folder the program needs' });
-  image = Option.String({ name: 'IMAGE', required: true });
 
   protected abstract start(client: Client, session: Session, options: RunOptions): Promise<Run>;
 
@@ -34,7 +26,7 @@ export abstract class RunInSession extends ApiCommand {
   override async perform(): Promise<number> {
     const timeoutMs = this.timeout === undefined ? 0 : parseDurationMs('--timeout', this.timeout);
     const maxWaitMs = this.maxWait === undefined ? 0 : parseDurationMs('--max-wait', this.maxWait);
-    const create = toCreateOptions(this);
+    const create = this.createOptions;
     // Mistakes in names are found before anything is created.
     const { files, leftOut } = await collectFiles(this.filesToUpload(), this.context.cwd);
     for (const target of leftOut) this.note(leftOutLine(target));

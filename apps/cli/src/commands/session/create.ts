@@ -1,11 +1,11 @@
-import { ApiCommand, parseDurationMs } from '@backend.ai/cli-kit';
+import { parseDurationMs } from '@backend.ai/cli-kit';
 import { hasCode } from '@backend.ai/client';
 import { Command, Option } from 'clipanion';
 import { waitingLine } from '../../session-command.ts';
-import { sessionOptions, toCreateOptions } from '../../session-options.ts';
+import { SessionCreatingCommand } from '../../session-creating-command.ts';
 import { reasonOf } from '../../session-texts.ts';
 
-export class SessionCreate extends ApiCommand {
+export class SessionCreate extends SessionCreatingCommand {
   static override paths = [['session', 'create'], ['start']];
   static override usage = Command.Usage({
     category: 'Sessions',
@@ -16,21 +16,13 @@ export class SessionCreate extends ApiCommand {
     ],
   });
 
-  resources = sessionOptions.resources();
-  environ = sessionOptions.environ();
-  name = sessionOptions.name();
-  tag = sessionOptions.tag();
-  group = sessionOptions.group();
-  resourceGroup = sessionOptions.resourceGroup();
-  architecture = sessionOptions.architecture();
   enqueueOnly = Option.Boolean('--enqueue-only', false, { description: 'Return as soon as it is queued' });
   maxWait = Option.String('--max-wait', { description: 'Stop waiting after so many seconds; it stays queued' });
   noReuse = Option.Boolean('--no-reuse', false, { description: 'Fail when a session of this name lives' });
-  image = Option.String({ name: 'IMAGE', required: true });
 
   override async perform(): Promise<number | undefined> {
     const timeoutMs = this.maxWait === undefined ? 0 : parseDurationMs('--max-wait', this.maxWait);
-    const options = { ...toCreateOptions(this), reuseIfExists: !this.noReuse };
+    const options = { ...this.createOptions, reuseIfExists: !this.noReuse };
     const session = await (await this.connect()).sessions.create(options);
     if (!this.enqueueOnly) {
       const onChange = waitingLine((text) => this.context.stderr.write(text));

@@ -8,9 +8,10 @@ import {
   realpathSync,
   statSync,
   symlinkSync,
+  unlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 
 /** What a sandbox sees, as data: bubblewrap takes it as arguments, `unshare` as a table for mount(8). */
 export type Mount =
@@ -60,7 +61,7 @@ export function makeSandboxEtc(etc: string): void {
 }
 
 /** The part that all kernels share: the system, read-only, and what lies outside /usr and is needed too. */
-export function systemMounts(etc: string, extraFolders: readonly string[]): Mount[] {
+export function systemMounts(etc: string, extraFiles: readonly string[]): Mount[] {
   const mounts: Mount[] = [readOnly('/usr', '/usr')];
   for (const name of topFolders) {
     const target = `/${name}`;
@@ -73,9 +74,18 @@ export function systemMounts(etc: string, extraFolders: readonly string[]): Moun
     const target = join('/etc', name);
     if (existsSync(target)) mounts.push(readOnly(realpathSync(target), target));
   }
-  for (const folder of extraFolders) if (!isCovered(folder)) mounts.push(readOnly(folder, folder));
+  for (const file of extraFiles) {
+    if (isCovered(file)) continue;
+    const isLink = lstatSync(file, { throwIfNoEntry: false })?.isSymbolicLink();
+    mounts.push(isLink ? { kind: 'link', to: linkTarget(file), target: file } : readOnly(file, file));
+  }
   mounts.push({ kind: 'link', to: '/tmp', target: '/var/tmp' });
   return mounts;
+}
+
+/** One step of a link, as an absolute path. */
+export function linkTarget(link: string): string {
+  return resolve(realpathSync(dirname(link)), readlinkSync(link));
 }
 
 /** Whether the shared part holds a folder of the machine anyway. */
@@ -150,7 +160,10 @@ function placeFile(path: string): void {
 
 function placeLink(path: string, to: string): void {
   mkdirSync(dirname(path), { recursive: true });
-  if (!lstatSync(path, { throwIfNoEntry: false })) symlinkSync(to, path);
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  if (stat?.isSymbolicLink() && readlinkSync(path) !== to) unlinkSync(path);
+  else if (stat) return;
+  symlinkSync(to, path);
 }
 
 /** A table for `mount --all --fstab`, in the order given. */

@@ -27,6 +27,7 @@ import { makeSandboxEtc, makeSandboxRoot, readHostMounts, systemMounts } from '.
 import { findLabels, isAlive, machineBootId } from './proc.ts';
 import { ProcessKernel } from './process-kernel.ts';
 import { installRunner } from './runner-installation.ts';
+import { outermost } from './runtime-files.ts';
 import { findInterpreters, type Interpreter, type Runtime, runtimesOf } from './runtimes.ts';
 import { type KernelFacts, listScratch, readFacts, readSandboxStatus, removeScratch, scratchPaths } from './scratch.ts';
 import { sandboxWorks } from './self-test.ts';
@@ -85,13 +86,13 @@ export class ProcessBackend implements Backend {
     const view = readCgroupView();
     const [tools, interpreters] = await Promise.all([
       findSandboxTools(path),
-      this.#options.interpreters ?? findInterpreters(path, join(dataDir, 'runtimes.json')),
+      this.#options.interpreters ?? findInterpreters(path, dataDir),
     ]);
     const runnerFolder = await installRunner(dataDir, interpreters);
     this.#runtimes = runtimesOf(interpreters, machineArchitecture());
     const etc = join(dataDir, 'sandbox-etc');
     makeSandboxEtc(etc);
-    const mounts = systemMounts(etc, [...new Set(interpreters.flatMap(({ folders }) => folders))]);
+    const mounts = systemMounts(etc, outermost(interpreters.flatMap(({ files }) => files)));
     const sandboxRoot = join(dataDir, 'sandbox-root');
     makeSandboxRoot(sandboxRoot, [
       ...mounts,

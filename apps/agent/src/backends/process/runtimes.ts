@@ -2,18 +2,13 @@ import { closeSync, openSync, readdirSync, readFileSync, readSync, realpathSync,
 import { dirname, join } from 'node:path';
 import type { Image } from '@backend.ai/contract';
 import { replaceFileSync } from '../../files/replace-file.ts';
-import { isCovered } from './mount-plan.ts';
+import { type FoundInterpreter, runtimeFiles } from './runtime-files.ts';
 import { askProgram, isProgram, searchFolders } from './tools.ts';
 
 /** An interpreter of this machine. */
-export interface Interpreter {
-  readonly language: 'python' | 'node';
-  /** Full: `3.11.2`. */
-  readonly version: string;
-  /** The program itself, not a shim that looks for it. */
-  readonly path: string;
-  /** Folders it needs besides the system's. */
-  readonly folders: readonly string[];
+export interface Interpreter extends Omit<FoundInterpreter, 'prefixes'> {
+  /** Files and folders it needs besides the system's; see `runtimeFiles`. */
+  readonly files: readonly string[];
 }
 
 /** An image and what starts it. */
@@ -26,31 +21,46 @@ const pythonQuestion =
   'import json, sys; print(json.dumps([sys.executable, "%d.%d.%d" % sys.version_info[:3], sys.prefix, sys.base_prefix]))';
 const nodeQuestion = 'console.log(JSON.stringify([process.execPath, process.versions.node]))';
 
-type Answers = Record<string, { readonly stamp: string; readonly interpreter: Interpreter | null }>;
+type Answers = Record<string, { readonly stamp: string; readonly found: FoundInterpreter | null }>;
+
+/** Changes with the meaning of answers. */
+const cacheFormat = 2;
+
+interface Cache {
+  readonly format: number;
+  readonly answers: Answers;
+}
 
 /**
- * Asks every candidate for what it really is: a shim may stand for anything. Answers are kept in `cacheFile` for as long
- * as the candidate stays the same file, because asking costs tens of milliseconds each.
+ * Asks every candidate for what it really is: a shim may stand for anything. Answers are kept in the data directory for
+ * as long as the candidate stays the same file, because asking costs tens of milliseconds each.
  */
-export async function findInterpreters(path: string, cacheFile: string): Promise<Interpreter[]> {
+export async function findInterpreters(path: string, dataDir: string): Promise<Interpreter[]> {
+  const cacheFile = join(dataDir, 'runtimes.json');
   const known = readCache(cacheFile);
   const answers: Answers = {};
   const askAll = async (some: readonly Candidate[]): Promise<void> => {
     const asked = some.map(async ({ file, language }) => {
       const stamp = stampOf(file);
       const earlier = known[file];
-      const valid = earlier?.stamp === stamp && (!earlier.interpreter || isProgram(earlier.interpreter.path));
-      answers[file] = valid ? earlier : { stamp, interpreter: await ask(file, language) };
+      const valid = earlier?.stamp === stamp && (!earlier.found || isProgram(earlier.found.path));
+      answers[file] = valid ? earlier : { stamp, found: await ask(file, language) };
     });
     await Promise.all(asked);
   };
   const all = candidates(searchFolders(path));
   await askAll(all.filter(({ file }) => !isScript(file)));
   // Shims are slow, and stand for something that is needed only where the system has nothing.
-  const found = new Set(Object.values(answers).map(({ interpreter }) => interpreter?.language));
-  await askAll(all.filter(({ file, language }) => isScript(file) && !found.has(language)));
-  if (JSON.stringify(answers) !== JSON.stringify(known)) replaceFileSync(cacheFile, JSON.stringify(answers));
-  return Object.values(answers).flatMap(({ interpreter }) => (interpreter ? [interpreter] : []));
+  const languages = new Set(Object.values(answers).map(({ found }) => found?.language));
+  await askAll(all.filter(({ file, language }) => isScript(file) && !languages.has(language)));
+  if (JSON.stringify(answers) !== JSON.stringify(known)) {
+    replaceFileSync(cacheFile, JSON.stringify({ format: cacheFormat, answers } satisfies Cache));
+  }
+  return Object.values(answers).flatMap(({ found }) => {
+    if (!found) return [];
+    const { language, version, path: program } = found;
+    return [{ language, version, path: program, files: runtimeFiles(found, { dataDir }) }];
+  });
 }
 
 interface Candidate {
@@ -101,34 +111,17 @@ function isLink(file: string): boolean {
   }
 }
 
-async function ask(file: string, language: Interpreter['language']): Promise<Interpreter | null> {
+async function ask(file: string, language: Interpreter['language']): Promise<FoundInterpreter | null> {
   const answer = await askProgram(file, language === 'python' ? ['-c', pythonQuestion] : ['-e', nodeQuestion]);
   try {
     const [path, version, ...prefixes] = JSON.parse(answer ?? 'null') as string[];
     if (!path || !version || !isProgram(path)) return null;
-    if (language === 'node') {
-      // Its own folder holds npm as well: <prefix>/bin/node. A single file elsewhere is all there is.
-      const folder = dirname(path);
-      const prefix = folder.endsWith('/bin') && folder !== '/bin' ? dirname(folder) : path;
-      return { language, version, path, folders: needed([prefix]) };
-    }
     const [major = 0, minor = 0] = version.split('.').map(Number);
-    if (major !== 3 || minor < 8) return null;
-    return { language, version, path, folders: needed([dirname(path), ...prefixes]) };
+    if (language === 'python' && (major !== 3 || minor < 8)) return null;
+    return { language, version, path, prefixes };
   } catch {
     return null;
   }
-}
-
-/** Real folders that a sandbox would lack. Never one that is so high up that it would show much else. */
-function needed(paths: readonly string[]): string[] {
-  const folders = new Set<string>();
-  for (const path of paths) {
-    for (const folder of [path, realpathSync(path)]) {
-      if (!isCovered(folder) && folder.split('/').length > 2) folders.add(folder);
-    }
-  }
-  return [...folders].filter((folder) => ![...folders].some((other) => folder.startsWith(`${other}/`)));
 }
 
 function stampOf(file: string): string {
@@ -138,7 +131,8 @@ function stampOf(file: string): string {
 
 function readCache(file: string): Answers {
   try {
-    return JSON.parse(readFileSync(file, 'utf8')) as Answers;
+    const cache = JSON.parse(readFileSync(file, 'utf8')) as Cache;
+    return cache.format === cacheFormat ? cache.answers : {};
   } catch {
     return {};
   }
@@ -184,8 +178,8 @@ function bestPerKey(
   language: Interpreter['language'],
   keyOf: (version: string) => string,
 ): Array<[string, Interpreter]> {
-  const rank = ({ path, folders }: Interpreter): number =>
-    path.startsWith('/usr/bin/') ? 0 : folders.length === 0 ? 1 : 2;
+  const rank = ({ path, files }: Interpreter): number =>
+    path.startsWith('/usr/bin/') ? 0 : files.length === 0 ? 1 : 2;
   const ordered = interpreters
     .filter((each) => each.language === language)
     .sort((left, right) => rank(left) - rank(right) || compareVersions(right.version, left.version));

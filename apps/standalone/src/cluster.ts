@@ -62,7 +62,7 @@ export class Cluster {
   private constructor(config: ClusterConfig) {
     this.config = config;
     this.directory = dataDirectory(config.dataDir);
-    makeDataDirectory(this.directory);
+    makeDataDirectory(this.directory, { passable: config.allowUnisolated && process.getuid?.() === 0 });
     this.#logFile = new LogFile({ path: this.directory.logFile });
     this.#logger = createLogger({ component: 'cluster', level: config.logLevel, destination: this.#logFile });
     this.#tasks = new BackgroundTasks(this.#logger);

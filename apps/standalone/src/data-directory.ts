@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** Where an embedded cluster keeps what; only its owner may look in. */
@@ -33,16 +33,23 @@ export function dataDirectory(root: string): DataDirectory {
   };
 }
 
-export function makeDataDirectory(directory: DataDirectory): void {
-  for (const path of [
-    directory.root,
-    directory.keys,
-    directory.agent,
-    join(directory.root, 'logs'),
-    join(directory.root, 'run'),
-  ]) {
+/** Everything in it is private by itself, so that the root may be passed through without showing anything. */
+export function makeDataDirectory(
+  { root, keys, agent }: DataDirectory,
+  {
+    passable = false,
+  }: {
+    /** Programs that run as other users without a sandbox come by the real path. */ readonly passable?: boolean;
+  } = {},
+): void {
+  mkdirSync(root, { recursive: true, mode: 0o700 });
+  chmodSync(root, passable ? 0o711 : 0o700);
+  for (const path of [keys, join(root, 'logs'), join(root, 'run')]) {
     mkdirSync(path, { recursive: true, mode: 0o700 });
+    chmodSync(path, 0o700);
   }
+  // The agent decides by itself who may pass: kernels may be at work in there.
+  mkdirSync(agent, { recursive: true, mode: 0o700 });
 }
 
 export interface Credentials {

@@ -27,6 +27,7 @@ import { PeerRepository } from './repositories/peers.ts';
 import { SessionTransitions } from './repositories/session-transitions.ts';
 import { SessionRepository } from './repositories/sessions.ts';
 import { type Duty, Leader } from './scheduling/leader.ts';
+import { LoopTimes } from './scheduling/loop-times.ts';
 import { SchedulingMemory } from './scheduling/scheduling-memory.ts';
 import { AgentDirectory } from './services/agents/agent-directory.ts';
 import { AgentGatewayService } from './services/agents/agent-gateway-service.ts';
@@ -138,7 +139,6 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     identity,
     clock,
     logger,
-    epoch: () => leader.epoch,
     contactOf: async (agentId) => {
       const [agent, publicKey] = await Promise.all([directory.find(agentId), peers.publicKeyOf('agent', agentId)]);
       return agent && publicKey ? { address: agent.address, publicKey, rpcVersion: agent.rpcVersion } : undefined;
@@ -167,14 +167,16 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     embedded: config.embedded,
   });
 
+  const loopTimes = new LoopTimes(liveValues, clock, tasks);
   const leader = new Leader({
+    onEnd: (name) => loopTimes.ended(name),
     leases,
     holder: processName,
     ttlMs: config.leaderTtlMs,
     tickMs: config.tickMs,
     clock,
     logger,
-    duties: () => {
+    duties: (again) => {
       memory.forgetAll();
       const shared = { memory, transitions, sessions: sessionRows, changes, clients, tasks, clock, logger };
       const { askAgainMs, orderDeadlineMs } = config;
@@ -182,16 +184,20 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
         ...shared,
         askAgainMs,
         orderDeadlineMs,
-        again: () => leader.hint('start'),
+        again: () => again('start'),
         refusalBackoff: { initialMs: config.refusalBackoffMs, maxMs: config.refusalBackoffMaxMs },
       });
       onLeft.start = (kernelId) => start.forget(kernelId);
-      const schedule = new ScheduleSessions({ ...shared, again: () => leader.hint('schedule') });
+      const schedule = new ScheduleSessions({
+        ...shared,
+        begin: (kernel, epoch) => start.begin(kernel, epoch),
+        again: () => again('schedule'),
+      });
       const terminate = new TerminateSessions({
         ...shared,
         askAgainMs,
         orderDeadlineMs,
-        again: () => leader.hint('terminate'),
+        again: () => again('terminate'),
         startSettled: (kernelId) => start.settled(kernelId),
       });
       const sweep = new SweepDeadlines(transitions, changes, config.deadlinesMs);
@@ -221,15 +227,15 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     memory.sessionChanged(change);
     const { from, to, kernelId } = change;
     if (to !== 'PREPARING') onLeft.start(kernelId);
-    if (to === 'PENDING' && from !== to) leader.hint('schedule');
-    else if (to === 'SCHEDULED') leader.hint('start');
-    else if (to === 'TERMINATING') leader.hint('terminate');
-    else if (to === 'TERMINATED' || to === 'ERROR') leader.hint('schedule');
+    const cause = currentRequestId();
+    if (to === 'PENDING' && from !== to) leader.hint('schedule', cause);
+    else if (to === 'TERMINATING') leader.hint('terminate', cause);
+    else if (to === 'TERMINATED' || to === 'ERROR') leader.hint('schedule', cause);
   });
   directory.onChange((agentId) => {
     clients.refresh(agentId);
     memory.agentsChanged();
-    leader.hint('schedule');
+    leader.hint('schedule', currentRequestId());
   });
 
   const agentGateway = new AgentGatewayService({

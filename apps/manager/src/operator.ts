@@ -1,5 +1,5 @@
 import type { PeerKind } from '@backend.ai/contract';
-import type { ConfigEntry, ConfigStore } from '@backend.ai/coordination';
+import type { ConfigEntry, ConfigStore, LiveValues } from '@backend.ai/coordination';
 import { AppError, type Clock, systemClock } from '@backend.ai/core';
 import type { Database } from '@backend.ai/database';
 import type { Logger } from '@backend.ai/telemetry';
@@ -7,6 +7,7 @@ import { BackupRepository } from './repositories/backup.ts';
 import { type LedgerViolation, verifyLedger } from './repositories/ledger.ts';
 import type { PeerRecord } from './repositories/peers.ts';
 import { RetentionRepository } from './repositories/retention.ts';
+import { type LoopEnds, readLoopEnds } from './scheduling/loop-times.ts';
 import { type BackupReport, BackupService } from './services/backup/backup-service.ts';
 import type { IssuedToken, PeerService } from './services/peers/peer-service.ts';
 import { type Removed, type Retention, RetentionService } from './services/retention/retention-service.ts';
@@ -31,6 +32,8 @@ export interface Operator {
   /** @throws AppError `object-not-found` */
   deleteSetting(entry: { key: string }): Promise<void>;
   listSettings(entries: { prefix: string }): Promise<ConfigEntry[]>;
+  /** When each loop of the leader last came to its end; empty when none did. */
+  loopEnds(): Promise<LoopEnds>;
   /** `file` is an absolute path; the file appears when it is whole. */
   backup(to: { file: string }): Promise<BackupReport>;
 }
@@ -47,12 +50,14 @@ export const operatorMethods: ReadonlyArray<keyof Operator> = [
   'putSetting',
   'deleteSetting',
   'listSettings',
+  'loopEnds',
   'backup',
 ];
 
 export interface OperatorOptions {
   readonly database: Database;
   readonly configStore: ConfigStore;
+  readonly liveValues: LiveValues;
   readonly peers: PeerService;
   /** What goes into a backup besides rows and settings; see `BackupOptions`. */
   readonly keyFiles: Readonly<Record<string, string>>;
@@ -62,7 +67,7 @@ export interface OperatorOptions {
 }
 
 export function createOperator(options: OperatorOptions): Operator {
-  const { database, configStore, peers, keyFiles, version, logger } = options;
+  const { database, configStore, liveValues, peers, keyFiles, version, logger } = options;
   const retention = new RetentionService(new RetentionRepository(database), logger);
   const backups = new BackupService({
     rows: new BackupRepository(database),
@@ -88,6 +93,7 @@ export function createOperator(options: OperatorOptions): Operator {
       if (!(await configStore.delete(key))) throw noSetting(key);
     },
     listSettings: ({ prefix }) => configStore.list(prefix),
+    loopEnds: () => readLoopEnds(liveValues),
     backup: ({ file }) => backups.backup(file),
   };
 }

@@ -1,6 +1,7 @@
 import { EmbeddedConfigStore } from '@backend.ai/coordination';
 import { newId } from '@backend.ai/core';
 import { runWithRequest, silentLogger } from '@backend.ai/telemetry';
+import { waitFor } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { managerHandlers } from '../src/index.ts';
@@ -19,6 +20,7 @@ beforeAll(async () => {
   operator = createOperator({
     database: db,
     configStore,
+    liveValues: world.liveValues(),
     peers: world.manager.services.peers,
     keyFiles: {},
     version: '1',
@@ -119,6 +121,20 @@ describe('an operator', () => {
     const absent = { code: 'object-not-found', message: expect.stringContaining('volumes/default') };
     await expect(operator.getSetting({ key: 'volumes/default' })).rejects.toMatchObject(absent);
     await expect(operator.deleteSetting({ key: 'volumes/default' })).rejects.toMatchObject(absent);
+  });
+
+  it('sees when the loops of the leader last ran', async () => {
+    const before = Date.now();
+    await world.manager.services.settle();
+    const names = ['schedule-sessions', 'start-sessions', 'terminate-sessions', 'sweep-deadlines', 'watch-agents'];
+    const all = await waitFor(
+      async () => {
+        const ends = await operator.loopEnds();
+        return names.every((name) => Date.parse(ends[name] ?? '') >= before) && ends;
+      },
+      { what: 'every loop has told its end' },
+    );
+    expect(Object.keys(all).sort()).toEqual([...names].sort());
   });
 
   it('finds every command, and how the manager is, at its admin socket', async () => {

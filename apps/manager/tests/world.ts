@@ -1,6 +1,6 @@
 import type { CallContext, CreateSessionInput, SessionView, UserActor } from '@backend.ai/contract';
 import { createSessionSchema } from '@backend.ai/contract';
-import { EmbeddedLeases, InProcessEventBus, InProcessLiveValues } from '@backend.ai/coordination';
+import { EmbeddedLeases, InProcessEventBus, InProcessLiveValues, type LiveValues } from '@backend.ai/coordination';
 import { newId, type RequestId } from '@backend.ai/core';
 import type { DatabaseHandle } from '@backend.ai/database';
 import { generateIdentity, type PeerIdentity } from '@backend.ai/rpc';
@@ -17,6 +17,8 @@ export interface World {
   readonly admin: UserActor;
   readonly adminSecret: string;
   readonly installationKeyFile: string;
+  /** Of the manager that runs now. */
+  liveValues(): LiveValues;
   /** Ends the manager and starts another one on the same database. */
   restartManager(): Promise<void>;
   addAgent(id: string, options?: Partial<FakeAgentOptions>): Promise<FakeAgent>;
@@ -50,7 +52,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
   const agents = new Set<FakeAgent>();
   const installationKeyFile = `${directory.path}/installation.key`;
 
-  async function boot(): Promise<{ manager: Manager; shut: () => Promise<void> }> {
+  async function boot(): Promise<{ manager: Manager; liveValues: LiveValues; shut: () => Promise<void> }> {
     const eventBus = new InProcessEventBus({ source: 'manager', logger });
     const liveValues = new InProcessLiveValues();
     const manager = await createManager({
@@ -85,7 +87,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
       await eventBus.close();
       await liveValues.close();
     };
-    return { manager, shut };
+    return { manager, liveValues, shut };
   }
 
   let running = await boot();
@@ -104,6 +106,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
     admin,
     adminSecret: credentials.secretKey,
     installationKeyFile,
+    liveValues: () => running.liveValues,
     get manager() {
       return running.manager;
     },

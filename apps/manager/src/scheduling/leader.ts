@@ -1,7 +1,7 @@
 import { type Campaign, campaign, type Leases } from '@backend.ai/coordination';
 import { type Clock, deferred, type RequestId } from '@backend.ai/core';
 import { leaderLease } from '@backend.ai/database';
-import { currentRequestId, type Logger, ReconcileLoop } from '@backend.ai/telemetry';
+import { type Logger, ReconcileLoop } from '@backend.ai/telemetry';
 import { BusinessLog } from '../events.ts';
 
 /** One thing that only the leader does. */
@@ -20,8 +20,13 @@ export interface LeaderOptions<Name extends string> {
   readonly tickMs: number;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Made anew for each term: nothing is remembered across them. */
-  readonly duties: () => Record<Name, Duty>;
+  /** A duty came to its end without an error. */
+  readonly onEnd?: (name: string) => void;
+  /**
+   * Made anew for each term: nothing is remembered across them. `again` makes a duty run once more, under a request id of
+   * its own: a loop that comes back to its work does not do so for the request that it happened to serve before.
+   */
+  readonly duties: (again: (name: Name) => void) => Record<Name, Duty>;
 }
 
 /**
@@ -64,10 +69,9 @@ export class Leader<Name extends string> {
     this.#campaign = undefined;
   }
 
-  /** Makes duties run at once, under the id of the present request. Does nothing at a manager that does not lead. */
-  hint(...names: Name[]): void {
-    const cause: RequestId | undefined = currentRequestId();
-    for (const name of names) this.#loops.get(name)?.hint(cause);
+  /** Makes a duty run at once, under the id of its cause. Does nothing at a manager that does not lead. */
+  hint(name: Name, cause: RequestId | undefined): void {
+    this.#loops.get(name)?.hint(cause);
   }
 
   /** Resolves when this manager leads. */
@@ -81,15 +85,24 @@ export class Leader<Name extends string> {
   }
 
   async #lead(epoch: number, signal: AbortSignal): Promise<void> {
-    const { duties, tickMs, clock, logger } = this.#options;
+    const { duties, tickMs, clock, logger, onEnd } = this.#options;
     this.#epoch = epoch;
     this.#log.leading(epoch);
-    const made = Object.entries<Duty>(duties()) as Array<[Name, Duty]>;
+    const made = Object.entries<Duty>(duties((name) => this.hint(name, undefined))) as Array<[Name, Duty]>;
     const loops = made.map(
       ([name, duty]) =>
         [
           name,
-          new ReconcileLoop({ name: duty.name, tickMs, clock, logger, run: (stop) => duty.run(epoch, stop) }),
+          new ReconcileLoop({
+            name: duty.name,
+            tickMs,
+            clock,
+            logger,
+            run: async (stop) => {
+              await duty.run(epoch, stop);
+              onEnd?.(duty.name);
+            },
+          }),
         ] as const,
     );
     this.#loops = new Map(loops);

@@ -1,3 +1,4 @@
+import { type HttpRequest, observations } from '@backend.ai/telemetry';
 import { FakeClock } from '@backend.ai/testing';
 import fc from 'fast-check';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
@@ -113,8 +114,10 @@ describe('request ids', () => {
   });
 });
 
-test('each request leaves one access record', async () => {
+test('each request leaves one access record and is counted once, by its route', async () => {
   world.add('sess');
+  const counted: HttpRequest[] = [];
+  const stopCounting = observations.httpRequest.subscribe((request) => counted.push(request));
   await server.request('/session/sess?x=secret', { headers: { 'X-Request-ID': 'req-7' } });
   await until(() => world.logs.some(({ msg }) => msg === 'request handled'), 'an access record');
   const records = world.logs.filter(({ msg }) => msg === 'request handled');
@@ -129,6 +132,8 @@ test('each request leaves one access record', async () => {
     outcome: 'finished',
   });
   expect(JSON.stringify(records)).not.toContain('secret');
+  stopCounting();
+  expect(counted).toEqual([{ method: 'GET', route: '/session/:session', status: 200, ms: expect.any(Number) }]);
 });
 
 describe('signatures on a real connection', () => {

@@ -1,6 +1,6 @@
 import { type CallContext, type OperationHeaders, type PeerActor, toAppError } from '@backend.ai/contract';
 import { AppError, type Clock, newRequestId, parseRequestId, type RequestId } from '@backend.ai/core';
-import { type Logger, runWithRequest } from '@backend.ai/telemetry';
+import { type Logger, observations, runWithRequest } from '@backend.ai/telemetry';
 import { type AnyTRPCRouter, callTRPCProcedure } from '@trpc/server';
 import { type Duplex, type DuplexHandler, exceedsBytes } from './duplex.ts';
 import {
@@ -231,6 +231,8 @@ export class ServerConnection implements DuplexHandler {
   /** Never rejects. */
   async #run(frame: OperationFrame, operation: RunningOperation): Promise<void> {
     const { id, requestId } = operation;
+    const begun = this.#options.clock.monotonic();
+    let outcome: string = 'ok';
     try {
       const ctx: CallContext = {
         requestId,
@@ -253,7 +255,14 @@ export class ServerConnection implements DuplexHandler {
       if (frame.type === 'subscription') await this.#sendItems(frame.path, operation, result);
       else if (!operation.answered) this.#answer(operation, encodeResult(id, requestId, result));
     } catch (thrown) {
+      outcome = toAppError(thrown).code;
       this.#onThrown(frame.path, operation, thrown);
+    }
+    if (observations.rpcCall.wanted) {
+      // What a peer made up would be kept for ever.
+      const path = outcome === 'route-not-found' ? '(none)' : frame.path;
+      const ms = this.#options.clock.monotonic() - begun;
+      observations.rpcCall.tell({ path, outcome: operation.stopped?.code ?? outcome, ms });
     }
     this.#finish(operation);
     this.#running.delete(id);

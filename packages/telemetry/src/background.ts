@@ -1,5 +1,6 @@
 import { backoffMs, type Clock, deferred, newRequestId, type RequestId, systemClock } from '@backend.ai/core';
 import type { Logger } from './logger.ts';
+import { observations } from './observations.ts';
 import { ensureRequestId, runWithRequest } from './request-context.ts';
 
 /**
@@ -104,6 +105,8 @@ export class ReconcileLoop {
       this.#hinted = false;
       this.#cause = undefined;
       this.#waiters = [];
+      const begun = this.#clock.monotonic();
+      const failedBefore = failures;
       await runWithRequest({ requestId: cause ?? newRequestId() }, async () => {
         try {
           await this.#options.run(signal);
@@ -114,6 +117,8 @@ export class ReconcileLoop {
             this.#options.logger.error('reconciler pass failed', { loop: this.name, failures, error });
         }
       });
+      const ms = this.#clock.monotonic() - begun;
+      observations.loopPass.tell({ loop: this.name, failed: failures > failedBefore, ms });
       for (const done of waiters) done();
       if (signal.aborted) break;
       if (failures > 0)

@@ -8,6 +8,7 @@ import {
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { AppError, newRequestId } from '@backend.ai/core';
+import { observations } from '@backend.ai/telemetry';
 import Fastify, { type FastifyInstance } from 'fastify';
 import { sendPreflight } from './cors.ts';
 import type { HttpDependencies } from './dependencies.ts';
@@ -251,14 +252,17 @@ class ServerState {
   /** One record for each request, when its response is over. */
   #logAccess(edge: RequestEdge): void {
     const { request, response } = edge;
+    const ms = this.#context.clock.monotonic() - edge.startedAt;
+    const status = response.headersSent ? response.statusCode : undefined;
+    observations.httpRequest.tell({ method: request.method ?? '', route: edge.route, status, ms });
     edge.run(() =>
       this.#context.logger.info('request handled', {
         method: request.method,
         path: pathOf(request.url ?? '/'),
         route: edge.route ?? null,
-        status: response.headersSent ? response.statusCode : null,
+        status: status ?? null,
         outcome: response.writableFinished ? 'finished' : 'aborted',
-        duration_ms: Math.round((this.#context.clock.monotonic() - edge.startedAt) * 1000) / 1000,
+        duration_ms: Math.round(ms * 1000) / 1000,
         remote: edge.remote ?? request.socket.remoteAddress ?? null,
       }),
     );

@@ -1,0 +1,264 @@
+import { EmbeddedLeases } from '@backend.ai/coordination';
+import { type KernelId, newId, type SessionId } from '@backend.ai/core';
+import { type Database, type DatabaseHandle, leaderLease, requireEpoch } from '@backend.ai/database';
+import { createTenant, testDatabase, waitFor } from '@backend.ai/testing';
+import { sql } from 'drizzle-orm';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { AgentRepository } from '../src/repositories/agents.ts';
+import { InstallationRepository } from '../src/repositories/installation.ts';
+import { verifyLedger } from '../src/repositories/ledger.ts';
+import { PeerRepository } from '../src/repositories/peers.ts';
+import { SessionTransitions } from '../src/repositories/session-transitions.ts';
+import { SessionRepository } from '../src/repositories/sessions.ts';
+import { simulated } from './fake-agent.ts';
+
+/** What only several connections can show: statements that really meet, in an order that locks decide. */
+
+let handle: DatabaseHandle;
+let db: Database;
+let tenant: Awaited<ReturnType<typeof createTenant>>;
+let epoch = 0;
+
+beforeAll(async () => {
+  handle = await testDatabase();
+  db = handle.db;
+  tenant = await createTenant(db);
+  await db.execute(sql`insert into resource_groups (name) values ('default')`);
+});
+afterAll(() => handle.close());
+beforeEach(async () => {
+  await db.execute(sql`delete from sessions`);
+  epoch += 1;
+  await elect(db, epoch);
+  await register({ cpu: '4', mem: '1000' });
+  await db.execute(sql`update agent_resources set used = 0`);
+});
+
+const elect = (on: Pick<Database, 'execute'>, next: number) =>
+  on.execute(sql`
+    insert into leases (name, holder, epoch, expires_at) values (${leaderLease}, 'x', ${next}, now())
+    on conflict (name) do update set epoch = excluded.epoch`);
+
+const register = (slots: Record<string, string>) =>
+  new AgentRepository(db).register(
+    {
+      agentId: 'i-one',
+      bootId: 'b',
+      rpcVersion: 3,
+      version: '1',
+      architecture: 'x86_64',
+      resourceGroup: 'default',
+      backend: 'fake',
+      address: 'inproc:x',
+      dataAddress: '127.0.0.1:1',
+      slots,
+      images: [],
+      isolation: simulated,
+    },
+    'default',
+  );
+
+const newSession = (name: string, slots: Record<string, string> = { cpu: '1', mem: '100' }) => ({
+  id: newId<SessionId>(),
+  kernelId: newId<KernelId>(),
+  name,
+  domain: tenant.domain.name,
+  project: tenant.project.name,
+  owner: {
+    userId: tenant.user.id,
+    accessKey: tenant.keypair.accessKey,
+    domain: tenant.domain.name,
+    domainAdmin: false,
+    superadmin: false,
+  },
+  type: 'interactive' as const,
+  image: 'i',
+  architecture: 'x86_64',
+  tag: null,
+  resourceGroup: 'default',
+  slots,
+  environ: {},
+  options: {},
+  priority: 10,
+  requestId: 'req-1',
+});
+
+async function insert(): Promise<{ sessionId: string; kernelId: string }> {
+  const session = newSession(`s-${newId()}`);
+  expect((await new SessionRepository(db).insert(session)).kind).toBe('created');
+  return { sessionId: session.id, kernelId: session.kernelId };
+}
+
+const place = (on: Database, ids: { sessionId: string; kernelId: string }, at = epoch) =>
+  new SessionTransitions(on).place({ ...ids, agentId: 'i-one', epoch: at });
+const end = (sessionId: string) =>
+  new SessionTransitions(db).apply({ target: { sessionId }, to: 'ERROR', reason: 'agent-lost' });
+
+/** Starts `late` once `early` has done its work, and ends the transaction of `early` once `late` waits for it. */
+async function whileWaiting<T>(early: (tx: Database) => Promise<unknown>, late: () => Promise<T>): Promise<T> {
+  let waiting: Promise<T> | undefined;
+  await db.transaction(async (tx) => {
+    await early(tx as unknown as Database);
+    waiting = late();
+    await waitFor(async () => (await tx.execute(sql`select 1 from pg_locks where not granted`)).length > 0, {
+      what: 'a statement that waits for a lock',
+    });
+  });
+  return await waiting!;
+}
+
+describe('a change of state that waits for another one', () => {
+  it('gives back what a placement took that it did not see when it began', async () => {
+    const ids = await insert();
+    const ended = await whileWaiting(
+      async (tx) => {
+        await tx.execute(sql`select 1 from sessions where id = ${ids.sessionId}::uuid for update`);
+        expect(await place(tx, ids)).toBeTruthy();
+      },
+      () => end(ids.sessionId),
+    );
+    expect(ended).toMatchObject([{ to: 'ERROR' }]);
+    expect(ended[0]?.from).not.toBe('PENDING');
+    expect(await verifyLedger(db)).toEqual([]);
+    expect([...(await db.execute(sql`select sum(used)::float8 as used from agent_resources`))]).toEqual([{ used: 0 }]);
+  });
+
+  it('does nothing when the other one led elsewhere', async () => {
+    const ids = await insert();
+    const placed = await whileWaiting(
+      (tx) =>
+        new SessionTransitions(tx).apply({
+          target: { sessionId: ids.sessionId },
+          to: 'CANCELLED',
+          reason: 'user-requested',
+        }),
+      () => place(db, ids),
+    );
+    expect(placed).toBe(false);
+    expect(await verifyLedger(db)).toEqual([]);
+  });
+});
+
+describe('the ledger', () => {
+  it('is sound while sessions are placed, ended, started again and agents register, all at once', async () => {
+    const transitions = new SessionTransitions(db);
+    const all = await Promise.all(Array.from({ length: 12 }, insert));
+    const pending = async (sessionId: string) =>
+      (await new SessionRepository(db).pending()).find((session) => session.sessionId === sessionId);
+    await Promise.all([
+      ...all.map(async ({ sessionId }) => {
+        for (let round = 0; round < 6; round++) {
+          const waiting = await pending(sessionId);
+          if (waiting) await place(db, { sessionId, kernelId: waiting.kernelId });
+          await transitions.apply({ target: { sessionId }, to: 'PENDING', reason: 'agent-refused', epoch });
+        }
+        await end(sessionId);
+      }),
+      (async () => {
+        for (let round = 0; round < 10; round++) {
+          await register(round % 2 === 0 ? { mem: '1000', cpu: '4', 'cuda.device': '1' } : { cpu: '4', mem: '1000' });
+          expect((await verifyLedger(db)).filter(({ kind }) => kind !== 'over-capacity')).toEqual([]);
+        }
+      })(),
+    ]);
+    expect(await verifyLedger(db)).toEqual([]);
+    expect([...(await db.execute(sql`select sum(used)::float8 as used from agent_resources`))]).toEqual([{ used: 0 }]);
+  });
+
+  it('never gives more than there is to placements that meet', async () => {
+    const all = await Promise.all(Array.from({ length: 12 }, insert));
+    const placed = await Promise.all(all.map((ids) => place(db, ids)));
+    expect(placed.filter(Boolean)).toHaveLength(4);
+    expect(await verifyLedger(db)).toEqual([]);
+  });
+});
+
+describe('the fence', () => {
+  it('stops the write of a leader that waited while another one was elected', async () => {
+    const ids = await insert();
+    const placed = await whileWaiting(
+      (tx) => elect(tx, epoch + 1),
+      () => place(db, ids),
+    );
+    expect(placed).toBe(false);
+    expect(await place(db, ids, epoch + 1)).toBeTruthy();
+    epoch += 1;
+  });
+
+  it('makes an election wait for a transaction of the leader', async () => {
+    const order: string[] = [];
+    await whileWaiting(
+      async (tx) => {
+        await requireEpoch(tx, epoch);
+        order.push('written');
+      },
+      async () => {
+        await elect(db, epoch + 1);
+        order.push('elected');
+      },
+    );
+    epoch += 1;
+    expect(order).toEqual(['written', 'elected']);
+    await expect(db.transaction((tx) => requireEpoch(tx, epoch - 1))).rejects.toMatchObject({ code: 'stale-epoch' });
+  });
+});
+
+describe('what is decided once', () => {
+  it('has one winner among many', async () => {
+    const leases = await EmbeddedLeases.open(db);
+    const won = await Promise.all(Array.from({ length: 10 }, (_, at) => leases.acquire('role', `m-${at}`, 60_000)));
+    expect(won.filter(Boolean)).toHaveLength(1);
+
+    const names = await Promise.all(
+      Array.from({ length: 10 }, () => new SessionRepository(db).insert(newSession('wanted'))),
+    );
+    expect(names.filter(({ kind }) => kind === 'created')).toHaveLength(1);
+    expect(names.filter(({ kind }) => kind === 'exists' || kind === 'raced')).toHaveLength(9);
+
+    const peers = new PeerRepository(db);
+    await peers.createToken({ id: newId(), tokenHash: 'once', kind: 'agent', resourceGroup: null, ttlMs: 60_000 });
+    const joined = await Promise.all(
+      Array.from({ length: 10 }, (_, at) =>
+        peers.join({ tokenHash: 'once', kind: 'agent', id: `i-${at}`, publicKey: 'k', requestId: 'r' }),
+      ),
+    );
+    expect(joined.filter((outcome) => outcome === 'joined')).toHaveLength(1);
+  });
+
+  it('makes one first administrator for managers that start together', async () => {
+    const { db: empty, close } = await testDatabase();
+    try {
+      const installation = new InstallationRepository(empty);
+      await installation.ensureDefaults(newId());
+      const admins = await Promise.all(
+        Array.from({ length: 5 }, (_, at) =>
+          installation.ensureSuperadmin({
+            userId: newId(),
+            email: 'admin@example.test',
+            accessKey: `AKIA${at}`,
+            secretKeyEncrypted: 'x',
+          }),
+        ),
+      );
+      expect(new Set(admins.map(({ accessKey }) => accessKey)).size).toBe(1);
+      expect(await empty.execute(sql`select 1 from keypairs`)).toHaveLength(1);
+    } finally {
+      await close();
+    }
+  });
+
+  it('counts an event once that comes over two connections', async () => {
+    const ids = await insert();
+    await place(db, ids);
+    const tell = () =>
+      new SessionTransitions(db).apply({
+        target: { kernelId: ids.kernelId, agentId: 'i-one' },
+        to: 'TERMINATING',
+        reason: 'kernel-lost',
+        event: { agentId: 'i-one', seq: epoch * 1_000, count: true },
+      });
+    const moved = await Promise.all(Array.from({ length: 6 }, tell));
+    expect(moved.flat()).toHaveLength(1);
+    expect(await new AgentRepository(db).ackedSeq('i-one')).toBe(epoch * 1_000);
+  });
+});

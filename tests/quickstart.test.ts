@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -13,7 +13,7 @@ interface QuickstartDocument {
   output: string;
   files: Array<{ name: string; path: string; bytes: number }>;
   timings: Record<string, number>;
-  sessionRequestId: string;
+  warnings: string[];
 }
 
 let folder: string;
@@ -22,8 +22,12 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-function quickstart(args: readonly string[], env: Record<string, string | undefined> = {}, wrapper: string[] = []) {
-  const [file = launcher, ...rest] = [...wrapper, launcher, 'quickstart', '--exit', '--port', '0', ...args];
+function quickstart(args: readonly string[], env?: Record<string, string | undefined>, wrapper?: string[]) {
+  return command(['quickstart', '--exit', '--port', '0', ...args], env, wrapper);
+}
+
+function command(args: readonly string[], env: Record<string, string | undefined> = {}, wrapper: string[] = []) {
+  const [file = launcher, ...rest] = [...wrapper, launcher, ...args];
   return runCommand(file, rest, {
     cwd: folder,
     env: {
@@ -74,6 +78,43 @@ test('without python3 the same job runs in the Node runtime with the same result
   expect(document.image).toMatch(/^local\/node:/);
   expect(document.output).toMatch(/1990s\s+521\s+360\.38/);
 });
+
+/** An ordinary user, also where the tests run as root, on a machine that lets nobody make user namespaces. */
+const withoutNamespaces = [
+  ...['unshare', '--user', '--map-user=1000', '--map-group=1000', '--keep-caps', 'sh', '-c'],
+  'echo 0 >/proc/sys/user/max_user_namespaces && exec setpriv --inh-caps=-all --ambient-caps=-all --bounding-set=-all "$@"',
+  'sh',
+];
+
+test('without any sandbox quickstart warns an ordinary user and runs the example all the same', async () => {
+  const result = await quickstart(['--json'], {}, withoutNamespaces);
+  expect(result.code, result.stderr).toBe(0);
+  const document = JSON.parse(result.stdout) as QuickstartDocument;
+  expect(document.warnings).toEqual([expect.stringContaining('without isolation')]);
+  expect(result.stderr).toContain(`Warning: ${document.warnings[0]}`);
+  expect(document.output).toMatch(/1990s\s+521\s+360\.38/);
+});
+
+test('without any sandbox a cluster that stays is not started unasked', async () => {
+  const result = await command(['up', '--port', '0', '--json'], {}, withoutNamespaces);
+  expect(result.code).toBe(1);
+  expect(JSON.parse(result.stdout)).toMatchObject({ error: { code: 'isolation-unavailable' } });
+});
+
+test.skipIf(process.getuid?.() !== 0)(
+  'without any sandbox quickstart warns root, too, and runs the example',
+  async () => {
+    // Programs run as users of their own, who come by the real path.
+    chmodSync(folder, 0o755);
+    const cover = 'for tool in bwrap unshare; do mount --bind /dev/null "$(command -v "$tool")"; done; exec "$@"';
+    const env = { PATH: `${dirname(process.execPath)}:/usr/bin:/bin` };
+    const result = await quickstart(['--json'], env, ['unshare', '-m', 'sh', '-c', cover, 'sh']);
+    expect(result.code, result.stderr).toBe(0);
+    const document = JSON.parse(result.stdout) as QuickstartDocument;
+    expect(document.warnings).toEqual([expect.stringContaining('without isolation')]);
+    expect(document.output).toMatch(/1990s\s+521\s+360\.38/);
+  },
+);
 
 test('a failing quickstart exits with 1 and leaves no kernel behind', async () => {
   // No folder to write the result into.

@@ -7,3 +7,6 @@ export { InProcessLiveValues } from './embedded/in-process-live-values.ts';
 export type { BusEvent, DeadLetter, EventBus, EventMap, EventOf } from './event-bus.ts';
 export type { Lease, Leases } from './leases.ts';
 export type { LiveValues, WindowCount } from './live-values.ts';
+export { RedisEventBus, type RedisEventBusOptions } from './redis/redis-event-bus.ts';
+export { RedisLiveValues } from './redis/redis-live-values.ts';
+export { RedisServer, type RedisServerOptions } from './redis/redis-server.ts';

@@ -1,7 +1,10 @@
-import { AppError, type Clock, newId, systemClock } from '@backend.ai/core';
-import { type Logger, requireRequestId, runWithRequest } from '@backend.ai/telemetry';
+import { type Clock, systemClock } from '@backend.ai/core';
+import type { Logger } from '@backend.ai/telemetry';
+import { ConsumerGroup, type DeliveryRules } from '../consumer-group.ts';
+import { copyJson } from '../copy-json.ts';
 import type { BusEvent, DeadLetter, EventBus, EventMap, EventOf } from '../event-bus.ts';
-import { ConsumerGroup, type DeliveryRules } from './consumer-group.ts';
+import { busClosed, eventStamp, requireSameTypes } from '../event-stamp.ts';
+import { Listeners } from '../listeners.ts';
 
 export interface InProcessEventBusOptions {
   /** Name of this process in events. */
@@ -11,38 +14,39 @@ export interface InProcessEventBusOptions {
   /** Deliveries of one event to one group before it is given up. */
   readonly maxTries?: number;
   readonly retry?: { readonly initialMs: number; readonly maxMs: number };
-  /** Events that may wait in one group. */
+  /** Events that may wait in one group; beyond, the oldest is dropped. */
   readonly maxBacklog?: number;
 }
 
-interface Listener {
-  readonly types: ReadonlySet<string>;
-  readonly handler: (event: BusEvent) => void | Promise<void>;
+interface Group {
+  readonly types: readonly string[];
+  readonly consumers: ConsumerGroup;
 }
 
 const keptDeadLetters = 1_000;
 
 /** The event bus of a cluster that lives in one process. Events die with it, which reconcilers make up for. */
 export class InProcessEventBus<Events extends EventMap = EventMap> implements EventBus<Events> {
-  readonly #source: string;
-  readonly #clock: Clock;
   readonly #logger: Logger;
+  readonly #stamp: (type: string, payload: unknown) => BusEvent;
   readonly #rules: DeliveryRules;
-  readonly #groups = new Map<string, ConsumerGroup>();
-  readonly #listeners = new Set<Listener>();
+  readonly #maxBacklog: number;
+  readonly #groups = new Map<string, Group>();
+  readonly #listeners: Listeners;
   readonly #deadLetters: DeadLetter[] = [];
   #closed = false;
 
   constructor(options: InProcessEventBusOptions) {
-    this.#source = options.source;
-    this.#clock = options.clock ?? systemClock;
-    this.#logger = options.logger;
+    const { logger, clock = systemClock } = options;
+    this.#logger = logger;
+    this.#stamp = eventStamp(options.source, clock);
+    this.#listeners = new Listeners(logger);
+    this.#maxBacklog = options.maxBacklog ?? 100_000;
     this.#rules = {
-      clock: this.#clock,
-      logger: options.logger,
+      clock,
+      logger,
       maxTries: options.maxTries ?? 5,
       retry: options.retry ?? { initialMs: 50, maxMs: 5_000 },
-      maxBacklog: options.maxBacklog ?? 100_000,
       onDeadLetter: (letter) => {
         this.#deadLetters.push(letter);
         if (this.#deadLetters.length > keptDeadLetters) this.#deadLetters.shift();
@@ -50,21 +54,15 @@ export class InProcessEventBus<Events extends EventMap = EventMap> implements Ev
     };
   }
 
-  publish<Type extends keyof Events & string>(type: Type, payload: Events[Type]): Promise<EventOf<Events, Type>> {
-    if (this.#closed) return Promise.reject(new AppError('shutting-down', 'The event bus is closed.'));
-    const now = this.#clock.now();
-    const event: BusEvent<Type> = {
-      id: newId(now),
-      type,
-      // A copy, as over a network: whoever changes what they published or got changes it for nobody else.
-      payload: JSON.parse(JSON.stringify(payload ?? null)),
-      requestId: requireRequestId(),
-      source: this.#source,
-      at: new Date(now).toISOString(),
-    };
-    for (const group of this.#groups.values()) group.offer(event);
-    for (const listener of this.#listeners) if (listener.types.has(type)) this.#tell(listener, event);
-    return Promise.resolve(event as EventOf<Events, Type>);
+  async publish<Type extends keyof Events & string>(type: Type, payload: Events[Type]): Promise<EventOf<Events, Type>> {
+    if (this.#closed) throw busClosed();
+    // A copy, as over a network: changing what one published changes it for nobody else.
+    const event = this.#stamp(type, copyJson(payload));
+    for (const { types, consumers } of this.#groups.values()) {
+      if (types.includes(type)) this.#offer(consumers, event);
+    }
+    this.#listeners.tell(event);
+    return event as EventOf<Events, Type>;
   }
 
   consume<Type extends keyof Events & string>(
@@ -72,22 +70,20 @@ export class InProcessEventBus<Events extends EventMap = EventMap> implements Ev
     types: readonly Type[],
     handler: (event: EventOf<Events, Type>) => Promise<void>,
   ): () => Promise<void> {
-    let target = this.#groups.get(group);
-    if (!target) {
-      target = new ConsumerGroup(group, this.#rules);
-      this.#groups.set(group, target);
+    let joined = this.#groups.get(group);
+    if (joined) requireSameTypes(group, joined.types, types);
+    else {
+      joined = { types, consumers: new ConsumerGroup(group, this.#rules) };
+      this.#groups.set(group, joined);
     }
-    target.accept(types);
-    return target.join(handler as (event: BusEvent) => Promise<void>);
+    return joined.consumers.join(handler as (event: BusEvent) => Promise<void>);
   }
 
   listen<Type extends keyof Events & string>(
     types: readonly Type[],
     handler: (event: EventOf<Events, Type>) => void | Promise<void>,
   ): () => void {
-    const listener: Listener = { types: new Set(types), handler: handler as Listener['handler'] };
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    return this.#listeners.add(types, handler as (event: BusEvent) => void | Promise<void>);
   }
 
   deadLetters(): Promise<readonly DeadLetter[]> {
@@ -96,17 +92,15 @@ export class InProcessEventBus<Events extends EventMap = EventMap> implements Ev
 
   async close(): Promise<void> {
     this.#closed = true;
-    this.#listeners.clear();
-    await Promise.all([...this.#groups.values()].map((group) => group.close()));
+    const groups = [...this.#groups.values()].map(({ consumers }) => consumers.close());
+    await Promise.all([this.#listeners.close(), ...groups]);
   }
 
-  #tell(listener: Listener, event: BusEvent): void {
-    runWithRequest({ requestId: event.requestId }, () => {
-      Promise.resolve()
-        .then(() => (this.#listeners.has(listener) ? listener.handler(event) : undefined))
-        .catch((error: unknown) => {
-          this.#logger.error('event listener failed', { event_id: event.id, event_type: event.type, error });
-        });
-    });
+  #offer(consumers: ConsumerGroup, event: BusEvent): void {
+    if (consumers.waiting >= this.#maxBacklog) {
+      const dropped = consumers.shift();
+      this.#logger.error('event dropped: nobody consumes', { group: consumers.name, event: dropped?.event });
+    }
+    consumers.offer({ event, tries: 0 });
   }
 }

@@ -1,26 +1,28 @@
 import { backoffMs, type Clock } from '@backend.ai/core';
 import { type Logger, runWithRequest } from '@backend.ai/telemetry';
-import type { BusEvent, DeadLetter } from '../event-bus.ts';
+import type { BusEvent, DeadLetter } from './event-bus.ts';
 import { Queue } from './queue.ts';
 
-export interface DeliveryRules {
+/** An event on its way to the consumers of one group. */
+export interface Delivery {
+  readonly event: BusEvent;
+  /** Failed ones so far. */
+  tries: number;
+}
+
+export interface DeliveryRules<D extends Delivery = Delivery> {
   readonly clock: Clock;
   readonly logger: Logger;
   /** Deliveries of one event to one group before it is given up. */
   readonly maxTries: number;
   readonly retry: { readonly initialMs: number; readonly maxMs: number };
-  /** Events that may wait in a group; beyond, the oldest is dropped. */
-  readonly maxBacklog: number;
-  readonly onDeadLetter: (letter: DeadLetter) => void;
+  /** Asked before a handler gets it. False: it is no longer ours to handle. */
+  readonly begin?: (delivery: D) => boolean | Promise<boolean>;
+  readonly onHandled?: (delivery: D) => void;
+  readonly onDeadLetter: (letter: DeadLetter, delivery: D) => void;
 }
 
 type Handler = (event: BusEvent) => Promise<void>;
-
-interface Delivery {
-  readonly event: BusEvent;
-  /** Failed ones so far. */
-  readonly tries: number;
-}
 
 /** Handlers that answer at once would otherwise keep timers and sockets waiting for as long as the queue lasts. */
 const eventsPerTurn = 256;
@@ -31,26 +33,36 @@ interface Member {
   running: Promise<void> | undefined;
 }
 
-/** One group of the in-process bus: a queue, and consumers that take from it. */
-export class ConsumerGroup {
+/** The consumers of one group in this process, and what waits for them. */
+export class ConsumerGroup<D extends Delivery = Delivery> {
   readonly name: string;
-  readonly #types = new Set<string>();
-  readonly #rules: DeliveryRules;
-  readonly #queue = new Queue<Delivery>();
+  readonly #rules: DeliveryRules<D>;
+  readonly #queue = new Queue<D>();
   readonly #members = new Set<Member>();
-  readonly #retries = new Set<() => void>();
+  readonly #retries = new Map<D, () => void>();
 
-  constructor(name: string, rules: DeliveryRules) {
+  constructor(name: string, rules: DeliveryRules<D>) {
     this.name = name;
     this.#rules = rules;
   }
 
-  accept(types: readonly string[]): void {
-    for (const type of types) this.#types.add(type);
+  /** Deliveries that no handler has begun with, without those that wait to be repeated. */
+  get waiting(): number {
+    return this.#queue.length;
   }
 
-  offer(event: BusEvent): void {
-    if (this.#types.has(event.type)) this.#enqueue({ event, tries: 0 });
+  get members(): number {
+    return this.#members.size;
+  }
+
+  offer(delivery: D): void {
+    this.#queue.push(delivery);
+    this.#wake();
+  }
+
+  /** Takes the oldest waiting delivery away. */
+  shift(): D | undefined {
+    return this.#queue.shift();
   }
 
   join(handler: Handler): () => Promise<void> {
@@ -64,22 +76,25 @@ export class ConsumerGroup {
     };
   }
 
-  async close(): Promise<void> {
-    for (const cancel of this.#retries) cancel();
-    this.#retries.clear();
+  /** Ends all members when their handlers are done, and gives back what was not handled. */
+  async close(): Promise<D[]> {
     const members = [...this.#members];
     this.#members.clear();
     for (const member of members) member.active = false;
     await Promise.all(members.map((member) => member.running));
+    return this.takeBack();
   }
 
-  #enqueue(delivery: Delivery): void {
-    if (this.#queue.length >= this.#rules.maxBacklog) {
-      const dropped = this.#queue.shift();
-      this.#rules.logger.error('event dropped: nobody consumes', { group: this.name, event: dropped?.event });
+  /** Everything that waits, to be handled elsewhere or later. */
+  takeBack(): D[] {
+    const left: D[] = [];
+    for (let next = this.#queue.shift(); next; next = this.#queue.shift()) left.push(next);
+    for (const [delivery, cancel] of this.#retries) {
+      cancel();
+      left.push(delivery);
     }
-    this.#queue.push(delivery);
-    this.#wake();
+    this.#retries.clear();
+    return left;
   }
 
   #wake(): void {
@@ -98,11 +113,15 @@ export class ConsumerGroup {
       if (!delivery) break;
       // Another idle consumer helps with the rest.
       if (this.#queue.length > 0 && this.#members.size > 1) this.#wake();
-      const { event, tries } = delivery;
+      const { event } = delivery;
       try {
-        await runWithRequest({ requestId: event.requestId }, () => member.handler(event));
+        const begun = this.#rules.begin?.(delivery) ?? true;
+        if (begun === true || (await begun)) {
+          await runWithRequest({ requestId: event.requestId }, () => member.handler(event));
+          this.#rules.onHandled?.(delivery);
+        }
       } catch (error) {
-        runWithRequest({ requestId: event.requestId }, () => this.#failed(event, tries + 1, error));
+        runWithRequest({ requestId: event.requestId }, () => this.#failed(delivery, error));
       }
       if (handled % eventsPerTurn === 0) await new Promise((resolve) => setImmediate(resolve));
     }
@@ -110,20 +129,23 @@ export class ConsumerGroup {
     if (this.#queue.length > 0) this.#wake();
   }
 
-  #failed(event: BusEvent, tries: number, error: unknown): void {
+  #failed(delivery: D, error: unknown): void {
     const { clock, logger, maxTries, retry, onDeadLetter } = this.#rules;
+    const { event } = delivery;
+    delivery.tries += 1;
+    const { tries } = delivery;
     const fields = { group: this.name, event_id: event.id, event_type: event.type, tries, error };
     if (tries >= maxTries) {
       logger.error('event given up', fields);
       const failure = error instanceof Error ? error.message : String(error);
-      onDeadLetter({ group: this.name, event, tries, failure });
+      onDeadLetter({ group: this.name, event, tries, failure }, delivery);
       return;
     }
     logger.warn('event handler failed, delivering again', fields);
     const cancel = clock.setTimer(backoffMs(tries - 1, retry), () => {
-      this.#retries.delete(cancel);
-      this.#enqueue({ event, tries });
+      this.#retries.delete(delivery);
+      this.offer(delivery);
     });
-    this.#retries.add(cancel);
+    this.#retries.set(delivery, cancel);
   }
 }

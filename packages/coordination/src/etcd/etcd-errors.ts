@@ -1,0 +1,40 @@
+import { AppError } from '@backend.ai/core';
+import {
+  EtcdAuthenticationFailedError,
+  EtcdInvalidAuthTokenError,
+  EtcdPermissionDeniedError,
+  GRPCDeadlineExceededError,
+  GRPCUnavailableError,
+  GRPCUnauthenticatedError,
+} from 'etcd3';
+
+/** What the client throws, as ours. */
+export function etcdFailure(thrown: unknown, address: string): AppError {
+  if (thrown instanceof AppError) return thrown;
+  const detail = thrown instanceof Error ? thrown.message : String(thrown);
+  const refused = [
+    EtcdAuthenticationFailedError,
+    EtcdInvalidAuthTokenError,
+    EtcdPermissionDeniedError,
+    GRPCUnauthenticatedError,
+  ];
+  if (refused.some((kind) => thrown instanceof kind) || /user name is empty|authentication is not enabled/.test(detail)) {
+    return new AppError('config-invalid', `etcd at ${address} refuses this user or password.`, {
+      hint: 'Correct the user and the password in the URL of etcd in the configuration.',
+      detail,
+    });
+  }
+  if (thrown instanceof GRPCUnavailableError) {
+    return new AppError('server-unreachable', `etcd at ${address} cannot be reached.`, {
+      hint: 'Check that etcd runs there and that its URL in the configuration is right. For development: ./scripts/run-dev.sh',
+      detail,
+    });
+  }
+  if (thrown instanceof GRPCDeadlineExceededError) {
+    return new AppError('deadline-exceeded', `etcd at ${address} did not answer in time.`, { detail });
+  }
+  return new AppError('internal', `etcd at ${address} refused an operation.`, {
+    hint: 'Look at the log for what etcd answered, and at the state of its cluster.',
+    detail,
+  });
+}

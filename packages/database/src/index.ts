@@ -4,6 +4,7 @@ export { isUniqueViolation, sqlStateOf, sqlStates } from './database-errors.ts';
 export { type DirectoryLock, lockDirectory } from './directory-lock.ts';
 export { fencedBy, leaderLease, requireEpoch } from './fencing.ts';
 export type { Deadlines } from './guarded-client.ts';
+export { isCurrentEpoch, nextEpoch } from './lease-epochs.ts';
 export {
   type Migration,
   type MigrationOptions,

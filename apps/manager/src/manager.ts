@@ -178,12 +178,11 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     logger,
     duties: (again) => {
       memory.forgetAll();
-      const shared = { memory, transitions, sessions: sessionRows, changes, clients, tasks, clock, logger };
       const { askAgainMs, orderDeadlineMs } = config;
+      const services = { memory, transitions, sessions: sessionRows, changes, clients, tasks, clock, logger };
+      const shared = { ...services, askAgainMs, orderDeadlineMs };
       const start = new StartSessions({
         ...shared,
-        askAgainMs,
-        orderDeadlineMs,
         again: () => again('start'),
         refusalBackoff: { initialMs: config.refusalBackoffMs, maxMs: config.refusalBackoffMaxMs },
       });
@@ -195,8 +194,6 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       });
       const terminate = new TerminateSessions({
         ...shared,
-        askAgainMs,
-        orderDeadlineMs,
         again: () => again('terminate'),
         startSettled: (kernelId) => start.settled(kernelId),
       });

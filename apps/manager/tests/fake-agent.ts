@@ -76,7 +76,8 @@ export class FakeAgent implements AgentService {
   readonly createCalls: Array<{ kernelId: string; requestId: string; epoch: number | undefined }> = [];
   /** Kernels whose end it has reported or will report. */
   readonly ended = new Set<string>();
-  readonly destroyCalls: Array<{ kernelId: string; requestId: string; forced: boolean }> = [];
+  readonly destroyCalls: Array<{ kernelId: string; requestId: string; forced: boolean; epoch: number | undefined }> =
+    [];
   behaviour: CreateBehaviour = 'start';
   /** Events stay in the outbox while true. */
   holdEvents = false;
@@ -285,7 +286,8 @@ export class FakeAgent implements AgentService {
     ctx: Parameters<AgentService['createKernel']>[1],
   ): Promise<{ accepted: true }> {
     this.#admit(ctx.headers.epoch);
-    this.destroyCalls.push({ kernelId: input.kernelId, requestId: ctx.requestId, forced: input.forced });
+    const { kernelId, forced } = input;
+    this.destroyCalls.push({ kernelId, requestId: ctx.requestId, forced, epoch: ctx.headers.epoch });
     if (this.destroyBehaviour === 'ignore') return { accepted: true };
     const kernel = this.kernels.get(input.kernelId);
     if (kernel) {

@@ -141,12 +141,9 @@ describe('the ledger', () => {
   it('is out of reach for a leader of the past', async () => {
     const ids = await insert();
     expect(await place(ids, epoch - 1)).toBe(false);
-    expect(await transitions.claimScheduled(epoch - 1)).toEqual([]);
     expect(await place(ids)).toBeTruthy();
     const past = await transitions.apply({ target: ids, to: 'TERMINATING', reason: 'agent-lost', epoch: epoch - 1 });
     expect(past).toEqual([]);
-    expect(await transitions.claimScheduled(epoch)).toHaveLength(1);
-    expect(await transitions.claimScheduled(epoch)).toEqual([]);
     await move(ids.sessionId, 'ERROR');
   });
 
@@ -157,11 +154,32 @@ describe('the ledger', () => {
   });
 });
 
+describe('a placement', () => {
+  it('goes through SCHEDULED to PREPARING in one step, and tells both steps and what the agent needs', async () => {
+    const ids = await insert();
+    expect(await place(ids)).toMatchObject({
+      ...ids,
+      agentId: 'i-one',
+      from: 'PENDING',
+      to: 'PREPARING',
+      image: 'i',
+      hostname: 'main1',
+      slots: { cpu: '1', mem: '100' },
+    });
+    expect(await sessions.history(ids.sessionId)).toMatchObject([
+      { fromStatus: null, toStatus: 'PENDING' },
+      { fromStatus: 'PENDING', toStatus: 'SCHEDULED', data: { agent: 'i-one' }, requestId: 'req-1' },
+      { fromStatus: 'SCHEDULED', toStatus: 'PREPARING', requestId: 'req-1' },
+    ]);
+    expect(await sessions.preparing()).toMatchObject([{ ...ids, agentId: 'i-one' }]);
+    await move(ids.sessionId, 'ERROR');
+  });
+});
+
 describe('an event', () => {
   it('is counted with what it changes, and changes nothing when it was counted', async () => {
     const ids = await insert();
     await place(ids);
-    await transitions.claimScheduled(epoch);
     const agents = new AgentRepository(handle.db);
     const event = (seq: number) => ({ agentId: 'i-one', seq, count: true });
     const target = { kernelId: ids.kernelId, agentId: 'i-one' };

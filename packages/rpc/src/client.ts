@@ -33,7 +33,7 @@ export interface RpcClientOptions {
   readonly serverKeys: readonly string[];
   /** A single-use token that registers this identity at the first connection. */
   readonly token?: string;
-  /** Asked once per operation; the request id is added. */
+  /** For operations that say nothing themselves; the request id is added. */
   readonly headers?: () => OperationHeaders;
   /** `procedureMetas` of the router: default deadlines, and what may be sent twice. */
   readonly metas: ReadonlyMap<string, ProcedureMeta & { readonly type: string }>;
@@ -58,7 +58,8 @@ export interface RpcClientLimits {
 export interface RpcClient<TRouter extends AnyTRPCRouter> {
   /**
    * The typed procedures. They throw `AppError`. A call may override its deadline with
-   * `{ context: { deadlineMs } }` (null means unlimited) and be cancelled with `{ signal }`.
+   * `{ context: { deadlineMs } }` (null means unlimited), name the term in which it was decided with
+   * `{ context: { epoch } }`, and be cancelled with `{ signal }`.
    */
   readonly api: TRPCClient<TRouter>;
   readonly state: RpcClientState;
@@ -242,7 +243,7 @@ class Client<TRouter extends AnyTRPCRouter> implements RpcClient<TRouter> {
       sink.onError(new AppError('invalid-input', `The input of ${path} cannot be encoded.`, { cause }));
       return () => {};
     }
-    const epoch = this.#options.headers?.().epoch;
+    const epoch = operation.epoch ?? this.#options.headers?.().epoch;
     const headersText = `{"request_id":"${requestId}"${epoch === undefined ? '' : `,"epoch":${epoch}`}}`;
     const deadlineMs = this.#deadlineOf(type, meta, operation.deadlineMs);
     const idempotent = type === 'query' || (type === 'mutation' && meta?.idempotent === true);

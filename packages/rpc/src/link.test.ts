@@ -61,6 +61,8 @@ describe.each<Transport>(['websocket', 'in-process'])('a link (%s)', (transport)
       const seen = await api.ids.query({ turns: 0 });
       expect(seen.actor).toEqual({ kind: 'peer', peerKind: 'manager', peerId: 'm-1' });
       expect(seen.headers).toEqual({ request_id: seen.fromContext, epoch: 7 });
+      const decidedBefore = await api.ids.query({ turns: 0 }, { context: { epoch: 6 } });
+      expect(decidedBefore.headers.epoch).toBe(6);
     });
 
     it('refuses procedures that do not exist, wrong types and malformed input', async () => {

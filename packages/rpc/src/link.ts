@@ -17,6 +17,8 @@ export interface Operation {
   readonly type: OperationType;
   readonly input: unknown;
   readonly deadlineMs: number | null | undefined;
+  /** Of the term in which this was decided. */
+  readonly epoch: number | undefined;
 }
 
 /** Begins an operation; the returned function gives it up. Never throws. */
@@ -34,7 +36,7 @@ function rpcLink<TRouter extends AnyTRPCRouter>(start: StartOperation): TRPCLink
       observable((observer) => {
         const { path, type, input, signal } = op;
         const stop = start(
-          { path, type, input, deadlineMs: deadlineIn(op.context) },
+          { path, type, input, deadlineMs: deadlineIn(op.context), epoch: epochIn(op.context) },
           {
             onItem: (data) => observer.next({ result: { type: 'data', data } }),
             onResult: () => observer.complete(),
@@ -81,7 +83,7 @@ class RpcUntypedClient<TRouter extends AnyTRPCRouter> extends TRPCUntypedClient<
       }
       const settled = (): void => signal?.removeEventListener('abort', onAbort);
       const stop = this.#start(
-        { path, type, input, deadlineMs: deadlineIn(options?.context) },
+        { path, type, input, deadlineMs: deadlineIn(options?.context), epoch: epochIn(options?.context) },
         {
           onItem: ignore,
           onResult(value) {
@@ -106,4 +108,9 @@ const ignore = (): void => {};
 function deadlineIn(context: Readonly<Record<string, unknown>> | undefined): number | null | undefined {
   const value = context?.deadlineMs;
   return typeof value === 'number' || value === null ? value : undefined;
+}
+
+function epochIn(context: Readonly<Record<string, unknown>> | undefined): number | undefined {
+  const value = context?.epoch;
+  return typeof value === 'number' ? value : undefined;
 }

@@ -16,8 +16,6 @@ export interface AgentClientsOptions {
   readonly identity: PeerIdentity;
   /** Undefined: no such agent, or it was revoked. */
   readonly contactOf: (agentId: string) => Promise<AgentContact | undefined>;
-  /** Fencing epoch while this manager leads. */
-  readonly epoch: () => number | undefined;
   readonly logger: Logger;
   readonly clock: Clock;
 }
@@ -107,12 +105,11 @@ export class AgentClients {
     const current = this.#entries.get(agentId);
     if (current && sameContact(current.contact, contact)) return current.client;
     if (current) this.#drop(agentId);
-    const { identity, epoch, logger, clock } = this.#options;
+    const { identity, logger, clock } = this.#options;
     const client = createRpcClient<AgentRouter>({
       address: contact.address,
       identity,
       serverKeys: [contact.publicKey],
-      headers: () => ({ epoch: epoch() }),
       metas,
       peerRpcVersion: contact.rpcVersion,
       logger,

@@ -1,8 +1,6 @@
 import type { Clock } from '@backend.ai/core';
-import { parseRequestId } from '@backend.ai/core';
 import { type Plan, schedule } from '@backend.ai/scheduler';
-import { ensureRequestId } from '@backend.ai/telemetry';
-import type { SessionTransitions } from '../repositories/session-transitions.ts';
+import type { SessionTransitions, StartableKernel } from '../repositories/session-transitions.ts';
 import type { SessionRepository } from '../repositories/sessions.ts';
 import type { SchedulingMemory } from '../scheduling/scheduling-memory.ts';
 import type { SessionChanges } from '../services/sessions/session-changes.ts';
@@ -13,11 +11,13 @@ export interface ScheduleSessionsOptions {
   readonly sessions: SessionRepository;
   readonly changes: SessionChanges;
   readonly clock: Clock;
-  /** Asks for another pass. */
+  /** Orders what was placed, in the background. */
+  readonly begin: (kernel: StartableKernel, epoch: number) => void;
+  /** Asks for another pass, under a request id of its own. */
   readonly again: () => void;
 }
 
-/** PENDING → SCHEDULED for what fits; a reason for what does not, written when its code changes. */
+/** PENDING → SCHEDULED → PREPARING for what fits, which is then ordered; a reason for what does not, written when its code changes. */
 export class ScheduleSessions {
   readonly #options: ScheduleSessionsOptions;
   #conflictedBefore = false;
@@ -28,7 +28,7 @@ export class ScheduleSessions {
   }
 
   async run(epoch: number, signal: AbortSignal): Promise<void> {
-    const { memory, transitions, changes, clock, again } = this.#options;
+    const { memory, transitions, begin, clock, again } = this.#options;
     const now = clock.now();
     const snapshot = await memory.snapshot(now);
     if (snapshot.pending.length === 0) return;
@@ -36,10 +36,10 @@ export class ScheduleSessions {
     let conflicts = 0;
     for (const placement of plan.placements) {
       if (signal.aborted) return;
-      const changed = await transitions.place({ ...placement, epoch });
-      if (changed) {
+      const kernel = await transitions.place({ ...placement, epoch });
+      if (kernel) {
         memory.placed(placement);
-        ensureRequestId(() => changes.announce([changed]), parseRequestId(changed.requestId));
+        begin(kernel, epoch);
       } else conflicts += 1;
     }
     await this.#writeReasons(plan, epoch);

@@ -1,31 +1,18 @@
 import type { KernelSpec } from '@backend.ai/contract';
-import { AppError, backoffMs, type Clock, hasCode, parseRequestId } from '@backend.ai/core';
-import type { BackgroundTasks, Logger } from '@backend.ai/telemetry';
-import type { AgentClients } from '../clients/agent-clients.ts';
+import { AppError, backoffMs, hasCode, parseRequestId } from '@backend.ai/core';
 import { BusinessLog } from '../events.ts';
-import type { SessionTransitions, StartableKernel } from '../repositories/session-transitions.ts';
-import type { SessionRepository } from '../repositories/sessions.ts';
+import type { StartableKernel } from '../repositories/session-transitions.ts';
 import type { SchedulingMemory } from '../scheduling/scheduling-memory.ts';
-import type { SessionChanges } from '../services/sessions/session-changes.ts';
+import type { OrderOptions } from './order-options.ts';
 
-export interface StartSessionsOptions {
+export interface StartSessionsOptions extends OrderOptions {
   readonly memory: SchedulingMemory;
-  readonly transitions: SessionTransitions;
-  readonly sessions: SessionRepository;
-  readonly changes: SessionChanges;
-  readonly clients: AgentClients;
-  readonly tasks: BackgroundTasks;
-  readonly clock: Clock;
-  readonly logger: Logger;
-  readonly again: () => void;
-  readonly askAgainMs: number;
-  readonly orderDeadlineMs: number;
   readonly refusalBackoff: { readonly initialMs: number; readonly maxMs: number };
 }
 
 /**
- * SCHEDULED → PREPARING, and the order to the agent. The state changes before the order goes out, so that after a crash
- * in between somebody asks the agent; no order goes out for a session that was ended meanwhile.
+ * Orders agents to start what is PREPARING. That state is written before the order goes out, so that after a crash in
+ * between somebody asks the agent; no order goes out for a session that was ended meanwhile.
  *
  * An agent that refuses gives the session back to the queue. An answer that did not come means "unknown": the agent is
  * asked what it has before it is told again.
@@ -37,7 +24,6 @@ export class StartSessions {
   readonly #underWay = new Map<string, Promise<void>>();
   /** When the agent last said that it has the kernel. */
   readonly #confirmed = new Map<string, number>();
-  #lookAt = Number.NEGATIVE_INFINITY;
   #cancelWake: (() => void) | undefined;
 
   constructor(options: StartSessionsOptions) {
@@ -45,17 +31,21 @@ export class StartSessions {
     this.#log = new BusinessLog(options.logger);
   }
 
+  /** Orders what was placed and is PREPARING since this moment. */
+  begin(kernel: StartableKernel, epoch: number): void {
+    this.#inBackground(kernel, () => {
+      const steps = [
+        { ...kernel, from: 'PENDING', to: 'SCHEDULED' },
+        { ...kernel, from: 'SCHEDULED', to: 'PREPARING' },
+      ] as const;
+      this.#options.changes.announce(steps);
+      return this.#order(kernel, epoch);
+    });
+  }
+
+  /** Asks about what should have been ordered and is not known to be there. */
   async run(epoch: number): Promise<void> {
-    const { transitions, changes, sessions, clock, askAgainMs } = this.#options;
-    const claimed = await transitions.claimScheduled(epoch);
-    for (const kernel of claimed) {
-      this.#inBackground(kernel, () => {
-        changes.announce([kernel]);
-        return this.#order(kernel, epoch);
-      });
-    }
-    if (clock.monotonic() < this.#lookAt) return;
-    this.#lookAt = clock.monotonic() + askAgainMs;
+    const { sessions, clock, askAgainMs } = this.#options;
     for (const kernel of await sessions.preparing()) {
       const confirmedAt = this.#confirmed.get(kernel.kernelId);
       const fresh = confirmedAt !== undefined && clock.monotonic() - confirmedAt < askAgainMs;
@@ -90,7 +80,7 @@ export class StartSessions {
     const { clients, clock, orderDeadlineMs: deadlineMs } = this.#options;
     const agentId = kernel.agentId ?? '';
     try {
-      await clients.call(agentId, (api) => api.createKernel.mutate(specOf(kernel), { context: { deadlineMs } }));
+      await clients.call(agentId, (api) => api.createKernel.mutate(specOf(kernel), { context: { deadlineMs, epoch } }));
       this.#confirmed.set(kernel.kernelId, clock.monotonic());
     } catch (error) {
       if (isOutcomeUnknown(error)) this.#askLater(kernel, agentId, error);
@@ -104,7 +94,7 @@ export class StartSessions {
     const agentId = kernel.agentId ?? '';
     try {
       await clients.call(agentId, (api) =>
-        api.checkKernel.query({ kernelId: kernel.kernelId }, { context: { deadlineMs } }),
+        api.checkKernel.query({ kernelId: kernel.kernelId }, { context: { deadlineMs, epoch } }),
       );
       // It has it: events and heartbeats tell the rest.
       this.#confirmed.set(kernel.kernelId, clock.monotonic());

@@ -1,22 +1,9 @@
-import { type Clock, hasCode, parseRequestId } from '@backend.ai/core';
-import type { BackgroundTasks, Logger } from '@backend.ai/telemetry';
-import type { AgentClients } from '../clients/agent-clients.ts';
+import { hasCode, parseRequestId } from '@backend.ai/core';
 import { BusinessLog } from '../events.ts';
-import type { SessionTransitions } from '../repositories/session-transitions.ts';
-import type { KernelAtAgent, SessionRepository } from '../repositories/sessions.ts';
-import type { SessionChanges } from '../services/sessions/session-changes.ts';
+import type { KernelAtAgent } from '../repositories/sessions.ts';
+import type { OrderOptions } from './order-options.ts';
 
-export interface TerminateSessionsOptions {
-  readonly transitions: SessionTransitions;
-  readonly sessions: SessionRepository;
-  readonly changes: SessionChanges;
-  readonly clients: AgentClients;
-  readonly tasks: BackgroundTasks;
-  readonly clock: Clock;
-  readonly logger: Logger;
-  readonly again: () => void;
-  readonly askAgainMs: number;
-  readonly orderDeadlineMs: number;
+export interface TerminateSessionsOptions extends OrderOptions {
   /** When no start of this kernel is under way from here: its end must not overtake it. */
   readonly startSettled: (kernelId: string) => Promise<void>;
 }
@@ -78,7 +65,7 @@ export class TerminateSessions {
       await startSettled(kernelId);
       const forced = kernel.data.forced === true;
       await clients.call(agentId, (api) =>
-        api.destroyKernel.mutate({ kernelId, reason, forced }, { context: { deadlineMs } }),
+        api.destroyKernel.mutate({ kernelId, reason, forced }, { context: { deadlineMs, epoch } }),
       );
     } catch (error) {
       if (hasCode(error, 'kernel-not-found')) {

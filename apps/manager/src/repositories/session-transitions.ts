@@ -105,24 +105,13 @@ export class SessionTransitions {
     return [...rows];
   }
 
-  /** SCHEDULED → PREPARING for all that are scheduled, and what is needed to start them. */
-  async claimScheduled(epoch: number): Promise<StartableKernel[]> {
-    const change = changes({ target: {}, to: 'PREPARING', reason: 'progress', epoch });
-    const rows = await this.#db.execute<StartableKernel & Record<string, unknown>>(
-      sql`${change} select ${changedColumns}, ${startColumns}
-        from target t join changed c on c.id = t.id
-        join sessions s on s.id = t.id join kernels k on k.id = t.kernel_id
-        order by s.priority desc, s.id`,
-    );
-    return [...rows];
-  }
-
   /**
-   * PENDING → SCHEDULED with its resources taken from one agent: all of them or none. `false`: it is not pending any
-   * more, or the agent has not enough, or somebody else leads.
+   * PENDING → SCHEDULED → PREPARING with its resources taken from one agent: all of them or none. The caller orders it at
+   * once; should it die before that, whoever leads next finds it PREPARING and asks the agent. `false`: it is not pending
+   * any more, or the agent has not enough, or somebody else leads.
    */
-  async place({ kernelId, sessionId, agentId, epoch }: PlacementWrite): Promise<ChangedSession | false> {
-    const rows = await this.#db.execute<ChangedSession & Record<string, unknown>>(sql`
+  async place({ kernelId, sessionId, agentId, epoch }: PlacementWrite): Promise<StartableKernel | false> {
+    const rows = await this.#db.execute<StartableKernel & Record<string, unknown>>(sql`
       with target as (
         select s.id, s.status as from_status, s.request_id, s.requested_slots, k.id as kernel_id
         from kernels k join sessions s on s.id = k.session_id
@@ -150,24 +139,27 @@ export class SessionTransitions {
         on conflict (kernel_id, slot_name) do update
           set agent_id = excluded.agent_id, amount = excluded.amount, allocated_at = now(), free_at = null
       ), changed as (
-        update sessions s set status = 'SCHEDULED', status_reason = 'progress', status_data = '{}',
+        update sessions s set status = 'PREPARING', status_reason = 'progress', status_data = '{}',
           status_changed_at = now(), scheduled_at = now(), version = s.version + 1
         from target t where s.id = t.id and (select ok from enough)
         returning s.id, s.name, s.access_key, s.status, s.status_reason
       ), kernel as (
-        update kernels k set status = 'SCHEDULED', status_reason = 'progress', status_data = '{}',
+        update kernels k set status = 'PREPARING', status_reason = 'progress', status_data = '{}',
           agent_id = ${agentId}, status_changed_at = now(), version = k.version + 1
         from target t where k.id = t.kernel_id and (select ok from enough)
       ), history as (
-        insert into session_history (id, session_id, from_status, to_status, reason, data, request_id)
-        select gen_random_uuid(), t.id, t.from_status, 'SCHEDULED', 'progress',
-          jsonb_build_object('agent', ${agentId}::text), t.request_id
-        from target t where (select ok from enough)
+        insert into session_history (id, session_id, from_status, to_status, reason, data, request_id, at)
+        select gen_random_uuid(), t.id, step.from_status, step.to_status, 'progress', step.data, t.request_id,
+          now() + step.nth * interval '1 microsecond'
+        from target t cross join (values
+          (0, 'PENDING', 'SCHEDULED', jsonb_build_object('agent', ${agentId}::text)),
+          (1, 'SCHEDULED', 'PREPARING', '{}'::jsonb)) as step (nth, from_status, to_status, data)
+        where (select ok from enough)
       )
       select c.id as "sessionId", t.kernel_id as "kernelId", ${agentId}::text as "agentId", c.name,
         c.access_key as "accessKey", t.from_status as "from", c.status as "to", c.status_reason as "reason",
-        t.request_id as "requestId"
-      from target t join changed c on c.id = t.id`);
+        t.request_id as "requestId", ${startColumns}
+      from target t join changed c on c.id = t.id join sessions s on s.id = t.id join kernels k on k.id = t.kernel_id`);
     return rows[0] ?? false;
   }
 }

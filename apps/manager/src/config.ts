@@ -1,6 +1,8 @@
 import { AppError, type SessionStatus, transientDeadlines } from '@backend.ai/core';
 import { z } from 'zod';
 
+export const managerVersion = '0.1.0';
+
 const ms = z.number().int().min(0).max(2_147_483_647);
 
 /** Values without secrets: those come as files, named here and read where they are needed. */
@@ -12,7 +14,7 @@ export const managerConfigSchema = z.strictObject({
     .default('manager'),
   /** One process holds the whole cluster. */
   embedded: z.boolean().default(false),
-  version: z.string().default('0.1.0'),
+  version: z.string().default(managerVersion),
   /** Key under which recoverable secrets are stored; made at the first start, mode 0600. */
   installationKeyFile: z.string().min(1),
   adminEmail: z.email().default('admin@backend.ai.local'),

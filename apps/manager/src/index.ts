@@ -1,5 +1,5 @@
 export { type ManagerStatusView, managerHandlers } from './admin.ts';
-export { type ManagerConfig, type ManagerConfigInput, parseManagerConfig } from './config.ts';
+export { type ManagerConfig, type ManagerConfigInput, managerVersion, parseManagerConfig } from './config.ts';
 export type { SessionChange } from './events.ts';
 export {
   createManager,

@@ -2,7 +2,7 @@ import { rmSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { Agent } from '@backend.ai/agent';
-import { EmbeddedLeases, InProcessEventBus, InProcessLiveValues } from '@backend.ai/coordination';
+import { EmbeddedConfigStore, EmbeddedLeases, InProcessEventBus, InProcessLiveValues } from '@backend.ai/coordination';
 import { AppError } from '@backend.ai/core';
 import {
   type DatabaseHandle,
@@ -11,9 +11,17 @@ import {
   lockDirectory,
   managerMigrations,
   migrate,
+  migrationDeadlines,
   openPglite,
 } from '@backend.ai/database';
-import { createManager, type Manager } from '@backend.ai/manager';
+import {
+  createManager,
+  createOperator,
+  type Manager,
+  managerHandlers,
+  managerVersion,
+  type Operator,
+} from '@backend.ai/manager';
 import { loadOrCreateIdentity, type PeerIdentity } from '@backend.ai/rpc';
 import { AdminSocket, Lifecycle, type Part } from '@backend.ai/runtime';
 import { BackgroundTasks, createLogger, ensureRequestId, LogFile, type Logger } from '@backend.ai/telemetry';
@@ -103,6 +111,7 @@ export class Cluster {
     const { directory } = this;
     let database!: DatabaseHandle;
     let manager!: Manager;
+    let managerSocket!: AdminSocket;
     let agent!: Agent;
     let lock: DirectoryLock | undefined;
     const identity = await loadOrCreateIdentity(join(directory.keys, 'manager.pem'), 'manager', 'manager');
@@ -123,14 +132,20 @@ export class Cluster {
             // Meanwhile: it starts programs and waits for them. What goes wrong is told by its own start.
             agent.prepare().catch(() => {});
             database = await openPglite({ dataDir: directory.database, templateDir: defaultTemplateDirectory() });
-            await migrate(database.db, { directory: managerMigrations });
+            await migrate(database.withDeadlines(migrationDeadlines), { directory: managerMigrations });
           },
           stop: () => database?.close(),
         },
         {
           name: 'manager',
           start: async () => {
-            manager = await this.#createManager(database, identity, inProcess);
+            const made = await this.#createManager(database, identity, inProcess);
+            manager = made.manager;
+            managerSocket = new AdminSocket(
+              directory.managerSocket,
+              managerHandlers(manager, made.operator),
+              this.#logger,
+            );
             const { accessKey, secretKey } = await manager.services.ensureInstallation();
             const { api } = await manager.start();
             if (api === undefined) throw new AppError('internal', 'The API does not listen.');
@@ -150,6 +165,11 @@ export class Cluster {
           'agent admin socket',
           this.#agentSocket(() => agent),
         ),
+        {
+          name: 'manager admin socket',
+          start: () => managerSocket.start(),
+          stop: () => managerSocket?.stop(),
+        },
         asPart('admin socket', this.#adminSocket()),
       ]);
     } catch (error) {
@@ -163,21 +183,38 @@ export class Cluster {
     this.#logger.info('cluster is ready', { endpoint: this.credentials.endpoint, timings: this.timings });
   }
 
-  async #createManager(database: DatabaseHandle, identity: PeerIdentity, inProcess: string): Promise<Manager> {
+  async #createManager(
+    database: DatabaseHandle,
+    identity: PeerIdentity,
+    inProcess: string,
+  ): Promise<{ manager: Manager; operator: Operator }> {
     const { directory, config } = this;
     const logger = createLogger({ component: 'manager', level: config.logLevel, destination: this.#logFile });
     const { db } = database;
-    return createManager({
-      config: { embedded: true, installationKeyFile: join(directory.keys, 'installation.key') },
+    const keyFile = (name: string): string => join(directory.keys, name);
+    const liveValues = new InProcessLiveValues();
+    const manager = await createManager({
+      config: { embedded: true, installationKeyFile: keyFile('installation.key') },
       database: db,
       eventBus: new InProcessEventBus({ logger, source: 'manager' }),
       leases: await EmbeddedLeases.open(db),
-      liveValues: new InProcessLiveValues(),
+      liveValues,
       identity,
       rpc: { inProcessName: inProcess },
       http: { host: config.host, port: config.port },
       logger,
     });
+    const keyFiles = ['installation.key', 'manager.pem', 'agent.pem', 'agent-id.json'];
+    const operator = createOperator({
+      database: db,
+      configStore: new EmbeddedConfigStore(db),
+      liveValues,
+      peers: manager.services.peers,
+      keyFiles: Object.fromEntries(keyFiles.map((name) => [name, keyFile(name)])),
+      version: managerVersion,
+      logger,
+    });
+    return { manager, operator };
   }
 
   async #createAgent(managerKey: string, inProcess: string): Promise<Agent> {

@@ -12,6 +12,7 @@ export interface DataDirectory {
   /** What `up --detach` saw of the process it started, until its log was open. */
   readonly startLogFile: string;
   readonly adminSocket: string;
+  readonly managerSocket: string;
   readonly agentSocket: string;
   readonly credentialsFile: string;
   readonly clusterFile: string;
@@ -27,6 +28,7 @@ export function dataDirectory(root: string): DataDirectory {
     logFile: join(root, 'logs', 'cluster.log'),
     startLogFile: join(root, 'logs', 'start.log'),
     adminSocket: join(root, 'run', 'cluster.sock'),
+    managerSocket: join(root, 'run', 'manager.sock'),
     agentSocket: join(root, 'run', 'agent.sock'),
     credentialsFile: join(root, 'credentials.json'),
     clusterFile: join(root, 'cluster.json'),

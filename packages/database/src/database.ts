@@ -2,7 +2,7 @@ import type { ExtractTablesWithRelations } from 'drizzle-orm';
 import type { PgDatabase, PgTransaction } from 'drizzle-orm/pg-core';
 import { drizzle, type PostgresJsQueryResultHKT } from 'drizzle-orm/postgres-js';
 import type { Sql } from 'postgres';
-import { type Deadlines, defaultDeadlines, guardClient } from './guarded-client.ts';
+import { type Deadlines, guardClient } from './guarded-client.ts';
 import * as schema from './schema/index.ts';
 
 type Schema = typeof schema;
@@ -20,10 +20,12 @@ export type Transaction = PgTransaction<PostgresJsQueryResultHKT, Schema, Extrac
 /** A database and the right to close it. */
 export interface DatabaseHandle {
   readonly db: Database;
+  /** The same connections with other deadlines: for work that takes its time, as migrations do. */
+  withDeadlines(deadlines: Deadlines): Database;
   /** Waits shortly for running statements, then ends the connections. Safe to call twice. */
   close(): Promise<void>;
 }
 
-export function databaseOver(client: Sql, deadlines: Partial<Deadlines> = {}): Database {
-  return drizzle(guardClient(client, { ...defaultDeadlines, ...deadlines }), { schema });
+export function databaseOver(client: Sql, deadlines: Deadlines): Database {
+  return drizzle(guardClient(client, deadlines), { schema });
 }

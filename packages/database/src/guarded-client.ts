@@ -12,6 +12,8 @@ export interface Deadlines {
 }
 
 export const defaultDeadlines: Deadlines = { statementMs: 10_000, transactionMs: 30_000 };
+/** A table of millions of rows may be rewritten, and another process may do so first. */
+export const migrationDeadlines: Deadlines = { statementMs: 3_600_000, transactionMs: 3_600_000 };
 
 type Callback<T> = (scope: Sql) => Promise<T>;
 interface RawQuery extends PromiseLike<unknown> {

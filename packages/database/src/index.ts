@@ -1,18 +1,21 @@
 export { defaultTemplateDirectory } from './data-directory.ts';
-export { type Database, type DatabaseHandle, databaseOver, type Transaction } from './database.ts';
+export type { Database, DatabaseHandle, Transaction } from './database.ts';
 export { isUniqueViolation, sqlStateOf, sqlStates } from './database-errors.ts';
 export { type DirectoryLock, lockDirectory } from './directory-lock.ts';
 export { fencedBy, leaderLease, requireEpoch } from './fencing.ts';
-export type { Deadlines } from './guarded-client.ts';
+export { type Deadlines, migrationDeadlines } from './guarded-client.ts';
 export { isCurrentEpoch, nextEpoch } from './lease-epochs.ts';
 export {
+  type AppliedMigration,
   type Migration,
   type MigrationOptions,
   type MigrationStatus,
   managerMigrations,
   migrate,
+  migrationHistory,
   migrationStatus,
   migrationsHash,
+  requireMigrated,
 } from './migrations.ts';
 export { openPglite, type PgliteOptions } from './pglite.ts';
 export { oldestPostgres, openPostgres, type PostgresOptions } from './postgres.ts';

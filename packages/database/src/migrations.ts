@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { AppError } from '@backend.ai/core';
 import { sql } from 'drizzle-orm';
-import type { Database } from './database.ts';
+import type { Database, Transaction } from './database.ts';
 
 /** `drizzle/manager` of this repository; a bundle names its own copy. */
 export const managerMigrations: string = fileURLToPath(new URL('../../../drizzle/manager', import.meta.url));
@@ -16,6 +16,11 @@ export interface MigrationOptions {
   readonly recordTable?: string;
 }
 
+export interface MigrateOptions extends MigrationOptions {
+  /** Name of the last one to apply; all there are unless given. */
+  readonly to?: string | undefined;
+}
+
 export interface Migration {
   /** File name without `.sql`; files are applied in the order of their names. */
   readonly name: string;
@@ -24,16 +29,20 @@ export interface Migration {
   readonly hash: string;
 }
 
+export interface AppliedMigration {
+  readonly name: string;
+  readonly hash: string;
+  /** ISO 8601. */
+  readonly appliedAt: string;
+}
+
 export interface MigrationStatus {
   /** Name of the last applied one; null on an empty database. */
   readonly current: string | null;
+  /** Name of the last one that this version knows. */
+  readonly head: string | null;
   readonly applied: readonly string[];
   readonly pending: readonly string[];
-}
-
-interface AppliedRecord {
-  readonly name: string;
-  readonly hash: string;
 }
 
 /** Any constant: one migrator at a time per PostgreSQL database. PGlite has one session and needs no lock. */
@@ -41,19 +50,23 @@ const advisoryLock = 0x6261_6900;
 
 /**
  * Brings a database to the state that the files describe, and names what it applied. Every file runs in a transaction
- * together with its record. Order is by name, but a file that sorts before an applied one and is not applied itself
- * still runs: that is what merging two branches produces.
- * @throws AppError `config-invalid` when an applied file was edited or its file is gone
+ * together with its record, and one process at a time runs files. Order is by name, but a file that sorts before an
+ * applied one and is not applied itself still runs: that is what merging two branches produces.
+ *
+ * Takes a database with `migrationDeadlines`.
+ * @throws AppError `config-invalid` when an applied file was edited or its file is gone; `invalid-input` when `to` is
+ *   unknown, or lies behind what is applied
  */
-export async function migrate(db: Database, options: MigrationOptions): Promise<string[]> {
+export async function migrate(db: Database, options: MigrateOptions): Promise<string[]> {
   const files = await readMigrations(options.directory);
-  await ensureRecordTable(db, options);
+  const wanted = wantedAmong(files, await readRecords(db, options), options.to);
   const done: string[] = [];
-  for (const file of pendingAmong(files, await readRecords(db, options))) {
+  for (const file of wanted) {
     const applied = await db.transaction(async (tx) => {
-      await tx.execute(sql`select pg_advisory_xact_lock(${advisoryLock})`);
-      const records = await readRecords(tx, options);
-      if (records.some((record) => record.name === file.name)) return false;
+      await lock(tx);
+      await ensureRecordTable(tx, options);
+      // Another process may have been here meanwhile.
+      if (pendingAmong(files, await readRecords(tx, options)).every(({ name }) => name !== file.name)) return false;
       await tx.execute(sql.raw(file.sql));
       await tx.execute(sql`insert into ${recordTable(options)} (name, hash) values (${file.name}, ${file.hash})`);
       return true;
@@ -69,13 +82,29 @@ export async function migrate(db: Database, options: MigrationOptions): Promise<
  */
 export async function migrationStatus(db: Database, options: MigrationOptions): Promise<MigrationStatus> {
   const files = await readMigrations(options.directory);
-  const [found] = await db.execute<{ exists: boolean }>(
-    sql`select to_regclass(${options.recordTable ?? defaultTable}) is not null as exists`,
-  );
-  const records = found?.exists ? await readRecords(db, options) : [];
+  const records = await readRecords(db, options);
   const pending = pendingAmong(files, records).map((file) => file.name);
   const applied = records.map((record) => record.name);
-  return { current: applied.at(-1) ?? null, applied, pending };
+  return { current: applied.at(-1) ?? null, head: files.at(-1)?.name ?? null, applied, pending };
+}
+
+/** What was applied, in the order of application. Reads only. */
+export async function migrationHistory(db: Database, options: MigrationOptions): Promise<AppliedMigration[]> {
+  const records = await readRecords(db, options);
+  return records.sort((left, right) => left.appliedAt.localeCompare(right.appliedAt));
+}
+
+/**
+ * For services at their start: the database is as this version wants it.
+ * @throws AppError `config-invalid` when it is older, newer, or made by files that were edited since
+ */
+export async function requireMigrated(db: Database, options: MigrationOptions & { command: string }): Promise<void> {
+  const { current, head, pending } = await migrationStatus(db, options);
+  if (pending.length === 0) return;
+  const message = current
+    ? `The database is at ${current}, and this version needs ${pending.length} more migrations up to ${head}.`
+    : 'The database is empty.';
+  throw new AppError('config-invalid', message, { hint: `Bring it up to date: ${options.command}`, data: { pending } });
 }
 
 /** One text for the whole set: changes when any file does. Names templates and caches. */
@@ -96,7 +125,7 @@ async function readMigrations(directory: string): Promise<Migration[]> {
   );
 }
 
-function pendingAmong(files: readonly Migration[], records: readonly AppliedRecord[]): Migration[] {
+function pendingAmong(files: readonly Migration[], records: readonly AppliedMigration[]): Migration[] {
   const hashes = new Map(records.map((record) => [record.name, record.hash]));
   for (const { name, hash } of files) {
     if (hashes.has(name) && hashes.get(name) !== hash) {
@@ -120,23 +149,55 @@ function pendingAmong(files: readonly Migration[], records: readonly AppliedReco
   return files.filter((file) => !applied.has(file.name));
 }
 
+function wantedAmong(
+  files: readonly Migration[],
+  records: readonly AppliedMigration[],
+  to: string | undefined,
+): Migration[] {
+  const pending = pendingAmong(files, records);
+  if (to === undefined) return pending;
+  if (files.every((file) => file.name !== to)) {
+    throw new AppError('invalid-input', `There is no migration ${to}.`, {
+      hint: `Choose one of: ${files.map((file) => file.name).join(', ')}`,
+    });
+  }
+  const current = records.at(-1)?.name;
+  if (current !== undefined && current > to) {
+    throw new AppError('invalid-input', `The database is at ${current} already; migrations only go forward.`, {
+      hint: 'To go back, restore a backup that was made before.',
+    });
+  }
+  return pending.filter((file) => file.name <= to);
+}
+
 const defaultTable = 'schema_migrations';
 
 function recordTable(options: MigrationOptions): ReturnType<typeof sql.identifier> {
   return sql.identifier(options.recordTable ?? defaultTable);
 }
 
-async function ensureRecordTable(db: Database, options: MigrationOptions): Promise<void> {
-  await db.execute(sql`create table if not exists ${recordTable(options)} (
+/** Until the end of the transaction, which the server's own deadlines must not cut short. */
+async function lock(tx: Transaction): Promise<void> {
+  await tx.execute(sql`set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0`);
+  await tx.execute(sql`select pg_advisory_xact_lock(${advisoryLock})`);
+}
+
+async function ensureRecordTable(tx: Transaction, options: MigrationOptions): Promise<void> {
+  await tx.execute(sql`create table if not exists ${recordTable(options)} (
     name text primary key,
     hash text not null,
     applied_at timestamptz not null default now()
   )`);
 }
 
-async function readRecords(db: Pick<Database, 'execute'>, options: MigrationOptions): Promise<AppliedRecord[]> {
-  const rows = await db.execute<{ name: string; hash: string }>(
-    sql`select name, hash from ${recordTable(options)} order by name`,
+/** By name. None where no migration ever ran. */
+async function readRecords(db: Pick<Database, 'execute'>, options: MigrationOptions): Promise<AppliedMigration[]> {
+  const [found] = await db.execute<{ exists: boolean }>(
+    sql`select to_regclass(${options.recordTable ?? defaultTable}) is not null as exists`,
   );
-  return rows.map(({ name, hash }) => ({ name, hash }));
+  if (!found?.exists) return [];
+  const rows = await db.execute<{ name: string; hash: string; at: string }>(
+    sql`select name, hash, applied_at as at from ${recordTable(options)} order by name`,
+  );
+  return rows.map(({ name, hash, at }) => ({ name, hash, appliedAt: new Date(at).toISOString() }));
 }

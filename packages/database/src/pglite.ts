@@ -2,9 +2,9 @@ import { chmod, rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import postgres from 'postgres';
 import { prepareDataDirectory } from './data-directory.ts';
-import { type Database, type DatabaseHandle, databaseOver } from './database.ts';
+import { type DatabaseHandle, databaseOver } from './database.ts';
 import { type DirectoryLock, lockDirectory } from './directory-lock.ts';
-import type { Deadlines } from './guarded-client.ts';
+import { type Deadlines, defaultDeadlines } from './guarded-client.ts';
 import { WorkerEngine } from './worker-engine.ts';
 
 export interface PgliteOptions {
@@ -63,7 +63,7 @@ async function connect(
   });
   // Past the deadlines, which are meant for statements and not for the first breath of a database on a busy machine.
   await client.unsafe("set timezone to 'UTC'");
-  const db: Database = databaseOver(client, options.deadlines);
+  const db = databaseOver(client, { ...defaultDeadlines, ...options.deadlines });
 
   let closed: Promise<void> | undefined;
   const shut = async (): Promise<void> => {
@@ -75,6 +75,7 @@ async function connect(
   };
   return {
     db,
+    withDeadlines: (deadlines) => databaseOver(client, deadlines),
     close: () => {
       closed ??= shut();
       return closed;

@@ -66,6 +66,7 @@ export async function openPostgres(options: PostgresOptions): Promise<DatabaseHa
   let closed: Promise<void> | undefined;
   return {
     db: databaseOver(client, deadlines),
+    withDeadlines: (other) => databaseOver(client, other),
     close: () => {
       closed ??= client.end({ timeout: 2 });
       return closed;

@@ -1,5 +1,6 @@
 import { rename, rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
+import { migrationDeadlines } from './guarded-client.ts';
 import { managerMigrations, migrate } from './migrations.ts';
 import { openPglite } from './pglite.ts';
 
@@ -13,7 +14,7 @@ export async function buildTemplate(directory: string, migrationsDirectory: stri
   await rm(draft, { recursive: true, force: true });
   const handle = await openPglite({ dataDir: draft });
   try {
-    await migrate(handle.db, { directory: migrationsDirectory });
+    await migrate(handle.withDeadlines(migrationDeadlines), { directory: migrationsDirectory });
     await handle.db.execute('checkpoint');
   } finally {
     await handle.close();

@@ -3,7 +3,16 @@ import { join } from 'node:path';
 import { migratedTemplate, tempDirectory, testDatabase } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { type DatabaseHandle, managerMigrations, migrate, migrationStatus, openPglite } from '../src/index.ts';
+import {
+  type DatabaseHandle,
+  managerMigrations,
+  migrate,
+  migrationDeadlines,
+  migrationHistory,
+  migrationStatus,
+  openPglite,
+  requireMigrated,
+} from '../src/index.ts';
 
 describe('the migration runner', () => {
   let handle: DatabaseHandle;
@@ -27,6 +36,7 @@ describe('the migration runner', () => {
   it('applies files in order, once', async () => {
     expect(await migrationStatus(handle.db, { directory, recordTable })).toEqual({
       current: null,
+      head: '0003_three',
       applied: [],
       pending: ['0001_one', '0003_three'],
     });
@@ -34,9 +44,64 @@ describe('the migration runner', () => {
     expect(await run()).toEqual([]);
     expect(await migrationStatus(handle.db, { directory, recordTable })).toEqual({
       current: '0003_three',
+      head: '0003_three',
       applied: ['0001_one', '0003_three'],
       pending: [],
     });
+  });
+
+  it('goes as far as it is told, and never back', async () => {
+    await put('0002_two', 'create table two (id int);');
+    const runTo = (to: string) => migrate(handle.db, { directory, recordTable, to });
+    await expect(runTo('0009_nine')).rejects.toMatchObject({
+      code: 'invalid-input',
+      hint: expect.stringContaining('0002_two'),
+    });
+    expect(await runTo('0002_two')).toEqual(['0001_one', '0002_two']);
+    expect(await runTo('0002_two')).toEqual([]);
+    await expect(runTo('0001_one')).rejects.toMatchObject({ code: 'invalid-input' });
+    expect((await migrationStatus(handle.db, { directory, recordTable })).pending).toEqual(['0003_three']);
+    expect(await run()).toEqual(['0003_three']);
+  });
+
+  it('tells what was applied and when, in the order of application', async () => {
+    expect(await migrationHistory(handle.db, { directory, recordTable })).toEqual([]);
+    await run();
+    await put('0002_two', 'create table two (id int);');
+    await run();
+    const history = await migrationHistory(handle.db, { directory, recordTable });
+    expect(history.map(({ name }) => name)).toEqual(['0001_one', '0003_three', '0002_two']);
+    for (const { hash, appliedAt } of history) {
+      expect(hash).toMatch(/^[0-9a-f]{64}$/);
+      expect(new Date(appliedAt).toISOString()).toBe(appliedAt);
+    }
+  });
+
+  it('tells services of an older database what to do, and lets them start on one that is up to date', async () => {
+    const required = () => requireMigrated(handle.db, { directory, recordTable, command: 'migrate it' });
+    await expect(required()).rejects.toMatchObject({ code: 'config-invalid', message: 'The database is empty.' });
+    await migrate(handle.db, { directory, recordTable, to: '0001_one' });
+    await expect(required()).rejects.toMatchObject({
+      code: 'config-invalid',
+      message: expect.stringContaining('0001_one'),
+      hint: expect.stringContaining('migrate it'),
+    });
+    await run();
+    await required();
+  });
+
+  it('applies each file once when several processes start together', async () => {
+    await put('0002_two', 'create table two (id int); insert into two values (2);');
+    const ways = await Promise.all(Array.from({ length: 5 }, run));
+    expect(ways.flat().sort()).toEqual(['0001_one', '0002_two', '0003_three']);
+    expect(await handle.db.execute(sql`select * from two`)).toHaveLength(1);
+  });
+
+  it('takes longer than a statement may', async () => {
+    const impatient = handle.withDeadlines({ statementMs: 300, transactionMs: 300 });
+    await put('0002_two', 'create table two (id int); select pg_sleep(0.5);');
+    await expect(migrate(impatient, { directory, recordTable })).rejects.toThrow();
+    expect(await migrate(handle.withDeadlines(migrationDeadlines), { directory, recordTable })).toContain('0002_two');
   });
 
   it('applies a file that a merged branch put before the last applied one', async () => {

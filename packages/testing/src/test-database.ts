@@ -53,7 +53,7 @@ async function onPglite(deadlines: Partial<Deadlines>): Promise<DatabaseHandle> 
   const [templateDir, directory] = await Promise.all([migratedTemplate(), makeTempDirectory(fastTempRoot())]);
   const handle = await openPglite({ dataDir: join(directory.path, 'db'), templateDir, deadlines });
   return {
-    db: handle.db,
+    ...handle,
     close: async () => {
       await handle.close();
       await directory.remove();
@@ -65,7 +65,7 @@ async function onPostgres(serverUrl: string, deadlines: Partial<Deadlines>): Pro
   const database = await postgresDatabase(serverUrl);
   const handle = await openPostgres({ url: database.url, deadlines });
   return {
-    db: handle.db,
+    ...handle,
     close: async () => {
       await handle.close();
       await database.remove();

@@ -37,6 +37,7 @@ import { type DataPortDialler, FileService } from './services/files/file-service
 import { ImageService } from './services/images/image-service.ts';
 import { type AdminCredentials, InstallationService } from './services/installation/installation-service.ts';
 import { KernelService } from './services/kernels/kernel-service.ts';
+import { RunningKernels } from './services/kernels/running-kernels.ts';
 import { KeypairService } from './services/keypairs/keypair-service.ts';
 import { openSecretBox } from './services/keypairs/secret-box.ts';
 import { PeerService } from './services/peers/peer-service.ts';
@@ -159,7 +160,8 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       changes.announce([{ sessionId, kernelId, name, accessKey: owner.accessKey, ...created }]);
     },
   });
-  const kernels = new KernelService(sessions, sessionRows, clients);
+  const running = new RunningKernels(clock);
+  const kernels = new KernelService(sessions, sessionRows, clients, running);
   const files = new FileService(kernels, options.overrides?.dialDataPort);
   const cluster = new ClusterService(agentRows, sessions, {
     version: config.version,
@@ -222,6 +224,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   // Hints: what one change makes worth looking at. Ticks find the rest.
   changes.onChange((change) => {
     memory.sessionChanged(change);
+    running.forget(change.sessionId);
     const { from, to, kernelId } = change;
     if (to !== 'PREPARING') onLeft.start(kernelId);
     const cause = currentRequestId();

@@ -13,40 +13,30 @@ import type { AgentApi, AgentClients } from '../../clients/agent-clients.ts';
 import type { SessionRecord } from '../../repositories/session-rows.ts';
 import type { SessionRepository } from '../../repositories/sessions.ts';
 import type { SessionService } from '../sessions/session-service.ts';
+import type { RunningKernels } from './running-kernels.ts';
 
 const logBytes = 1024 * 1024;
+
+type Work<T> = (api: AgentApi, kernelId: string) => Promise<T>;
 
 /** What users do inside running sessions: each call goes to the agent of the main kernel. */
 export class KernelService {
   readonly #sessions: SessionService;
   readonly #repository: SessionRepository;
   readonly #agents: AgentClients;
+  readonly #running: RunningKernels;
 
-  constructor(sessions: SessionService, repository: SessionRepository, agents: AgentClients) {
+  constructor(sessions: SessionService, repository: SessionRepository, agents: AgentClients, running: RunningKernels) {
     this.#sessions = sessions;
     this.#repository = repository;
     this.#agents = agents;
+    this.#running = running;
   }
 
-  async execute(
-    ref: string,
-    input: ExecuteInput,
-    actor: UserActor,
-    signal: AbortSignal | undefined,
-  ): Promise<RunResult> {
-    const session = await this.#sessions.find(ref, actor);
-    const kernel = session.kernels[0];
-    if (session.status !== 'RUNNING' && input.mode === 'continue' && kernel?.agentId) {
-      // How a run ended can be read from its agent for a while after it ended its session.
-      try {
-        return await this.#agents.call(kernel.agentId, (api) =>
-          api.execute.mutate({ ...input, kernelId: kernel.id }, options(signal)),
-        );
-      } catch (error) {
-        if (!hasCode(error, 'kernel-not-found', 'run-not-found', 'agent-unreachable')) throw error;
-      }
-    }
-    return await this.#call(session, (api, kernelId) => api.execute.mutate({ ...input, kernelId }, options(signal)));
+  execute(ref: string, input: ExecuteInput, actor: UserActor, signal: AbortSignal | undefined): Promise<RunResult> {
+    const work: Work<RunResult> = (api, kernelId) => api.execute.mutate({ ...input, kernelId }, options(signal));
+    // How a run ended can be read from its agent for a while after it ended its session.
+    return this.#inside(ref, actor, work, input.mode === 'continue');
   }
 
   async interrupt(ref: string, actor: UserActor): Promise<void> {
@@ -93,16 +83,33 @@ export class KernelService {
     throw notRunning(session);
   }
 
-  async #inside<T>(ref: string, actor: UserActor, work: (api: AgentApi, kernelId: string) => Promise<T>): Promise<T> {
-    return await this.#call(await this.#sessions.find(ref, actor), work);
+  async #inside<T>(ref: string, actor: UserActor, work: Work<T>, afterItsEnd = false): Promise<T> {
+    const kernel = this.#running.recall(ref, actor);
+    if (!kernel) return await this.#call(await this.#find(ref, actor), work, afterItsEnd);
+    try {
+      return await this.#agents.call(kernel.agentId, (api) => work(api, kernel.kernelId));
+    } catch (error) {
+      if (!hasCode(error, 'kernel-not-found', 'agent-unreachable')) throw error;
+      this.#running.forget(kernel.sessionId);
+      const session = await this.#find(ref, actor);
+      // What was remembered is so, and asking once more would be a second execution.
+      if (session.status === 'RUNNING' && session.kernels[0]?.id === kernel.kernelId) throw error;
+      return await this.#call(session, work, afterItsEnd);
+    }
   }
 
-  async #call<T>(session: SessionRecord, work: (api: AgentApi, kernelId: string) => Promise<T>): Promise<T> {
+  #find(ref: string, actor: UserActor): Promise<SessionRecord> {
+    return this.#running.learn(ref, actor, () => this.#sessions.find(ref, actor));
+  }
+
+  async #call<T>(session: SessionRecord, work: Work<T>, afterItsEnd = false): Promise<T> {
     const kernel = session.kernels[0];
-    if (session.status !== 'RUNNING' || !kernel?.agentId) throw notRunning(session);
+    const runs = session.status === 'RUNNING';
+    if (!kernel?.agentId || !(runs || afterItsEnd)) throw notRunning(session);
     try {
       return await this.#agents.call(kernel.agentId, (api) => work(api, kernel.id));
     } catch (error) {
+      if (!runs && hasCode(error, 'kernel-not-found', 'run-not-found', 'agent-unreachable')) throw notRunning(session);
       if (!hasCode(error, 'kernel-not-found')) throw error;
       // It ended this moment, or its agent lost it: say what is known by now.
       const now = await this.#repository.findById(session.id);

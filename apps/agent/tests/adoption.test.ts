@@ -121,6 +121,10 @@ describe.runIf(process.getuid?.() === 0).each(modes.filter(({ useCgroups }) => u
         await runCode(api, spec.kernelId, 'import os; print(os.getcwd(), os.path.exists("/root/.pyenv"))'),
       );
       if (isolated) expect(seen).toBe('/home/work False\n');
+      const lock = 'mkdir -p locked/inner && touch locked/inner/file && chmod 500 locked/inner && chmod 000 locked';
+      expect(await runCode(api, spec.kernelId, { mode: 'batch', options: { exec: lock } })).toMatchObject({
+        exitCode: 0,
+      });
       const hog = `python3 -c 'import time; hog = b"x" * (400 << 20); time.sleep(30)'`;
       const killed = await runCode(api, spec.kernelId, { mode: 'batch', options: { exec: hog } });
       expect(killed.notices.map(({ code }) => code)).toContain('out-of-memory');

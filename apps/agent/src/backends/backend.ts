@@ -25,8 +25,11 @@ export interface Backend {
   start(): Promise<void>;
   /** Kernels of an earlier life of this agent: those that still run and those that died meanwhile. */
   recover(): Promise<RecoveredKernel[]>;
-  /** Removes what bears our mark and belongs to none of `known`; answers what it removed. */
-  sweep(known: ReadonlySet<string>): Promise<string[]>;
+  /**
+   * Removes what bears our mark and belongs to no known kernel; answers what it removed. Kernels may be made meanwhile.
+   * @throws when something cannot be removed now
+   */
+  sweep(isKnown: (kernelId: string) => boolean): Promise<string[]>;
   /** @throws AppError `unknown-image`, `unsupported-feature` */
   plan(spec: KernelSpec, requestId: string): KernelPlan;
   /** Lets go of everything; kernels go on. */
@@ -46,7 +49,10 @@ export interface CreateStep {
   readonly name: string;
   /** Stops early, by throwing, when the signal aborts. */
   run(signal: AbortSignal): Promise<void> | void;
-  /** Removes what `run` made, also after a `run` that failed half-way, and a second time. */
+  /**
+   * Removes what `run` made, also after a `run` that failed half-way, and a second time. One that throws is tried again
+   * later; the steps before it wait, as what they made may still be in use.
+   */
   undo(): Promise<void> | void;
 }
 

@@ -52,19 +52,18 @@ function asStartFailure(thrown: unknown, step: string): AppError {
 }
 
 /**
- * Undoes steps in reverse order, those too that never ran. One that fails does not keep the others from being undone: it
- * is logged, and the sweep at the next start finds what it left. Answers whether all went well.
+ * Undoes steps in reverse order, those too that never ran. One that fails is logged and stops it: a program that could
+ * not be ended may still use what earlier steps made. Answers the steps that are still to be undone.
  */
-export async function undoSteps(steps: readonly CreateStep[], logger: Logger): Promise<boolean> {
-  let clean = true;
-  for (const step of [...steps].reverse()) {
+export async function undoSteps(steps: readonly CreateStep[], logger: Logger): Promise<readonly CreateStep[]> {
+  for (const [index, step] of [...steps.entries()].reverse()) {
     try {
       const undoing = step.undo();
       if (undoing) await undoing;
     } catch (error) {
-      clean = false;
       logger.error('create step could not be undone', { step: step.name, error });
+      return steps.slice(0, index + 1);
     }
   }
-  return clean;
+  return [];
 }

@@ -14,13 +14,27 @@ import {
   slotsFromTexts,
   statusReasons,
 } from '@backend.ai/core';
-import { type BackgroundTasks, type Logger, requireRequestId, runWithRequest } from '@backend.ai/telemetry';
+import {
+  type BackgroundTasks,
+  type Logger,
+  ReconcileLoop,
+  requireRequestId,
+  runWithRequest,
+} from '@backend.ai/telemetry';
 import type { Backend, CreateStep, KernelEnd } from '../backends/backend.ts';
 import type { SlotLedger } from '../resources/slot-ledger.ts';
 import { runSteps, type StepFailure, undoSteps } from './create-steps.ts';
 import { type EndedKernel, Kernel } from './kernel.ts';
 import type { UnnumberedEvent } from './outbox.ts';
 import { reserveResourcesStep } from './steps/reserve-resources.ts';
+
+/** A kernel that has to end, or has ended, and could not be removed at once. */
+interface Remains {
+  readonly kernel: Kernel;
+  readonly steps: readonly CreateStep[];
+  /** Absent once its end has been told. */
+  readonly conclude: (() => void) | undefined;
+}
 
 /** An event without what the supervisor adds itself. */
 type Report = UnnumberedEvent extends infer Event
@@ -40,6 +54,8 @@ export interface SupervisorOptions {
   readonly afterStep?: ((step: string, kernelId: string) => void) | undefined;
 }
 
+/** What could not be removed is tried again after this many milliseconds at most, sooner at first. */
+const sweepTickMs = 30_000;
 /** How many ended kernels are remembered. */
 const mostEnded = 1_000;
 /** The session of a kernel that this agent never heard of. */
@@ -53,15 +69,27 @@ export class KernelSupervisor {
   readonly #options: SupervisorOptions;
   readonly #kernels = new Map<string, Kernel>();
   readonly #ended = new Map<string, EndedKernel>();
+  readonly #remains = new Map<string, Remains>();
+  readonly #sweeper: ReconcileLoop;
+  /** Whether what nobody knows has been removed. */
+  #swept = false;
   #released = false;
 
   constructor(options: SupervisorOptions) {
     this.#options = options;
+    const { logger, clock } = options;
+    this.#sweeper = new ReconcileLoop({
+      name: 'remove remains',
+      tickMs: sweepTickMs,
+      logger,
+      clock,
+      run: () => this.#sweep(),
+    });
   }
 
   /**
    * Takes over what an earlier life of the agent left: kernels that run go on, those that died are reported, the rest is
-   * removed.
+   * removed in the background.
    */
   async recover(): Promise<void> {
     const { backend, ledger, tasks, logger } = this.#options;
@@ -80,8 +108,7 @@ export class KernelSupervisor {
         tasks.start('remove kernel', finish, kernel.requestId);
       }
     }
-    const swept = await backend.sweep(new Set(this.#kernels.keys()));
-    if (swept.length > 0) logger.warn('strays removed', { swept });
+    this.#sweeper.start();
   }
 
   /** @throws AppError `insufficient-capacity`, `unknown-image`, `unsupported-feature`, `shutting-down` */
@@ -94,6 +121,9 @@ export class KernelSupervisor {
     if (ended) {
       this.#reportEnd(ended.spec, ended.requestId, ended.end);
       return;
+    }
+    if (this.#remains.has(kernelId)) {
+      throw new AppError('state-conflict', 'What an earlier kernel of this id left is still being removed.');
     }
     const requestId = requireRequestId();
     const plan = backend.plan(spec, requestId);
@@ -169,7 +199,7 @@ export class KernelSupervisor {
       if (kernel.state === 'preparing') kernel.abort.abort();
     }
     const starting = [...this.#kernels.values()].filter((kernel) => kernel.state !== 'running');
-    await Promise.all(starting.map((kernel) => kernel.gone.promise));
+    await Promise.all([this.#sweeper.stop(), ...starting.map((kernel) => kernel.gone.promise)]);
   }
 
   #destroy(kernel: Kernel, reason: StatusReason, forced: boolean, requestId: RequestId): void {
@@ -226,17 +256,17 @@ export class KernelSupervisor {
   async #fail(kernel: Kernel, { step, error }: StepFailure): Promise<void> {
     const { kernelId } = kernel.spec;
     this.#options.logger.warn('kernel could not be started', { kernel_id: kernelId, step, error });
-    await this.#remove(kernel);
-    this.#report(kernel, { type: 'kernel-start-failed', error: error.toBody(kernel.requestId), failedStep: step });
-    kernel.gone.resolve();
+    await this.#remove(kernel, () => {
+      this.#report(kernel, { type: 'kernel-start-failed', error: error.toBody(kernel.requestId), failedStep: step });
+    });
   }
 
   /** Ended before it ran: a later order with the same id starts it anew. */
   async #cancelled(kernel: Kernel): Promise<void> {
-    await this.#remove(kernel);
-    const end = { exitCode: null, reason: kernel.destroyReason ?? 'cluster-shutdown' } as const;
-    this.#reportEnd(kernel.spec, kernel.destroyRequestId ?? kernel.requestId, end);
-    kernel.gone.resolve();
+    await this.#remove(kernel, () => {
+      const end = { exitCode: null, reason: kernel.destroyReason ?? 'cluster-shutdown' } as const;
+      this.#reportEnd(kernel.spec, kernel.destroyRequestId ?? kernel.requestId, end);
+    });
   }
 
   async #finish(kernel: Kernel, { exitCode, reason }: KernelEnd): Promise<void> {
@@ -246,19 +276,53 @@ export class KernelSupervisor {
     const end: KernelEnd = { exitCode, reason: kernel.destroyReason ?? reason };
     const lastWords = (await kernel.handle?.lastWords()) ?? new Map();
     const log = await this.#endOfLog(kernel);
-    await this.#remove(kernel);
-    this.#ended.set(kernelId, { spec: kernel.spec, requestId: kernel.requestId, end, lastWords });
-    const [oldest] = this.#ended.keys();
-    if (this.#ended.size > mostEnded && oldest !== undefined) this.#ended.delete(oldest);
-    this.#reportEnd(kernel.spec, kernel.destroyRequestId ?? kernel.requestId, end, log);
-    logger.info('kernel terminated', { kernel_id: kernelId, reason: end.reason, exit_code: end.exitCode });
+    await this.#remove(kernel, () => {
+      this.#ended.set(kernelId, { spec: kernel.spec, requestId: kernel.requestId, end, lastWords });
+      const [oldest] = this.#ended.keys();
+      if (this.#ended.size > mostEnded && oldest !== undefined) this.#ended.delete(oldest);
+      this.#reportEnd(kernel.spec, kernel.destroyRequestId ?? kernel.requestId, end, log);
+      logger.info('kernel terminated', { kernel_id: kernelId, reason: end.reason, exit_code: end.exitCode });
+    });
+  }
+
+  /** @param conclude Tells the end. Not before the last process has ended; files may take longer. */
+  #remove(kernel: Kernel, conclude: () => void): Promise<void> {
+    return this.#undo({ kernel, steps: kernel.plan.steps, conclude });
+  }
+
+  async #undo(remains: Remains): Promise<void> {
+    const { kernel, conclude } = remains;
+    const { kernelId } = kernel.spec;
+    const { steps, launchStep } = kernel.plan;
+    const left = await undoSteps(remains.steps, this.#options.logger.with({ kernel_id: kernelId }));
+    const hasEnded = left.every(({ name }) => name !== launchStep);
+    if (left.length === 0) this.#remains.delete(kernelId);
+    else {
+      this.#remains.set(kernelId, { kernel, steps: left, conclude: hasEnded ? undefined : conclude });
+      this.#sweeper.hint();
+    }
+    if (!hasEnded || !conclude) return;
+    // What it held is free, whatever its files do.
+    const [reserve] = steps;
+    await reserve?.undo();
+    this.#kernels.delete(kernelId);
+    conclude();
     kernel.gone.resolve();
   }
 
-  async #remove(kernel: Kernel): Promise<void> {
-    const { logger } = this.#options;
-    await undoSteps(kernel.plan.steps, logger.with({ kernel_id: kernel.spec.kernelId }));
-    this.#kernels.delete(kernel.spec.kernelId);
+  /** Tries again what could not be removed, and removes once what nobody knows. */
+  async #sweep(): Promise<void> {
+    const { backend, logger } = this.#options;
+    for (const remains of [...this.#remains.values()]) await this.#undo(remains);
+    if (!this.#swept) {
+      const swept = await backend.sweep((kernelId) => this.#kernels.has(kernelId) || this.#remains.has(kernelId));
+      this.#swept = true;
+      if (swept.length > 0) logger.warn('strays removed', { swept });
+    }
+    if (this.#remains.size > 0) {
+      const kernels = [...this.#remains.keys()];
+      throw new AppError('internal', 'Some kernels have left what cannot be removed yet.', { detail: { kernels } });
+    }
   }
 
   /** Best effort: what is left of a log must not keep a kernel from ending. */

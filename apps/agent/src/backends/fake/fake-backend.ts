@@ -102,8 +102,8 @@ export class FakeBackend implements Backend {
     return [];
   }
 
-  async sweep(known: ReadonlySet<string>): Promise<string[]> {
-    const strays = [...this.remains.keys()].filter((kernelId) => !known.has(kernelId));
+  async sweep(isKnown: (kernelId: string) => boolean): Promise<string[]> {
+    const strays = [...this.remains.keys()].filter((kernelId) => !isKnown(kernelId));
     for (const kernelId of strays) this.remains.delete(kernelId);
     return strays;
   }

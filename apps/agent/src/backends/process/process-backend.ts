@@ -29,7 +29,16 @@ import { ProcessKernel } from './process-kernel.ts';
 import { installRunner } from './runner-installation.ts';
 import { outermost } from './runtime-files.ts';
 import { findInterpreters, type Interpreter, type Runtime, runtimesOf } from './runtimes.ts';
-import { type KernelFacts, listScratch, readFacts, readSandboxStatus, removeScratch, scratchPaths } from './scratch.ts';
+import {
+  type KernelFacts,
+  listScratch,
+  ownerOfScratch,
+  readFacts,
+  readSandboxStatus,
+  removeScratch,
+  scratchPaths,
+  uidsInScratch,
+} from './scratch.ts';
 import { sandboxWorks } from './self-test.ts';
 import { allocateUidStep } from './steps/allocate-uid.ts';
 import { awaitRunnerStep } from './steps/await-runner.ts';
@@ -109,6 +118,8 @@ export class ProcessBackend implements Backend {
     });
     let cgroups = this.#options.useCgroups === false ? null : openCgroupHost(view, `backendai-${installationId}`);
     const uids = new UidPool(uidBaseOf(installationId));
+    // Before the first is given away: the self-test ends whatever has its id.
+    for (const uid of uidsInScratch(this.#scratchDir)) uids.take(uid);
     const candidates = sandboxCandidates({ asRoot, tools }, this.#options.sandbox);
     const candidate = await chooseSandbox(candidates, { asRoot, allowUnisolated }, async (each) => {
       // Without a sandbox the kernel's user comes by the real path. Everything else in these folders is private by itself.
@@ -190,7 +201,6 @@ export class ProcessBackend implements Backend {
     const { spec, requestId } = facts;
     const paths = scratchPaths(this.#scratchDir, spec.kernelId);
     const sameBoot = facts.machineBootId === machineBootId();
-    if (facts.uid !== null) context.uids.take(facts.uid);
     const draft: KernelDraft = {
       spec,
       requestId,
@@ -228,17 +238,17 @@ export class ProcessBackend implements Backend {
     return { spec, requestId, plan, outcome: { kind: 'ended', end: endMeanwhile(draft, sameBoot) } };
   }
 
-  async sweep(known: ReadonlySet<string>): Promise<string[]> {
-    const { clock, installationId, cgroups } = this.#started();
+  async sweep(isKnown: (kernelId: string) => boolean): Promise<string[]> {
+    const { clock, installationId, cgroups, uids } = this.#started();
     const swept: string[] = [];
     for (const [label, pids] of findLabels(labelName)) {
       const [owner, kernelId = ''] = label.split(':');
-      if (owner !== installationId || known.has(kernelId)) continue;
+      if (owner !== installationId || isKnown(kernelId)) continue;
       await endProcesses({ monitor: null, init: null, cgroups: [], label: `${labelName}=${label}`, uid: null }, clock);
       swept.push(...pids.map((pid) => `process ${pid}`));
     }
     for (const name of cgroups ? listCgroups(cgroups) : []) {
-      if (known.has(name) || !cgroups) continue;
+      if (isKnown(name) || !cgroups) continue;
       const groups = cgroupPaths(cgroups, name);
       if (processesIn(groups).length > 0) {
         await endProcesses({ monitor: null, init: null, cgroups: groups, label: '', uid: null }, clock);
@@ -247,8 +257,11 @@ export class ProcessBackend implements Backend {
       swept.push(`cgroup ${name}`);
     }
     for (const kernelId of listScratch(this.#scratchDir)) {
-      if (known.has(kernelId)) continue;
-      removeScratch(scratchPaths(this.#scratchDir, kernelId));
+      if (isKnown(kernelId)) continue;
+      const paths = scratchPaths(this.#scratchDir, kernelId);
+      const owner = ownerOfScratch(paths);
+      await removeScratch(paths);
+      if (owner !== null) uids.release(owner);
       swept.push(`folder ${kernelId}`);
     }
     return swept;

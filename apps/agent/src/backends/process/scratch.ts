@@ -1,7 +1,17 @@
-import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { type IsolationReport, type KernelSpec, kernelSpecSchema } from '@backend.ai/contract';
 import { isUuid } from '@backend.ai/core';
+import { removeTree } from '../../files/remove-tree.ts';
 import { replaceFileSync } from '../../files/replace-file.ts';
 import type { ProcessIdentity } from './proc.ts';
 
@@ -73,10 +83,34 @@ export function writeUserTables(paths: ScratchPaths, uid: number, gid: number): 
   chmodSync(paths.group, 0o644);
 }
 
-/** Removes by `rm -r` semantics, which never follows a link. */
-export function removeScratch(paths: ScratchPaths): void {
-  // Twice: a program that was still writing when the first pass went through leaves a full folder behind.
-  rmSync(paths.folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 10 });
+/** What belongs to the kernel's user: afterwards its id may be given to somebody else. */
+export async function removeOwnFolders(paths: ScratchPaths): Promise<void> {
+  for (const folder of ownFolders(paths)) await removeTree(folder);
+}
+
+/** The rest. The facts go last: whoever finds them knows what is still to be done. */
+export async function removeScratch(paths: ScratchPaths): Promise<void> {
+  await removeOwnFolders(paths);
+  for (const name of existsSync(paths.folder) ? readdirSync(paths.folder) : []) {
+    const path = join(paths.folder, name);
+    if (path !== paths.facts) await removeTree(path);
+  }
+  await removeTree(paths.folder);
+}
+
+/** User ids that processes or files of kernels may still have. */
+export function uidsInScratch(scratchDir: string): number[] {
+  const uids = listScratch(scratchDir).flatMap((kernelId) => {
+    const paths = scratchPaths(scratchDir, kernelId);
+    return [readFacts(paths)?.uid, ownerOfScratch(paths)];
+  });
+  return [...new Set(uids.filter((uid) => uid != null))];
+}
+
+/** Null: nobody in particular. */
+export function ownerOfScratch(paths: ScratchPaths): number | null {
+  const owners = ownFolders(paths).map((folder) => lstatSync(folder, { throwIfNoEntry: false })?.uid);
+  return owners.find((uid) => uid !== undefined && uid !== process.getuid?.()) ?? null;
 }
 
 /** What must be known of a kernel to adopt or to remove it after a restart of the agent. */

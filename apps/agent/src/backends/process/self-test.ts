@@ -81,6 +81,7 @@ export async function sandboxWorks(candidate: SandboxCandidate, options: SelfTes
         options.dataDir,
       ],
     });
+    logger.debug('sandbox is tried', { ...candidate, cgroups: groups.length > 0, uid });
     // A kernel does not keep this process alive; this test does, or the start would end it.
     child.ref();
     const code = await exitOf(child, clock);
@@ -104,7 +105,7 @@ export async function sandboxWorks(candidate: SandboxCandidate, options: SelfTes
     if (child && (child.exitCode === null || processesIn(groups).length > 0))
       await endProcesses(processes, clock).catch(() => {});
     for (let tries = 0; !removeCgroups(groups) && tries < 100; tries++) await delay(clock, tries);
-    removeScratch(paths);
+    await removeScratch(paths);
     if (uid !== null) uids.release(uid);
   }
 }

@@ -1,7 +1,6 @@
-import { rmSync } from 'node:fs';
 import type { CreateStep } from '../../backend.ts';
 import type { KernelDraft, ProcessContext } from '../draft.ts';
-import { giveScratch, writeUserTables } from '../scratch.ts';
+import { giveScratch, removeOwnFolders, writeUserTables } from '../scratch.ts';
 
 /** A user id of its own when the agent is root, and the table that calls it `work`. */
 export function allocateUidStep(draft: KernelDraft, context: ProcessContext): CreateStep {
@@ -18,12 +17,10 @@ export function allocateUidStep(draft: KernelDraft, context: ProcessContext): Cr
       const [uid = 0, gid = 0] = draft.uid === null ? own : [draft.uid, draft.uid];
       if (sandbox !== 'none') writeUserTables(draft.paths, uid, gid);
     },
-    undo() {
+    async undo() {
       if (draft.uid === null) return;
       // The next owner of the id must not find anything that belongs to it.
-      for (const folder of [draft.paths.home, draft.paths.run, draft.paths.tmp, draft.paths.shm]) {
-        rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 10 });
-      }
+      await removeOwnFolders(draft.paths);
       context.uids.release(draft.uid);
       draft.uid = null;
     },

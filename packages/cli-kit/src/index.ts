@@ -1,6 +1,9 @@
 export { ApiCommand } from './api-command.ts';
 export { BaseCommand } from './base-command.ts';
 export type { CommandBundle, RunnableBundle } from './command-bundle.ts';
+export type { Component, OpenDependencies, StartContext } from './component/component.ts';
+export { ComponentCommand } from './component/component-command.ts';
+export { componentCommands } from './component/component-commands.ts';
 export { type CliContext, processContext } from './context.ts';
 export { type HelpTexts, renderHelp } from './help-texts.ts';
 export {

@@ -13,11 +13,19 @@ export function parsePairs(option: string, pairs: readonly string[]): Record<str
   );
 }
 
-const unitMs: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+const unitMs: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+  w: 604_800_000,
+  y: 31_536_000_000,
+};
 
 /** `500ms`, `10s`, `1.5h`; a bare number counts seconds. */
 export function parseDurationMs(option: string, text: string): number {
-  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)?$/.exec(text.trim());
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d|w|y)?$/.exec(text.trim());
   if (!match) throw new UsageError(`${option} takes a time such as 30s or 5m, not "${text}".`);
   return Math.round(Number(match[1]) * (unitMs[match[2] ?? 's'] ?? 1000));
 }

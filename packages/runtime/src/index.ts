@@ -5,6 +5,7 @@ export * from './health/internal-server.ts';
 export * from './lifecycle.ts';
 export * from './logging.ts';
 export * from './metrics/metrics.ts';
+export * from './run-service.ts';
 export * from './signals.ts';
 export * from './tls-files.ts';
 export * from './unix-socket.ts';

@@ -1,0 +1,50 @@
+import {
+  type ConfigShape,
+  type ConfigSources,
+  type FlagValue,
+  type LoadedConfig,
+  loadConfig,
+} from '@backend.ai/runtime';
+import { Option } from 'clipanion';
+import { BaseCommand } from '../base-command.ts';
+import { parsePairs } from '../option-values.ts';
+import type { Component } from './component.ts';
+
+/** A command of a component: reads its configuration from `--config`, the environment and `--set`. */
+export abstract class ComponentCommand<Shape extends ConfigShape> extends BaseCommand {
+  configFile = Option.String('--config', { description: 'Configuration file (default configs/<component>.toml)' });
+  set = Option.Array('--set', [], { description: 'Overrule one setting: --set section.key=value' });
+
+  protected abstract readonly component: Component<Shape>;
+
+  /** Settings that options of this command name. They win over `--set`. */
+  protected namedFlags(): FlagValue[] {
+    return [];
+  }
+
+  protected get sources(): ConfigSources {
+    const { context } = this;
+    const flags = Object.entries(parsePairs('--set', this.set)).map(([key, text]) => {
+      return { key, text, flag: `--set ${key}` };
+    });
+    return { file: this.configFile, env: context.env, cwd: context.cwd, flags: [...flags, ...this.namedFlags()] };
+  }
+
+  /** @throws AppError `config-invalid` */
+  protected loadConfig(): LoadedConfig<Shape> {
+    const config = loadConfig(this.component.configuration, this.sources);
+    this.warn(config.warnings);
+    return config;
+  }
+
+  protected warn(warnings: readonly string[]): void {
+    for (const warning of warnings) this.context.stderr.write(`Warning: ${warning}\n`);
+  }
+
+  /** Who speaks, and on the ground of which file. */
+  protected sayBanner(config: Pick<LoadedConfig, 'file' | 'fileFound'>): void {
+    const { title, version } = this.component;
+    this.say(`Backend.AI ${title} ${version}`);
+    this.say(`Config: ${config.file}${config.fileFound ? '' : ' (not there: defaults, environment and flags)'}`);
+  }
+}

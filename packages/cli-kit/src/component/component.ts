@@ -1,0 +1,29 @@
+import type { ConfigDefinition, ConfigShape, Dependency, LoadedConfig, RunningService } from '@backend.ai/runtime';
+import type { Logger } from '@backend.ai/telemetry';
+import type { Env } from '../known-cluster.ts';
+
+/** Connections that are open while dependencies are checked. */
+export interface OpenDependencies {
+  readonly dependencies: readonly Dependency[];
+  close(): Promise<void>;
+}
+
+export interface StartContext {
+  readonly logger: Logger;
+  readonly env: Env;
+  readonly cwd: string;
+}
+
+/** What an app supplies to have `health`, `config show`, `config check` and `start-server`. */
+export interface Component<Shape extends ConfigShape> {
+  /** Of its commands in the help: `Manager`. */
+  readonly title: string;
+  readonly version: string;
+  readonly configuration: ConfigDefinition<Shape>;
+  /** How each thing is asked that the component cannot work without. Does not fail when one of them does not answer. */
+  openDependencies(config: LoadedConfig<Shape>, context: Omit<StartContext, 'logger'>): Promise<OpenDependencies>;
+  /** Loads what is large only here: the other commands are to start quickly. */
+  start(config: LoadedConfig<Shape>, context: StartContext): Promise<RunningService>;
+  /** All of stopping, in milliseconds. */
+  stopDeadlineMs(config: LoadedConfig<Shape>): number;
+}

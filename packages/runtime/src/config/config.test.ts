@@ -295,6 +295,23 @@ describe('a secret', () => {
     expect(harmless.warnings).toEqual([]);
   });
 
+  it('is not told where it stands at a wrong place or in a wrong form', () => {
+    for (const text of [
+      '[database]\npassword = hunter2',
+      '[database]\npassword = "hunter2',
+      '[database]\npasword = "hunter2"',
+      '[database]\npassword = ["hunter2"]',
+      '[database]\npassword = { value = "hunter2" }',
+      '[database]\nurl = "hunter2"',
+      '[database]\nservers = ["http://me:hunter2@host"]',
+      'password = "hunter2"',
+    ]) {
+      const problems = problemsOf(text);
+      expect(problems.length).toBeGreaterThan(0);
+      expect(problems.join()).not.toContain('hunter2');
+    }
+  });
+
   it('appears in no output, whatever it is and however wrong the rest', () => {
     const texts = fc.string({ minLength: 8, maxLength: 24 }).map((text) => `S3${text}`);
     fc.assert(

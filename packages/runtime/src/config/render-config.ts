@@ -48,7 +48,7 @@ export function renderSample(definition: ConfigOutline, values: Readonly<Record<
   const { component, command, sampleFile, defaultFile } = definition;
   const lines = [
     ...comment(
-      `Configuration of the ${component}: ${definition.purpose} Copy ${sampleFile} to ${defaultFile} and take the ` +
+      `Configuration of the ${component}. ${definition.purpose} Copy ${sampleFile} to ${defaultFile} and take the ` +
         `leading # away where another value than the default is wanted. Environment variables and --set overrule this ` +
         `file; see what is in effect with: ./backend.ai ${command} config show`,
     ),

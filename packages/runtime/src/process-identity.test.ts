@@ -1,0 +1,27 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { expect, it, vi } from 'vitest';
+import { identifyProcess, isProcessAlive } from './process-identity.ts';
+
+it('knows this process, no absent one, and none that has another start time', async () => {
+  const self = await identifyProcess(process.pid);
+  expect(await isProcessAlive(self)).toBe(true);
+  expect(await isProcessAlive({ ...self, startedAt: '1' })).toBe(false);
+  expect(await isProcessAlive({ pid: 2 ** 30, startedAt: null })).toBe(false);
+});
+
+it('takes a process that has ended for ended although its parent does not ask', async () => {
+  const parent = spawn('/bin/sh', ['-c', 'sleep 600 & echo $!; exec sleep 600'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const [line] = (await once(parent.stdout, 'data')) as [Buffer];
+  try {
+    const child = await identifyProcess(Number(line.toString()));
+    expect(await isProcessAlive(child)).toBe(true);
+    process.kill(child.pid, 'SIGKILL');
+    await vi.waitFor(async () => expect(await isProcessAlive(child)).toBe(false));
+    expect(process.kill(child.pid, 0)).toBe(true);
+  } finally {
+    parent.kill('SIGKILL');
+  }
+});

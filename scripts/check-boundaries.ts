@@ -23,7 +23,7 @@ const packageImports: Record<string, readonly string[]> = {
   telemetry: ['core'],
   contract: ['core'],
   scheduler: ['core'],
-  database: ['core', 'telemetry'],
+  database: ['core', 'telemetry', 'runtime'],
   coordination: ['core', 'telemetry', 'database'],
   rpc: ['core', 'telemetry', 'contract'],
   runtime: ['core', 'telemetry'],

@@ -1,8 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { AppError, type Clock, delay, hasCode, isErrorBody, systemClock } from '@backend.ai/core';
-import { identifyProcess, isProcessAlive } from '@backend.ai/database';
-import { callAdminSocket } from '@backend.ai/runtime';
+import { callAdminSocket, identifyProcess, isProcessAlive } from '@backend.ai/runtime';
 import { type DataDirectory, makeDataDirectory } from './data-directory.ts';
 
 /** What the admin socket of a cluster answers to `status`. */

@@ -1,7 +1,6 @@
 export { defaultTemplateDirectory } from './data-directory.ts';
 export type { Database, DatabaseHandle, Transaction } from './database.ts';
 export { isUniqueViolation, sqlStateOf, sqlStates } from './database-errors.ts';
-export { type DirectoryLock, lockDirectory } from './directory-lock.ts';
 export { fencedBy, leaderLease, requireEpoch } from './fencing.ts';
 export { type Deadlines, migrationDeadlines } from './guarded-client.ts';
 export { isCurrentEpoch, nextEpoch } from './lease-epochs.ts';
@@ -20,6 +19,6 @@ export {
 export { openPglite, type PgliteOptions } from './pglite.ts';
 export { oldestPostgres, openPostgres, type PostgresOptions } from './postgres.ts';
 export { dropDatabase, ensureDatabase, type NewDatabase, withDatabase } from './postgres-databases.ts';
-export { identifyProcess, isProcessAlive, type ProcessIdentity } from './process-identity.ts';
 export * from './schema/index.ts';
+export { serverVersion } from './server-version.ts';
 export { buildTemplate } from './template.ts';

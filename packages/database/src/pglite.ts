@@ -1,9 +1,9 @@
 import { chmod, rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
+import { type DirectoryLock, lockDirectory } from '@backend.ai/runtime';
 import postgres from 'postgres';
 import { prepareDataDirectory } from './data-directory.ts';
 import { type DatabaseHandle, databaseOver } from './database.ts';
-import { type DirectoryLock, lockDirectory } from './directory-lock.ts';
 import { type Deadlines, defaultDeadlines } from './guarded-client.ts';
 import { WorkerEngine } from './worker-engine.ts';
 

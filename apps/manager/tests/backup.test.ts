@@ -4,6 +4,7 @@ import { gunzipSync, gzipSync } from 'node:zlib';
 import { EmbeddedConfigStore } from '@backend.ai/coordination';
 import { systemClock } from '@backend.ai/core';
 import { type Database, type DatabaseHandle, leaderLease, managerMigrations, migrate } from '@backend.ai/database';
+import { silentLogger, silentLogger } from '@backend.ai/telemetry';
 import { makeTempDirectory, testDatabase } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
@@ -27,7 +28,7 @@ beforeAll(async () => {
   for (const { id } of [alive, ended]) await world.until(id, 'RUNNING');
   await world.manager.services.api.session.destroy({ session: ended.id, forced: false }, world.ctx());
   await world.until(ended.id, 'TERMINATED');
-  await new EmbeddedConfigStore(world.database.db).put('volumes/default', 'local');
+  await new EmbeddedConfigStore(world.database.db, silentLogger).put('volumes/default', 'local');
   await serviceOn(world.database.db, world.installationKeyFile).backup(file);
 });
 afterAll(async () => {
@@ -38,7 +39,7 @@ afterAll(async () => {
 function serviceOn(db: Database, keyFile: string): BackupService {
   return new BackupService({
     rows: new BackupRepository(db),
-    configStore: new EmbeddedConfigStore(db),
+    configStore: new EmbeddedConfigStore(db, silentLogger),
     keyFiles: { 'installation.key': keyFile },
     version: '0.1.0',
     clock: systemClock,
@@ -87,7 +88,7 @@ describe('a backup', () => {
     const stable = (tables: Record<string, unknown[]>) => ({ ...tables, agents: undefined, kernels: undefined });
     expect(stable(await contents(handle.db))).toEqual(stable(before));
     expect(await verifyLedger(handle.db)).toEqual([]);
-    expect(await new EmbeddedConfigStore(handle.db).get('volumes/default')).toMatchObject({ value: 'local' });
+    expect(await new EmbeddedConfigStore(handle.db, silentLogger).get('volumes/default')).toMatchObject({ value: 'local' });
     const epoch = sql`select epoch::int as epoch from leases where name = ${leaderLease}`;
     const [restored] = await handle.db.execute<{ epoch: number }>(epoch);
     expect(restored?.epoch).toBeGreaterThan((world.manager.services.leaderEpoch() ?? 0) + 100_000);

@@ -4,7 +4,7 @@ import { runWithRequest, silentLogger } from '@backend.ai/telemetry';
 import { waitFor } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { managerHandlers } from '../src/index.ts';
+import { managerHandlers, openInstallation } from '../src/index.ts';
 import { createOperator, type Operator, operatorMethods } from '../src/operator.ts';
 import { createWorld, type World } from './world.ts';
 
@@ -16,12 +16,18 @@ beforeAll(async () => {
   world = await createWorld();
   const { db } = world.database;
   await world.addAgent('i-one', { slots: { cpu: '64', mem: String(64 * 1024 ** 3) } });
-  const configStore = new EmbeddedConfigStore(db);
+  const configStore = new EmbeddedConfigStore(db, silentLogger);
+  const { fixtures } = await openInstallation({
+    ...{ database: db, identity: world.identity, logger: silentLogger },
+    installationKeyFile: world.installationKeyFile,
+    adminEmail: 'admin@backend.ai.local',
+  });
   operator = createOperator({
     database: db,
     configStore,
     liveValues: world.liveValues(),
     peers: world.manager.services.peers,
+    fixtures,
     keyFiles: {},
     version: '1',
     logger: silentLogger,

@@ -6,9 +6,7 @@ import { EmbeddedConfigStore, EmbeddedLeases, InProcessEventBus, InProcessLiveVa
 import { AppError } from '@backend.ai/core';
 import {
   type DatabaseHandle,
-  type DirectoryLock,
   defaultTemplateDirectory,
-  lockDirectory,
   managerMigrations,
   migrate,
   migrationDeadlines,
@@ -17,13 +15,15 @@ import {
 import {
   createManager,
   createOperator,
+  defaultAdminEmail,
   type Manager,
   managerHandlers,
   managerVersion,
   type Operator,
+  openInstallation,
 } from '@backend.ai/manager';
 import { loadOrCreateIdentity, type PeerIdentity } from '@backend.ai/rpc';
-import { AdminSocket, Lifecycle, type Part } from '@backend.ai/runtime';
+import { AdminSocket, type DirectoryLock, Lifecycle, lockDirectory, type Part } from '@backend.ai/runtime';
 import { BackgroundTasks, createLogger, ensureRequestId, LogFile, type Logger } from '@backend.ai/telemetry';
 import { type ClusterConfig, parseClusterConfig } from './config.ts';
 import {
@@ -205,11 +205,17 @@ export class Cluster {
       logger,
     });
     const keyFiles = ['installation.key', 'manager.pem', 'agent.pem', 'agent-id.json'];
+    const { fixtures } = await openInstallation({
+      ...{ database: db, identity, logger },
+      installationKeyFile: keyFile('installation.key'),
+      adminEmail: defaultAdminEmail,
+    });
     const operator = createOperator({
       database: db,
-      configStore: new EmbeddedConfigStore(db),
+      configStore: new EmbeddedConfigStore(db, logger),
       liveValues,
       peers: manager.services.peers,
+      fixtures,
       keyFiles: Object.fromEntries(keyFiles.map((name) => [name, keyFile(name)])),
       version: managerVersion,
       logger,

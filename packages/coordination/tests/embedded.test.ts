@@ -23,7 +23,7 @@ describeEventBus('in process', async () => {
     maxTries: 3,
     retry: { initialMs: 1, maxMs: 5 },
   });
-  return { bus, dispose: () => bus.close() };
+  return { bus, peer: bus, dispose: () => bus.close() };
 });
 
 describeLiveValues('in process', async () => {
@@ -33,7 +33,7 @@ describeLiveValues('in process', async () => {
 });
 
 describeConfigStore('in the embedded database', async () => {
-  const store = new EmbeddedConfigStore(handle.db);
+  const store = new EmbeddedConfigStore(handle.db, silentLogger);
   for (const { key } of await store.list('')) await store.delete(key);
   return { store, dispose: async () => {} };
 });

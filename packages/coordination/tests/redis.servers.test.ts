@@ -1,7 +1,7 @@
 import { describeEventBus, describeLiveValues } from '@backend.ai/coordination/testing';
-import type {} from '@backend.ai/testing';
 import { newId } from '@backend.ai/core';
 import { silentLogger } from '@backend.ai/telemetry';
+import type {} from '@backend.ai/testing';
 import { afterAll, beforeAll, inject } from 'vitest';
 import { RedisEventBus, RedisLiveValues, RedisServer } from '../src/index.ts';
 
@@ -17,8 +17,8 @@ describeEventBus('on Redis', async () => {
   const prefix = `test:${newId()}:`;
   const open = (): RedisEventBus =>
     new RedisEventBus({ server, prefix, source: 'test', logger, maxTries: 3, retry: { initialMs: 1, maxMs: 5 } });
-  const bus = open();
-  return { bus, dispose: () => bus.close() };
+  const [bus, peer] = [open(), open()];
+  return { bus, peer, dispose: async () => void (await Promise.all([bus.close(), peer.close()])) };
 });
 
 describeLiveValues('on Redis', async () => {

@@ -1,4 +1,5 @@
 import { configEntries, type Database } from '@backend.ai/database';
+import type { Logger } from '@backend.ai/telemetry';
 import { and, asc, eq, sql } from 'drizzle-orm';
 import type { ConfigChange, ConfigEntry, ConfigStore } from '../config-store.ts';
 
@@ -15,10 +16,12 @@ interface Watcher {
  */
 export class EmbeddedConfigStore implements ConfigStore {
   readonly #db: Database;
+  readonly #logger: Logger;
   readonly #watchers = new Set<Watcher>();
 
-  constructor(db: Database) {
+  constructor(db: Database, logger: Logger) {
     this.#db = db;
+    this.#logger = logger;
   }
 
   async get(key: string): Promise<ConfigEntry | null> {
@@ -81,6 +84,13 @@ export class EmbeddedConfigStore implements ConfigStore {
   }
 
   #tell(change: ConfigChange): void {
-    for (const { prefix, onChange } of this.#watchers) if (change.key.startsWith(prefix)) onChange(change);
+    for (const { prefix, onChange } of this.#watchers) {
+      if (!change.key.startsWith(prefix)) continue;
+      try {
+        onChange(change);
+      } catch (error) {
+        this.#logger.error('watcher of settings failed', { key: change.key, error });
+      }
+    }
   }
 }

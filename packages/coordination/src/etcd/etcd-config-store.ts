@@ -5,6 +5,8 @@ import type { ConfigChange, ConfigEntry, ConfigStore } from '../config-store.ts'
 import type { EtcdServer } from './etcd-server.ts';
 import { EtcdWatch } from './etcd-watch.ts';
 
+const folder = 'config/';
+
 export interface EtcdConfigStoreOptions {
   readonly server: EtcdServer;
   readonly logger: Logger;
@@ -26,31 +28,41 @@ export class EtcdConfigStore implements ConfigStore {
 
   async get(key: string): Promise<ConfigEntry | null> {
     const { kvs } = await this.#server.run((keys) => keys.get(folder + key).exec());
-    return kvs[0] ? entryOf(kvs[0]) : null;
+    return kvs[0] ? { ...entryOf(kvs[0]), key } : null;
   }
 
   async put(key: string, value: string): Promise<ConfigEntry> {
     await this.#watchesBegun();
-    const { header } = await this.#server.run((keys) => keys.put(folder + key).value(value).exec());
+    const { header } = await this.#server.run((keys) =>
+      keys
+        .put(folder + key)
+        .value(value)
+        .exec(),
+    );
     return { key, value, revision: Number(header.revision) };
   }
 
   async compareAndSet(key: string, revision: number | null, value: string): Promise<ConfigEntry | null> {
     await this.#watchesBegun();
-    // What does not exist was modified in revision 0.
+    // For etcd, what does not exist was modified in revision 0; no caller can have seen that.
+    if (revision === 0) return null;
     const { succeeded, header } = await this.#server.run((keys) =>
       keys
         .if(folder + key, 'Mod', '==', revision ?? 0)
         .then(keys.put(folder + key).value(value))
         .commit(),
     );
-    // Revision 0 stands for "absent" in etcd, and for nothing that a caller can have seen.
     return succeeded ? { key, value, revision: Number(header.revision) } : null;
   }
 
   async delete(key: string): Promise<boolean> {
     await this.#watchesBegun();
-    const { deleted } = await this.#server.run((keys) => keys.delete().key(folder + key).exec());
+    const { deleted } = await this.#server.run((keys) =>
+      keys
+        .delete()
+        .key(folder + key)
+        .exec(),
+    );
     return Number(deleted) > 0;
   }
 
@@ -92,8 +104,6 @@ export class EtcdConfigStore implements ConfigStore {
     await Promise.all([...this.#watches].map((watch) => watch.begun));
   }
 }
-
-const folder = 'config/';
 
 const entryOf = (found: IKeyValue): ConfigEntry => ({
   key: found.key.toString().slice(folder.length),

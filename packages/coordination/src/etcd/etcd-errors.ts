@@ -4,8 +4,8 @@ import {
   EtcdInvalidAuthTokenError,
   EtcdPermissionDeniedError,
   GRPCDeadlineExceededError,
-  GRPCUnavailableError,
   GRPCUnauthenticatedError,
+  GRPCUnavailableError,
 } from 'etcd3';
 
 /** What the client throws, as ours. */
@@ -18,7 +18,10 @@ export function etcdFailure(thrown: unknown, address: string): AppError {
     EtcdPermissionDeniedError,
     GRPCUnauthenticatedError,
   ];
-  if (refused.some((kind) => thrown instanceof kind) || /user name is empty|authentication is not enabled/.test(detail)) {
+  if (
+    refused.some((kind) => thrown instanceof kind) ||
+    /user name is empty|authentication is not enabled/.test(detail)
+  ) {
     return new AppError('config-invalid', `etcd at ${address} refuses this user or password.`, {
       hint: 'Correct the user and the password in the URL of etcd in the configuration.',
       detail,

@@ -1,5 +1,5 @@
 import { AppError } from '@backend.ai/core';
-import { Etcd3, type IOptions, type Namespace } from 'etcd3';
+import { Etcd3, type IKeyValue, type IOptions, type Namespace, Range } from 'etcd3';
 import { etcdFailure } from './etcd-errors.ts';
 
 export interface EtcdServerOptions {
@@ -20,7 +20,7 @@ type Policy = NonNullable<NonNullable<IOptions['faultHandling']>['global']>;
  * Calls fail when they fail: whoever calls knows whether to repeat. The client's own circuit breaker would refuse calls
  * for seconds after the server is back.
  */
-const once = { execute: (work: (context: object) => unknown) => work({}) } as unknown as Policy;
+const once = { execute: async (work: (context: object) => unknown) => work({}) } as unknown as Policy;
 
 /** An etcd cluster, and our part of its keys. Connections are made when they are needed, again and again. */
 export class EtcdServer {
@@ -28,9 +28,11 @@ export class EtcdServer {
   readonly address: string;
   readonly keys: Namespace;
   readonly #client: Etcd3;
+  readonly #namespace: string;
 
   private constructor(options: EtcdServerOptions, urls: readonly URL[]) {
     const [first] = urls;
+    this.#namespace = options.namespace;
     this.address = urls.map(({ host }) => host).join(', ');
     this.#client = new Etcd3({
       hosts: urls.map(({ protocol, host }) => `${protocol}//${host}`),
@@ -79,6 +81,16 @@ export class EtcdServer {
     } catch (error) {
       throw etcdFailure(error, this.address);
     }
+  }
+
+  /** All keys with this prefix, for watches, which know nothing of namespaces. */
+  range(prefix: string): Range {
+    return Range.prefix(this.#namespace + prefix);
+  }
+
+  /** A key that a watch found, without our namespace. */
+  keyOf({ key }: Pick<IKeyValue, 'key'>): string {
+    return key.toString().slice(this.#namespace.length);
   }
 
   /** Milliseconds that an answer takes. @throws AppError */

@@ -1,4 +1,4 @@
-import type { RequestId } from '@backend.ai/core';
+import { deferred, type RequestId } from '@backend.ai/core';
 import { currentRequestId, runWithRequest } from '@backend.ai/telemetry';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { BusEvent, EventBus } from '../index.ts';
@@ -9,6 +9,8 @@ const waitFor = <T>(condition: () => T | Promise<T>): Promise<T> =>
 export interface EventBusSetup {
   /** Gives an event up after three deliveries, a few milliseconds apart. */
   readonly bus: EventBus;
+  /** The same bus as another process has it; the same object where there is one process only. */
+  readonly peer: EventBus;
   dispose(): Promise<void>;
 }
 
@@ -17,9 +19,10 @@ export function describeEventBus(name: string, setUp: () => Promise<EventBusSetu
   describe(`event bus: ${name}`, () => {
     let setup: EventBusSetup;
     let bus: EventBus;
+    let peer: EventBus;
     beforeEach(async () => {
       setup = await setUp();
-      bus = setup.bus;
+      ({ bus, peer } = setup);
     });
     afterEach(() => setup.dispose());
 
@@ -80,9 +83,10 @@ export function describeEventBus(name: string, setUp: () => Promise<EventBusSetu
       bus.listen(['caused'], () => void seen.push(currentRequestId()));
       const event = await runWithRequest({ requestId: 'req-cause' as RequestId }, () => bus.publish('caused', {}));
       await waitFor(() => seen.length === 3);
-      expect(new Set(seen)).toEqual(new Set(['req-cause']));
+      expect(new Set(seen.splice(0))).toEqual(new Set(['req-cause']));
       expect(event).toMatchObject({ type: 'caused', requestId: 'req-cause', source: expect.any(String) });
       expect(new Date(event.at).toISOString()).toBe(event.at);
+      expect(event.id).not.toBe((await bus.publish('caused', {})).id);
     });
 
     it('gives events of different requests different ids of requests', async () => {
@@ -95,15 +99,85 @@ export function describeEventBus(name: string, setUp: () => Promise<EventBusSetu
       expect(seen).toEqual(['req-1', 'req-2']);
     });
 
-    it('delivers again after a failure, until the handler succeeds', async () => {
-      let tries = 0;
-      bus.consume('group', ['flaky'], async () => {
-        tries += 1;
-        if (tries < 3) throw new Error('not yet');
+    it('delivers again after a failure, until the handler succeeds, to nobody else', async () => {
+      const tries: BusEvent[] = [];
+      const others: BusEvent[] = [];
+      bus.consume('group', ['flaky'], async (event) => {
+        tries.push(event);
+        if (tries.length < 3) throw new Error('not yet');
       });
-      await bus.publish('flaky', {});
-      await waitFor(() => tries === 3);
+      bus.consume('other', ['flaky'], async (event) => void others.push(event));
+      bus.listen(['flaky'], (event) => void others.push(event));
+      const event = await bus.publish('flaky', { value: 1 });
+      await waitFor(() => tries.length === 3);
+      expect(tries).toEqual([event, event, event]);
       expect(await bus.deadLetters()).toEqual([]);
+      await bus.publish('flaky', { value: 2 });
+      await waitFor(() => tries.length === 4 && others.length === 4);
+    });
+
+    it('gives the events of one type to a single consumer in order of publication', async () => {
+      const got: BusEvent[] = [];
+      bus.consume('group', ['counted'], async (event) => {
+        if (got.length % 7 === 0) await new Promise((resolve) => setImmediate(resolve));
+        got.push(event);
+      });
+      await Promise.all(Array.from({ length: 300 }, (_, index) => bus.publish('counted', { index })));
+      await waitFor(() => got.length === 300);
+      expect(got.map((event) => (event.payload as { index: number }).index)).toEqual([...Array(300).keys()]);
+    });
+
+    it('lets one consumer handle one event at a time', async () => {
+      let [present, most, handled] = [0, 0, 0];
+      bus.consume('group', ['counted'], async () => {
+        present += 1;
+        most = Math.max(most, present);
+        await new Promise((resolve) => setImmediate(resolve));
+        present -= 1;
+        handled += 1;
+      });
+      await Promise.all([publishMany(10), publishMany(10)]);
+      await waitFor(() => handled === 20);
+      expect(most).toBe(1);
+    });
+
+    it('shares the events of a group among processes, and tells listeners in all of them', async () => {
+      const handled: BusEvent[] = [];
+      const heard = { here: [] as BusEvent[], there: [] as BusEvent[] };
+      for (const process of [bus, peer])
+        process.consume('group', ['counted'], async (event) => void handled.push(event));
+      bus.listen(['counted'], (event) => void heard.here.push(event));
+      peer.listen(['counted'], (event) => void heard.there.push(event));
+      // Whoever publishes does not wait for the other process to have begun: its group exists when this resolves.
+      await peer.publish('counted', { index: 0 });
+      await publishMany(20);
+      await waitFor(() => handled.length >= 21 && heard.here.length >= 20 && heard.there.length >= 21);
+      const all = [0, ...Array(20).keys()].sort((left, right) => left - right);
+      expect(indexes(handled)).toEqual(all);
+      expect(indexes(heard.there)).toEqual(all);
+    });
+
+    it('leaves what a stopped consumer has not begun with to another one', async () => {
+      const [release, first, second] = [deferred(), [] as BusEvent[], [] as BusEvent[]];
+      const stop = bus.consume('group', ['counted'], async (event) => {
+        first.push(event);
+        await release.promise;
+      });
+      await publishMany(10);
+      await waitFor(() => first.length === 1);
+      const stopped = stop();
+      release.resolve();
+      await stopped;
+      expect(first).toHaveLength(1);
+      peer.consume('group', ['counted'], async (event) => void second.push(event));
+      await waitFor(() => second.length >= 9);
+      expect(indexes([...first, ...second])).toEqual([...Array(10).keys()]);
+    });
+
+    it('refuses a consumer that wants other types than its group', () => {
+      bus.consume('group', ['one', 'two'], async () => {});
+      bus.consume('group', ['two', 'one'], async () => {});
+      expect(() => bus.consume('group', ['one'], async () => {})).toThrow(/different types/);
     });
 
     it('gives an event up after the last try, tells so, and goes on with the next', async () => {

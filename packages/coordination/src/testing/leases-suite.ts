@@ -1,5 +1,9 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Leases } from '../index.ts';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { Lease, Leases } from '../index.ts';
+
+/** Who keeps leases may take a while to see that one has ended. */
+const acquired = (leases: Leases, name: string, holder: string, ttlMs: number): Promise<Lease> =>
+  vi.waitUntil(() => leases.acquire(name, holder, ttlMs), { timeout: 5_000, interval: 50 });
 
 export interface LeasesSetup {
   readonly leases: Leases;
@@ -47,11 +51,52 @@ export function describeLeases(name: string, setUp: () => Promise<LeasesSetup>):
       const late = await leases.acquire('role', 'a', 3_000);
       await setup.advance(4_000);
       expect(await late!.renew()).toBe(false);
-      const next = await leases.acquire('role', 'b', 3_000);
-      expect(next!.epoch).toBeGreaterThan(late!.epoch);
+      const next = await acquired(leases, 'role', 'b', 3_000);
+      expect(next.epoch).toBeGreaterThan(late!.epoch);
       expect(await late!.renew()).toBe(false);
       await late!.release();
+      expect(await next.renew()).toBe(true);
+      expect(await leases.acquire('role', 'a', 3_000)).toBeNull();
+    });
+
+    it('is over for good for a holder who came too late, also when nobody else wanted it', async () => {
+      const late = await leases.acquire('role', 'a', 3_000);
+      await setup.advance(4_000);
+      expect(await late!.renew()).toBe(false);
+      expect(await late!.renew()).toBe(false);
+      const again = await acquired(leases, 'role', 'a', 3_000);
+      expect(again.epoch).toBeGreaterThan(late!.epoch);
+      expect(await late!.renew()).toBe(false);
+    });
+
+    it('does not give the same holder a second lease', async () => {
+      const lease = await leases.acquire('role', 'a', 10_000);
+      expect(await leases.acquire('role', 'a', 10_000)).toBeNull();
+      expect(await lease!.renew()).toBe(true);
+    });
+
+    it('is free at once when released, which may be said twice', async () => {
+      const lease = await leases.acquire('role', 'a', 10_000);
+      await lease!.release();
+      await lease!.release();
+      expect(await lease!.renew()).toBe(false);
+      const next = await leases.acquire('role', 'b', 10_000);
+      await lease!.release();
       expect(await next!.renew()).toBe(true);
+    });
+
+    it('raises epochs without exception while many want it', async () => {
+      const epochs: number[] = [];
+      const candidate = async (holder: string): Promise<void> => {
+        for (let turn = 0; turn < 5; turn++) {
+          const lease = await acquired(leases, 'wanted', holder, 10_000);
+          epochs.push(lease.epoch);
+          await lease.release();
+        }
+      };
+      await Promise.all(['a', 'b', 'c'].map(candidate));
+      expect(epochs).toEqual([...new Set(epochs)].sort((left, right) => left - right));
+      expect(epochs).toHaveLength(15);
     });
   });
 }

@@ -61,6 +61,39 @@ export function describeLiveValues(name: string, setUp: () => Promise<LiveValues
       expect((await values.increment('hits', 300)).count).toBe(1);
     });
 
+    it('counts every one of many at the same time', async () => {
+      const counts = await Promise.all(Array.from({ length: 50 }, () => values.increment('hits', 10_000)));
+      expect(counts.map(({ count }) => count).sort((left, right) => left - right)).toEqual(
+        Array.from({ length: 50 }, (_, index) => index + 1),
+      );
+    });
+
+    it('replaces a value and its time', async () => {
+      await values.set('key', 'a', 200);
+      await values.set('key', '');
+      await setup.advance(250);
+      expect(await values.get('key')).toBe('');
+    });
+
+    it('keeps values, counters and sets of one name apart', async () => {
+      await values.set('name', 'text');
+      await values.increment('name', 10_000);
+      await values.markPresent('name', 'member', 10_000);
+      expect(await values.get('name')).toBe('text');
+      expect((await values.increment('name', 10_000)).count).toBe(2);
+      expect(await values.present('name')).toEqual(['member']);
+      expect(await values.delete('name')).toBe(true);
+      expect(await values.present('name')).toEqual(['member']);
+    });
+
+    it('keeps a member present that says so again', async () => {
+      await values.markPresent('agents', 'a', 200);
+      await setup.advance(150);
+      await values.markPresent('agents', 'a', 200);
+      await setup.advance(150);
+      expect(await values.present('agents')).toEqual(['a']);
+    });
+
     it('tells who is present', async () => {
       await values.markPresent('agents', 'b', 1_000);
       await values.markPresent('agents', 'a', 200);

@@ -135,20 +135,27 @@ print('done')`;
     }
   }, 60_000);
 
-  it('keeps to its memory and says so', async () => {
-    const w = await agentWorld(mode);
-    const { agent, api } = await w.startAgent();
-    const { kernelId } = await startKernel(w, api, { ...python, slots: small(96) });
-    const exec = `python3 -c 'import time; hog = b"x" * (400 << 20); time.sleep(30); print(len(hog))'`;
-    const result = await runCode(api, kernelId, { mode: 'batch', options: { exec } });
-    expect(result.status).toBe('finished');
-    expect(result.exitCode).toBe(137);
-    expect(textOf(result)).toBe('');
-    expect(result.notices.map(({ code }) => code)).toContain('out-of-memory');
-    if (agent.status().isolation.memory === 'watched') {
-      expect(await w.gateway.waitForEvent(kernelId, 'kernel-terminated')).toMatchObject({ reason: 'out-of-memory' });
-    }
-  }, 60_000);
+  it.each([
+    ['', 'b"x" * (400 << 20)'],
+    [' shared', 'mmap.mmap(-1, 400 << 20); [hog.write(b"x" * (1 << 20)) for _ in range(400)]'],
+  ])(
+    'keeps to its%s memory and says so',
+    async (_kind, hog) => {
+      const w = await agentWorld(mode);
+      const { agent, api } = await w.startAgent();
+      const { kernelId } = await startKernel(w, api, { ...python, slots: small(96) });
+      const exec = `python3 -c 'import mmap, time; hog = ${hog}; time.sleep(30); print(len(hog))'`;
+      const result = await runCode(api, kernelId, { mode: 'batch', options: { exec } });
+      expect(result.status).toBe('finished');
+      expect(result.exitCode).toBe(137);
+      expect(textOf(result)).toBe('');
+      expect(result.notices.map(({ code }) => code)).toContain('out-of-memory');
+      if (agent.status().isolation.memory === 'watched') {
+        expect(await w.gateway.waitForEvent(kernelId, 'kernel-terminated')).toMatchObject({ reason: 'out-of-memory' });
+      }
+    },
+    60_000,
+  );
 
   it('ends a run that takes too long, and the kernel with it', async () => {
     const w = await agentWorld(mode);

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import type { Clock } from '@backend.ai/core';
 import { isAlive, type ProcessIdentity, ProcessTable, proportionalBytes, residentBytes } from './proc.ts';
 
@@ -55,26 +54,10 @@ export class MemoryWatch {
       const pids = kernel.mark
         ? table.findTree({ root, ...kernel.mark })
         : table.withDescendants(root === null ? [] : [root]);
-      // Pages of forked processes are counted several times by the quick look: be exact before killing.
-      if (residentBytes(pids) <= kernel.limitBytes || exactBytes(pids) <= kernel.limitBytes) continue;
+      // Pages that processes share are counted several times by the quick look: be exact before killing.
+      if (residentBytes(pids) <= kernel.limitBytes || proportionalBytes(pids) <= kernel.limitBytes) continue;
       this.#kernels.delete(kernel);
       kernel.onExceeded();
     }
   }
-}
-
-function exactBytes(pids: readonly number[]): number {
-  return canMeasure() ? proportionalBytes(pids) : residentBytes(pids);
-}
-
-let measurable: boolean | undefined;
-function canMeasure(): boolean {
-  if (measurable === undefined) {
-    try {
-      measurable = readFileSync('/proc/self/smaps_rollup', 'latin1').includes('Pss_Anon');
-    } catch {
-      measurable = false;
-    }
-  }
-  return measurable;
 }

@@ -175,32 +175,44 @@ export function ignores(pid: number, signal: NodeJS.Signals): boolean {
   }
 }
 
-/** Memory held by the processes, in bytes. Pages that several of them share are counted for each. */
+/**
+ * Memory held by the processes, in bytes: their own and what they share among each other, without what can be read again
+ * from files. Pages that several of them map are counted for each: never too little, and quick.
+ */
 export function residentBytes(pids: readonly number[]): number {
-  let pages = 0;
-  for (const pid of pids) {
-    try {
-      const [, resident, shared] = readFileSync(`/proc/${pid}/statm`, 'latin1').split(' ').map(Number);
-      pages += Math.max(0, (resident ?? 0) - (shared ?? 0));
-    } catch {
-      // It ended meanwhile.
-    }
-  }
-  return pages * 4096;
+  return pids.reduce((sum, pid) => sum + heldBytes(pid), 0);
 }
 
-/** The same with shared pages divided among their users: exact and slow. */
+/**
+ * The same with shared pages divided among those who map them: exact and slow. A process that may not be looked into
+ * counts with all it maps, so that hiding does not make it smaller.
+ */
 export function proportionalBytes(pids: readonly number[]): number {
-  let kibibytes = 0;
-  for (const pid of pids) {
-    try {
-      const text = readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1');
-      for (const [, amount] of text.matchAll(/^Pss_(?:Anon|Shmem): +(\d+) kB/gm)) kibibytes += Number(amount);
-    } catch {
-      // It ended meanwhile, or may not be looked into.
-    }
+  return pids.reduce(
+    (sum, pid) => sum + (kibibytesOf(`/proc/${pid}/smaps_rollup`, /^Pss_(?:Anon|Shmem)/) ?? heldBytes(pid)),
+    0,
+  );
+}
+
+function heldBytes(pid: number): number {
+  const status = `/proc/${pid}/status`;
+  // Kernels before 4.5 do not tell them apart.
+  return kibibytesOf(status, /^Rss(?:Anon|Shmem)/) ?? kibibytesOf(status, /^VmRSS/) ?? 0;
+}
+
+/** Sum of the lines `NAME: N kB`, in bytes; null when there are none, or the process is gone. */
+function kibibytesOf(file: string, name: RegExp): number | null {
+  let text: string;
+  try {
+    text = readFileSync(file, 'latin1');
+  } catch {
+    return null;
   }
-  return kibibytes * 1024;
+  const amounts = text
+    .split('\n')
+    .filter((line) => name.test(line))
+    .map((line) => Number(/:\s+(\d+) kB$/.exec(line)?.[1]));
+  return amounts.length === 0 ? null : amounts.reduce((sum, each) => sum + each, 0) * 1024;
 }
 
 /** Changes when the machine restarts: process numbers of before then mean nothing. */

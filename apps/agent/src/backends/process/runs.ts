@@ -31,8 +31,10 @@ interface Run {
   cancelDeadline: (() => void) | undefined;
 }
 
-/** Runs whose end nobody asked for are forgotten above this number, as the runner does. */
+/** Above this number ended runs are forgotten, as the runner does, whether somebody asked for their end or not. */
 const mostRuns = 256;
+/** Of what readers of all runs of a kernel would still get after its end, in bytes of their journals. */
+const lastWordsBytes = 4 * 1024 * 1024;
 
 /** The executions of one kernel: cursors, deadlines, and what happened to them besides their exit codes. */
 export class Runs {
@@ -77,7 +79,7 @@ export class Runs {
       return await this.#collect(run, input.cursor ?? 0, input, signal);
     }
     if (!input.runId) throw new AppError('invalid-input', `The mode "${input.mode}" needs the id of a run.`);
-    const run = this.#ensure(input.runId);
+    const run = this.#find(input.runId);
     if (input.mode === 'input') await client.input(run.id, input.code, { eof: input.options.eof === true });
     return await this.#collect(run, input.cursor ?? run.cursor, input, signal);
   }
@@ -101,16 +103,38 @@ export class Runs {
   /** What readers of unfinished runs would still get after the kernel has ended. */
   async lastWords(): Promise<Map<string, RunResult>> {
     const words = new Map<string, RunResult>();
-    const wait = { flushMs: 0, holdMs: 0 };
+    let left = lastWordsBytes;
     for (const run of this.#runs.values()) {
       if (run.finished) continue;
       try {
-        words.set(run.id, await this.#collect(run, run.cursor, wait, undefined));
+        const last = await this.#lastWordsOf(run, left);
+        left -= last.bytes;
+        words.set(run.id, last.result);
       } catch {
         // Its journal is gone or damaged: nothing can be told.
       }
     }
     return words;
+  }
+
+  /** Everything up to its end as one answer; of the output what is within `maxBytes`. */
+  async #lastWordsOf(run: Run, maxBytes: number): Promise<{ result: RunResult; bytes: number }> {
+    const start = run.cursor;
+    const console: RunResult['console'] = [];
+    let bytes = 0;
+    for (;;) {
+      const result = await this.#collect(run, run.cursor, { flushMs: 0, holdMs: 0 }, undefined);
+      if (result.cursor - start <= maxBytes) {
+        console.push(...result.console);
+        bytes = result.cursor - start;
+      } else run.truncated = true;
+      if (result.status !== 'finished' && result.status !== 'exec-timeout') continue;
+      const cut = run.truncated && !result.notices.some(({ code }) => code === 'output-limit-exceeded');
+      return {
+        result: { ...result, console, notices: cut ? [...result.notices, cutNotice()] : result.notices },
+        bytes,
+      };
+    }
   }
 
   close(): void {
@@ -169,12 +193,7 @@ export class Runs {
         new AppError('process-limit-reached', 'The program started more processes than its session may have.'),
       );
     }
-    if (run.truncated) {
-      notices.push(
-        new AppError('output-limit-exceeded', 'The program printed more than is kept; the rest was dropped.'),
-      );
-    }
-    return notices.map((notice) => notice.toBody());
+    return [...notices.map((notice) => notice.toBody()), ...(run.truncated ? [cutNotice()] : [])];
   }
 
   /** The last record of a journal, if it can be understood. */
@@ -197,9 +216,17 @@ export class Runs {
     }
   }
 
+  /** One that was begun here, or before this agent was started. @throws AppError `run-not-found` */
+  #find(runId: string): Run {
+    if (this.#runs.has(runId) || this.#options.client.journal(runId).exists()) return this.#ensure(runId);
+    throw new AppError('run-not-found', 'The kernel keeps no output of this execution.');
+  }
+
+  /** @throws AppError `kernel-busy` */
   #ensure(runId: string): Run {
     const present = this.#runs.get(runId);
     if (present) return present;
+    this.#makeRoom();
     const run: Run = {
       id: runId,
       before: readCounters(this.#options.cgroups),
@@ -210,11 +237,19 @@ export class Runs {
       cancelDeadline: undefined,
     };
     this.#runs.set(runId, run);
-    for (const [id, old] of this.#runs) {
-      if (this.#runs.size <= mostRuns) break;
-      if (old.finished) this.#runs.delete(id);
-    }
     return run;
+  }
+
+  #makeRoom(): void {
+    for (const run of this.#runs.values()) {
+      if (this.#runs.size < mostRuns) return;
+      if (run.finished || this.#isOver(run.id)) this.#forget(run);
+    }
+    if (this.#runs.size >= mostRuns) throw new AppError('kernel-busy', 'Too many executions wait.');
+  }
+
+  #isOver(runId: string): boolean {
+    return !this.#options.client.journal(runId).exists() || this.#lastRecord(runId)?.t === 'finished';
   }
 
   #finish(run: Run): void {
@@ -270,6 +305,10 @@ export class Runs {
 
 function timeoutNotice(): ErrorBody {
   return new AppError('execution-timeout', 'The program ran past its time limit; its session was ended.').toBody();
+}
+
+function cutNotice(): ErrorBody {
+  return new AppError('output-limit-exceeded', 'The program printed more than is kept; the rest was dropped.').toBody();
 }
 
 function endNotice(reason: StatusReason, exitCode: number | null): AppError {

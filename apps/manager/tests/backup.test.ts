@@ -4,7 +4,7 @@ import { gunzipSync, gzipSync } from 'node:zlib';
 import { EmbeddedConfigStore } from '@backend.ai/coordination';
 import { systemClock } from '@backend.ai/core';
 import { type Database, type DatabaseHandle, leaderLease, managerMigrations, migrate } from '@backend.ai/database';
-import { silentLogger, silentLogger } from '@backend.ai/telemetry';
+import { silentLogger } from '@backend.ai/telemetry';
 import { makeTempDirectory, testDatabase } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';

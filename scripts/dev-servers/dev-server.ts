@@ -53,8 +53,14 @@ export class DevServer {
   /** Starts it and waits until it answers; one that already runs in this directory on this port is taken as it is. */
   static async start(spec: ServerSpec): Promise<DevServer> {
     const server = new DevServer(spec);
-    server.#process = await readPidFile(spec.directory, spec.port);
-    if (server.#process) await server.#untilAnswering();
+    const running = await runningIn(spec.directory);
+    if (running && running.port !== spec.port) {
+      throw new AppError('port-in-use', `${spec.name} of ${spec.directory} runs already, on port ${running.port}.`, {
+        hint: 'Stop it first.',
+      });
+    }
+    server.#process = running;
+    if (running) await server.#untilAnswering();
     else await server.start();
     return server;
   }
@@ -103,7 +109,7 @@ export class DevServer {
     } finally {
       await Promise.all([log.close(), folder?.close()]);
     }
-    await writePidFile(directory, port, this.#process);
+    await writePidFile(directory, { ...this.#process, port, stopSignal: this.#spec.stopSignal });
     await this.#untilAnswering();
   }
 
@@ -134,17 +140,8 @@ export class DevServer {
   }
 
   async #end(signal: NodeJS.Signals): Promise<void> {
-    const running = this.#process;
-    if (!running) return;
-    if (await isAlive(running)) {
-      const tree = await processTree(running.pid);
-      signalAll(signal === 'SIGKILL' ? tree : [running.pid], signal);
-      const end = performance.now() + stopDeadlineMs;
-      while (await isAlive(running)) {
-        if (performance.now() > end) signalAll(tree, 'SIGKILL');
-        await pause(pollMs);
-      }
-    }
+    if (!this.#process) return;
+    await endProcess(this.#process, signal);
     this.#process = undefined;
     await rm(pidFile(this.#spec.directory), { force: true });
   }
@@ -184,17 +181,27 @@ async function started(child: ChildProcess): Promise<ProcessIdentity> {
   return (await identify(child.pid!)) ?? { pid: child.pid!, startedAt: '' };
 }
 
-const pidFile = (directory: string): string => join(directory, 'server.json');
-
-/** The process that runs in a directory, if it does and listens on this port. */
-async function readPidFile(directory: string, port: number): Promise<ProcessIdentity | undefined> {
-  const found = await runningIn(directory);
-  return found?.port === port ? found : undefined;
+async function endProcess(running: ProcessIdentity, signal: NodeJS.Signals): Promise<void> {
+  if (!(await isAlive(running))) return;
+  const tree = await processTree(running.pid);
+  signalAll(signal === 'SIGKILL' ? tree : [running.pid], signal);
+  const end = performance.now() + stopDeadlineMs;
+  while (await isAlive(running)) {
+    if (performance.now() > end) signalAll(tree, 'SIGKILL');
+    await pause(pollMs);
+  }
 }
 
-/** What a directory's pid file says, if that process still runs. */
-export async function runningIn(directory: string): Promise<(ProcessIdentity & { readonly port: number }) | undefined> {
-  let record: ProcessIdentity & { port: number };
+export interface RunningServer extends ProcessIdentity {
+  readonly port: number;
+  readonly stopSignal: NodeJS.Signals;
+}
+
+const pidFile = (directory: string): string => join(directory, 'server.json');
+
+/** The server of a directory, if it runs. */
+export async function runningIn(directory: string): Promise<RunningServer | undefined> {
+  let record: RunningServer;
   try {
     record = JSON.parse(await readFile(pidFile(directory), 'utf8'));
   } catch {
@@ -203,9 +210,19 @@ export async function runningIn(directory: string): Promise<(ProcessIdentity & {
   return (await isAlive(record)) ? record : undefined;
 }
 
-async function writePidFile(directory: string, port: number, identity: ProcessIdentity): Promise<void> {
+/** Ends the server of a directory in order; false when none runs. */
+export async function stopIn(directory: string): Promise<boolean> {
+  const running = await runningIn(directory);
+  if (!running) return false;
+  signalAll(await processTree(running.pid), 'SIGCONT');
+  await endProcess(running, running.stopSignal);
+  await rm(pidFile(directory), { force: true });
+  return true;
+}
+
+async function writePidFile(directory: string, server: RunningServer): Promise<void> {
   const draft = `${pidFile(directory)}.draft`;
-  await writeFile(draft, JSON.stringify({ ...identity, port }), { mode: 0o600 });
+  await writeFile(draft, JSON.stringify(server), { mode: 0o600 });
   await rename(draft, pidFile(directory));
 }
 

@@ -1,4 +1,4 @@
-export { DevServer, type DevServerOptions, runningIn } from './dev-server.ts';
+export { DevServer, type DevServerOptions, type RunningServer, runningIn, stopIn } from './dev-server.ts';
 export { startEtcd } from './etcd.ts';
 export { freePort, requirePort } from './ports.ts';
 export { type PostgresOptions, startPostgres } from './postgres.ts';

@@ -58,8 +58,10 @@ export function renderSample(definition: ConfigOutline, values: Readonly<Record<
     for (const setting of settings) {
       lines.push('', ...comment(sampleText(setting)));
       const given = values[setting.key];
+      const inFile = values[`${setting.key}${fileSuffix}`];
       const value = given ?? setting.default ?? setting.example ?? '';
-      lines.push(`${given === undefined ? '#' : ''}${nameOf(setting)} = ${tomlValue(value)}`);
+      if (inFile !== undefined) lines.push(`${nameOf(setting)}${fileSuffix} = ${tomlValue(inFile)}`);
+      else lines.push(`${given === undefined ? '#' : ''}${nameOf(setting)} = ${tomlValue(value)}`);
     }
   }
   return `${lines.join('\n')}\n`;

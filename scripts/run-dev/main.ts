@@ -1,0 +1,72 @@
+/** The work of scripts/run-dev.sh, whose head says what it does. */
+import { mkdir, rm } from 'node:fs/promises';
+import { join, relative } from 'node:path';
+import { AppError } from '@backend.ai/core';
+import { lockDirectory } from '@backend.ai/runtime';
+import { ensureConfigs } from './configs.ts';
+import { ensureDatabases } from './databases.ts';
+import { prepareInstallation } from './installation.ts';
+import { type DevOptions, parseOptions } from './options.ts';
+import { ensureSecrets } from './secrets.ts';
+import { serverStates, showContainers, startServers, stopServers } from './servers.ts';
+
+const say = (text: string): void => console.log(text);
+const shown = (path: string): string => relative(process.cwd(), path) || '.';
+
+async function start(options: DevOptions): Promise<void> {
+  const secrets = await ensureSecrets(options);
+  await startServers(options, secrets, say);
+  await ensureDatabases(options, secrets);
+  for (const file of await ensureConfigs(options)) say(`Made ${shown(file)}`);
+  const { migrations, credentials, newToken } = await prepareInstallation(options);
+  say(migrations.length > 0 ? `Migrated: ${migrations.join(', ')}` : 'Database: up to date');
+  for (const { email, role, accessKey, secretKey } of credentials) {
+    say(`${role} ${email}\n  BACKEND_ACCESS_KEY=${accessKey}\n  BACKEND_SECRET_KEY=${secretKey}`);
+  }
+  if (newToken) say('The agent has a new join token');
+  say('\nNow, in a terminal each:\n  ./backend.ai mgr start-server\n  ./backend.ai ag start-server');
+}
+
+async function status(options: DevOptions): Promise<void> {
+  if (showContainers(options)) return;
+  const states = await serverStates(options);
+  for (const { name, port, pid } of states) {
+    say(`${name.padEnd(9)} ${pid === undefined ? 'stopped' : `running on 127.0.0.1:${port}, process ${pid}`}`);
+  }
+  if (states.some(({ pid }) => pid === undefined)) process.exitCode = 1;
+}
+
+async function stop(options: DevOptions): Promise<void> {
+  const stopped = await stopServers(options);
+  say(stopped.length > 0 ? `Stopped: ${stopped.join(', ')}` : 'Nothing was running');
+}
+
+async function reset(options: DevOptions): Promise<void> {
+  await stop(options);
+  // Not the whole folder: other things of development lie there, too.
+  const folders = ['postgres', 'redis', 'etcd', 'docker', 'secrets', 'manager', 'agent'];
+  for (const name of folders) await rm(join(options.directory, name), { recursive: true, force: true });
+  say(`Removed from ${shown(options.directory)}: ${folders.join(', ')}`);
+}
+
+const actions = { start, status, stop, reset };
+
+async function main(): Promise<void> {
+  const options = parseOptions(process.argv.slice(2));
+  // Programs of kernels pass through it on the way to their folders; each folder in it is private.
+  await mkdir(options.directory, { recursive: true, mode: 0o711 });
+  const lock = await lockDirectory(options.directory, { pidFile: join(options.directory, 'run-dev.pid') });
+  try {
+    await actions[options.action](options);
+  } finally {
+    await lock.release();
+  }
+}
+
+main().catch((thrown: unknown) => {
+  const error = AppError.from(thrown);
+  const unexpected = error.code === 'internal' && error.cause !== undefined;
+  console.error(`Error: ${unexpected ? String((error.cause as Error).message ?? error.cause) : error.message}`);
+  if (!unexpected) console.error(`  ${error.hint}`);
+  process.exitCode = 1;
+});

@@ -1,0 +1,131 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { AppError } from '@backend.ai/core';
+import { missingPackages, runningIn, startEtcd, startPostgres, startRedis, stopIn } from '../dev-servers/index.ts';
+import type { DevOptions } from './options.ts';
+import { type DevSecrets, secretFile } from './secrets.ts';
+
+const serverNames = ['postgres', 'redis', 'etcd'] as const;
+const composeFile = join(import.meta.dirname, '..', 'compose.dev.yml');
+
+export interface ServerState {
+  readonly name: string;
+  readonly port: number;
+  readonly pid: number | undefined;
+}
+
+/** Starts what does not run and waits until each answers. Says by `say` what it takes and why. */
+export async function startServers(
+  options: DevOptions,
+  secrets: DevSecrets,
+  say: (text: string) => void,
+): Promise<void> {
+  if (options.install) installMissing(say);
+  const missing = missingPackages();
+  if (options.docker || missing.length > 0) {
+    const why = options.docker ? 'as asked for' : `because these packages are not installed: ${missing.join(', ')}`;
+    say(`Servers: Docker containers, ${why}`);
+    await startContainers(options, secrets, missing);
+    return;
+  }
+  say('Servers: those installed on this machine');
+  const { directory, ports } = options;
+  const survives = true;
+  const started = await Promise.allSettled([
+    startPostgres({
+      directory: join(directory, 'postgres'),
+      port: ports.postgres,
+      password: secrets.postgresSuperuser,
+      survives,
+    }),
+    startRedis({ directory: join(directory, 'redis'), port: ports.redis, password: secrets.redis, survives }),
+    startEtcd({ directory: join(directory, 'etcd'), port: ports.etcd, survives }),
+  ]);
+  for (const each of started) {
+    if (each.status === 'fulfilled')
+      say(`  ${each.value.name} on 127.0.0.1:${each.value.port}, process ${each.value.pid}`);
+  }
+  const failure = started.find((each) => each.status === 'rejected');
+  if (failure) throw failure.reason;
+}
+
+function installMissing(say: (text: string) => void): void {
+  const missing = missingPackages();
+  if (missing.length === 0) return;
+  if (process.getuid?.() !== 0) {
+    throw new AppError('config-invalid', `Only root can install ${missing.join(', ')}.`, {
+      hint: 'Run: sudo ./scripts/run-dev.sh --install',
+    });
+  }
+  say(`Installing ${missing.join(', ')}`);
+  const { status } = spawnSync(join(import.meta.dirname, '..', 'install-packages.sh'), missing, { stdio: 'inherit' });
+  if (status !== 0) throw new AppError('internal', `${missing.join(', ')} could not be installed.`);
+}
+
+async function startContainers(options: DevOptions, secrets: DevSecrets, missing: string[]): Promise<void> {
+  const { directory, ports } = options;
+  const reason = composeUnusable();
+  if (reason) {
+    throw new AppError('config-invalid', `There are no servers to use: ${reason}`, {
+      hint:
+        missing.length > 0
+          ? `Install them: sudo ./scripts/run-dev.sh --install (or: sudo apt-get install ${missing.join(' ')})`
+          : 'Leave out --docker.',
+    });
+  }
+  await mkdir(join(directory, 'docker'), { recursive: true, mode: 0o700 });
+  const environment = {
+    DEV_DIRECTORY: join(directory, 'docker'),
+    POSTGRES_PORT: ports.postgres,
+    REDIS_PORT: ports.redis,
+    ETCD_PORT: ports.etcd,
+    POSTGRES_PASSWORD: secrets.postgresSuperuser,
+    REDIS_PASSWORD: secrets.redis,
+  };
+  const lines = Object.entries(environment).map(([name, value]) => `${name}=${value}\n`);
+  await writeFile(composeEnvironment(directory), lines.join(''), { mode: 0o600 });
+  compose(directory, ['up', '--detach', '--wait']);
+}
+
+const composeEnvironment = (directory: string): string => secretFile(directory, 'compose.env');
+
+/** Why containers cannot be used; undefined when they can. */
+function composeUnusable(): string | undefined {
+  const answers = (args: string[]): boolean => spawnSync('docker', args, { stdio: 'ignore' }).status === 0;
+  if (!answers(['info'])) return 'Docker does not answer.';
+  if (!answers(['compose', 'version'])) return 'Docker has no compose plugin.';
+  return undefined;
+}
+
+function compose(directory: string, command: string[]): void {
+  const files = ['--file', composeFile, '--env-file', composeEnvironment(directory)];
+  const { status } = spawnSync('docker', ['compose', ...files, ...command], { stdio: 'inherit' });
+  if (status !== 0) throw new AppError('internal', `docker compose ${command[0]} failed.`);
+}
+
+const usesContainers = (directory: string): boolean => existsSync(composeEnvironment(directory));
+
+/** False when servers of this machine are used. */
+export function showContainers({ directory }: DevOptions): boolean {
+  if (!usesContainers(directory)) return false;
+  compose(directory, ['ps']);
+  return true;
+}
+
+export async function serverStates({ directory, ports }: DevOptions): Promise<ServerState[]> {
+  return Promise.all(
+    serverNames.map(async (name) => {
+      const running = await runningIn(join(directory, name));
+      return { name, port: running?.port ?? ports[name], pid: running?.pid };
+    }),
+  );
+}
+
+/** Names of what was stopped. */
+export async function stopServers({ directory }: DevOptions): Promise<string[]> {
+  if (usesContainers(directory)) compose(directory, ['down']);
+  const stopped = await Promise.all(serverNames.map((name) => stopIn(join(directory, name))));
+  return serverNames.filter((_, index) => stopped[index]);
+}

@@ -1,6 +1,7 @@
 import { AppError, type SessionStatus, transientDeadlines } from '@backend.ai/core';
 import { z } from 'zod';
 
+export const defaultAdminEmail = 'admin@backend.ai.local';
 export const managerVersion = '0.1.0';
 
 const ms = z.number().int().min(0).max(2_147_483_647);
@@ -17,7 +18,7 @@ export const managerConfigSchema = z.strictObject({
   version: z.string().default(managerVersion),
   /** Key under which recoverable secrets are stored; made at the first start, mode 0600. */
   installationKeyFile: z.string().min(1),
-  adminEmail: z.email().default('admin@backend.ai.local'),
+  adminEmail: z.email().default(defaultAdminEmail),
   leaderTtlMs: ms.min(100).default(10_000),
   heartbeatMs: ms.min(10).default(3_000),
   /** An agent not heard of for longer is LOST: it gets nothing new, and what was being started there starts elsewhere. */

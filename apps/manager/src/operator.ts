@@ -8,7 +8,10 @@ import { type LedgerViolation, verifyLedger } from './repositories/ledger.ts';
 import type { PeerRecord } from './repositories/peers.ts';
 import { RetentionRepository } from './repositories/retention.ts';
 import { type LoopEnds, readLoopEnds } from './scheduling/loop-times.ts';
+import { type SchemaOperations, schemaOperations } from './schema-operations.ts';
 import { type BackupReport, BackupService } from './services/backup/backup-service.ts';
+import type { Fixture } from './services/fixtures/fixture.ts';
+import type { FixtureCredentials, FixtureService } from './services/fixtures/fixture-service.ts';
 import type { IssuedToken, PeerService } from './services/peers/peer-service.ts';
 import { type Removed, type Retention, RetentionService } from './services/retention/retention-service.ts';
 
@@ -17,7 +20,7 @@ import { type Removed, type Retention, RetentionService } from './services/reten
  * interface is called in two ways: on the stores themselves (`mgr` with a configuration file; no manager need run), and
  * through the admin socket of a process that has the stores for itself (the embedded cluster).
  */
-export interface Operator {
+export interface Operator extends SchemaOperations {
   /** Empty when the books are right. */
   verify(): Promise<LedgerViolation[]>;
   clearHistory(retention: Retention): Promise<Removed>;
@@ -32,6 +35,8 @@ export interface Operator {
   /** @throws AppError `object-not-found` */
   deleteSetting(entry: { key: string }): Promise<void>;
   listSettings(entries: { prefix: string }): Promise<ConfigEntry[]>;
+  /** Loads rows to begin with. Twice makes nothing twice. @throws AppError `invalid-input` */
+  populateFixture(options: { fixture: Fixture }): Promise<FixtureCredentials[]>;
   /** When each loop of the leader last came to its end; empty when none did. */
   loopEnds(): Promise<LoopEnds>;
   /** `file` is an absolute path; the file appears when it is whole. */
@@ -50,7 +55,11 @@ export const operatorMethods: ReadonlyArray<keyof Operator> = [
   'putSetting',
   'deleteSetting',
   'listSettings',
+  'populateFixture',
   'loopEnds',
+  'schemaStatus',
+  'schemaHistory',
+  'migrateSchema',
   'backup',
 ];
 
@@ -59,6 +68,7 @@ export interface OperatorOptions {
   readonly configStore: ConfigStore;
   readonly liveValues: LiveValues;
   readonly peers: PeerService;
+  readonly fixtures: FixtureService;
   /** What goes into a backup besides rows and settings; see `BackupOptions`. */
   readonly keyFiles: Readonly<Record<string, string>>;
   readonly version: string;
@@ -67,7 +77,7 @@ export interface OperatorOptions {
 }
 
 export function createOperator(options: OperatorOptions): Operator {
-  const { database, configStore, liveValues, peers, keyFiles, version, logger } = options;
+  const { database, configStore, liveValues, peers, fixtures, keyFiles, version, logger } = options;
   const retention = new RetentionService(new RetentionRepository(database), logger);
   const backups = new BackupService({
     rows: new BackupRepository(database),
@@ -77,6 +87,7 @@ export function createOperator(options: OperatorOptions): Operator {
     clock: options.clock ?? systemClock,
   });
   return {
+    ...schemaOperations(database),
     verify: () => verifyLedger(database),
     clearHistory: (given) => retention.clearHistory(given),
     vacuumSessions: (given) => retention.vacuumSessions(given),
@@ -93,6 +104,7 @@ export function createOperator(options: OperatorOptions): Operator {
       if (!(await configStore.delete(key))) throw noSetting(key);
     },
     listSettings: ({ prefix }) => configStore.list(prefix),
+    populateFixture: ({ fixture }) => fixtures.populate(fixture),
     loopEnds: () => readLoopEnds(liveValues),
     backup: ({ file }) => backups.backup(file),
   };

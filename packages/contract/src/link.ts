@@ -23,7 +23,8 @@ export interface UserActor {
   readonly domain: string;
 }
 
-export type PeerKind = 'manager' | 'agent' | 'storage-proxy' | 'coordinator' | 'worker';
+export const peerKinds = ['manager', 'agent', 'storage-proxy', 'coordinator', 'worker'] as const;
+export type PeerKind = (typeof peerKinds)[number];
 
 export interface PeerActor {
   readonly kind: 'peer';

@@ -1,27 +1,46 @@
+import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { BaseCommand, dataDirectory } from '@backend.ai/cli-kit';
+import { ComponentCommand, dataDirectory } from '@backend.ai/cli-kit';
 import { AppError, hasCode, parseRequestId } from '@backend.ai/core';
 import { callAdminSocket } from '@backend.ai/runtime';
 import { Option } from 'clipanion';
 import type { AgentStatusView } from '../agent.ts';
+import { agentServerOptions } from '../server-config.ts';
+import { type AgentShape, agentComponent } from './component.ts';
 
-/** A command that asks the agent of this machine through its admin socket. */
-export abstract class AgentCommand extends BaseCommand {
+/**
+ * A command that asks the agent of this machine through its admin socket: the one of a configuration file, or that of an
+ * embedded cluster when `--data-dir` says so or there is no `configs/agent.toml`.
+ */
+export abstract class AgentCommand extends ComponentCommand<AgentShape> {
   dataDir = Option.String('--data-dir', {
-    description: 'Data folder of the cluster that the agent belongs to (or $BACKEND_DATA_DIR)',
+    description: 'Ask the agent of the embedded cluster of this folder (or $BACKEND_DATA_DIR)',
   });
+
+  protected override readonly component = agentComponent;
 
   /** @throws AppError `server-unreachable` when no agent runs */
   protected async status(): Promise<AgentStatusView> {
-    const { context } = this;
-    const folder = resolve(context.cwd, this.dataDir ?? dataDirectory(context.env));
-    const requestId = parseRequestId(context.requestId);
+    const { runDir, hint } = this.#place();
+    const requestId = parseRequestId(this.context.requestId);
     try {
       const options = requestId === undefined ? {} : { requestId };
-      return await callAdminSocket<AgentStatusView>(join(folder, 'run', 'agent.sock'), 'status', {}, options);
+      return await callAdminSocket<AgentStatusView>(join(runDir, 'agent.sock'), 'status', {}, options);
     } catch (cause) {
       if (!hasCode(cause, 'server-unreachable')) throw cause;
-      throw new AppError('server-unreachable', `No agent runs on ${folder}.`, { cause });
+      throw new AppError('server-unreachable', `No agent runs on ${resolve(runDir, '..')}.`, { hint, cause });
     }
+  }
+
+  #place(): { readonly runDir: string; readonly hint: string } {
+    const { env, cwd } = this.context;
+    const file = this.configFile ?? agentComponent.configuration.defaultFile;
+    const configured = this.dataDir === undefined && (this.configFile !== undefined || existsSync(resolve(cwd, file)));
+    if (configured) {
+      const { runDir } = agentServerOptions(this.loadConfig().values, env.PATH ?? '');
+      return { runDir, hint: 'Start it: ./backend.ai ag start-server' };
+    }
+    const folder = resolve(cwd, this.dataDir ?? dataDirectory(env));
+    return { runDir: join(folder, 'run'), hint: 'Start a cluster: ./backend.ai up --detach' };
   }
 }

@@ -1,5 +1,10 @@
-import type { CommandBundle } from '@backend.ai/cli-kit';
+import { type CommandBundle, componentCommands } from '@backend.ai/cli-kit';
+import { agentComponent } from './component.ts';
 import { ListSlotsCommand } from './list-slots.ts';
 import { AgentStatusCommand } from './status.ts';
 
-export const commands: CommandBundle['commands'] = [AgentStatusCommand, ListSlotsCommand];
+export const commands: CommandBundle['commands'] = [
+  ...componentCommands(agentComponent),
+  AgentStatusCommand,
+  ListSlotsCommand,
+];

@@ -5,6 +5,7 @@ import { type JoiningPeer, newJoinToken, type PeerDirectory, type PeerIdentity }
 import { type Logger, requireRequestId } from '@backend.ai/telemetry';
 import { BusinessLog } from '../../events.ts';
 import type { PeerRecord, PeerRepository } from '../../repositories/peers.ts';
+import { toIso } from '../sessions/session-view.ts';
 
 export interface IssuedToken {
   /** See `JoinToken` of @backend.ai/rpc. */
@@ -108,8 +109,14 @@ export class PeerService {
     await this.#peers.ensure({ kind, id, publicKey, resourceGroup: null, requestId: requireRequestId() });
   }
 
-  list(): Promise<PeerRecord[]> {
-    return this.#peers.list();
+  async list(): Promise<PeerRecord[]> {
+    const iso = (text: string | null): string | null => (text === null ? null : toIso(text));
+    return (await this.#peers.list()).map((peer) => ({
+      ...peer,
+      createdAt: toIso(peer.createdAt),
+      revokedAt: iso(peer.revokedAt),
+      lastSeenAt: iso(peer.lastSeenAt),
+    }));
   }
 
   /** @throws AppError `object-not-found` */

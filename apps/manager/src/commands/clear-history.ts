@@ -1,0 +1,27 @@
+import { Command, Option } from 'clipanion';
+import type { Operator } from '../operator.ts';
+import type { Removed, Retention } from '../services/retention/retention-service.ts';
+import { RetentionCommand } from './retention-command.ts';
+
+export class ClearHistoryCommand extends RetentionCommand {
+  static override paths = [['mgr', 'clear-history']];
+  static override usage = Command.Usage({
+    category: 'Manager',
+    description: 'remove old records of what happened to sessions that have ended',
+    examples: [
+      ['See how much it is', '$0 mgr clear-history --dry-run'],
+      ['Keep half a year', '$0 mgr clear-history --retention 26w'],
+    ],
+  });
+
+  retention = Option.String('--retention', '1y', { description: 'Keep what is younger: 90d, 26w, 1y' });
+  protected override readonly what = 'records';
+
+  protected override get age(): { option: string; text: string } {
+    return { option: '--retention', text: this.retention };
+  }
+
+  protected override remove(operator: Operator, retention: Retention): Promise<Removed> {
+    return operator.clearHistory(retention);
+  }
+}

@@ -1,0 +1,26 @@
+import { writeFields } from '@backend.ai/cli-kit';
+import { Command } from 'clipanion';
+import { OperatorCommand } from '../operator-command.ts';
+
+export class SchemaShowCommand extends OperatorCommand {
+  static override paths = [['mgr', 'dbschema', 'show']];
+  static override usage = Command.Usage({
+    category: 'Manager',
+    description: 'show which version the schema of the database is, and which this program needs',
+    examples: [['Look at it', '$0 mgr dbschema show']],
+  });
+
+  async perform(): Promise<number> {
+    const { current, head, pending } = await this.withSchema((schema) => schema.schemaStatus());
+    if (this.json) this.printJson({ current, head, pending });
+    else {
+      writeFields(this.context.stdout, [
+        ['Current', current ?? 'none: the database is empty'],
+        ['Head', head ?? '–'],
+        ['To apply', pending.join(', ') || 'nothing'],
+      ]);
+      if (pending.length > 0) this.say('Bring it up to date: ./backend.ai mgr dbschema migrate');
+    }
+    return 0;
+  }
+}

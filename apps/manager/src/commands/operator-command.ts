@@ -1,0 +1,145 @@
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { ComponentCommand, dataDirectory } from '@backend.ai/cli-kit';
+import { AppError, hasCode, parseRequestId, systemClock } from '@backend.ai/core';
+import { type Deadlines, migrationDeadlines } from '@backend.ai/database';
+import { loadOrCreateIdentity } from '@backend.ai/rpc';
+import { callAdminSocket } from '@backend.ai/runtime';
+import { ensureRequestId, silentLogger } from '@backend.ai/telemetry';
+import { Option } from 'clipanion';
+import { managerVersion } from '../config.ts';
+import { openInstallation } from '../installation.ts';
+import { createOperator, type Operator, operatorMethods } from '../operator.ts';
+import { BackupRepository } from '../repositories/backup.ts';
+import { type SchemaOperations, schemaOperations } from '../schema-operations.ts';
+import { installationOf, keyFilesOf } from '../server.ts';
+import { type ManagerServerOptions, managerServerOptions } from '../server-config.ts';
+import { type BackupReport, BackupService } from '../services/backup/backup-service.ts';
+import { openDatabase, openStores, requireSchema, type Stores } from '../stores.ts';
+import { type ManagerShape, managerComponent } from './component.ts';
+
+/**
+ * A command about an installation: that of a configuration file, on its stores (no manager need run), or an embedded
+ * cluster, through its admin socket. `--data-dir` or the absence of `configs/manager.toml` says that it is the latter.
+ */
+export abstract class OperatorCommand extends ComponentCommand<ManagerShape> {
+  dataDir = Option.String('--data-dir', {
+    description: 'Work on the embedded cluster of this folder (or $BACKEND_DATA_DIR) instead of a configuration file',
+  });
+
+  protected override readonly component = managerComponent;
+
+  /** Undefined: the installation of the configuration file. */
+  protected get embeddedFolder(): string | undefined {
+    const { env, cwd } = this.context;
+    if (this.dataDir !== undefined) return resolve(cwd, this.dataDir);
+    const file = this.configFile ?? managerComponent.configuration.defaultFile;
+    if (this.configFile !== undefined || existsSync(resolve(cwd, file))) return undefined;
+    return dataDirectory(env);
+  }
+
+  protected get serverOptions(): ManagerServerOptions {
+    return managerServerOptions(this.loadConfig().values);
+  }
+
+  /** @throws AppError `server-unreachable` when no manager answers there */
+  protected async callManager<T>(method: string, params: Record<string, unknown> = {}): Promise<T> {
+    const folder = this.embeddedFolder;
+    const socket = join(folder === undefined ? this.serverOptions.runDir : join(folder, 'run'), 'manager.sock');
+    const requestId = parseRequestId(this.context.requestId);
+    try {
+      // Backups and the like take as long as they take.
+      const options = { timeoutMs: 600_000, ...(requestId === undefined ? {} : { requestId }) };
+      return await callAdminSocket<T>(socket, method, params, options);
+    } catch (cause) {
+      if (!hasCode(cause, 'server-unreachable')) throw cause;
+      throw folder === undefined
+        ? new AppError('server-unreachable', 'No manager runs here.', {
+            hint: 'Start it: ./backend.ai mgr start-server',
+            cause,
+          })
+        : new AppError('server-unreachable', `No cluster runs on ${folder}, and no configuration file was found.`, {
+            hint: 'Start one: ./backend.ai up --detach   or name a file: --config configs/manager.toml',
+            cause,
+          });
+    }
+  }
+
+  protected async withOperator<T>(work: (operator: Operator) => Promise<T>): Promise<T> {
+    if (this.embeddedFolder !== undefined) return await work(this.#remoteOperator());
+    const options = this.serverOptions;
+    return await this.#inRequest(async () => {
+      const stores = await this.#openStores(options);
+      try {
+        await requireSchema(stores.database.db);
+        return await work(await localOperator(options, stores));
+      } finally {
+        await stores.close();
+      }
+    });
+  }
+
+  /** For what must work with any schema, an older one too. */
+  protected async withSchema<T>(work: (schema: SchemaOperations) => Promise<T>): Promise<T> {
+    if (this.embeddedFolder !== undefined) return await work(this.#remoteOperator());
+    const options = this.serverOptions;
+    return await this.#inRequest(async () => {
+      const { db, close } = await openDatabase(options, migrationDeadlines);
+      return await work(schemaOperations(db)).finally(close);
+    });
+  }
+
+  /** On the empty stores of a configuration file. */
+  protected async restore(file: string): Promise<BackupReport> {
+    const options = this.serverOptions;
+    return await this.#inRequest(async () => {
+      const stores = await this.#openStores(options, migrationDeadlines);
+      const { db } = stores.database;
+      try {
+        const service = new BackupService({
+          rows: new BackupRepository(db),
+          configStore: stores.coordination.configStore,
+          keyFiles: keyFilesOf(options),
+          version: managerVersion,
+          clock: systemClock,
+        });
+        return await service.restore(file, {
+          async migrateTo(last) {
+            await schemaOperations(db).migrateSchema(last === undefined ? {} : { to: last });
+          },
+        });
+      } finally {
+        await stores.close();
+      }
+    });
+  }
+
+  #openStores(options: ManagerServerOptions, deadlines?: Partial<Deadlines>): Promise<Stores> {
+    return openStores(options, { logger: silentLogger, source: 'operator', deadlines });
+  }
+
+  #inRequest<T>(work: () => Promise<T>): Promise<T> {
+    return ensureRequestId(work, parseRequestId(this.context.requestId));
+  }
+
+  #remoteOperator(): Operator {
+    const methods = operatorMethods.map((name) => {
+      return [name, (params: Record<string, unknown> = {}) => this.callManager(name, params)] as const;
+    });
+    return Object.fromEntries(methods) as unknown as Operator;
+  }
+}
+
+async function localOperator(options: ManagerServerOptions, { database, coordination }: Stores): Promise<Operator> {
+  const { managerId = 'manager' } = options.config;
+  const identity = await loadOrCreateIdentity(options.identityFile, 'manager', managerId);
+  const { configStore, liveValues } = coordination;
+  return createOperator({
+    database: database.db,
+    ...(await openInstallation(installationOf(options, database.db, identity, silentLogger))),
+    ...{ configStore, liveValues },
+    keyFiles: keyFilesOf(options),
+    version: managerVersion,
+    logger: silentLogger,
+  });
+}

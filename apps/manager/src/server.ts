@@ -1,0 +1,137 @@
+import { mkdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import type { Database } from '@backend.ai/database';
+import { loadOrCreateIdentity, type PeerIdentity } from '@backend.ai/rpc';
+import {
+  AdminSocket,
+  type DirectoryLock,
+  InternalServer,
+  Lifecycle,
+  lockDirectory,
+  Metrics,
+  type RunningService,
+  type ServiceState,
+} from '@backend.ai/runtime';
+import { ensureRequestId, type Logger } from '@backend.ai/telemetry';
+import { managerHandlers } from './admin.ts';
+import { defaultAdminEmail, managerVersion } from './config.ts';
+import { type InstallationOptions, openInstallation } from './installation.ts';
+import { createManager, type Manager } from './manager.ts';
+import { createOperator } from './operator.ts';
+import type { ManagerServerOptions } from './server-config.ts';
+import { dependenciesOf, openStores, requireSchema, type Stores } from './stores.ts';
+
+/** One manager as a process of its own, on PostgreSQL, Redis and etcd. */
+export async function startManagerServer(options: ManagerServerOptions, logger: Logger): Promise<RunningService> {
+  return await ensureRequestId(() => start(options, logger));
+}
+
+async function start(options: ManagerServerOptions, logger: Logger): Promise<RunningService> {
+  const { config, runDir } = options;
+  const managerId = config.managerId ?? 'manager';
+  const lifecycle = new Lifecycle({ logger, stopDeadlineMs: config.stopDeadlineMs ?? 10_000 });
+  const metrics = new Metrics('manager');
+  let state: ServiceState = 'starting';
+  let lock!: DirectoryLock;
+  let stores!: Stores;
+  let identity!: PeerIdentity;
+  let manager!: Manager;
+  let door!: AdminSocket;
+  let internal!: InternalServer;
+  let addresses: Record<string, string> = {};
+  await lifecycle.start([
+    { name: 'metrics', stop: () => metrics.close() },
+    {
+      name: 'data folder',
+      async start() {
+        mkdirSync(runDir, { recursive: true, mode: 0o700 });
+        lock = await lockDirectory(dirname(runDir));
+        identity = await loadOrCreateIdentity(options.identityFile, 'manager', managerId);
+      },
+      stop: () => lock?.release(),
+    },
+    {
+      name: 'stores',
+      async start() {
+        stores = await openStores(options, { logger, source: managerId });
+        await requireSchema(stores.database.db);
+      },
+      stop: () => stores?.close(),
+    },
+    {
+      name: 'manager',
+      async start() {
+        const { database, coordination } = stores;
+        const { eventBus, liveValues, leases } = coordination;
+        manager = await createManager({
+          ...{ config, database: database.db, eventBus, liveValues, leases, identity, logger },
+          rpc: { webSocket: options.rpc },
+          http: options.http,
+        });
+        await manager.services.ensureInstallation();
+        const { api, rpc } = await manager.start();
+        addresses = { ...(api ? { API: api } : {}), ...(rpc ? { RPC: rpc.address } : {}) };
+      },
+      stop: () => manager?.close(),
+    },
+    {
+      name: 'admin socket',
+      async start() {
+        const { fixtures } = await openInstallation(installationOf(options, stores.database.db, identity, logger));
+        const operator = createOperator({
+          database: stores.database.db,
+          fixtures,
+          configStore: stores.coordination.configStore,
+          liveValues: stores.coordination.liveValues,
+          peers: manager.services.peers,
+          keyFiles: keyFilesOf(options),
+          version: managerVersion,
+          logger,
+        });
+        door = new AdminSocket(join(runDir, 'manager.sock'), managerHandlers(manager, operator), logger);
+        await door.start();
+      },
+      stop: () => door?.stop(),
+    },
+    {
+      name: 'internal port',
+      async start() {
+        internal = new InternalServer({
+          ...options.metrics,
+          component: 'manager',
+          version: managerVersion,
+          state: () => state,
+          dependencies: dependenciesOf(stores),
+          metrics,
+          logger,
+        });
+        addresses = { ...addresses, Health: `${(await internal.start()).url}/health` };
+      },
+      stop: () => internal?.stop(),
+    },
+  ]);
+  state = 'ready';
+  return {
+    addresses,
+    async stop() {
+      state = 'stopping';
+      await lifecycle.stop();
+    },
+  };
+}
+
+/** What `openInstallation` wants to know. */
+export function installationOf(
+  { config }: ManagerServerOptions,
+  database: Database,
+  identity: PeerIdentity,
+  logger: Logger,
+): InstallationOptions {
+  const { installationKeyFile, adminEmail = defaultAdminEmail } = config;
+  return { database, installationKeyFile, adminEmail, identity, logger };
+}
+
+/** What a backup takes besides the stores, by the names it has there. */
+export function keyFilesOf({ config, identityFile }: ManagerServerOptions): Record<string, string> {
+  return { 'installation.key': config.installationKeyFile, 'manager.pem': identityFile };
+}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need, then runs every check and every test.
 #
-#   ./scripts/test.sh           lint, boundaries, types, unit, integration, servers and system tests
+#   ./scripts/test.sh           lint, boundaries, types, unit, integration, packaging, servers and system tests
 #   ./scripts/test.sh --quick   needs nothing outside npm: lint, boundaries, types, unit and integration tests
 #   ./scripts/test.sh --soak    the default and then what is heavier (minutes of load, many random histories)
 #
@@ -19,8 +19,11 @@ esac
 
 export TURBO_TELEMETRY_DISABLED=1 VITE_CONFIG_NATIVE_IGNORE_WARNING=true FORCE_COLOR=0
 if [ "$mode" = soak ]; then export SOAK=1 INTERLEAVINGS=60; fi
-results=$(mktemp -d)
-trap 'rm -rf "$results"' EXIT
+work=$(mktemp -d)
+results=$work/results
+mkdir "$results"
+checks=
+trap '[ -z "$checks" ] || kill "$checks" 2>/dev/null || true; rm -rf "$work"' EXIT
 step() { printf '\n== %s\n' "$*"; }
 
 if [ ! -d node_modules ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
@@ -47,16 +50,28 @@ if [ "$mode" != quick ]; then
   fi
 fi
 
-step 'Building'
-npx turbo run build --output-logs=errors-only
-step 'Lint and boundaries'
-npm run --silent lint:root
-step 'Types of tests, benchmarks and scripts'
-npx tsc -p tsconfig.check.json
+if [ "$mode" != quick ]; then
+  step 'Building'
+  npm run --silent build
+fi
 
 failed=0
-projects=(unit integration)
+check() {
+  local failed=0
+  step 'Lint and boundaries'
+  npm run --silent lint:root || failed=1
+  step 'Types'
+  npm run --silent typecheck || failed=1
+  return "$failed"
+}
+# Beside the tests, which often wait for processes; told when both are done.
+check >"$work/checks.log" 2>&1 &
+checks=$!
+
+# Each entry is one run of vitest.
+projects=(unit,integration)
 if [ "$mode" != quick ]; then
+  projects+=(packaging)
   if [ "${#servers[@]}" = 0 ]; then
     projects+=(servers)
   else
@@ -66,10 +81,16 @@ if [ "$mode" != quick ]; then
   fi
   projects+=(system)
 fi
-for project in "${projects[@]}"; do
-  step "Tests: $project"
-  npx vitest run --project "$project" --reporter=default --reporter=json --outputFile.json="$results/$project.json" || failed=1
+for names in "${projects[@]}"; do
+  step "Tests: $names"
+  # shellcheck disable=SC2086 # several options
+  npx vitest run --project ${names//,/ --project } --reporter=default --reporter=json \
+    --outputFile.json="$results/$names.json" || failed=1
 done
+
+wait "$checks" || failed=1
+checks=
+cat "$work/checks.log"
 
 step 'Result'
 node scripts/test-summary.mjs "$results" || failed=1

@@ -208,6 +208,7 @@ export class Agent {
     const config = this.#config;
     const clock = this.#clock;
     const logger = this.#logger;
+    const rpcLogger = logger.with({ module: 'rpc' });
     const { state, backend } = await this.#ensurePrepared();
     const outbox = Outbox.open(join(config.dataDir, 'outbox.jsonl'));
     const ledger = new SlotLedger(backend.capabilities.slots);
@@ -221,7 +222,7 @@ export class Agent {
         link?.hint();
       },
       clock,
-      logger,
+      logger: logger.with({ module: 'kernels' }),
       afterStep: this.#dependencies.afterStep,
     });
     await supervisor.recover();
@@ -231,7 +232,7 @@ export class Agent {
       tickets,
       kernelOf: (kernelId) => supervisor.get(kernelId).running,
       clock,
-      logger,
+      logger: logger.with({ module: 'data-port' }),
     });
     const agentId = this.#identity.id;
     const boundAddress = await dataPort.listen();
@@ -255,7 +256,7 @@ export class Agent {
     }
     const directory = pinnedKeys('manager', managerKeys);
     const router = createAgentRouter(service);
-    const server = createRpcServer({ router, identity, directory, allow: ['manager'], logger, clock });
+    const server = createRpcServer({ router, identity, directory, allow: ['manager'], logger: rpcLogger, clock });
     const listening =
       'inProcessName' in config.rpc
         ? server.listenInProcess(config.rpc.inProcessName)
@@ -278,7 +279,7 @@ export class Agent {
       },
       outbox,
       clock,
-      logger,
+      logger: rpcLogger,
     });
     this.#parts = { service, outbox, state, backend, ledger, supervisor, dataPort, server, link, address, dataAddress };
     link.start();
@@ -312,7 +313,7 @@ export class Agent {
       startDeadlineMs,
       path: this.#config.path,
       clock,
-      logger: this.#logger,
+      logger: this.#logger.with({ module: 'kernels' }),
     });
   }
 

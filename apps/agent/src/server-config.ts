@@ -112,7 +112,7 @@ const sections = {
       }),
     })
     .describe('What keeps kernels apart.'),
-  logging: loggingSection,
+  logging: loggingSection('kernels', 'rpc', 'data-port'),
 };
 
 type AgentValues = ConfigValues<typeof sections>;

@@ -139,7 +139,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   const clients: AgentClients = new AgentClients({
     identity,
     clock,
-    logger,
+    logger: logger.with({ module: 'rpc' }),
     contactOf: async (agentId) => {
       const [agent, publicKey] = await Promise.all([directory.find(agentId), peers.publicKeyOf('agent', agentId)]);
       return agent && publicKey ? { address: agent.address, publicKey, rpcVersion: agent.rpcVersion } : undefined;
@@ -170,6 +170,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   });
 
   const loopTimes = new LoopTimes(liveValues, clock, tasks);
+  const schedulerLogger = logger.with({ module: 'scheduler' });
   const leader = new Leader({
     onEnd: (name) => loopTimes.ended(name),
     leases,
@@ -177,11 +178,20 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     ttlMs: config.leaderTtlMs,
     tickMs: config.tickMs,
     clock,
-    logger,
+    logger: schedulerLogger,
     duties: (again) => {
       memory.forgetAll();
       const { askAgainMs, orderDeadlineMs } = config;
-      const services = { memory, transitions, sessions: sessionRows, changes, clients, tasks, clock, logger };
+      const services = {
+        memory,
+        transitions,
+        sessions: sessionRows,
+        changes,
+        clients,
+        tasks,
+        clock,
+        logger: schedulerLogger,
+      };
       const shared = { ...services, askAgainMs, orderDeadlineMs };
       const start = new StartSessions({
         ...shared,
@@ -206,7 +216,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
         transitions,
         changes,
         clock,
-        logger,
+        logger: schedulerLogger,
         lostAfterMs: config.agentLostAfterMs,
         graceMs: config.agentLostGraceMs,
       });
@@ -254,7 +264,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     identity,
     directory: peers.directory,
     allow: ['agent'],
-    logger,
+    logger: logger.with({ module: 'rpc' }),
     clock,
   });
   // At every manager: a peer may have been revoked through another one, or by an operator without any.
@@ -282,7 +292,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   const http =
     options.http &&
     createHttpServer(
-      { services: api, keypairs, files, health, logger, clock },
+      { services: api, keypairs, files, health, logger: logger.with({ module: 'http' }), clock },
       { ...options.http, version: config.version },
     );
 

@@ -59,18 +59,23 @@ describe('the configuration of a manager', () => {
     expect(problems({ 'rpc.host': '0.0.0.0' })).toEqual([
       'rpc.host is 0.0.0.0: off loopback, tls-cert-file and tls-key-file are mandatory',
     ]);
-    expect(problems({ 'rpc.tls-cert-file': 'c' })).toEqual(['rpc.tls-key-file is needed beside tls-cert-file']);
     writeFileSync(join(folder, 'cert.pem'), 'CERT');
     writeFileSync(join(folder, 'key.pem'), 'KEY');
     const files = { 'rpc.host': '0.0.0.0', 'rpc.tls-cert-file': 'cert.pem', 'rpc.tls-key-file': 'key.pem' };
     expect(options(files).rpc).toMatchObject({ tls: { cert: 'CERT', key: 'KEY' } });
-    expect(() => options({ ...files, 'rpc.tls-key-file': 'gone.pem' })).toThrow(/gone\.pem cannot be read \(ENOENT\)/);
+    expect(problems({ 'rpc.tls-cert-file': 'cert.pem' })).toEqual(['rpc.tls-key-file is needed beside tls-cert-file']);
+    expect(problems({ ...files, 'rpc.tls-key-file': 'gone.pem' })).toEqual([
+      'rpc.tls-key-file names gone.pem, which cannot be read (ENOENT)',
+    ]);
   });
 
   it('is checked where settings depend on each other', () => {
     expect(problems({ 'scheduler.heartbeat-ms': '10000' })).toEqual([
       'scheduler.agent-lost-after-ms is 15000: it takes at least twice heartbeat-ms',
     ]);
+    expect(problems({ 'logging.levels': 'htp=debug' })[0]).toMatch(
+      /^logging.levels takes a table of http, rpc, scheduler, each/,
+    );
     expect(problems({ 'scheduler.deadlines-ms': 'PULING=1' })[0]).toContain('scheduler.deadlines-ms takes a table');
   });
 });

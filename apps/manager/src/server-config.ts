@@ -152,7 +152,7 @@ const sections = {
       }),
     })
     .describe('How sessions find agents and what happens when agents fall silent. Of use to few.'),
-  logging: loggingSection,
+  logging: loggingSection('http', 'rpc', 'scheduler'),
 };
 
 type ManagerValues = ConfigValues<typeof sections>;

@@ -5,7 +5,7 @@ import { type Component, componentCommands, main } from '../src/index.ts';
 /** A component whose service does nothing but stop slowly when told so. */
 const sections = {
   keeper: z.strictObject({ deaf: z.boolean().default(false).describe('Never stops') }).describe('It.'),
-  logging: loggingSection,
+  logging: loggingSection('rpc'),
 };
 const configuration: ConfigDefinition<typeof sections> = defineConfig({
   component: 'keeper',

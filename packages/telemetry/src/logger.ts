@@ -9,7 +9,7 @@ export interface LoggerOptions {
   readonly component: string;
   readonly level?: LogLevel;
   /** Other levels for single modules: `{ rpc: 'debug' }` for what is logged by `logger.with({ module: 'rpc' })`. */
-  readonly levels?: Readonly<Record<string, LogLevel>>;
+  readonly levels?: Readonly<Record<string, LogLevel | undefined>>;
   /** Standard output when absent. */
   readonly destination?: DestinationStream;
 }
@@ -46,7 +46,7 @@ export function createLogger(options: LoggerOptions): Logger {
   return wrap(root, options.levels ?? {});
 }
 
-function wrap(target: pino.Logger, levels: Readonly<Record<string, LogLevel>>): Logger {
+function wrap(target: pino.Logger, levels: Readonly<Record<string, LogLevel | undefined>>): Logger {
   const write = (level: 'debug' | 'info' | 'warn' | 'error') => (message: string, fields?: Record<string, unknown>) => {
     if (target.isLevelEnabled(level)) target[level](fields ? writable(fields) : {}, message);
   };

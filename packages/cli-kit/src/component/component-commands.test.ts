@@ -29,7 +29,7 @@ const sections = {
       password: secret().optional().describe('To log in with'),
     })
     .describe('Where users come in.'),
-  logging: loggingSection,
+  logging: loggingSection('rpc'),
 };
 const configuration: ConfigDefinition<typeof sections> = defineConfig({
   component: 'keeper',

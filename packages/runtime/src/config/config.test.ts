@@ -14,8 +14,8 @@ import {
   host,
   loadConfig,
   milliseconds,
-  path,
   port,
+  readableFile,
   renderEffective,
   renderReference,
   renderSample,
@@ -36,7 +36,7 @@ const definition = defineConfig({
         port: port().default(8091).describe('Port to listen on'),
         maxBodyBytes: z.number().int().min(1).default(1024).meta({ description: 'Largest body', unit: 'bytes' }),
         trustProxy: z.boolean().default(false).describe('Whether forwarded addresses are believed'),
-        tlsCertFile: path().optional().meta({ description: 'Certificate', example: '/etc/keeper/cert.pem' }),
+        tlsCertFile: readableFile().optional().meta({ description: 'Certificate', example: '/etc/keeper/cert.pem' }),
       })
       .describe('Where users come in.'),
     database: z
@@ -148,8 +148,12 @@ describe('a configuration', () => {
   });
 
   it('has relative paths counted from where the program was started', () => {
-    const { values } = loadConfig(definition, sources('[http]\ntls-cert-file = "tls/cert.pem"'));
-    expect(values.http.tlsCertFile).toBe(join(folder, 'tls/cert.pem'));
+    write('cert.pem', '');
+    const { values } = loadConfig(definition, sources('[http]\ntls-cert-file = "cert.pem"'));
+    expect(values.http.tlsCertFile).toBe(join(folder, 'cert.pem'));
+    expect(problemsOf('[http]\ntls-cert-file = "gone.pem"')).toEqual([
+      'keeper.toml:2:1: http.tls-cert-file names gone.pem, which cannot be read (ENOENT)',
+    ]);
   });
 });
 

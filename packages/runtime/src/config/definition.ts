@@ -60,6 +60,8 @@ export interface Setting {
   readonly required: boolean;
   readonly secret: boolean;
   readonly isPath: boolean;
+  /** A path of something that must be there and readable. */
+  readonly mustBeReadable: boolean;
 }
 
 /** A secret may stand in a file of its own, named by this key. */
@@ -109,6 +111,7 @@ interface SchemaFacts {
   readonly format?: string;
   readonly items?: SchemaFacts;
   readonly additionalProperties?: SchemaFacts;
+  readonly propertyNames?: SchemaFacts;
   readonly default?: unknown;
   readonly description?: string;
   readonly unit?: string;
@@ -116,6 +119,7 @@ interface SchemaFacts {
   readonly expected?: string;
   readonly secret?: boolean;
   readonly path?: boolean;
+  readonly readable?: boolean;
 }
 
 function describeSetting(component: string, section: string, name: string, schema: z.ZodType): Setting {
@@ -137,6 +141,7 @@ function describeSetting(component: string, section: string, name: string, schem
     required: !schema.safeParse(undefined).success,
     secret: facts.secret === true,
     isPath: facts.path === true,
+    mustBeReadable: facts.readable === true,
   };
 }
 
@@ -152,7 +157,10 @@ function expectedOf(facts: SchemaFacts): string {
   if (facts.enum) return `one of ${facts.enum.map((value) => JSON.stringify(value)).join(', ')}`;
   const kind = kindOf(facts);
   if (kind === 'list') return `a list, each ${expectedOf(facts.items ?? {})}`;
-  if (kind === 'map') return `a table of names, each with ${expectedOf(facts.additionalProperties ?? {})}`;
+  if (kind === 'map') {
+    const names = facts.propertyNames?.enum?.join(', ') ?? 'names';
+    return `a table of ${names}, each with ${expectedOf(facts.additionalProperties ?? {})}`;
+  }
   if (kind === 'boolean') return 'true or false';
   if (kind === 'string') return facts.format ? `a text (${facts.format})` : 'a text';
   const bounds = [

@@ -38,6 +38,11 @@ export function path(): z.ZodString {
   return z.string().min(1).meta({ path: true });
 }
 
+/** The path of a file that must be there when the component starts. */
+export function readableFile(): z.ZodString {
+  return path().meta({ readable: true });
+}
+
 /** A port to listen on; 0 takes any free one. */
 export function port(): z.ZodNumber {
   return z.number().int().min(0).max(65_535);

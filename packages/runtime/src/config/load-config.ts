@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from 'node:fs';
+import { accessSync, constants, readFileSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { AppError, maskUrls } from '@backend.ai/core';
 import {
@@ -197,10 +197,23 @@ function accept(setting: Setting, raw: RawValue, cwd: string, secretFile?: strin
     return { effective: { ...effective, value: undefined }, problems: [problemAt(setting, origin, message)] };
   }
   const { data } = parsed;
+  if (!setting.isPath || typeof data !== 'string') return { effective: { ...effective, value: data }, problems: [] };
+  const path = resolve(cwd, data);
+  const failure = setting.mustBeReadable ? readFailure(path) : undefined;
+  const message = `${setting.key} names ${data}, which cannot be read (${failure})`;
   return {
-    effective: { ...effective, value: setting.isPath && typeof data === 'string' ? resolve(cwd, data) : data },
-    problems: [],
+    effective: { ...effective, value: path },
+    problems: failure === undefined ? [] : [problemAt(setting, origin, message)],
   };
+}
+
+function readFailure(path: string): string | undefined {
+  try {
+    accessSync(path, constants.R_OK);
+    return undefined;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code;
+  }
 }
 
 function secretFromFile(setting: Setting, { value, origin }: RawValue, cwd: string): Resolution {

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { SayProblem } from './definition.ts';
-import { host, isLoopback, path, port } from './kinds.ts';
+import { host, isLoopback, port, readableFile } from './kinds.ts';
 
 /** Sections that several components have. */
 
@@ -31,11 +31,11 @@ export function tlsListener(defaultPort: number): TlsListenerShape {
   return {
     host: host().default('127.0.0.1').describe('Address to listen on. Off loopback TLS is mandatory'),
     port: port().default(defaultPort).describe('Port to listen on; 0 takes any free one'),
-    tlsCertFile: path().optional().meta({
+    tlsCertFile: readableFile().optional().meta({
       description: 'Certificate chain in PEM. Peers prove themselves by their own keys: it may be self-signed',
       example: '/etc/backend.ai/tls/cert.pem',
     }),
-    tlsKeyFile: path().optional().meta({
+    tlsKeyFile: readableFile().optional().meta({
       description: 'Private key of the certificate, in PEM',
       example: '/etc/backend.ai/tls/key.pem',
     }),

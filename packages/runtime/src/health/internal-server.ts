@@ -85,8 +85,7 @@ export class InternalServer {
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const requestId =
-      parseRequestId(request.headers['x-request-id'] ?? request.headers['x-backend-request-id']) ?? newRequestId();
+    const requestId = requestIdOf(request);
     response.setHeader('X-Backend-Request-ID', requestId);
     response.setHeader('Cache-Control', 'no-store');
     request.resume();
@@ -147,6 +146,11 @@ export class InternalServer {
     }
     return this.#latest.health;
   }
+}
+
+function requestIdOf({ headers }: IncomingMessage): RequestId {
+  const names = ['x-request-id', 'x-backend-request-id', 'x-backendai-requestid'];
+  return names.map((name) => parseRequestId(headers[name])).find((id) => id !== undefined) ?? newRequestId();
 }
 
 function sendJson(response: ServerResponse, status: number, document: unknown): void {

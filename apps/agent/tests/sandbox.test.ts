@@ -78,7 +78,6 @@ print(json.dumps({
       IFS: 'x',
       LD_PRELOAD: '/nonexistent/evil.so',
       HOME: '/root',
-      'not-a-name': 'x',
       UID: '0',
     };
     const { kernelId } = await startKernel(w, api, { ...python, environ });

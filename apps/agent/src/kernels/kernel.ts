@@ -47,8 +47,7 @@ export class Kernel {
 }
 
 /** What is kept of a kernel that ran and has ended, so that a repeated order does not start it again. */
-export interface EndedKernel {
-  readonly spec: KernelSpec;
+export interface EndedKernel extends Pick<KernelSpec, 'kernelId' | 'sessionId' | 'slots'> {
   readonly requestId: RequestId;
   readonly end: KernelEnd;
   /** By run id: what readers of its unfinished runs would still get. */

@@ -24,7 +24,8 @@ import {
 import type { Backend, CreateStep, KernelEnd } from '../backends/backend.ts';
 import type { SlotLedger } from '../resources/slot-ledger.ts';
 import { runSteps, type StepFailure, undoSteps } from './create-steps.ts';
-import { type EndedKernel, Kernel } from './kernel.ts';
+import { EndedKernels } from './ended-kernels.ts';
+import { Kernel } from './kernel.ts';
 import type { UnnumberedEvent } from './outbox.ts';
 import { reserveResourcesStep } from './steps/reserve-resources.ts';
 
@@ -56,8 +57,6 @@ export interface SupervisorOptions {
 
 /** What could not be removed is tried again after this many milliseconds at most, sooner at first. */
 const sweepTickMs = 30_000;
-/** How many ended kernels are remembered. */
-const mostEnded = 1_000;
 /** The session of a kernel that this agent never heard of. */
 const unknownSession = '00000000-0000-0000-0000-000000000000';
 
@@ -68,7 +67,7 @@ const unknownSession = '00000000-0000-0000-0000-000000000000';
 export class KernelSupervisor {
   readonly #options: SupervisorOptions;
   readonly #kernels = new Map<string, Kernel>();
-  readonly #ended = new Map<string, EndedKernel>();
+  readonly #ended = new EndedKernels();
   readonly #remains = new Map<string, Remains>();
   readonly #sweeper: ReconcileLoop;
   /** Whether what nobody knows has been removed. */
@@ -119,7 +118,7 @@ export class KernelSupervisor {
     if (this.#kernels.has(kernelId)) return;
     const ended = this.#ended.get(kernelId);
     if (ended) {
-      this.#reportEnd(ended.spec, ended.requestId, ended.end);
+      this.#reportEnd(ended, ended.requestId, ended.end);
       return;
     }
     if (this.#remains.has(kernelId)) {
@@ -146,7 +145,7 @@ export class KernelSupervisor {
       return;
     }
     const ended = this.#ended.get(kernelId);
-    const session = ended?.spec.sessionId ?? unknownSession;
+    const session = ended?.sessionId ?? unknownSession;
     const end = ended?.end ?? { exitCode: null, reason: asReason(reason) };
     this.#reportEnd({ kernelId, sessionId: session }, requestId, end);
   }
@@ -175,8 +174,7 @@ export class KernelSupervisor {
   endedReport(kernelId: string): KernelReport | undefined {
     const ended = this.#ended.get(kernelId);
     if (!ended) return undefined;
-    const { spec, requestId, end } = ended;
-    const { sessionId, slots } = spec;
+    const { sessionId, slots, requestId, end } = ended;
     return { kernelId, sessionId, state: 'terminated', slots, ...end, requestId, isolation: null };
   }
 
@@ -277,9 +275,8 @@ export class KernelSupervisor {
     const lastWords = (await kernel.handle?.lastWords()) ?? new Map();
     const log = await this.#endOfLog(kernel);
     await this.#remove(kernel, () => {
-      this.#ended.set(kernelId, { spec: kernel.spec, requestId: kernel.requestId, end, lastWords });
-      const [oldest] = this.#ended.keys();
-      if (this.#ended.size > mostEnded && oldest !== undefined) this.#ended.delete(oldest);
+      const { sessionId, slots } = kernel.spec;
+      this.#ended.add({ kernelId, sessionId, slots, requestId: kernel.requestId, end, lastWords });
       this.#reportEnd(kernel.spec, kernel.destroyRequestId ?? kernel.requestId, end, log);
       logger.info('kernel terminated', { kernel_id: kernelId, reason: end.reason, exit_code: end.exitCode });
     });

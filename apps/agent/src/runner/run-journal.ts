@@ -74,7 +74,14 @@ export class RunJournal {
     }
   }
 
-  /** Whether there is anything behind `cursor`; zero length when the journal does not exist yet. */
+  /** Whether the runner has taken such a run and keeps its output. */
+  exists(): boolean {
+    const fd = this.#directory.openJournal(this.runId);
+    if (fd !== undefined) closeSync(fd);
+    return fd !== undefined;
+  }
+
+  /** Bytes; none when the journal does not exist. */
   size(): number {
     const fd = this.#directory.openJournal(this.runId);
     if (fd === undefined) return 0;

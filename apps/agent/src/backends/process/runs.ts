@@ -27,14 +27,17 @@ interface Run {
   /** Where a caller without a cursor of its own reads on. */
   cursor: number;
   truncated: boolean;
+  /** The runner has not answered yet: it may have no journal. */
+  beginning: boolean;
   finished: boolean;
   cancelDeadline: (() => void) | undefined;
 }
 
 /** Above this number ended runs are forgotten, as the runner does, whether somebody asked for their end or not. */
 const mostRuns = 256;
-/** Of what readers of all runs of a kernel would still get after its end, in bytes of their journals. */
+/** Of what readers would still get after the end of a kernel, in bytes of journals: of all its runs, and of one. */
 const lastWordsBytes = 4 * 1024 * 1024;
+const lastWordsOfRunBytes = 1024 * 1024;
 
 /** The executions of one kernel: cursors, deadlines, and what happened to them besides their exit codes. */
 export class Runs {
@@ -67,6 +70,7 @@ export class Runs {
       const run = this.#ensure(runId);
       if (!known && input.timeoutMs > 0) this.#setDeadline(run, this.#options.clock.now() + input.timeoutMs);
       const { clean, build, exec } = input.options;
+      run.beginning = true;
       try {
         await this.#begin(
           runId,
@@ -75,6 +79,8 @@ export class Runs {
       } catch (error) {
         if (!known) this.#forget(run);
         throw error;
+      } finally {
+        run.beginning = false;
       }
       return await this.#collect(run, input.cursor ?? 0, input, signal);
     }
@@ -107,9 +113,9 @@ export class Runs {
     for (const run of this.#runs.values()) {
       if (run.finished) continue;
       try {
-        const last = await this.#lastWordsOf(run, left);
-        left -= last.bytes;
-        words.set(run.id, last.result);
+        const start = run.cursor;
+        words.set(run.id, await this.#lastWordsOf(run, Math.min(left, lastWordsOfRunBytes)));
+        left -= run.cursor - start;
       } catch {
         // Its journal is gone or damaged: nothing can be told.
       }
@@ -117,24 +123,22 @@ export class Runs {
     return words;
   }
 
-  /** Everything up to its end as one answer; of the output what is within `maxBytes`. */
-  async #lastWordsOf(run: Run, maxBytes: number): Promise<{ result: RunResult; bytes: number }> {
+  /** Everything up to its end as one answer: of the output what `maxBytes` of its journal have. */
+  async #lastWordsOf(run: Run, maxBytes: number): Promise<RunResult> {
     const start = run.cursor;
     const console: RunResult['console'] = [];
-    let bytes = 0;
     for (;;) {
-      const result = await this.#collect(run, run.cursor, { flushMs: 0, holdMs: 0 }, undefined);
-      if (result.cursor - start <= maxBytes) {
-        console.push(...result.console);
-        bytes = result.cursor - start;
-      } else run.truncated = true;
-      if (result.status !== 'finished' && result.status !== 'exec-timeout') continue;
-      const cut = run.truncated && !result.notices.some(({ code }) => code === 'output-limit-exceeded');
-      return {
-        result: { ...result, console, notices: cut ? [...result.notices, cutNotice()] : result.notices },
-        bytes,
-      };
+      const room = maxBytes - (run.cursor - start);
+      if (room <= 0) break;
+      const result = await this.#collect(run, run.cursor, { flushMs: 0, holdMs: 0, maxBytes: room }, undefined);
+      console.push(...result.console);
+      if (run.finished) return { ...result, console };
     }
+    run.truncated = true;
+    const ending = this.#lastRecord(run.id);
+    const exitCode = ending?.t === 'finished' ? ending.x : (this.#end?.exitCode ?? 137);
+    const { id: runId, cursor } = run;
+    return this.#judge(run, { runId, status: 'finished', exitCode, options: null, console, cursor });
   }
 
   close(): void {
@@ -144,27 +148,33 @@ export class Runs {
   async #collect(
     run: Run,
     cursor: number,
-    { flushMs, holdMs }: { readonly flushMs: number; readonly holdMs: number },
+    options: { readonly flushMs: number; readonly holdMs: number; readonly maxBytes?: number },
     signal: AbortSignal | undefined,
   ): Promise<RunResult> {
+    const { flushMs, holdMs, maxBytes } = options;
     const { truncated, ...result } = await this.#options.client.collect(run.id, cursor, {
       flushMs,
       holdMs,
+      maxBytes,
       signal,
       expired: run.expired.signal,
     });
     run.truncated ||= truncated;
     run.cursor = result.cursor;
-    const console = result.console as RunResult['console'];
+    return this.#judge(run, { ...result, console: result.console as RunResult['console'] });
+  }
+
+  /** What the end of a run means, if this is one. */
+  #judge(run: Run, result: Omit<RunResult, 'notices'>): RunResult {
     // The end of a kernel that ran out of time is the end of its run's time, whoever notices first.
     if (run.expired.signal.aborted && (result.status === 'exec-timeout' || this.#diedWith(result.exitCode, run))) {
       this.#finish(run);
-      return { ...result, console, status: 'exec-timeout', exitCode: null, notices: [timeoutNotice()] };
+      return { ...result, status: 'exec-timeout', exitCode: null, notices: [timeoutNotice()] };
     }
-    if (result.status !== 'finished') return { ...result, console, notices: [] };
+    if (result.status !== 'finished') return { ...result, notices: [] };
     const notices = this.#notices(run, result.exitCode);
     this.#finish(run);
-    return { ...result, console, notices };
+    return { ...result, notices };
   }
 
   #diedWith(exitCode: number | null, run: Run): boolean {
@@ -193,7 +203,12 @@ export class Runs {
         new AppError('process-limit-reached', 'The program started more processes than its session may have.'),
       );
     }
-    return [...notices.map((notice) => notice.toBody()), ...(run.truncated ? [cutNotice()] : [])];
+    if (run.truncated) {
+      notices.push(
+        new AppError('output-limit-exceeded', 'The program printed more than is kept; the rest was dropped.'),
+      );
+    }
+    return notices.map((notice) => notice.toBody());
   }
 
   /** The last record of a journal, if it can be understood. */
@@ -233,6 +248,7 @@ export class Runs {
       expired: new AbortController(),
       cursor: 0,
       truncated: false,
+      beginning: false,
       finished: false,
       cancelDeadline: undefined,
     };
@@ -243,13 +259,14 @@ export class Runs {
   #makeRoom(): void {
     for (const run of this.#runs.values()) {
       if (this.#runs.size < mostRuns) return;
-      if (run.finished || this.#isOver(run.id)) this.#forget(run);
+      if (run.finished || this.#isOver(run)) this.#forget(run);
     }
     if (this.#runs.size >= mostRuns) throw new AppError('kernel-busy', 'Too many executions wait.');
   }
 
-  #isOver(runId: string): boolean {
-    return !this.#options.client.journal(runId).exists() || this.#lastRecord(runId)?.t === 'finished';
+  #isOver({ id, beginning }: Run): boolean {
+    if (beginning) return false;
+    return !this.#options.client.journal(id).exists() || this.#lastRecord(id)?.t === 'finished';
   }
 
   #finish(run: Run): void {
@@ -305,10 +322,6 @@ export class Runs {
 
 function timeoutNotice(): ErrorBody {
   return new AppError('execution-timeout', 'The program ran past its time limit; its session was ended.').toBody();
-}
-
-function cutNotice(): ErrorBody {
-  return new AppError('output-limit-exceeded', 'The program printed more than is kept; the rest was dropped.').toBody();
 }
 
 function endNotice(reason: StatusReason, exitCode: number | null): AppError {

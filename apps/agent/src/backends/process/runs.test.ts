@@ -1,0 +1,115 @@
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { ExecuteInput } from '@backend.ai/contract';
+import { deferred, systemClock } from '@backend.ai/core';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { collectRun } from '../../runner/collect-run.ts';
+import { RunDirectory } from '../../runner/run-directory.ts';
+import { RunJournal } from '../../runner/run-journal.ts';
+import type { KernelEnd } from '../backend.ts';
+import { Runs } from './runs.ts';
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'bai-runs-'));
+  mkdirSync(join(folder, 'runs'));
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+const input = (more: Partial<ExecuteInput>): ExecuteInput => ({
+  mode: 'query',
+  code: '',
+  options: {},
+  flushMs: 0,
+  holdMs: 0,
+  timeoutMs: 0,
+  ...more,
+});
+const write = (runId: string, record: object): void =>
+  appendFileSync(join(folder, 'runs', `${runId}.jsonl`), `${JSON.stringify(record)}\n`);
+
+/** Runs over real journals; a runner that takes everything and finishes nothing. */
+function kernel() {
+  const directory = new RunDirectory(folder);
+  const end = deferred<KernelEnd>();
+  const begun: string[] = [];
+  const journal = (runId: string) =>
+    new RunJournal(directory, runId, { onRunEvent: () => () => {} } as never, systemClock);
+  const client = {
+    execute: async (runId: string) => {
+      begun.push(runId);
+      appendFileSync(join(folder, 'runs', `${runId}.jsonl`), '');
+    },
+    journal,
+    collect: (runId: string, cursor: number, options: object) =>
+      collectRun(journal(runId), cursor, { flushMs: 0, holdMs: 0, ended: end.promise, ...options }),
+  };
+  const deadlinesFile = join(folder, 'deadlines.json');
+  const runs = new Runs({
+    client: client as never,
+    runDirectory: folder,
+    cgroups: [],
+    deadlinesFile,
+    clock: systemClock,
+    ended: end.promise,
+    onExpired: () => {},
+  });
+  return { runs, begun, end: () => end.resolve({ exitCode: 9, reason: 'self-terminated' }), deadlinesFile };
+}
+
+describe('executions of a kernel', () => {
+  it('that nobody began are unknown, and asking for them leaves nothing behind', async () => {
+    const { runs, end } = kernel();
+    for (let i = 0; i < 1_000; i++) {
+      const mode = i % 2 ? 'continue' : 'input';
+      await expect(runs.execute(input({ mode, runId: `made-up-${i}` }), undefined)).rejects.toMatchObject({
+        code: 'run-not-found',
+      });
+    }
+    end();
+    expect((await runs.lastWords()).size).toBe(0);
+  });
+
+  it('that an earlier life of the agent began are found by their journals', async () => {
+    const { runs } = kernel();
+    write('before', { t: 'stdout', d: 'hello' });
+    write('before', { t: 'finished', x: 0 });
+    expect(await runs.execute(input({ mode: 'continue', runId: 'before' }), undefined)).toMatchObject({
+      status: 'finished',
+      console: [['stdout', 'hello']],
+    });
+  });
+
+  it('are forgotten when they are over, and refused when too many are not', async () => {
+    const { runs, begun, deadlinesFile } = kernel();
+    const begin = (runId: string) => runs.execute(input({ runId, timeoutMs: 60_000 }), undefined);
+    for (let i = 0; i < 256; i++) await begin(`run-${i}`);
+    await expect(begin('one-more')).rejects.toMatchObject({ code: 'kernel-busy' });
+    expect(begun).not.toContain('one-more');
+    // It ended, and nobody asked how.
+    write('run-7', { t: 'finished', x: 0 });
+    await begin('one-more');
+    expect(existsSync(deadlinesFile)).toBe(true);
+    runs.close();
+  });
+
+  it('leave last words of a limited size, with how they ended', async () => {
+    const { runs, end } = kernel();
+    const texts = 40;
+    for (const runId of ['a', 'b', 'c', 'd', 'e', 'f']) {
+      await runs.execute(input({ runId }), undefined);
+      for (let i = 0; i < texts; i++) write(runId, { t: 'stdout', d: 'x'.repeat(60_000) });
+      write(runId, { t: 'finished', x: 3 });
+    }
+    end();
+    const words = await runs.lastWords();
+    expect([...words.values()].map(({ status, exitCode }) => [status, exitCode])).toEqual(
+      Array.from({ length: 6 }, () => ['finished', 3]),
+    );
+    const size = JSON.stringify([...words.values()]).length;
+    expect(size).toBeGreaterThan(3 * 1024 * 1024);
+    expect(size).toBeLessThan(5 * 1024 * 1024);
+    for (const { notices } of words.values()) expect(notices).toMatchObject([{ code: 'output-limit-exceeded' }]);
+  });
+});

@@ -4,7 +4,8 @@ import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import type { Transfer } from '@backend.ai/contract';
-import { connectDataPort, finishUpload, readHead } from '@backend.ai/rpc';
+import { AppError, isErrorBody } from '@backend.ai/core';
+import { connectDataPort, readHead } from '@backend.ai/rpc';
 import { waitFor } from '@backend.ai/testing';
 import { extract } from 'tar-stream';
 import { expect, it } from 'vitest';
@@ -20,7 +21,11 @@ async function open(api: Api, kernelId: string, transfer: Transfer) {
 async function upload(api: Api, kernelId: string, path: string, data: Buffer, size = data.length): Promise<void> {
   const { socket } = await open(api, kernelId, { kind: 'upload', path, size, mode: 0o640 });
   socket.write(data);
-  await finishUpload(socket);
+  socket.end();
+  const reply = await readHead(socket);
+  socket.destroy();
+  if (isErrorBody(reply.error)) throw AppError.fromBody(reply.error);
+  expect(reply.ok).toBe(true);
 }
 
 async function download(api: Api, kernelId: string, path: string): Promise<Buffer> {

@@ -1,4 +1,4 @@
-import { AppError, type ErrorBody, type ErrorCategory, errorCodes, type RequestId } from '@backend.ai/core';
+import { AppError, type ErrorBody, type ErrorCategory, type RequestId } from '@backend.ai/core';
 import { initTRPC, TRPCError } from '@trpc/server';
 import { type TRPC_ERROR_CODE_KEY, TRPC_ERROR_CODES_BY_KEY } from '@trpc/server/rpc';
 import superjson from 'superjson';
@@ -181,9 +181,4 @@ export function procedureMetas(table: ProcedureTable): Map<string, ProcedureMeta
 /** Called by every server at start-up. @throws AppError `config-invalid` */
 export function checkAccessLevels(table: ProcedureTable): void {
   procedureMetas(table);
-}
-
-/** Whether a code is one of the table; for readers of foreign answers. */
-export function isKnownCode(code: string): boolean {
-  return code in errorCodes;
 }

@@ -127,20 +127,6 @@ export async function connectDataPort(
   }
 }
 
-/**
- * After the last byte of an upload: resolves when the file stands under its name.
- * @throws AppError whatever the agent refuses with, `connection-lost`
- */
-export async function finishUpload(socket: Socket): Promise<void> {
-  socket.end();
-  try {
-    assertOk(await readHead(socket));
-  } finally {
-    socket.on('error', () => {});
-    socket.destroy();
-  }
-}
-
 function assertOk(reply: Record<string, unknown>): void {
   if (reply.ok === true) return;
   throw isErrorBody(reply.error)

@@ -10,7 +10,7 @@ import {
 } from '@backend.ai/contract';
 import { backoffMs, type Clock, deferred, delay, newRequestId, parseRequestId } from '@backend.ai/core';
 import { createRpcClient, type PeerIdentity, type RpcClient } from '@backend.ai/rpc';
-import { type Logger, runWithRequest } from '@backend.ai/telemetry';
+import { BackgroundTasks, type Logger, runWithRequest } from '@backend.ai/telemetry';
 import type { Outbox } from '../kernels/outbox.ts';
 
 export interface ManagerLinkOptions {
@@ -51,7 +51,8 @@ const metas = procedureMetas(createAgentGatewayRouter({} as AgentGatewayService)
 export class ManagerLink {
   readonly #options: ManagerLinkOptions;
   readonly #stop = new AbortController();
-  #driving: Promise<void> | undefined;
+  readonly #tasks: BackgroundTasks;
+  #started = false;
   #client: RpcClient<AgentGatewayRouter> | undefined;
   #joinToken: string | undefined;
   #sending = false;
@@ -60,6 +61,7 @@ export class ManagerLink {
 
   constructor(options: ManagerLinkOptions) {
     this.#options = options;
+    this.#tasks = new BackgroundTasks(options.logger);
     this.#joinToken = options.joinToken;
   }
 
@@ -73,12 +75,16 @@ export class ManagerLink {
   }
 
   start(): void {
-    this.#driving ??= this.#drive();
+    if (!this.#started) this.#tasks.start('manager link', () => this.#drive());
+    this.#started = true;
   }
 
   /** There are new events. */
   hint(): void {
-    if (this.#client && !this.#sending) void this.#send(this.#client);
+    const client = this.#client;
+    if (!client || this.#sending) return;
+    this.#sending = true;
+    this.#tasks.start('send events', () => this.#send(client));
   }
 
   /** Gives events that wait a chance, then closes. */
@@ -87,7 +93,7 @@ export class ManagerLink {
     const until = clock.monotonic() + graceMs;
     while (this.#client && outbox.pending.length > 0 && clock.monotonic() < until) await delay(clock, 10);
     this.#stop.abort();
-    await this.#driving;
+    await this.#tasks.drain();
     this.#status = { ...this.#status, state: 'stopped', manager: null };
   }
 
@@ -198,7 +204,6 @@ export class ManagerLink {
   /** In order, one call per cause, until nothing waits or the line is lost. */
   async #send(client: RpcClient<AgentGatewayRouter>): Promise<void> {
     const { outbox, registration, clock, logger } = this.#options;
-    this.#sending = true;
     try {
       for (let failures = 0; this.#client === client && outbox.pending.length > 0; ) {
         const events = nextBatch(outbox.pending);

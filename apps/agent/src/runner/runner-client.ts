@@ -6,7 +6,7 @@
  */
 import { connect, type Socket } from 'node:net';
 import { AppError, type Clock, type Deferred, deferred, delay, hasCode, systemClock } from '@backend.ai/core';
-import { type Logger, silentLogger } from '@backend.ai/telemetry';
+import { BackgroundTasks, type Logger, silentLogger } from '@backend.ai/telemetry';
 import { type CollectOptions, collectRun, type KernelExit, type RunResult } from './collect-run.ts';
 import { LineSplitter } from './line-splitter.ts';
 import { RunDirectory } from './run-directory.ts';
@@ -83,7 +83,7 @@ export class RunnerClient {
       (exit) => this.#kernelEnded(exit),
       () => this.#kernelEnded({ exitCode: null }),
     );
-    void this.#keepConnected();
+    new BackgroundTasks(this.#logger).start('keep a runner connected', () => this.#keepConnected());
   }
 
   /**

@@ -20,7 +20,10 @@ export type Transaction = PgTransaction<PostgresJsQueryResultHKT, Schema, Extrac
 /** A database and the right to close it. */
 export interface DatabaseHandle {
   readonly db: Database;
-  /** The same connections with other deadlines: for work that takes its time, as migrations do. */
+  /**
+   * The same database with other deadlines, for work that takes its time, as migrations do. On PostgreSQL with
+   * connections of its own, as the server keeps deadlines, too: call it once and keep the answer.
+   */
   withDeadlines(deadlines: Deadlines): Database;
   /** Waits shortly for running statements, then ends the connections. Safe to call twice. */
   close(): Promise<void>;

@@ -63,7 +63,7 @@ export async function migrate(db: Database, options: MigrateOptions): Promise<st
   const done: string[] = [];
   for (const file of wanted) {
     const applied = await db.transaction(async (tx) => {
-      await lock(tx);
+      await tx.execute(sql`select pg_advisory_xact_lock(${advisoryLock})`);
       await ensureRecordTable(tx, options);
       // Another process may have been here meanwhile.
       if (pendingAmong(files, await readRecords(tx, options)).every(({ name }) => name !== file.name)) return false;
@@ -174,12 +174,6 @@ const defaultTable = 'schema_migrations';
 
 function recordTable(options: MigrationOptions): ReturnType<typeof sql.identifier> {
   return sql.identifier(options.recordTable ?? defaultTable);
-}
-
-/** Until the end of the transaction, which the server's own deadlines must not cut short. */
-async function lock(tx: Transaction): Promise<void> {
-  await tx.execute(sql`set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0`);
-  await tx.execute(sql`select pg_advisory_xact_lock(${advisoryLock})`);
 }
 
 async function ensureRecordTable(tx: Transaction, options: MigrationOptions): Promise<void> {

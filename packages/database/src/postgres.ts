@@ -2,7 +2,7 @@ import { connect, type Socket } from 'node:net';
 import { AppError } from '@backend.ai/core';
 import postgres, { type Sql } from 'postgres';
 import { connectionFailure } from './connection-failures.ts';
-import { type DatabaseHandle, databaseOver } from './database.ts';
+import { type Database, type DatabaseHandle, databaseOver } from './database.ts';
 import { sqlStateOf, sqlStates } from './database-errors.ts';
 import { type Deadlines, defaultDeadlines } from './guarded-client.ts';
 
@@ -36,14 +36,39 @@ const longestReconnectSeconds = 1;
  */
 export async function openPostgres(options: PostgresOptions): Promise<DatabaseHandle> {
   const where = parseUrl(options.url);
-  const deadlines = { ...defaultDeadlines, ...options.deadlines };
-  const client = postgres(options.url, {
+  const clients: Sql[] = [];
+  const withDeadlines = (deadlines: Deadlines): Database => {
+    const client = connectTo(options, where, deadlines);
+    clients.push(client);
+    return databaseOver(client, deadlines);
+  };
+  const db = withDeadlines({ ...defaultDeadlines, ...options.deadlines });
+  try {
+    await requireVersion(clients[0]!, where);
+  } catch (error) {
+    await clients[0]!.end({ timeout: 0 });
+    throw openingFailure(error, where);
+  }
+  let closed: Promise<unknown> | undefined;
+  return {
+    db,
+    withDeadlines,
+    async close() {
+      closed ??= Promise.all(clients.map((client) => client.end({ timeout: 2 })));
+      await closed;
+    },
+  };
+}
+
+/** Connects when it is first used. */
+function connectTo(options: PostgresOptions, place: Place, deadlines: Deadlines): Sql {
+  return postgres(options.url, {
     max: options.maxConnections ?? 10,
     connect_timeout: connectSeconds,
     // Not in the types of postgres.js, but in its documentation.
     ...{
       backoff: (tries: number) => Math.min(0.05 * 2 ** tries, longestReconnectSeconds),
-      ...(where.tls ? {} : { socket: () => plainSocket(where) }),
+      ...(place.tls ? {} : { socket: () => plainSocket(place) }),
     },
     fetch_types: false,
     onnotice: () => {},
@@ -57,21 +82,6 @@ export async function openPostgres(options: PostgresOptions): Promise<DatabaseHa
       idle_in_transaction_session_timeout: deadlines.transactionMs,
     },
   });
-  try {
-    await requireVersion(client, where);
-  } catch (error) {
-    await client.end({ timeout: 0 });
-    throw openingFailure(error, where);
-  }
-  let closed: Promise<void> | undefined;
-  return {
-    db: databaseOver(client, deadlines),
-    withDeadlines: (other) => databaseOver(client, other),
-    close: () => {
-      closed ??= client.end({ timeout: 2 });
-      return closed;
-    },
-  };
 }
 
 /** What error messages name. Never the password. */

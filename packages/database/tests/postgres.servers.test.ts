@@ -103,6 +103,14 @@ describe('statements that meet', () => {
   });
 });
 
+it('gives work that takes its time other deadlines, at the server too', async () => {
+  const handle = await testDatabase({ statementMs: 300 });
+  onTestFinished(handle.close);
+  await handle.withDeadlines({ statementMs: 10_000, transactionMs: 10_000 }).execute(sql`select pg_sleep(0.5)`);
+  const { error } = await failureOf(handle.db.execute(sql`select pg_sleep(0.5)`));
+  expect(error.code).toBe('deadline-exceeded');
+});
+
 describe('a server that goes away', () => {
   async function ownServer(): Promise<{ server: Awaited<ReturnType<typeof startPostgres>>; handle: DatabaseHandle }> {
     const server = await startPostgres({ directory: await tempDirectory(), password: 'secret', durable: false });

@@ -27,7 +27,8 @@ export interface ConfigStore {
   list(prefix: string): Promise<ConfigEntry[]>;
   /**
    * Calls back for every change from now on, in order of revisions. To miss nothing, watch first and list then, and
-   * ignore changes that are not newer than what was listed. Returns how to stop.
+   * ignore changes that are not newer than what was listed. After an outage so long that the store no longer has the
+   * history, the last change of each key is told. Returns how to stop.
    */
   watch(prefix: string, onChange: (change: ConfigChange) => void): () => void;
 }

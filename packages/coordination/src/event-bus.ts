@@ -42,7 +42,8 @@ export interface EventBus<Events extends EventMap = EventMap> {
    * Anycast: of all consumers of a group one gets each event; each group gets all events of the types it consumes, from
    * the moment it first did, also those published while it had no consumer. A handler that resolves acknowledges. After
    * a failure the event is delivered again, later and perhaps out of order; after the last try it is a dead letter.
-   * One consumer handles one event at a time. The returned function ends the consumer when its handler is done.
+   * One consumer handles one event at a time; events of one type come in order of publication, repeated ones excepted.
+   * Consumers of one group name the same types. The returned function ends the consumer when its handler is done.
    */
   consume<Type extends keyof Events & string>(
     group: string,

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { AppError } from '@backend.ai/core';
 import { requirePort } from './ports.ts';
-import { identify, isAlive, type ProcessIdentity, processTree, signalAll } from './processes.ts';
+import { identify, isAlive, isListed, type ProcessIdentity, processTree, signalAll } from './processes.ts';
 
 /** What every `startX` takes. */
 export interface DevServerOptions {
@@ -190,6 +190,8 @@ async function endProcess(running: ProcessIdentity, signal: NodeJS.Signals): Pro
     if (performance.now() > end) signalAll(tree, 'SIGKILL');
     await pause(pollMs);
   }
+  // Until somebody asks for its exit code it keeps its id, and a PostgreSQL that starts on its data takes it for alive.
+  while (isListed(running.pid) && performance.now() < end) await pause(pollMs);
 }
 
 export interface RunningServer extends ProcessIdentity {

@@ -39,6 +39,16 @@ async function processIds(): Promise<number[]> {
 }
 
 /** The process and all that descend from it, parents first. */
+/** Whether there is a process of this id, one that has ended and waits for its parent to ask (a zombie) included. */
+export function isListed(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ESRCH';
+  }
+}
+
 export async function processTree(root: number): Promise<number[]> {
   const children = new Map<number, number[]>();
   for (const pid of await processIds()) {

@@ -41,6 +41,8 @@ export interface LinkStatus {
 
 const reconnect = { initialMs: 50, maxMs: 5_000 };
 const largestBatch = 200;
+/** A manager that hangs is left for another one within twice this time. */
+const pingMs = 2_500;
 /** Only the shape of the procedures is used: the implementation is the manager's. */
 const metas = procedureMetas(createAgentGatewayRouter({} as AgentGatewayService));
 
@@ -126,6 +128,7 @@ export class ManagerLink {
       serverKeys: managerKeys(),
       ...(this.#joinToken === undefined ? {} : { token: this.#joinToken }),
       metas,
+      limits: { pingMs },
       logger,
       clock,
     });

@@ -1,4 +1,5 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import type { ConfigStore } from '@backend.ai/coordination';
 import { AppError, type Clock } from '@backend.ai/core';
 import type { BackupRepository, BackupRow } from '../../repositories/backup.ts';
@@ -137,6 +138,7 @@ async function* rowsOf(file: string): AsyncGenerator<BackupRow> {
 
 /** The same key may be there from a first attempt. Another one is somebody's. */
 async function putKeyFile(path: string, content: string): Promise<void> {
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   try {
     await writeFile(path, content, { flag: 'wx', mode: 0o600, flush: true });
   } catch (error) {

@@ -1,0 +1,296 @@
+import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Client, Session } from '@backend.ai/client';
+import { waitFor } from '@backend.ai/testing';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { TestInstallation } from './support/installation.ts';
+
+let installation: TestInstallation;
+beforeAll(async () => {
+  installation = await TestInstallation.start();
+}, 180_000);
+afterAll(() => installation?.stop(), 120_000);
+
+/** Both managers see the sessions of both: whatever a fault did, this is true again soon after it. */
+async function worksOn(manager: 1 | 2): Promise<void> {
+  await waitFor(
+    async () => {
+      try {
+        return (await printed(installation.client(manager))) === '42\n';
+      } catch {
+        return false;
+      }
+    },
+    { timeoutMs: 60_000, intervalMs: 200, what: `a session runs through manager ${manager}` },
+  );
+}
+
+async function printed(client: Client): Promise<string> {
+  await using session = await client.sessions.create({ image: 'python', resources: { cpu: '1', mem: '128m' } });
+  await session.waitUntilRunning({ timeoutMs: 20_000 });
+  return await output(session, 'print(6 * 7)');
+}
+
+async function output(session: Session, code: string): Promise<string> {
+  const run = session.run(code, { timeoutMs: 20_000 });
+  let text = '';
+  for await (const [kind, data] of run) if (kind === 'stdout') text += String(data);
+  return text;
+}
+
+/** A session with something in its memory, and how to see that it is still there. */
+async function remembering(
+  client: Client,
+): Promise<{ session: Session; remembers: (manager: 1 | 2) => Promise<void> }> {
+  const session = await client.sessions.create({ image: 'python', resources: { cpu: '1', mem: '128m' } });
+  await session.waitUntilRunning({ timeoutMs: 20_000 });
+  await output(session, 'kept = "still here"');
+  const remembers = async (manager: 1 | 2): Promise<void> => {
+    await waitFor(
+      async () => {
+        try {
+          const same = await installation.client(manager).sessions.get(session.id);
+          return (await output(same, 'print(kept)')) === 'still here\n';
+        } catch {
+          return false;
+        }
+      },
+      { timeoutMs: 60_000, intervalMs: 200, what: `the session answers through manager ${manager}` },
+    );
+  };
+  return { session, remembers };
+}
+
+const leading = (): Promise<1 | 2> =>
+  waitFor(() => installation.leader(), { timeoutMs: 60_000, intervalMs: 200, what: 'a manager leads' }) as Promise<
+    1 | 2
+  >;
+const other = (manager: 1 | 2): 1 | 2 => (manager === 1 ? 2 : 1);
+
+describe('two managers and two agents on PostgreSQL, Redis and etcd', () => {
+  afterEach(async () => {
+    expect(await installation.json(['mgr', 'verify'])).toMatchObject({ violations: [] });
+  });
+
+  it('are healthy, each by its own word', async () => {
+    const manager = await installation.json<{ healthy: boolean; dependencies: Array<{ name: string }> }>([
+      'mgr',
+      'health',
+    ]);
+    expect(manager.healthy).toBe(true);
+    expect(manager.dependencies.map(({ name }) => name)).toEqual(['PostgreSQL', 'Schema', 'Redis', 'etcd']);
+    expect(await installation.json(['ag', 'health'])).toMatchObject({ healthy: true });
+    const absent = await installation.cli(['storage', 'health']);
+    expect([absent.code, absent.stderr]).toEqual([1, expect.stringMatching(/^Error: .* not part of this version/)]);
+  });
+
+  it('run the same sessions, whichever manager is asked', async () => {
+    const [first, second] = [installation.client(1), installation.client(2)];
+    await using session = await first.sessions.create({ image: 'python', resources: { cpu: '1', mem: '128m' } });
+    const seen = await second.sessions.get(session.id);
+    await seen.waitUntilRunning({ timeoutMs: 20_000 });
+    expect(await output(seen, 'x = 1; print(x)')).toBe('1\n');
+    expect(await output(session, 'print(x + 1)')).toBe('2\n');
+    expect(await leading()).toBeDefined();
+    expect([(await installation.managerStatus(1)).epoch, (await installation.managerStatus(2)).epoch]).toContain(null);
+  });
+
+  it('place sessions on both agents', async () => {
+    const client = installation.client(1);
+    const wants = { image: 'python', resources: { cpu: '3', mem: '128m' } };
+    await using first = await client.sessions.create(wants);
+    await using second = await client.sessions.create(wants);
+    await Promise.all([first, second].map((session) => session.waitUntilRunning({ timeoutMs: 20_000 })));
+    const kernels = [await installation.agentStatus(1), await installation.agentStatus(2)].map((each) => each.kernels);
+    expect(kernels.map((each) => each.filter(({ state }) => state === 'running').length)).toEqual([1, 1]);
+  });
+
+  it('tell no secret in logs, process lists or shown configuration', async () => {
+    const shown = await installation.cli(['mgr', 'config', 'show']);
+    const agentShown = await installation.cli(['ag', 'config', 'show']);
+    expect(shown.stdout).toContain('database.password');
+    const commands = readdirSync('/proc')
+      .filter((name) => /^\d+$/.test(name))
+      .map((pid) => {
+        try {
+          return readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+        } catch {
+          return '';
+        }
+      })
+      .join('\n');
+    expect(commands).toContain('start-server');
+    const logs = [...installation.managers, ...installation.agents].map(({ log }) => log).join('\n');
+    expect(logs).toContain('registered with a manager');
+    for (const text of [shown.stdout, agentShown.stdout, commands, logs]) {
+      for (const secret of installation.secrets) expect(text.includes(secret)).toBe(false);
+    }
+  });
+
+  it('go on when the leader is killed: the other leads, sessions live, new ones start', async () => {
+    const { session, remembers } = await remembering(installation.client(1));
+    const first = await leading();
+    await installation.managers[first - 1]!.end('SIGKILL');
+    await remembers(other(first));
+    await worksOn(other(first));
+    expect(await leading()).toBe(other(first));
+    await installation.managers[first - 1]!.start();
+    await worksOn(first);
+    await session.destroy();
+  });
+
+  it('let a leader that was paused beyond its lease do nothing afterwards', async () => {
+    const first = await leading();
+    const second = other(first);
+    const before = (await installation.managerStatus(first)).epoch ?? 0;
+    const paused = installation.managers[first - 1]!;
+    paused.signal('SIGSTOP');
+    const next = await waitFor(async () => (await installation.managerStatus(second)).epoch, {
+      timeoutMs: 60_000,
+      what: 'the other one leads',
+    });
+    expect(next).toBeGreaterThan(before);
+    const { session, remembers } = await remembering(installation.client(second));
+    paused.signal('SIGCONT');
+    await waitFor(async () => (await installation.managerStatus(first)).epoch === null, { timeoutMs: 30_000 });
+    expect((await installation.managerStatus(second)).epoch).toBe(next);
+    await remembers(first);
+    const kernels = [await installation.agentStatus(1), await installation.agentStatus(2)].flatMap(
+      (each) => each.kernels,
+    );
+    expect(kernels.filter(({ state }) => state === 'running')).toHaveLength(1);
+    await session.destroy();
+  });
+
+  it('go on after PostgreSQL was killed and started again', async () => {
+    const { session, remembers } = await remembering(installation.client(1));
+    await installation.postgres.kill();
+    await installation.postgres.start();
+    for (const manager of [1, 2] as const) {
+      await remembers(manager);
+      await worksOn(manager);
+    }
+    await session.destroy();
+  });
+
+  it('go on after Redis was emptied, and after it was started again', async () => {
+    const { session, remembers } = await remembering(installation.client(1));
+    installation.flushRedis();
+    await worksOn(1);
+    await worksOn(2);
+    await installation.redis.restart();
+    for (const manager of [1, 2] as const) {
+      await remembers(manager);
+      await worksOn(manager);
+    }
+    await session.destroy();
+  });
+
+  it('serve what runs while etcd does not answer, and elect again afterwards', async () => {
+    const { session, remembers } = await remembering(installation.client(1));
+    await installation.etcd.pause();
+    try {
+      await waitFor(async () => (await installation.leader()) === undefined, {
+        timeoutMs: 60_000,
+        intervalMs: 200,
+        what: 'nobody leads without etcd',
+      });
+      await remembers(1);
+      await remembers(2);
+      if (process.env.SOAK) await new Promise((resolve) => setTimeout(resolve, 60_000));
+    } finally {
+      await installation.etcd.resume();
+    }
+    await leading();
+    await worksOn(1);
+    await worksOn(2);
+    await session.destroy();
+  });
+
+  it('get an agent back with its sessions, and their state, after it was killed', async () => {
+    const { session, remembers } = await remembering(installation.client(1));
+    for (const agent of installation.agents) await agent.end('SIGKILL');
+    for (const agent of installation.agents) await agent.start();
+    await remembers(1);
+    await session.destroy();
+    await worksOn(2);
+  });
+
+  it('move agents to the other manager when theirs ends in order, which takes no session with it', async () => {
+    const { session, remembers } = await remembering(installation.client(2));
+    expect(await installation.managers[0]!.end('SIGTERM')).toBe(0);
+    await waitFor(async () => (await installation.managerStatus(2)).connectedAgents.length === 2, {
+      timeoutMs: 60_000,
+    });
+    const stopped = await installation.cli(['mgr', 'status']);
+    expect([stopped.code, stopped.stdout]).toEqual([1, '']);
+    expect(stopped.stderr).toMatch(/^Error: No manager runs here\. \[server-unreachable\]\n {2}Start it: .*\n/);
+    await remembers(2);
+    await installation.managers[0]!.start();
+    await remembers(1);
+    await session.destroy();
+  });
+
+  it('back up and restore: another installation has the same sessions and credentials', async () => {
+    const session = await installation.client(1).sessions.create({ image: 'python', name: 'kept-in-backup' });
+    await session.waitUntilRunning({ timeoutMs: 20_000 });
+    await session.destroy();
+    const file = join(installation.directory, 'installation.backup');
+    await installation.json(['mgr', 'backup', file]);
+    const name = 'restored';
+    execFileSync('psql', [installation.postgres.url, '-q', '-c', `create database ${name} owner backend`], {
+      stdio: 'pipe',
+    });
+    const folder = join(installation.directory, 'restored');
+    const elsewhere = [
+      ...['--set', `database.name=${name}`, '--set', `manager.data-dir=${folder}`, '--set', 'etcd.namespace=/restored'],
+      ...['--set', 'http.port=0', '--set', 'rpc.port=0', '--set', 'metrics.port=0'],
+    ];
+    await installation.json(['mgr', 'restore', file, ...elsewhere]);
+    expect(await installation.json(['mgr', 'verify', ...elsewhere])).toMatchObject({ violations: [] });
+    const again = await installation.cli(['mgr', 'restore', file, ...elsewhere]);
+    expect([again.code, again.stderr]).toEqual([1, expect.stringContaining('not empty')]);
+    expect(await installation.json(['mgr', 'dbschema', 'show', ...elsewhere])).toMatchObject({ pending: [] });
+  });
+});
+
+describe('a manager that cannot start', () => {
+  const absentRedis = join(tmpdir(), `absent-redis-${process.pid}`);
+  beforeAll(() => writeFileSync(absentRedis, 'redis://127.0.0.1:1', { mode: 0o600 }));
+  afterAll(() => rmSync(absentRedis));
+  const attempt = (...settings: string[]) =>
+    installation.cli(['mgr', 'start-server', ...settings.flatMap((setting) => ['--set', setting])], {
+      timeoutMs: 60_000,
+    });
+  const elsewhere = () => [
+    `manager.data-dir=${join(installation.directory, 'other-manager')}`,
+    ...['manager.id=m-other', 'http.port=0', 'rpc.port=0', 'metrics.port=0'],
+  ];
+
+  it.each([
+    ['nobody answers as the database', ['database.port=1'], /No PostgreSQL answers at 127\.0\.0\.1:1\./],
+    ['the password is wrong', ['database.user=nobody-knows'], /refuses the user "nobody-knows"/],
+    ['the database is not there', ['database.name=absent'], /There is no database "absent"/],
+    ['the database is empty', ['database.name=template1'], /database is empty.*\n.*mgr dbschema migrate/s],
+    ['nobody answers as Redis', [`redis.url-file=${absentRedis}`], /Redis.*127\.0\.0\.1:1/],
+    ['nobody answers as etcd', ['etcd.endpoints=["http://127.0.0.1:1"]'], /etcd.*127\.0\.0\.1:1/],
+    ['a setting is misspelt', ['scheduler.tick-mss=5'], /scheduler\.tick-mss.*scheduler\.tick-ms/s],
+  ])('says so in one sentence with the next step when %s', async (_case, settings, told) => {
+    const { code, stderr } = await attempt(...elsewhere(), ...settings);
+    expect(code).toBe(1);
+    const error = stderr.slice(stderr.indexOf('Error: '));
+    expect(error).toMatch(told);
+    expect(error).not.toMatch(/\n\s+at /);
+    for (const secret of installation.secrets) expect(stderr.includes(secret)).toBe(false);
+  });
+
+  it('names file, line and the nearest name for a key of the file that is unknown', async () => {
+    const file = join(installation.directory, 'misspelt.toml');
+    writeFileSync(file, '[manager]\n[http]\nprot = 8091\n');
+    const { code, stderr } = await installation.cli(['mgr', 'config', 'check', '--config', file]);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/misspelt\.toml:3.*port/s);
+  });
+});

@@ -243,14 +243,23 @@ function counted(event: EventGuard): SQL {
     )`;
 }
 
-/** An entry of the ledger is closed once: `free_at is null` is the guard, and the balance follows what it closed. */
+/**
+ * An entry of the ledger is closed once: `free_at is null` is the guard, and the balance follows what it closed. Balances
+ * are locked in the order in which placements lock them, so that the two never wait for each other.
+ */
 const release = sql`, freed as (
       update resource_allocations a set free_at = now() from target t
       where a.kernel_id = t.kernel_id and a.free_at is null
       returning a.agent_id, a.slot_name, a.amount
     ), released as (
       update agent_resources r set used = r.used - f.amount
-      from (select agent_id, slot_name, sum(amount) as amount from freed group by agent_id, slot_name) f
+      from (
+        select b.agent_id, b.slot_name, g.amount
+        from agent_resources b
+        join (select agent_id, slot_name, sum(amount) as amount from freed group by agent_id, slot_name) g
+          on g.agent_id = b.agent_id and g.slot_name = b.slot_name
+        order by b.agent_id, b.slot_name for update of b
+      ) f
       where r.agent_id = f.agent_id and r.slot_name = f.slot_name
     )`;
 

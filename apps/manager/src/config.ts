@@ -19,7 +19,7 @@ export const managerConfigSchema = z.strictObject({
   /** Key under which recoverable secrets are stored; made at the first start, mode 0600. */
   installationKeyFile: z.string().min(1),
   adminEmail: z.email().default(defaultAdminEmail),
-  leaderTtlMs: ms.min(100).default(10_000),
+  leaderTtlMs: ms.min(100).default(6_000),
   heartbeatMs: ms.min(10).default(3_000),
   /** An agent not heard of for longer is LOST: it gets nothing new, and what was being started there starts elsewhere. */
   agentLostAfterMs: ms.min(50).default(15_000),

@@ -1,5 +1,5 @@
-import { type Clock, deferred, systemClock } from '@backend.ai/core';
-import { createLogger } from '@backend.ai/telemetry';
+import { type Clock, deferred, type RequestId, systemClock } from '@backend.ai/core';
+import { createLogger, runWithRequest } from '@backend.ai/telemetry';
 import { describe, expect, it } from 'vitest';
 import { type RunningService, runService } from './run-service.ts';
 
@@ -9,10 +9,17 @@ const never = new Promise<never>(() => {});
 
 function world(service: Partial<RunningService> = {}) {
   const events: string[] = [];
+  const requestIds: (string | null)[] = [];
   const signal = deferred<NodeJS.Signals>();
   const logger = createLogger({
     component: 'test',
-    destination: { write: (line) => void events.push((JSON.parse(line) as { msg: string }).msg) },
+    destination: {
+      write(line) {
+        const record = JSON.parse(line) as { msg: string; request_id: string | null };
+        events.push(record.msg);
+        requestIds.push(record.request_id);
+      },
+    },
   });
   const running: RunningService = {
     addresses: {},
@@ -27,7 +34,7 @@ function world(service: Partial<RunningService> = {}) {
     onReady: () => void events.push('ready'),
     onStopping: (name: string) => void events.push(name),
   };
-  return { events, signal, options, running };
+  return { events, requestIds, signal, options, running };
 }
 
 describe('a service', () => {
@@ -36,6 +43,18 @@ describe('a service', () => {
     const code = runService({ ...options, onReady: () => signal.resolve('SIGTERM') });
     expect(await code).toBe(0);
     expect(events).toEqual(['service is ready', 'SIGTERM', 'service is stopping', 'stop', 'service has stopped']);
+  });
+
+  it('logs all its life under one request id: the given one, or one of its own', async () => {
+    const lives = [undefined, 'req-start' as RequestId].map(async (requestId) => {
+      const { options, requestIds, signal } = world();
+      const begun = { ...options, onReady: () => signal.resolve('SIGTERM') };
+      await (requestId ? runWithRequest({ requestId }, () => runService(begun)) : runService(begun));
+      return requestIds;
+    });
+    const [own = [], given] = await Promise.all(lives);
+    expect(own).toEqual([expect.any(String), own[0], own[0]]);
+    expect(given).toEqual(['req-start', 'req-start', 'req-start']);
   });
 
   it('ends with 1 when draining fails or takes too long', async () => {

@@ -1,5 +1,5 @@
 import { AppError, type Clock, systemClock } from '@backend.ai/core';
-import type { Logger } from '@backend.ai/telemetry';
+import { ensureRequestId, type Logger } from '@backend.ai/telemetry';
 
 /** A service that has started. */
 export interface RunningService {
@@ -24,11 +24,16 @@ export interface RunServiceOptions {
 }
 
 /**
- * Starts a service, waits for a signal, drains it. A signal during the start ends it as soon as it has started.
+ * Starts a service, waits for a signal, drains it. A signal during the start ends it as soon as it has started. All of
+ * it belongs to one request: the caller's, or one of its own.
  * @returns the exit code: 0 after an orderly end, 1 when draining failed or took too long
  * @throws what kept it from starting, or from going on
  */
 export async function runService(options: RunServiceOptions): Promise<number> {
+  return await ensureRequestId(() => run(options));
+}
+
+async function run(options: RunServiceOptions): Promise<number> {
   const { logger, signal, clock = systemClock } = options;
   const starting = options.start();
   const early = await Promise.race([starting.then(() => undefined), signal]);
@@ -94,9 +99,11 @@ async function within<T>(ms: number, work: Promise<T>, clock: Clock): Promise<T 
 /** Says in the log why the process ends, before it does: nothing that nobody caught may go on half done. */
 export function endOnUncaught(logger: Logger): void {
   const end = (error: unknown): void => {
-    logger.error('uncaught error ends the service', {
-      error: error instanceof Error ? error : new AppError('internal', String(error)),
-    });
+    ensureRequestId(() =>
+      logger.error('uncaught error ends the service', {
+        error: error instanceof Error ? error : new AppError('internal', String(error)),
+      }),
+    );
     process.exit(1);
   };
   process.on('uncaughtException', end);

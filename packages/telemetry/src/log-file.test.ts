@@ -79,7 +79,12 @@ test.skipIf(!existsSync('/dev/full'))(
     sink.write('kept\n');
     sink.write('kept\n');
     const [notice = '', ...rest] = readFileSync(path, 'utf8').split('\n');
-    expect(JSON.parse(notice)).toMatchObject({ level: 'warn', msg: 'log records were dropped', dropped: 2 });
+    expect(JSON.parse(notice)).toMatchObject({
+      level: 'warn',
+      request_id: expect.any(String),
+      msg: 'log records were dropped',
+      dropped: 2,
+    });
     expect(rest).toEqual(['kept', 'kept', '']);
     closeSync(full);
     closeSync(room);

@@ -1,6 +1,7 @@
 import { closeSync, fstatSync, mkdirSync, openSync, renameSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { LogSink } from './log-sink.ts';
+import { requireRequestId } from './request-context.ts';
 
 export interface LogFileOptions {
   readonly path: string;
@@ -38,8 +39,9 @@ export class LogFile {
     try {
       descriptor = this.#open();
     } catch (error) {
+      const record = { level: 'error', time: new Date().toISOString(), request_id: requireRequestId() };
       this.#sink.write(
-        `${JSON.stringify({ level: 'error', msg: 'log file cannot be opened anew', error: String(error) })}\n`,
+        `${JSON.stringify({ ...record, msg: 'log file cannot be opened anew', error: String(error) })}\n`,
       );
       return;
     }

@@ -1,4 +1,5 @@
 import { writeSync } from 'node:fs';
+import { requireRequestId } from './request-context.ts';
 
 /** Attempts at a pipe whose reader is behind before records are dropped. */
 const busyAttempts = 100;
@@ -64,5 +65,6 @@ export class LogSink {
 }
 
 function droppedRecord(dropped: number): Record<string, unknown> {
-  return { level: 'warn', time: new Date().toISOString(), msg: 'log records were dropped', dropped };
+  const time = new Date().toISOString();
+  return { level: 'warn', time, request_id: requireRequestId(), msg: 'log records were dropped', dropped };
 }

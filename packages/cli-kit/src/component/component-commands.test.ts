@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
@@ -111,6 +111,15 @@ describe('health', () => {
       ...{ configFound: false, healthy: true, dependencies: [{ name: 'PostgreSQL', healthy: true }] },
     });
   });
+});
+
+it('records of start-server belong to the request of the command', async () => {
+  const logFile = join(folder, 'keeper.log');
+  const { code, stderr } = await run(`keep start-server --set logging.file=${logFile}`);
+  expect(code).toBe(1);
+  expect(stderr).toContain('Port 8091 of 127.0.0.1 is in use.');
+  const records = readFileSync(logFile, 'utf8').trim().split('\n');
+  expect(records.map((line) => JSON.parse(line))).toMatchObject([{ msg: 'service failed', request_id: 'req-1' }]);
 });
 
 describe('config', () => {

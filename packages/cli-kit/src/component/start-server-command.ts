@@ -1,3 +1,4 @@
+import { parseRequestId } from '@backend.ai/core';
 import {
   type ConfigShape,
   type ConfigValues,
@@ -8,6 +9,7 @@ import {
   openLog,
   runService,
 } from '@backend.ai/runtime';
+import { ensureRequestId } from '@backend.ai/telemetry';
 import { Command, type CommandClass, Option } from 'clipanion';
 import type { CliContext } from '../context.ts';
 import type { Component } from './component.ts';
@@ -42,7 +44,11 @@ export function startServerCommand<Shape extends ConfigShape>(component: Compone
       return this.logLevel === undefined ? [] : [{ key: 'logging.level', text: this.logLevel, flag: '--log-level' }];
     }
 
-    async perform(): Promise<number> {
+    perform(): Promise<number> {
+      return ensureRequestId(() => this.#run(), parseRequestId(this.context.requestId));
+    }
+
+    async #run(): Promise<number> {
       const signal = firstSignal(['SIGINT', 'SIGTERM']);
       const config = this.loadConfig();
       const { env, cwd, stderr } = this.context;

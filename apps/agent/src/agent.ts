@@ -245,6 +245,7 @@ export class Agent {
       supervisor,
       tickets,
       dataAddress: () => dataAddress,
+      certificate: dataPort.certificate,
     });
     const identity = this.#identity;
     const tokenKeys = joinToken === undefined ? [] : parseJoinToken(joinToken).managerKeys;

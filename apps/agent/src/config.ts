@@ -8,6 +8,9 @@ import type { Interpreter } from './backends/process/runtimes.ts';
 
 const portSchema = z.number().int().min(0).max(65_535);
 
+/** PEM texts. */
+const tlsSchema = z.strictObject({ cert: z.string(), key: z.string() });
+
 /** What an operator decides. */
 export const agentConfigSchema = z.strictObject({
   /** The name in its identity, unless said otherwise. */
@@ -26,11 +29,11 @@ export const agentConfigSchema = z.strictObject({
     z.strictObject({
       host: z.string(),
       port: portSchema,
-      tls: z.strictObject({ cert: z.string(), key: z.string() }).optional(),
+      tls: tlsSchema.optional(),
     }),
     z.strictObject({ inProcessName: z.string().min(1) }),
   ]),
-  dataPort: z.strictObject({ host: z.string().default('127.0.0.1'), port: portSchema }),
+  dataPort: z.strictObject({ host: z.string().default('127.0.0.1'), port: portSchema, tls: tlsSchema.optional() }),
   /** Address told to managers instead of the one listened on. */
   advertise: z.strictObject({ rpc: z.string().optional(), data: z.string().optional() }).default({}),
   backend: z.enum(['process', 'fake']).default('process'),
@@ -75,11 +78,14 @@ export function parseAgentConfig(input: z.input<typeof agentConfigSchema>): Agen
     throw new AppError('config-invalid', `The agent's configuration is not valid. ${message}`, { data });
   }
   const config = parsed.data;
-  // Tickets and files would travel in the clear.
-  if (!loopback.test(config.dataPort.host)) {
-    throw new AppError('config-invalid', `The data port cannot be opened on ${config.dataPort.host}.`, {
-      hint: 'This version serves data on loopback only: set data-port.host to 127.0.0.1.',
-    });
+  if (config.dataPort.tls === undefined && !loopback.test(config.dataPort.host)) {
+    throw new AppError(
+      'config-invalid',
+      `Serving data on ${config.dataPort.host} needs TLS: files would travel in the clear.`,
+      {
+        hint: 'Configure a certificate and key, or set data-port.host to 127.0.0.1.',
+      },
+    );
   }
   if (config.allowUnisolated && 'host' in config.rpc && !loopback.test(config.rpc.host)) {
     throw new AppError('config-invalid', 'Kernels without isolation are allowed on loopback only.', {

@@ -62,7 +62,7 @@ describe('the configuration of an agent', () => {
       problems({ 'rpc.host': '10.0.0.1', 'data-port.host': '10.0.0.1', 'sandbox.allow-unisolated': 'true' }),
     ).toEqual([
       'rpc.host is 10.0.0.1: off loopback, tls-cert-file and tls-key-file are mandatory',
-      'data-port.host is 10.0.0.1: this version serves bytes on loopback only (127.0.0.1)',
+      'data-port.host is 10.0.0.1: off loopback, rpc.tls-cert-file and rpc.tls-key-file are mandatory',
       'sandbox.allow-unisolated is for agents on loopback: set rpc.host to 127.0.0.1 or leave it out',
     ]);
   });

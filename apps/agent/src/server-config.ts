@@ -64,7 +64,7 @@ const sections = {
   rpc: z.strictObject(tlsListener(6011)).describe('Where managers reach this agent.'),
   dataPort: z
     .strictObject({
-      host: host().default('127.0.0.1').describe('Address to listen on. This version serves bytes on loopback only'),
+      host: host().default('127.0.0.1').describe('Address to listen on. Off loopback with the certificate of [rpc]'),
       port: port().default(6012).describe('Port to listen on; 0 takes any free one'),
     })
     .describe('Carries files and streams into kernels.'),
@@ -140,8 +140,8 @@ export const agentConfiguration: ConfigDefinition<typeof sections> = defineConfi
       return protocol === 'ws:' && !isLoopback(name.replace(/^\[|\]$/g, ''));
     });
     if (inTheClear) say('manager.addresses', `has ${inTheClear}: off loopback, TLS is mandatory (wss://)`);
-    if (!isLoopback(dataPort.host)) {
-      say('data-port.host', `is ${dataPort.host}: this version serves bytes on loopback only (127.0.0.1)`);
+    if (!isLoopback(dataPort.host) && rpc.tlsCertFile === undefined) {
+      say('data-port.host', `is ${dataPort.host}: off loopback, rpc.tls-cert-file and rpc.tls-key-file are mandatory`);
     }
     if (sandbox.allowUnisolated && !isLoopback(rpc.host)) {
       say('sandbox.allow-unisolated', 'is for agents on loopback: set rpc.host to 127.0.0.1 or leave it out');
@@ -180,7 +180,7 @@ export function agentServerOptions(values: AgentValues, path: string): AgentServ
       managerKeys: [...manager.publicKeys],
       ...(manager.joinToken === undefined ? {} : { joinToken: manager.joinToken.reveal() }),
       rpc: { host: rpc.host, port: rpc.port, ...(tls === undefined ? {} : { tls }) },
-      dataPort,
+      dataPort: { ...dataPort, ...(tls === undefined ? {} : { tls }) },
       advertise,
       ...(resources.slots === undefined ? {} : { slots: slotsToTexts(parseResourceSlots(resources.slots)) }),
       useCgroups: resources.useCgroups,

@@ -6,7 +6,7 @@ import { Readable } from 'node:stream';
 import type { Transfer } from '@backend.ai/contract';
 import { AppError, isErrorBody } from '@backend.ai/core';
 import { connectDataPort, readHead } from '@backend.ai/rpc';
-import { waitFor } from '@backend.ai/testing';
+import { testCertificate, waitFor } from '@backend.ai/testing';
 import { extract } from 'tar-stream';
 import { expect, it } from 'vitest';
 import { agentWorld, codeOf, readAll, runCode, type StartedAgent, startKernel, textOf } from './agent-world.ts';
@@ -14,8 +14,7 @@ import { agentWorld, codeOf, readAll, runCode, type StartedAgent, startKernel, t
 type Api = StartedAgent['api'];
 
 async function open(api: Api, kernelId: string, transfer: Transfer) {
-  const { ticket, address } = await api.openTransfer.mutate({ kernelId, transfer });
-  return await connectDataPort(address, ticket);
+  return await connectDataPort(await api.openTransfer.mutate({ kernelId, transfer }));
 }
 
 async function upload(api: Api, kernelId: string, path: string, data: Buffer, size = data.length): Promise<void> {
@@ -35,8 +34,9 @@ async function download(api: Api, kernelId: string, path: string): Promise<Buffe
   return data;
 }
 
-async function kernelWorld() {
-  const w = await agentWorld({ allowUnisolated: true });
+async function kernelWorld(tls?: typeof testCertificate) {
+  const dataPort = { host: '127.0.0.1', port: 0, ...(tls ? { tls } : {}) };
+  const w = await agentWorld({ allowUnisolated: true, dataPort });
   const { api, agent } = await w.startAgent();
   const { kernelId } = await startKernel(w, api);
   const folder = join(w.dataDir, 'scratch', kernelId);
@@ -182,12 +182,13 @@ os.symlink('q/f', 'p/inside'); os.symlink('/etc/passwd', 'p/outside'); os.symlin
 it('opens once with a ticket, and not without', async () => {
   const { api, agent, kernelId } = await kernelWorld();
   await upload(api, kernelId, 'f', Buffer.from('x'));
-  const { ticket, address } = await api.openTransfer.mutate({ kernelId, transfer: { kind: 'download', path: 'f' } });
+  const ticket = await api.openTransfer.mutate({ kernelId, transfer: { kind: 'download', path: 'f' } });
+  const { address } = ticket;
   expect(address).toBe(agent.status().dataAddress);
-  const { socket } = await connectDataPort(address, ticket);
+  const { socket } = await connectDataPort(ticket);
   expect((await readAll(socket)).toString()).toBe('x');
-  expect(await codeOf(connectDataPort(address, ticket))).toBe('forbidden');
-  expect(await codeOf(connectDataPort(address, 'guess'))).toBe('forbidden');
+  expect(await codeOf(connectDataPort(ticket))).toBe('forbidden');
+  expect(await codeOf(connectDataPort({ address, ticket: 'guess' }))).toBe('forbidden');
   const [host, port] = address.split(':') as [string, string];
   const rude = connect({ host, port: Number(port) });
   rude.write('GET / HTTP/1.1\r\n\r\n');
@@ -230,4 +231,32 @@ print(tcp.getsockname()[1])`;
   foreign.close();
   expect(await codeOf(open(api, kernelId, { kind: 'service', service: 'evil' }))).toBe('state-conflict');
   expect(await codeOf(open(api, kernelId, { kind: 'service', service: 'nothing' }))).toBe('state-conflict');
+});
+
+it('carries the same over TLS, shows its ticket to the right certificate only, and never to one in the clear', async () => {
+  const { api, kernelId } = await kernelWorld(testCertificate);
+  const data = randomBytes(3_000_000);
+  await upload(api, kernelId, 'data.bin', data);
+  await upload(api, kernelId, 'empty', Buffer.alloc(0));
+  expect((await download(api, kernelId, 'data.bin')).equals(data)).toBe(true);
+  expect(await download(api, kernelId, 'empty')).toHaveLength(0);
+  expect(await codeOf(upload(api, kernelId, 'short', Buffer.from('x'), 5))).toBe('invalid-input');
+  expect(await codeOf(open(api, kernelId, { kind: 'download', path: 'absent' }))).toBe('file-not-found');
+  const { socket } = await open(api, kernelId, { kind: 'archive', path: '.', maxBytes: 0 });
+  const names: string[] = [];
+  for await (const entry of socket.pipe(extract())) {
+    names.push(entry.header.name);
+    entry.resume();
+  }
+  expect(names.sort()).toEqual(['data.bin', 'empty']);
+
+  const ticket = await api.openTransfer.mutate({ kernelId, transfer: { kind: 'download', path: 'data.bin' } });
+  const another = ticket.certificate?.replace(/^../, (first) => (first === '00' ? '11' : '00')) ?? '';
+  expect(await codeOf(connectDataPort({ ...ticket, certificate: another }))).toBe('peer-rejected');
+  expect(await codeOf(connectDataPort({ ...ticket, certificate: undefined }))).toBe('agent-unreachable');
+  expect(await codeOf(connectDataPort({ ...ticket, certificate: undefined, address: '192.0.2.1:1' }))).toBe(
+    'peer-rejected',
+  );
+  const { socket: opened } = await connectDataPort(ticket);
+  expect((await readAll(opened)).equals(data)).toBe(true);
 });

@@ -53,6 +53,11 @@ export interface TransferTicket {
   readonly ticket: string;
   /** host:port of the data port. */
   readonly address: string;
+  /**
+   * SHA-256 fingerprint of the one certificate that may answer there, as `AA:BB:…`. Absent where the port speaks without
+   * TLS, which is on loopback only. It comes over a link on which the agent has proved itself.
+   */
+  readonly certificate?: string;
   /** With `download` and `archive` of a single file: its bytes, if known beforehand. */
   readonly size: number | null;
   readonly expiresAt: string;

@@ -1,8 +1,12 @@
+import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
+import { connect as connectTls, TLSSocket } from 'node:tls';
 import { AppError, isErrorBody, systemClock } from '@backend.ai/core';
+import { isLoopback } from './websocket-duplex.ts';
 
 /**
- * The wire of an agent's data port, for both ends.
+ * The wire of an agent's data port, for both ends. Off loopback it is TLS 1.3; whoever issued the ticket has said which
+ * certificate will answer, and no ticket is shown to another one.
  *
  * The caller sends one line of JSON, `{"ticket": …}`; the agent answers one line, `{"ok": true, …}` or
  * `{"ok": false, "error": …}`. What follows depends on what the ticket opens:
@@ -93,24 +97,42 @@ export interface ConnectDataPortOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** The parts of a ticket that say where and to whom it may be shown. */
+export interface DataPortTarget {
+  readonly ticket: string;
+  /** host:port */
+  readonly address: string;
+  /** SHA-256 fingerprint of the certificate that must answer; absent: without TLS. */
+  readonly certificate?: string | undefined;
+}
+
 /**
  * Redeems a ticket at an agent's data port.
- * @param address host:port
- * @throws AppError `agent-unreachable`, and whatever the agent refuses with
+ * @throws AppError `agent-unreachable`; `peer-rejected` when another certificate answers or the bytes would leave this
+ *   machine in the clear; and whatever the agent refuses with
  */
 export async function connectDataPort(
-  address: string,
-  ticket: string,
+  { ticket, address, certificate }: DataPortTarget,
   { timeoutMs = 10_000, signal }: ConnectDataPortOptions = {},
 ): Promise<DataChannel> {
   const [, host = '', port = ''] = /^\[?(.*?)\]?:(\d+)$/.exec(address) ?? [];
-  const socket = connect({ host, port: Number(port), allowHalfOpen: true });
+  if (certificate === undefined && !isLoopback(host)) {
+    throw new AppError('peer-rejected', `The data port ${address} speaks without TLS, and is on another machine.`, {
+      hint: 'Configure TLS for the agent.',
+    });
+  }
+  const target = { host, port: Number(port), allowHalfOpen: true };
+  const socket =
+    certificate === undefined
+      ? connect(target)
+      : connectTls({ ...target, minVersion: 'TLSv1.3', rejectUnauthorized: false });
   socket.setNoDelay(true);
   const abort = (): void => void socket.destroy();
   signal?.addEventListener('abort', abort, { once: true });
   if (signal?.aborted) abort();
   const cancelTimer = systemClock.setTimer(timeoutMs, abort);
   try {
+    if (socket instanceof TLSSocket) await requireCertificate(socket, certificate ?? '', address);
     socket.write(encodeHead({ ticket }));
     const reply = await readHead(socket);
     assertOk(reply);
@@ -125,6 +147,15 @@ export async function connectDataPort(
     cancelTimer();
     signal?.removeEventListener('abort', abort);
   }
+}
+
+/** The certificate proves nothing by itself, so it may be self-signed: that it is the expected one does. */
+async function requireCertificate(socket: TLSSocket, expected: string, address: string): Promise<void> {
+  await once(socket, 'secureConnect');
+  if (socket.getPeerCertificate().fingerprint256 === expected) return;
+  throw new AppError('peer-rejected', `Another certificate than the agent's answers at ${address}.`, {
+    hint: 'Does the address advertise.data lead to this agent?',
+  });
 }
 
 function assertOk(reply: Record<string, unknown>): void {

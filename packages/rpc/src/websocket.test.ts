@@ -1,10 +1,10 @@
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import * as tls from 'node:tls';
 import { silentLogger } from '@backend.ai/telemetry';
+import { testCertificate } from '@backend.ai/testing';
 import { initTRPC } from '@trpc/server';
 import { afterEach, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
-import { testCertificate } from './certificate.test.kit.ts';
 import { generateIdentity } from './identity.ts';
 import { createRpcServer } from './server.ts';
 import { failureOf, until, World } from './world.test.kit.ts';

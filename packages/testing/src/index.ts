@@ -1,3 +1,4 @@
+export { testCertificate } from './certificate.ts';
 export { type CollectedLogs, collectLogs, type LogRecord } from './collect-logs.ts';
 export { createDomain, createKeypair, createProject, createTenant, createUser, type Tenant } from './factories.ts';
 export { FakeClock } from './fake-clock.ts';

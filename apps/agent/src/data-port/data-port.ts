@@ -1,6 +1,8 @@
+import { X509Certificate } from 'node:crypto';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import type { Duplex, Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { createServer as createTlsServer } from 'node:tls';
 import { AppError, type Clock, hasCode, newRequestId } from '@backend.ai/core';
 import { encodeHead, readHead } from '@backend.ai/rpc';
 import { BackgroundTasks, type Logger, runWithRequest } from '@backend.ai/telemetry';
@@ -12,6 +14,8 @@ export interface DataPortOptions {
   readonly host: string;
   /** 0 takes any free port. */
   readonly port: number;
+  /** PEM texts; mandatory off loopback. */
+  readonly tls?: { readonly cert: string; readonly key: string } | undefined;
   readonly tickets: Tickets;
   /** @throws AppError `kernel-not-found` */
   readonly kernelOf: (kernelId: string) => KernelHandle;
@@ -36,7 +40,19 @@ export class DataPort {
   constructor(options: DataPortOptions) {
     this.#options = options;
     this.#tasks = new BackgroundTasks(options.logger);
-    this.#server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#accept(socket));
+    const { tls } = options;
+    const accept = (socket: Socket): void => this.#accept(socket);
+    const common = { allowHalfOpen: true, noDelay: true };
+    this.#server = tls
+      ? createTlsServer({ ...common, ...tls, minVersion: 'TLSv1.3', handshakeTimeout: headDeadlineMs }, accept)
+      : createServer(common, accept);
+    if (tls) this.#server.on('tlsClientError', (_error, socket: Socket) => socket.destroy());
+  }
+
+  /** What callers must meet, see `TransferTicket`; undefined without TLS. @throws AppError `config-invalid` */
+  get certificate(): string | undefined {
+    const { tls } = this.#options;
+    return tls && fingerprintOf(tls.cert);
   }
 
   /** host:port. @throws AppError `port-in-use` */
@@ -118,6 +134,14 @@ export class DataPort {
         return await splice(socket, inner);
       }
     }
+  }
+}
+
+function fingerprintOf(pem: string): string {
+  try {
+    return new X509Certificate(pem).fingerprint256;
+  } catch (cause) {
+    throw new AppError('config-invalid', 'The TLS certificate of the agent is not one in PEM.', { cause });
   }
 }
 

@@ -13,6 +13,8 @@ export interface AgentServiceOptions {
   readonly supervisor: KernelSupervisor;
   readonly tickets: Tickets;
   readonly dataAddress: () => string;
+  /** Of the data port; undefined without TLS. */
+  readonly certificate: string | undefined;
 }
 
 type Input<Name extends keyof AgentService> = Parameters<AgentService[Name]>[0];
@@ -77,7 +79,8 @@ export class LocalAgentService implements AgentService {
     else if (transfer.kind === 'archive') await this.#filesOf(kernelId).checkExists(transfer.path);
     else void supervisor.get(kernelId).running;
     const issued = tickets.issue({ kernelId, transfer, requestId: requireRequestId() });
-    return { ...issued, address: dataAddress(), size };
+    const { certificate } = this.#options;
+    return { ...issued, address: dataAddress(), ...(certificate === undefined ? {} : { certificate }), size };
   }
 
   async status(): Promise<AgentSummary> {

@@ -9,7 +9,7 @@ import { actorOf } from '../sessions/session-service.ts';
 
 export type DataPortDialler = (ticket: TransferTicket, signal: AbortSignal | undefined) => Promise<DataChannel>;
 
-const dialDataPort: DataPortDialler = (ticket, signal) => connectDataPort(ticket.address, ticket.ticket, { signal });
+const dialDataPort: DataPortDialler = (ticket, signal) => connectDataPort(ticket, { signal });
 
 /**
  * Bytes in and out of a session's home folder. Nothing is gathered here: they flow between the caller and the agent's

@@ -2,10 +2,11 @@ import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Client, Session } from '@backend.ai/client';
+import type { Client } from '@backend.ai/client';
 import { waitFor } from '@backend.ai/testing';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { TestInstallation } from './support/installation.ts';
+import { output, type RememberingSession, rememberingSession, runsSessions } from './support/sessions.ts';
 
 let installation: TestInstallation;
 beforeAll(async () => {
@@ -14,54 +15,8 @@ beforeAll(async () => {
 afterAll(() => installation?.stop(), 120_000);
 
 /** Both managers see the sessions of both: whatever a fault did, this is true again soon after it. */
-async function worksOn(manager: 1 | 2): Promise<void> {
-  await waitFor(
-    async () => {
-      try {
-        return (await printed(installation.client(manager))) === '42\n';
-      } catch {
-        return false;
-      }
-    },
-    { timeoutMs: 60_000, intervalMs: 200, what: `a session runs through manager ${manager}` },
-  );
-}
-
-async function printed(client: Client): Promise<string> {
-  await using session = await client.sessions.create({ image: 'python', resources: { cpu: '1', mem: '128m' } });
-  await session.waitUntilRunning({ timeoutMs: 20_000 });
-  return await output(session, 'print(6 * 7)');
-}
-
-async function output(session: Session, code: string): Promise<string> {
-  const run = session.run(code, { timeoutMs: 20_000 });
-  let text = '';
-  for await (const [kind, data] of run) if (kind === 'stdout') text += String(data);
-  return text;
-}
-
-/** A session with something in its memory, and how to see that it is still there. */
-async function remembering(
-  client: Client,
-): Promise<{ session: Session; remembers: (manager: 1 | 2) => Promise<void> }> {
-  const session = await client.sessions.create({ image: 'python', resources: { cpu: '1', mem: '128m' } });
-  await session.waitUntilRunning({ timeoutMs: 20_000 });
-  await output(session, 'kept = "still here"');
-  const remembers = async (manager: 1 | 2): Promise<void> => {
-    await waitFor(
-      async () => {
-        try {
-          const same = await installation.client(manager).sessions.get(session.id);
-          return (await output(same, 'print(kept)')) === 'still here\n';
-        } catch {
-          return false;
-        }
-      },
-      { timeoutMs: 60_000, intervalMs: 200, what: `the session answers through manager ${manager}` },
-    );
-  };
-  return { session, remembers };
-}
+const worksOn = (manager: 1 | 2): Promise<void> => runsSessions(installation, manager);
+const remembering = (client: Client): Promise<RememberingSession> => rememberingSession(installation, client);
 
 const leading = (): Promise<1 | 2> =>
   waitFor(() => installation.leader(), { timeoutMs: 60_000, intervalMs: 200, what: 'a manager leads' }) as Promise<

@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Client, createClient } from '@backend.ai/client';
+import { waitFor } from '@backend.ai/testing';
 import { freePort, startEtcd, startPostgres, startRedis } from '../../scripts/dev-servers/index.ts';
 import { type CommandOptions, type CommandResult, launcher, repository, runCommand } from './command.ts';
 import { Service } from './service.ts';
@@ -27,22 +28,41 @@ export class TestInstallation {
   readonly secrets: string[] = [];
   readonly managers: Service[] = [];
   readonly agents: Service[] = [];
-  readonly #ports: Ports[] = [];
+  readonly #sources: string;
+  #ports!: readonly [Ports, Ports];
   #serverPorts!: { postgres: number; redis: number; etcd: number };
   #credentials!: { accessKey: string; secretKey: string };
   postgres!: DevServer;
   redis!: DevServer;
   etcd!: DevServer;
 
+  /** With both managers and both agents. */
   static async start(): Promise<TestInstallation> {
-    const installation = new TestInstallation();
+    const installation = await TestInstallation.prepare();
     try {
-      await installation.#start();
+      await Promise.all([installation.addManager(), installation.addManager()]);
+      await Promise.all([installation.addAgent(), installation.addAgent()]);
       return installation;
     } catch (error) {
       await installation.stop();
       throw error;
     }
+  }
+
+  /** Servers, databases and configurations only, made by the sources in this folder. */
+  static async prepare(sources: string = repository): Promise<TestInstallation> {
+    const installation = new TestInstallation(sources);
+    try {
+      await installation.#prepare();
+      return installation;
+    } catch (error) {
+      await installation.stop();
+      throw error;
+    }
+  }
+
+  private constructor(sources: string) {
+    this.#sources = sources;
   }
 
   get configs(): string {
@@ -52,15 +72,17 @@ export class TestInstallation {
   /** `./scripts/run-dev.sh` of this installation. */
   async runDev(...args: string[]): Promise<CommandResult> {
     const { postgres, redis, etcd } = this.#serverPorts;
-    return await runCommand(join(repository, 'scripts', 'run-dev.sh'), [
+    return await runCommand(join(this.#sources, 'scripts', 'run-dev.sh'), [
       ...args,
       ...['--directory', this.directory, '--configs', this.configs],
       ...['--postgres-port', String(postgres), '--redis-port', String(redis), '--etcd-port', String(etcd)],
     ]);
   }
 
-  async #start(): Promise<void> {
+  async #prepare(): Promise<void> {
     this.#serverPorts = { postgres: await freePort(), redis: await freePort(), etcd: await freePort() };
+    const ports = async (): Promise<Ports> => ({ api: await freePort(), rpc: await freePort() });
+    this.#ports = [await ports(), await ports()];
     const made = await this.runDev();
     if (made.code !== 0) throw new Error(`run-dev.sh failed (${made.code}): ${made.stdout}${made.stderr}`);
     const [, accessKey = '', secretKey = ''] =
@@ -76,17 +98,33 @@ export class TestInstallation {
       startRedis({ directory: at('redis'), port: redis, password: secret('redis'), survives }),
       startEtcd({ directory: at('etcd'), port: etcd, survives }),
     ]);
-    for (const number of [1, 2]) {
-      const ports = { api: await freePort(), rpc: await freePort() };
-      this.#ports.push(ports);
-      this.managers.push(new Service(['mgr', 'start-server', ...this.#managerSettings(number)], this.directory));
-    }
-    await Promise.all(this.managers.map((manager) => manager.start()));
-    for (const number of [1, 2]) {
-      const token = number === 1 ? undefined : await this.#newToken();
-      this.agents.push(new Service(['ag', 'start-server', ...this.#agentSettings(number, token)], this.directory));
-    }
-    await Promise.all(this.agents.map((agent) => agent.start()));
+  }
+
+  /** Starts the next manager, of another build when its launcher is named. */
+  async addManager(launcher?: string): Promise<Service> {
+    const number = this.managers.length + 1;
+    const manager = this.#service(['mgr', 'start-server', ...this.#managerSettings(number)], launcher);
+    this.managers.push(manager);
+    await manager.start();
+    return manager;
+  }
+
+  /** Starts the next agent, of another build when its launcher is named, and waits until a manager knows it. */
+  async addAgent(launcher?: string): Promise<Service> {
+    const number = this.agents.length + 1;
+    const token = number === 1 ? undefined : await this.#newToken();
+    const agent = this.#service(['ag', 'start-server', ...this.#agentSettings(number, token)], launcher);
+    this.agents.push(agent);
+    await agent.start();
+    await waitFor(() => agent.log.includes('registered with a manager'), {
+      timeoutMs: 30_000,
+      what: `agent ${number} is registered`,
+    });
+    return agent;
+  }
+
+  #service(args: readonly string[], launcher: string | undefined): Service {
+    return new Service(args, { cwd: this.directory, ...(launcher === undefined ? {} : { launcher }) });
   }
 
   #managerSettings(number: number): string[] {

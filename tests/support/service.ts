@@ -10,6 +10,8 @@ export interface ServiceStart {
 
 /** `./backend.ai COMPONENT start-server …` as a process of its own. */
 export class Service {
+  /** Of the build that the next start takes. */
+  launcher: string;
   readonly #args: readonly string[];
   readonly #cwd: string;
   #child: ChildProcess | undefined;
@@ -17,9 +19,10 @@ export class Service {
   /** Everything that it ever said on standard error. */
   log = '';
 
-  constructor(args: readonly string[], cwd: string) {
+  constructor(args: readonly string[], { cwd, launcher: first = launcher }: { cwd: string; launcher?: string }) {
     this.#args = args;
     this.#cwd = cwd;
+    this.launcher = first;
   }
 
   get pid(): number {
@@ -28,7 +31,7 @@ export class Service {
 
   /** Resolves when it says that it is ready. */
   async start(): Promise<ServiceStart> {
-    const child = spawn(launcher, [...this.#args, '--json'], {
+    const child = spawn(this.launcher, [...this.#args, '--json'], {
       cwd: this.#cwd,
       env: { ...process.env, BACKEND_SKIP_BUILD: '1' },
       stdio: ['ignore', 'pipe', 'pipe'],

@@ -3,7 +3,11 @@ import { Command } from 'clipanion';
 
 export class Logout extends BaseCommand {
   static override paths = [['logout']];
-  static override usage = Command.Usage({ category: 'Account', description: 'Forget the keys that login kept' });
+  static override usage = Command.Usage({
+    category: 'Account',
+    description: 'Forget the keys that login kept',
+    examples: [['On a machine that others use', '$0 logout']],
+  });
 
   override async perform(): Promise<undefined> {
     const forgotten = await forgetLogin(this.context.env);

@@ -7,7 +7,11 @@ export class ImageList extends ApiCommand {
     ['image', 'list'],
     ['admin', 'image', 'list'],
   ];
-  static override usage = Command.Usage({ category: 'Images', description: 'What sessions can be made of' });
+  static override usage = Command.Usage({
+    category: 'Images',
+    description: 'What sessions can be made of',
+    examples: [['Look at them', '$0 image list']],
+  });
 
   override async perform(): Promise<undefined> {
     const images = await (await this.connect()).images.list();

@@ -4,7 +4,11 @@ import { Command, Option } from 'clipanion';
 
 export class SessionDestroy extends ApiCommand {
   static override paths = [['session', 'destroy'], ['session', 'rm'], ['session', 'kill'], ['rm'], ['kill']];
-  static override usage = Command.Usage({ category: 'Sessions', description: 'End sessions' });
+  static override usage = Command.Usage({
+    category: 'Sessions',
+    description: 'End sessions',
+    examples: [['Two at once', '$0 session destroy my-session other-session']],
+  });
 
   forced = Option.Boolean('-f,--forced', false, { description: 'Without giving its programs time to end' });
   noWait = Option.Boolean('--no-wait', false, { description: 'Return when the end is recorded' });

@@ -10,6 +10,7 @@ export class SessionHistory extends SessionCommand {
   static override usage = Command.Usage({
     category: 'Sessions',
     description: 'Every change of state, with its reason and request',
+    examples: [['How it came to its end', '$0 session history my-session']],
   });
 
   override async perform(): Promise<undefined> {

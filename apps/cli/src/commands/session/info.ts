@@ -8,6 +8,7 @@ export class SessionInfo extends SessionCommand {
   static override usage = Command.Usage({
     category: 'Sessions',
     description: 'Show one session: state, reason, resources, timings',
+    examples: [['Why it waits, or where it runs', '$0 session info my-session']],
   });
 
   override async perform(): Promise<undefined> {

@@ -7,7 +7,10 @@ export class SessionList extends ApiCommand {
   static override usage = Command.Usage({
     category: 'Sessions',
     description: 'List your sessions',
-    examples: [['Ended ones too', '$0 ps -a']],
+    examples: [
+      ['Those that are alive', '$0 ps'],
+      ['Ended ones too', '$0 ps -a'],
+    ],
   });
 
   all = Option.Boolean('-a,--all', false, { description: 'Ended ones too' });

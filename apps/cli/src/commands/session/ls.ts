@@ -4,7 +4,11 @@ import { SessionCommand } from '../../session-command.ts';
 
 export class SessionLs extends SessionCommand {
   static override paths = [['session', 'ls']];
-  static override usage = Command.Usage({ category: 'Sessions', description: 'List files in a session' });
+  static override usage = Command.Usage({
+    category: 'Sessions',
+    description: 'List files in a session',
+    examples: [['A folder in its home', '$0 session ls my-session results']],
+  });
 
   folder = Option.String({ name: 'PATH', required: false });
 

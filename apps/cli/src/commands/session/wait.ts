@@ -9,6 +9,10 @@ export class SessionWait extends SessionCommand {
     category: 'Sessions',
     description: 'Wait until a session runs or has ended',
     details: 'The exit code is 1 when it ended without running, or when the time is over.',
+    examples: [
+      ['Until it can be used', '$0 session wait my-session'],
+      ['A minute at most, until it has ended', '$0 session wait --until ended --max-wait 60 my-session'],
+    ],
   });
 
   until = Option.String('--until', 'running', { description: 'running or ended' });

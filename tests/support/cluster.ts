@@ -25,6 +25,11 @@ export class TestCluster {
     return cluster;
   }
 
+  /** Not started yet. */
+  static in(dataDir: string): TestCluster {
+    return new TestCluster(dataDir);
+  }
+
   get credentials(): Credentials {
     return JSON.parse(readFileSync(join(this.dataDir, 'credentials.json'), 'utf8')) as Credentials;
   }

@@ -110,6 +110,7 @@ async function start(options: ManagerServerOptions, logger: Logger): Promise<Run
       stop: () => internal?.stop(),
     },
   ]);
+  addGauges(metrics, manager);
   state = 'ready';
   return {
     addresses,
@@ -134,4 +135,25 @@ export function installationOf(
 /** What a backup takes besides the stores, by the names it has there. */
 export function keyFilesOf({ config, identityFile }: ManagerServerOptions): Record<string, string> {
   return { 'installation.key': config.installationKeyFile, 'manager.pem': identityFile };
+}
+
+/** Of the whole cluster but the last: every manager tells the same, as the database does. */
+function addGauges(metrics: Metrics, { services }: Manager): void {
+  metrics.addGauge({
+    name: 'backend_sessions',
+    help: 'Live sessions of the cluster by status',
+    label: 'status',
+    collect: async () => (await services.status()).sessions,
+  });
+  metrics.addGauge({
+    name: 'backend_agents',
+    help: 'Agents of the cluster by status',
+    label: 'status',
+    collect: async () => (await services.status()).agents,
+  });
+  metrics.addGauge({
+    name: 'backend_leader',
+    help: '1 while this manager leads',
+    collect: () => (services.leaderEpoch() === undefined ? 0 : 1),
+  });
 }

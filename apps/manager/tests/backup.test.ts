@@ -88,7 +88,9 @@ describe('a backup', () => {
     const stable = (tables: Record<string, unknown[]>) => ({ ...tables, agents: undefined, kernels: undefined });
     expect(stable(await contents(handle.db))).toEqual(stable(before));
     expect(await verifyLedger(handle.db)).toEqual([]);
-    expect(await new EmbeddedConfigStore(handle.db, silentLogger).get('volumes/default')).toMatchObject({ value: 'local' });
+    expect(await new EmbeddedConfigStore(handle.db, silentLogger).get('volumes/default')).toMatchObject({
+      value: 'local',
+    });
     const epoch = sql`select epoch::int as epoch from leases where name = ${leaderLease}`;
     const [restored] = await handle.db.execute<{ epoch: number }>(epoch);
     expect(restored?.epoch).toBeGreaterThan((world.manager.services.leaderEpoch() ?? 0) + 100_000);
@@ -105,7 +107,13 @@ describe('a backup', () => {
 
   it('that could not be made leaves nothing behind', async () => {
     const broken = serviceOn(world.database.db, join(folder.path, 'absent.key'));
-    await expect(broken.backup(join(folder.path, 'other.backup'))).rejects.toThrow();
+    await expect(broken.backup(join(folder.path, 'other.backup'))).rejects.toThrow('absent.key');
+    const sound = serviceOn(world.database.db, world.installationKeyFile);
+    await expect(sound.backup(join(folder.path, 'absent', 'other.backup'))).rejects.toMatchObject({
+      code: 'invalid-input',
+      message: expect.stringContaining('ENOENT'),
+    });
+    await expect(sound.backup('/dev/full/x')).rejects.toMatchObject({ code: 'invalid-input' });
     expect(await readdir(folder.path)).toEqual(['cluster.backup']);
   });
 

@@ -1,6 +1,5 @@
 import { rmSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
 import { Agent } from '@backend.ai/agent';
 import { EmbeddedConfigStore, EmbeddedLeases, InProcessEventBus, InProcessLiveValues } from '@backend.ai/coordination';
 import { AppError } from '@backend.ai/core';
@@ -114,7 +113,7 @@ export class Cluster {
     let managerSocket!: AdminSocket;
     let agent!: Agent;
     let lock: DirectoryLock | undefined;
-    const identity = await loadOrCreateIdentity(join(directory.keys, 'manager.pem'), 'manager', 'manager');
+    const identity = await loadOrCreateIdentity(directory.keyFiles['manager.pem'], 'manager', 'manager');
     const inProcess = `manager:${directory.root}`;
     try {
       this.timings = await this.#lifecycle.start([
@@ -191,10 +190,10 @@ export class Cluster {
     const { directory, config } = this;
     const logger = createLogger({ component: 'manager', level: config.logLevel, destination: this.#logFile });
     const { db } = database;
-    const keyFile = (name: string): string => join(directory.keys, name);
+    const { keyFiles } = directory;
     const liveValues = new InProcessLiveValues();
     const manager = await createManager({
-      config: { embedded: true, installationKeyFile: keyFile('installation.key') },
+      config: { embedded: true, installationKeyFile: keyFiles['installation.key'] },
       database: db,
       eventBus: new InProcessEventBus({ logger, source: 'manager' }),
       leases: await EmbeddedLeases.open(db),
@@ -204,10 +203,9 @@ export class Cluster {
       http: { host: config.host, port: config.port },
       logger,
     });
-    const keyFiles = ['installation.key', 'manager.pem', 'agent.pem', 'agent-id.json'];
     const { fixtures } = await openInstallation({
       ...{ database: db, identity, logger },
-      installationKeyFile: keyFile('installation.key'),
+      installationKeyFile: keyFiles['installation.key'],
       adminEmail: defaultAdminEmail,
     });
     const operator = createOperator({
@@ -216,7 +214,7 @@ export class Cluster {
       liveValues,
       peers: manager.services.peers,
       fixtures,
-      keyFiles: Object.fromEntries(keyFiles.map((name) => [name, keyFile(name)])),
+      keyFiles,
       version: managerVersion,
       logger,
     });
@@ -241,7 +239,7 @@ export class Cluster {
 
   #agentIdentity(): Promise<PeerIdentity> {
     const agentId = ensureAgentId(this.directory, hostname());
-    return loadOrCreateIdentity(join(this.directory.keys, 'agent.pem'), 'agent', agentId);
+    return loadOrCreateIdentity(this.directory.keyFiles['agent.pem'], 'agent', agentId);
   }
 
   /** Undefined for an agent that has joined before. */

@@ -1,35 +1,27 @@
 import { chmodSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { type ClusterLayout, clusterLayout } from '@backend.ai/runtime';
 
 /** Where an embedded cluster keeps what; only its owner may look in. */
-export interface DataDirectory {
-  readonly root: string;
-  readonly database: string;
+export interface DataDirectory extends ClusterLayout {
   readonly keys: string;
   readonly agent: string;
-  readonly agentIdFile: string;
   readonly logFile: string;
   /** What `up --detach` saw of the process it started, until its log was open. */
   readonly startLogFile: string;
   readonly adminSocket: string;
-  readonly managerSocket: string;
-  readonly agentSocket: string;
   readonly credentialsFile: string;
   readonly clusterFile: string;
 }
 
 export function dataDirectory(root: string): DataDirectory {
   return {
-    root,
-    database: join(root, 'database'),
+    ...clusterLayout(root),
     keys: join(root, 'keys'),
     agent: join(root, 'agent'),
-    agentIdFile: join(root, 'keys', 'agent-id.json'),
     logFile: join(root, 'logs', 'cluster.log'),
     startLogFile: join(root, 'logs', 'start.log'),
     adminSocket: join(root, 'run', 'cluster.sock'),
-    managerSocket: join(root, 'run', 'manager.sock'),
-    agentSocket: join(root, 'run', 'agent.sock'),
     credentialsFile: join(root, 'credentials.json'),
     clusterFile: join(root, 'cluster.json'),
   };
@@ -85,9 +77,9 @@ export function readJson<T>(path: string): T | undefined {
 
 /** The name of the agent of this data directory: chosen at the first start, and kept when the machine changes its own. */
 export function ensureAgentId(directory: DataDirectory, hostname: string): string {
-  const kept = readJson<{ readonly id: string }>(directory.agentIdFile);
+  const kept = readJson<{ readonly id: string }>(directory.keyFiles['agent-id.json']);
   if (kept) return kept.id;
   const id = `i-${hostname.replace(/[^A-Za-z0-9._-]/g, '-').slice(0, 48)}`;
-  writePrivateJson(directory.agentIdFile, { id });
+  writePrivateJson(directory.keyFiles['agent-id.json'], { id });
   return id;
 }

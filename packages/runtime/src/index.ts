@@ -1,4 +1,5 @@
 export * from './admin-socket.ts';
+export * from './cluster-layout.ts';
 export * from './config/index.ts';
 export * from './directory-lock.ts';
 export * from './health/dependencies.ts';

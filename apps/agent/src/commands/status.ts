@@ -1,5 +1,7 @@
 import { writeFields, writeTable } from '@backend.ai/cli-kit';
+import { amountForPeople, amountFromText } from '@backend.ai/core';
 import { Command } from 'clipanion';
+import type { AgentStatusView } from '../agent.ts';
 import { AgentCommand } from './agent-command.ts';
 
 export class AgentStatusCommand extends AgentCommand {
@@ -28,15 +30,35 @@ export class AgentStatusCommand extends AgentCommand {
       ['Process limit', isolation.processes],
       ['CPU limit', isolation.cpu],
       ['Network', isolation.network],
+      ['In use', amounts(status)],
       ['Images', status.images.map((image) => image.name).join(', ')],
       ['Unreported events', String(status.outboxDepth)],
     ]);
     this.say('');
     if (status.kernels.length === 0) this.say('No kernels.');
     else {
-      const rows = status.kernels.map((kernel) => [kernel.kernelId, kernel.sessionId, kernel.state]);
-      writeTable(this.context.stdout, ['kernel', 'session', 'state'], rows);
+      const rows = status.kernels.map((kernel) => [
+        kernel.kernelId,
+        kernel.sessionId,
+        kernel.state,
+        slotsForPeople(kernel.slots),
+      ]);
+      writeTable(this.context.stdout, ['kernel', 'session', 'state', 'resources'], rows);
     }
     return 0;
   }
+}
+
+/** `cpu 1 of 4, mem 512m of 8g` */
+function amounts({ capacity, used }: AgentStatusView): string {
+  const shown = (slot: string, text: string): string => amountForPeople(slot, amountFromText(text));
+  return Object.entries(capacity)
+    .map(([slot, text]) => `${slot} ${shown(slot, used[slot] ?? '0')} of ${shown(slot, text)}`)
+    .join(', ');
+}
+
+function slotsForPeople(slots: Readonly<Record<string, string>>): string {
+  return Object.entries(slots)
+    .map(([slot, text]) => `${slot} ${amountForPeople(slot, amountFromText(text))}`)
+    .join(', ');
 }

@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
-import { Command, Option, UsageError } from 'clipanion';
+import { Command, Option } from 'clipanion';
+import type { BackupReport } from '../services/backup/backup-service.ts';
 import { OperatorCommand } from './operator-command.ts';
 
 export class RestoreCommand extends OperatorCommand {
@@ -8,22 +9,30 @@ export class RestoreCommand extends OperatorCommand {
     category: 'Manager',
     description: 'fill an empty database, settings and keys from a backup',
     details: `
-      The configuration names the new database. No manager may run on it. Agents find the installation again by
-      themselves; what they started after the backup was made is ended.
+      The configuration names the new database, or --data-dir the folder of a new embedded cluster, which \`up\` starts
+      then. No manager may run on it. Agents find the installation again by themselves; what they started after the backup
+      was made is ended.
     `,
-    examples: [['After a disaster', '$0 mgr restore /var/backups/backend.ai.backup']],
+    examples: [
+      ['After a disaster', '$0 mgr restore /var/backups/backend.ai.backup'],
+      ['An embedded cluster in a new folder', '$0 mgr restore --data-dir /srv/cluster cluster.backup'],
+    ],
   });
 
   file = Option.String({ name: 'FILE' });
 
   async perform(): Promise<number> {
-    if (this.embeddedFolder !== undefined) {
-      throw new UsageError('Restoring works on an installation with a configuration file.');
-    }
     const file = resolve(this.context.cwd, this.file);
-    const report = await this.restore(file);
+    const folder = this.embeddedFolder;
+    const report = folder === undefined ? await this.restore(file) : await restoreInto(folder, file);
     if (this.json) this.printJson({ ...report });
     this.say(`Restored as of ${report.createdAt}: ${report.rows} rows, ${report.settings} settings.`);
     return 0;
   }
+}
+
+/** PGlite is large: loaded here only. */
+async function restoreInto(folder: string, file: string): Promise<BackupReport> {
+  const { restoreEmbedded } = await import('../restore-embedded.ts');
+  return await restoreEmbedded(folder, file);
 }

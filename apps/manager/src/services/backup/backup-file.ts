@@ -29,11 +29,18 @@ export class BackupWriter {
 
   constructor(file: string) {
     this.#file = file;
-    this.#written = pipeline(this.#gzip, createWriteStream(`${file}.part`, { flags: 'w', mode: 0o600, flush: true }));
+    const part = createWriteStream(`${file}.part`, { flags: 'w', mode: 0o600, flush: true });
+    this.#written = pipeline(this.#gzip, part).catch((cause: NodeJS.ErrnoException) => {
+      throw new AppError('invalid-input', `The backup cannot be written to ${file} (${cause.code ?? cause.message}).`, {
+        hint: 'Name a file in a folder that exists, may be written to and has room.',
+        cause,
+      });
+    });
     // Told by whoever waits for it.
     this.#written.catch(() => {});
   }
 
+  /** @throws AppError `invalid-input` when the file cannot be written */
   async write(line: BackupLine): Promise<void> {
     this.#lines += 1;
     if (this.#gzip.write(`${JSON.stringify(line)}\n`)) return;
@@ -47,10 +54,17 @@ export class BackupWriter {
     await rename(`${this.#file}.part`, this.#file);
   }
 
-  async discard(): Promise<void> {
+  /** Leaves nothing behind. @returns what to tell: what kept the file from being written, else the given error */
+  async discard(error: unknown): Promise<unknown> {
+    // By itself it would end with an error of its own, which says nothing.
+    const cause = this.#gzip.destroyed ? await this.#written.catch((reason: unknown) => reason) : error;
     this.#gzip.destroy();
     await this.#written.catch(() => {});
-    await rm(`${this.#file}.part`, { force: true });
+    await rm(`${this.#file}.part`, { force: true }).catch((failure: NodeJS.ErrnoException) => {
+      // Its folder is a file: there was nothing to remove.
+      if (failure.code !== 'ENOTDIR') throw failure;
+    });
+    return cause;
   }
 }
 

@@ -71,8 +71,7 @@ export class BackupService {
       await writer.end();
       return { file, createdAt, migrations, rows: count, settings: settings.length, keyFiles: Object.keys(keyFiles) };
     } catch (error) {
-      await writer.discard();
-      throw error;
+      throw await writer.discard(error);
     }
   }
 
@@ -82,7 +81,7 @@ export class BackupService {
    */
   async restore(file: string, target: RestoreTarget): Promise<BackupReport> {
     const { rows, configStore, keyFiles } = this.#options;
-    const { head, settings, keys } = await survey(file);
+    const { head, settings, keys } = await surveyBackup(file);
     const clashes = keys.filter(({ name }) => keyFiles[name] === undefined).map(({ name }) => name);
     if (clashes.length > 0) {
       throw new AppError('invalid-input', `The backup has keys that belong nowhere here: ${clashes.join(', ')}.`);
@@ -91,7 +90,7 @@ export class BackupService {
     const filled = await rows.filledTables();
     if (filled.length > 0) {
       throw new AppError('state-conflict', `The database is not empty: ${filled.slice(0, 3).join(', ')} …`, {
-        hint: 'Restore into a new database: name it in the configuration, then try again.',
+        hint: 'Restore into a new database: another name in the configuration, or another --data-dir.',
       });
     }
     for (const { name, content } of keys) await putKeyFile(keyFiles[name] ?? '', content);
@@ -113,13 +112,14 @@ export class BackupService {
 
 type Line<Kind extends BackupLine['kind']> = Extract<BackupLine, { kind: Kind }>;
 
-interface Survey {
+export interface BackupSurvey {
   readonly head: Line<'head'>;
   readonly settings: readonly Line<'setting'>[];
   readonly keys: readonly Line<'key-file'>[];
 }
 
-async function survey(file: string): Promise<Survey> {
+/** Reads all of it, so that what is wrong shows before anything is made. @throws AppError `invalid-input`, `file-not-found` */
+export async function surveyBackup(file: string): Promise<BackupSurvey> {
   let head: Line<'head'> | undefined;
   const settings: Line<'setting'>[] = [];
   const keys: Line<'key-file'>[] = [];

@@ -1,5 +1,5 @@
 export interface WindowCount {
-  /** Increments in the present window, this one included. */
+  /** What was counted in the present window, this increment included. */
   readonly count: number;
   /** Until the window ends and counting starts anew. */
   readonly resetInMs: number;
@@ -15,8 +15,8 @@ export interface LiveValues {
   /** Gives a present key a new time to live; false when there is none. */
   expire(key: string, ttlMs: number): Promise<boolean>;
   delete(key: string): Promise<boolean>;
-  /** Counts in a window that begins with its first increment. For rate limits. */
-  increment(key: string, windowMs: number): Promise<WindowCount>;
+  /** Counts `by` more, 1 unless given, in a window that begins with its first increment. For rate limits. */
+  increment(key: string, windowMs: number, by?: number): Promise<WindowCount>;
   /** `member` counts as present in `set` for `ttlMs` from now. */
   markPresent(set: string, member: string, ttlMs: number): Promise<void>;
   markAbsent(set: string, member: string): Promise<void>;

@@ -29,8 +29,9 @@ export class RequestEdge {
   route: string | undefined;
   /** Address of the caller: what a trusted proxy says, else the other end of the connection. */
   remote: string | undefined;
+  #aborted: AppError | undefined;
   #cancelBodyDeadline: (() => void) | undefined;
-  readonly #abort = new AbortController();
+  #abort: AbortController | undefined;
 
   constructor(request: IncomingMessage, response: ServerResponse, dependencies: HttpDependencies) {
     const chosen = chooseRequestId(request);
@@ -40,7 +41,7 @@ export class RequestEdge {
     this.target = request.url ?? '/';
     this.startedAt = dependencies.clock.monotonic();
     this.context = { requestId: this.requestId };
-    for (const [name, value] of Object.entries(standingHeaders(this.requestId))) response.setHeader(name, value);
+    setHeaders(response, standingHeaders(this.requestId));
     if (chosen.replaced)
       this.run(() => dependencies.logger.warn('invalid request id replaced', { header: chosen.replaced }));
     response.once('close', () => {
@@ -49,13 +50,23 @@ export class RequestEdge {
     edges.set(request, this);
   }
 
-  /** Aborts when the caller went away or the server ends. */
+  /** Aborts when the caller went away or the server ends. Made when somebody asks: most requests end unnoticed by it. */
   get signal(): AbortSignal {
+    if (!this.#abort) {
+      this.#abort = new AbortController();
+      if (this.#aborted) this.#abort.abort(this.#aborted);
+    }
     return this.#abort.signal;
   }
 
+  /** Why `signal` is aborted, if it is. */
+  get aborted(): AppError | undefined {
+    return this.#aborted;
+  }
+
   abort(reason: AppError): void {
-    this.#abort.abort(reason);
+    this.#aborted ??= reason;
+    this.#abort?.abort(reason);
   }
 
   run<T>(work: () => T): T {
@@ -63,11 +74,14 @@ export class RequestEdge {
   }
 
   get callContext(): CallContext {
+    const edge = this;
     return {
       requestId: this.requestId,
       actor: this.actor,
       headers: { request_id: this.requestId },
-      signal: this.signal,
+      get signal() {
+        return edge.signal;
+      },
     };
   }
 
@@ -94,6 +108,10 @@ export function edgeOf(request: { readonly raw: IncomingMessage }): RequestEdge 
 
 export function findEdge(request: IncomingMessage): RequestEdge | undefined {
   return edges.get(request);
+}
+
+export function setHeaders(response: ServerResponse, headers: Readonly<Record<string, string>>): void {
+  for (const name in headers) response.setHeader(name, headers[name] as string);
 }
 
 /** On every response, whoever writes it. */

@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { type AuthenticationOptions, authenticate, checkApiVersion } from './authentication.ts';
 import { asAppError, isDefect, toProblem } from './problems.ts';
 import { isOverLimit, rateHeaders } from './rate-limit.ts';
-import { edgeOf, type RequestEdge } from './request-edge.ts';
+import { edgeOf, type RequestEdge, setHeaders } from './request-edge.ts';
 import type { RouteContext } from './server.ts';
 
 declare module 'fastify' {
@@ -75,7 +75,7 @@ function callsOf(request: FastifyRequest): number {
 
 async function countCalls(edge: RequestEdge, accessKey: string, calls: number, context: RouteContext): Promise<void> {
   const count = await context.keypairs.countCalls(accessKey, calls);
-  for (const [name, value] of Object.entries(rateHeaders(count))) edge.response.setHeader(name, value);
+  setHeaders(edge.response, rateHeaders(count));
   if (isOverLimit(count)) {
     throw new AppError('rate-limited', 'You have reached your API query rate limit.', { data: { limit: count.limit } });
   }
@@ -89,8 +89,7 @@ export function answerError(
   reply: FastifyReply,
 ): FastifyReply {
   const edge = edgeOf(request);
-  const { reason } = edge.signal as { reason?: unknown };
-  const error = !(thrown instanceof AppError) && reason instanceof AppError ? reason : asAppError(thrown);
+  const error = !(thrown instanceof AppError) && edge.aborted ? edge.aborted : asAppError(thrown);
   const { status, body } = toProblem(error, edge.requestId);
   if (isDefect(error)) edge.run(() => context.logger.error('request failed', { code: error.code, error }));
   // Fastify wants to close when a body was refused; then the answer gets lost while the client still sends. The rest

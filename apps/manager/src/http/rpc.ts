@@ -5,7 +5,7 @@ import { AppError, type ErrorBody, isErrorBody } from '@backend.ai/core';
 import { fetchRequestHandler } from '@trpc/server/adapters/fetch';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { boundStream } from './bound-stream.ts';
-import { pathOf } from './parameters.ts';
+import { pathOf, sendJsonText } from './parameters.ts';
 import { isDefect, problemStatus } from './problems.ts';
 import { edgeOf, type RequestEdge } from './request-edge.ts';
 import type { RouteContext } from './server.ts';
@@ -65,7 +65,7 @@ export function registerRpc(app: FastifyInstance, context: RouteContext): void {
         },
         responseMeta: ({ data, eagerGeneration }) => (eagerGeneration ? {} : { status: statusOf(data) }),
       });
-      return send(reply, response, edge);
+      return await send(reply, response, edge);
     },
   });
 }
@@ -117,13 +117,15 @@ function withRequestId(error: AppError, edge: RequestEdge): AppError {
   });
 }
 
-function send(reply: FastifyReply, response: Response, edge: RequestEdge): FastifyReply {
+async function send(reply: FastifyReply, response: Response, edge: RequestEdge): Promise<FastifyReply> {
   reply.code(response.status);
   response.headers.forEach((value, name) => {
     // Node chooses the framing.
     if (name !== 'transfer-encoding' && name !== 'connection') reply.header(name, value);
   });
   if (!response.body) return reply.send();
+  // All but event streams is whole already.
+  if (response.headers.get('content-type') === 'application/json') return sendJsonText(reply, await response.text());
   return reply.send(boundStream(edge, Readable.fromWeb(response.body as ReadableStream<Uint8Array>)));
 }
 

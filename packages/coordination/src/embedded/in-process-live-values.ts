@@ -48,9 +48,9 @@ export class InProcessLiveValues implements LiveValues {
     return Promise.resolve(present);
   }
 
-  increment(key: string, windowMs: number): Promise<WindowCount> {
+  increment(key: string, windowMs: number, by = 1): Promise<WindowCount> {
     const window = this.#alive(this.#windows, key) ?? this.#put(this.#windows, key, 0, windowMs);
-    window.value += 1;
+    window.value += by;
     return Promise.resolve({ count: window.value, resetInMs: window.expiresAt - this.#clock.monotonic() });
   }
 

@@ -67,6 +67,7 @@ export class EtcdConfigStore implements ConfigStore {
   }
 
   async list(prefix: string): Promise<ConfigEntry[]> {
+    await this.#watchesBegun();
     const { kvs } = await this.#server.run((keys) =>
       keys
         .getAll()
@@ -99,7 +100,10 @@ export class EtcdConfigStore implements ConfigStore {
     await this.#tasks.drain();
   }
 
-  /** A write of this object is seen by every watch that began before. */
+  /**
+   * A write of this object is seen by every watch that was asked for before; and what a list does not hold any more, or
+   * not yet, comes after the moment from which such a watch tells.
+   */
   async #watchesBegun(): Promise<void> {
     await Promise.all([...this.#watches].map((watch) => watch.begun));
   }

@@ -2,7 +2,7 @@ import type { LiveValues, WindowCount } from '../live-values.ts';
 import type { RedisServer, ScriptCall } from './redis-server.ts';
 
 const incrementScript = `
-local count = redis.call('INCR', KEYS[1])
+local count = redis.call('INCRBY', KEYS[1], ARGV[2])
 local left = redis.call('PTTL', KEYS[1])
 if left < 0 then
   redis.call('PEXPIRE', KEYS[1], ARGV[1])
@@ -64,8 +64,8 @@ export class RedisLiveValues implements LiveValues {
     return (await this.#server.run((client) => client.del(this.#value(key)))) === 1;
   }
 
-  async increment(key: string, windowMs: number): Promise<WindowCount> {
-    const answer = await this.#increment([`${this.#prefix}window:${key}`], [wholeMs(windowMs)]);
+  async increment(key: string, windowMs: number, by = 1): Promise<WindowCount> {
+    const answer = await this.#increment([`${this.#prefix}window:${key}`], [wholeMs(windowMs), by]);
     const [count, resetInMs] = answer as [number, number];
     return { count, resetInMs };
   }

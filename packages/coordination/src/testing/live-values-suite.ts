@@ -61,6 +61,12 @@ export function describeLiveValues(name: string, setUp: () => Promise<LiveValues
       expect((await values.increment('hits', 300)).count).toBe(1);
     });
 
+    it('counts several at once', async () => {
+      expect((await values.increment('hits', 10_000, 3)).count).toBe(3);
+      expect((await values.increment('hits', 10_000)).count).toBe(4);
+      expect((await values.increment('hits', 10_000, 2)).count).toBe(6);
+    });
+
     it('counts every one of many at the same time', async () => {
       const counts = await Promise.all(Array.from({ length: 50 }, () => values.increment('hits', 10_000)));
       expect(counts.map(({ count }) => count).sort((left, right) => left - right)).toEqual(

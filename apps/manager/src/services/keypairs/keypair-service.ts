@@ -2,6 +2,7 @@ import type { UserActor } from '@backend.ai/contract';
 import type { LiveValues } from '@backend.ai/coordination';
 import type { Clock } from '@backend.ai/core';
 import type { KeypairRepository } from '../../repositories/keypairs.ts';
+import { CallCounter } from './call-counter.ts';
 import type { SecretBox } from './secret-box.ts';
 
 export interface Keypair {
@@ -17,7 +18,7 @@ const maxCached = 10_000;
 export class KeypairService {
   readonly #keypairs: KeypairRepository;
   readonly #box: SecretBox;
-  readonly #live: LiveValues;
+  readonly #calls: CallCounter;
   readonly #clock: Clock;
   readonly #cacheMs: number;
   readonly #cache = new Map<string, { readonly keypair: Promise<Keypair | undefined>; readonly until: number }>();
@@ -31,7 +32,7 @@ export class KeypairService {
   }) {
     this.#keypairs = options.keypairs;
     this.#box = options.box;
-    this.#live = options.liveValues;
+    this.#calls = new CallCounter(options.liveValues, windowMs);
     this.#clock = options.clock;
     this.#cacheMs = options.cacheMs;
   }
@@ -59,8 +60,7 @@ export class KeypairService {
   /** Counts calls in the window of 900 seconds. Negative `remaining`: these are too many. */
   async countCalls(accessKey: string, calls: number): Promise<{ limit: number; remaining: number }> {
     const limit = (await this.find(accessKey))?.rateLimit ?? 0;
-    const increments = Array.from({ length: calls }, () => this.#live.increment(`rate:${accessKey}`, windowMs));
-    const count = Math.max(...(await Promise.all(increments)).map((increment) => increment.count));
+    const count = await this.#calls.count(accessKey, calls);
     return { limit, remaining: limit === 0 ? 0 : limit - count };
   }
 

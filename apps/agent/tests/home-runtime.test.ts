@@ -1,4 +1,5 @@
 import { copyFileSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { makeTempDirectory } from '@backend.ai/testing';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
@@ -10,8 +11,8 @@ const sandboxes = modes.filter(({ isolated, useCgroups }) => isolated && useCgro
 
 describe.each(sandboxes)('Node.js in ~/.local/bin, with $name', ({ name: _, isolated: _isolated, ...mode }) => {
   it('runs, and shows nothing else of the home', async () => {
-    // Kernels have a /tmp of their own: the home lies elsewhere.
-    const { path: home, remove } = await makeTempDirectory(join(process.cwd(), 'node_modules'));
+    // Kernels have a /tmp of their own: the home lies elsewhere, wherever the tests do.
+    const { path: home, remove } = await makeTempDirectory(homedir());
     onTestFinished(remove);
     vi.stubEnv('HOME', home);
     onTestFinished(() => void vi.unstubAllEnvs());

@@ -3,7 +3,8 @@
 #
 #   ./scripts/test.sh           lint, boundaries, types, unit, integration, packaging, servers and system tests
 #   ./scripts/test.sh --quick   needs nothing outside npm: lint, boundaries, types, unit and integration tests
-#   ./scripts/test.sh --soak    the default and then what is heavier (minutes of load, many random histories)
+#   ./scripts/test.sh --soak    by hand: the heavier form of some tests (many crashes and random histories, long outages);
+#                               writes bench/results/soak.md
 #
 # The last line is `N passed, N failed, N skipped`; the exit code is 0 only if nothing failed.
 set -euo pipefail
@@ -65,13 +66,20 @@ check() {
   return "$failed"
 }
 # Beside the tests, which often wait for processes; told when both are done.
-check >"$work/checks.log" 2>&1 &
-checks=$!
+: >"$work/checks.log"
+if [ "$mode" != soak ]; then
+  check >"$work/checks.log" 2>&1 &
+  checks=$!
+fi
+
+# Those that read SOAK or INTERLEAVINGS.
+files=()
+if [ "$mode" = soak ]; then files=(interleavings concurrency crash distributed); fi
 
 # Each entry is one run of vitest.
 projects=(unit,integration)
 if [ "$mode" != quick ]; then
-  projects+=(packaging)
+  if [ "$mode" != soak ]; then projects+=(packaging); fi
   if [ "${#servers[@]}" = 0 ]; then
     projects+=(servers)
   else
@@ -84,14 +92,16 @@ fi
 for names in "${projects[@]}"; do
   step "Tests: $names"
   # shellcheck disable=SC2086 # several options
-  npx vitest run --project ${names//,/ --project } --reporter=default --reporter=json \
+  npx vitest run --project ${names//,/ --project } "${files[@]}" --reporter=default --reporter=json \
     --outputFile.json="$results/$names.json" || failed=1
 done
 
-wait "$checks" || failed=1
+if [ -n "$checks" ]; then wait "$checks" || failed=1; fi
 checks=
 cat "$work/checks.log"
 
 step 'Result'
-node scripts/test-summary.mjs "$results" || failed=1
+save=()
+if [ "$mode" = soak ]; then save=(bench/results/soak.md); fi
+node scripts/test-summary.mjs "$results" "${save[@]}" || failed=1
 exit "$failed"

@@ -1,7 +1,7 @@
 import { AppError, type ErrorBody, type ErrorCategory, type RequestId } from '@backend.ai/core';
 import { initTRPC, TRPCError } from '@trpc/server';
 import { type TRPC_ERROR_CODE_KEY, TRPC_ERROR_CODES_BY_KEY } from '@trpc/server/rpc';
-import superjson from 'superjson';
+import { transformer } from './transformer.ts';
 
 /**
  * What every link has in common: the context of a call, access levels, the error shape.
@@ -79,7 +79,7 @@ const t = initTRPC
   .context<CallContext>()
   .meta<ProcedureMeta>()
   .create({
-    transformer: superjson,
+    transformer,
     isServer: true,
     // Proxies cut connections that are silent for a minute.
     sse: { ping: { enabled: true, intervalMs: 15_000 } },

@@ -1,5 +1,5 @@
 import type { OperationHeaders } from '@backend.ai/contract';
-import { AppError, type ErrorBody, isErrorBody } from '@backend.ai/core';
+import { AppError, type ErrorBody, isErrorBody, isPlainJson } from '@backend.ai/core';
 import superjson, { type SuperJSONResult } from 'superjson';
 
 /**
@@ -162,39 +162,11 @@ const encodedUndefined = JSON.stringify(superjson.serialize(undefined));
 /** The superjson envelope as text. Values that JSON carries as they are skip superjson: it costs more than the rest. */
 export function encodeValue(value: unknown): string {
   if (value === undefined) return encodedUndefined;
-  if (isPlainJson(value, 0)) return `{"json":${JSON.stringify(value)}}`;
+  if (isPlainJson(value)) return `{"json":${JSON.stringify(value)}}`;
   return JSON.stringify(superjson.serialize(value));
 }
 
 /** @throws whatever superjson throws on malformed metadata */
 export function decodeValue(envelope: SuperJSONResult): unknown {
   return envelope.meta === undefined ? envelope.json : superjson.deserialize(envelope, { inPlace: true });
-}
-
-/** Beyond this depth superjson decides; it also recognises cycles. */
-const maxPlainDepth = 32;
-
-function isPlainJson(value: unknown, depth: number): boolean {
-  switch (typeof value) {
-    case 'string':
-    case 'boolean':
-      return true;
-    case 'number':
-      return Number.isFinite(value) && !Object.is(value, -0);
-    case 'object':
-      break;
-    default:
-      return false;
-  }
-  if (value === null) return true;
-  if (depth >= maxPlainDepth) return false;
-  if (Array.isArray(value)) {
-    for (const item of value) if (!isPlainJson(item, depth + 1)) return false;
-    return true;
-  }
-  const prototype: unknown = Object.getPrototypeOf(value);
-  if (prototype !== Object.prototype && prototype !== null) return false;
-  if ('toJSON' in (value as object)) return false;
-  for (const key in value as Fields) if (!isPlainJson((value as Fields)[key], depth + 1)) return false;
-  return true;
 }

@@ -29,7 +29,7 @@ async function managerOf(addresses: readonly string[], socket: string, signal: A
     const { link } = await callAdminSocket<AgentStatusView>(socket, 'status');
     if (link.state === 'registered') return `registered at ${link.manager}`;
     throw new AppError('server-unreachable', link.lastError ?? 'The agent is not registered yet.', {
-      hint: 'Is the manager running? ./backend.ai mgr status',
+      hint: 'On its machine: ./backend.ai mgr status   A key that was withdrawn is replaced with: mgr peers rotate',
     });
   } catch (error) {
     if (!hasCode(error, 'server-unreachable') || error.message !== notRunning) throw error;

@@ -70,7 +70,9 @@ describe('the secret box', () => {
     expect(rotated.decrypt(sealed, 'row')).toBe('secret');
     expect(rotated.isCurrent(sealed)).toBe(false);
     const moved = rotated.encrypt('secret', 'row');
-    expect(() => box.decrypt(moved, 'row')).toThrow(/installation key/);
+    expect(() => box.decrypt(moved, 'row')).toThrow(
+      expect.objectContaining({ code: 'config-invalid', hint: expect.stringContaining(file) }),
+    );
   });
 });
 

@@ -1,6 +1,6 @@
 import { type CommandClass, type Definition, formatMarkdownish } from 'clipanion';
+import { binaryName, cliOf } from './cli.ts';
 import type { CliContext } from './context.ts';
-import { binaryName, cliOf } from './run-commands.ts';
 
 /** Help is rendered when the bundles are made, so that showing it loads nothing. */
 

@@ -1,5 +1,6 @@
 export { ApiCommand } from './api-command.ts';
 export { BaseCommand } from './base-command.ts';
+export { binaryName } from './cli.ts';
 export type { CommandBundle, RunnableBundle } from './command-bundle.ts';
 export type { Component, OpenDependencies, StartContext } from './component/component.ts';
 export { ComponentCommand } from './component/component-command.ts';
@@ -20,5 +21,5 @@ export {
 } from './known-cluster.ts';
 export { parseDurationMs, parsePairs } from './option-values.ts';
 export { explain, writeError, writeFields, writeJson, writeTable } from './output.ts';
-export { binaryName, main, runCommands } from './run-commands.ts';
+export { main, runCommands } from './run-commands.ts';
 export { quoteWord, quoteWords } from './shell-words.ts';

@@ -1,13 +1,7 @@
-import { Cli, type CommandClass } from 'clipanion';
+import type { CommandClass } from 'clipanion';
+import { binaryName, cliOf } from './cli.ts';
 import { type CliContext, processContext } from './context.ts';
-
-export const binaryName = './backend.ai';
-
-export function cliOf(commands: readonly CommandClass<CliContext>[], version = ''): Cli<CliContext> {
-  const cli = new Cli<CliContext>({ binaryLabel: 'Backend.AI', binaryName, binaryVersion: version });
-  for (const command of commands) cli.register(command);
-  return cli;
-}
+import { renderHelp } from './help-texts.ts';
 
 /** Runs one command line. Exit codes: that of the command, 2 for wrong usage. */
 export async function runCommands(
@@ -22,15 +16,26 @@ export async function runCommands(
   } catch (thrown) {
     return tellUsage(thrown, argv, context);
   }
-  // Help asked for with options beside it: texts made at build know only the plain forms.
+  // Help asked for with options beside it: the launcher knows only the plain forms.
   if (command.help || !commands.includes(command.constructor as CommandClass<CliContext>)) {
-    return cli.run([...argv], context);
+    return tellHelp(commands, argv, context);
   }
   try {
     return await command.validateAndExecute();
   } catch (thrown) {
     return tellUsage(thrown, argv, context);
   }
+}
+
+/** Of the command or group that the first words name. */
+function tellHelp(commands: readonly CommandClass<CliContext>[], argv: readonly string[], context: CliContext): number {
+  const texts = renderHelp(commands, '');
+  const option = argv.findIndex((word) => word.startsWith('-'));
+  const words = option < 0 ? argv : argv.slice(0, option);
+  const lengths = [...words.keys(), words.length].reverse();
+  const key = lengths.map((length) => words.slice(0, length).join(' ')).find((text) => texts[text] !== undefined);
+  context.stdout.write(texts[key ?? ''] ?? '');
+  return 0;
 }
 
 function tellUsage(thrown: unknown, argv: readonly string[], context: CliContext): number {

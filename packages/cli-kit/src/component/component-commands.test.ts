@@ -181,3 +181,10 @@ it('every command has a purpose, its options and an example in its help', () => 
     );
   }
 });
+
+it('help is the same text with options beside it', async () => {
+  const help = renderHelp(commands, '');
+  const beside = await run('keep config show --set http.port=1 --help');
+  expect(beside).toEqual({ code: 0, stdout: help['keep config show'], stderr: '' });
+  expect((await run('keep health --json -h')).stdout).toBe(help['keep health']);
+});

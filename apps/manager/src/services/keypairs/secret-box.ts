@@ -12,14 +12,17 @@ import { AppError, newId } from '@backend.ai/core';
 export class SecretBox {
   readonly #keys: ReadonlyMap<string, Buffer>;
   readonly #current: { readonly id: string; readonly key: Buffer };
+  readonly #file: string;
 
-  constructor(keys: readonly Buffer[]) {
+  /** @param file Where the keys come from, for who has to put another one there. */
+  constructor(keys: readonly Buffer[], file: string) {
     const [first] = keys;
     if (!first || keys.some((key) => key.length !== 32)) {
       throw new AppError('config-invalid', 'An installation key has 32 bytes.');
     }
     this.#keys = new Map(keys.map((key) => [keyIdOf(key), key]));
     this.#current = { id: keyIdOf(first), key: first };
+    this.#file = file;
   }
 
   get currentKeyId(): string {
@@ -39,14 +42,10 @@ export class SecretBox {
     const [version, keyId = '', nonce = '', sealed = ''] = text.split('.');
     const key = this.#keys.get(keyId);
     if (version !== 'v1' || !key) {
-      throw new AppError(
-        'config-invalid',
-        'A stored secret was encrypted under an installation key that is not here.',
-        {
-          hint: 'Restore the installation key file that belongs to this database.',
-          detail: { keyId },
-        },
-      );
+      throw new AppError('config-invalid', 'The installation key of this manager is not that of the database.', {
+        hint: `Copy the key file of another manager, or of a backup, to ${this.#file}`,
+        detail: { keyId },
+      });
     }
     const bytes = Buffer.from(sealed, 'base64url');
     try {
@@ -71,7 +70,7 @@ function keyIdOf(key: Buffer): string {
 /** Makes the file at the first call. Two processes that race for it end up with the same key. */
 export async function openSecretBox(file: string): Promise<SecretBox> {
   const keys = (await readKeys(file)) ?? (await createKeyFile(file));
-  return new SecretBox(keys);
+  return new SecretBox(keys, file);
 }
 
 /** Puts a new key in front; secrets move to it when they are next re-encrypted. */
@@ -84,7 +83,7 @@ export async function addInstallationKey(file: string): Promise<SecretBox> {
     flush: true,
   });
   await rename(draft, file);
-  return new SecretBox(keys);
+  return new SecretBox(keys, file);
 }
 
 async function readKeys(file: string): Promise<Buffer[] | undefined> {

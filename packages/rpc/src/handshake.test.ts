@@ -6,6 +6,7 @@ import type { Duplex } from './duplex.ts';
 import { acceptPeer, handshakeTimeoutMs, introduce } from './handshake.ts';
 import { generateIdentity } from './identity.ts';
 import { listenInProcess } from './in-process-duplex.ts';
+import { newJoinToken } from './join-token.ts';
 import { failureOf, type Transport, until, World } from './world.test.kit.ts';
 
 type Message = Record<string, unknown>;
@@ -109,6 +110,15 @@ describe.each<Transport>(['websocket', 'in-process'])('the handshake (%s)', (tra
     });
   });
 
+  it('takes a token that names the keys of eighty managers', async () => {
+    await start();
+    const keys = Array.from({ length: 80 }, (_, at) => generateIdentity('manager', `m-${at}`).publicKey);
+    const { text } = newJoinToken(keys);
+    world.directory.tokens.add(text);
+    const client = world.client({ identity: generateIdentity('manager', 'm-2'), token: text });
+    expect(await client.api.echo.query('joined')).toBe('joined');
+  });
+
   it('does not spend a token on a caller that cannot prove its key, nor on a known one', async () => {
     await start();
     world.directory.tokens.add('token-1');
@@ -191,7 +201,7 @@ describe.each<Transport>(['websocket', 'in-process'])('the handshake (%s)', (tra
     ['a malformed nonce', { nonce: 7 }],
     ['a malformed id', { id: 'two words' }],
     ['an unknown kind', { kind: 'stranger' }],
-    ['a large message', { filler: 'f'.repeat(6_000) }],
+    ['a large message', { filler: 'f'.repeat(8_000) }],
   ])('refuses %s', async (_, message) => {
     await start();
     const odd = await speak();

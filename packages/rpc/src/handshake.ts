@@ -25,7 +25,9 @@ import {
  */
 
 const protocol = 'backend.ai-rpc/1';
-const maxMessageBytes = 4 * 1024;
+/** A token names the key of every manager, 44 characters each. */
+const maxTokenLength = 4 * 1024;
+const maxMessageBytes = maxTokenLength + 2 * 1024;
 const maxHandshakeBytes = 16 * 1024;
 export const handshakeTimeoutMs = 5_000;
 
@@ -37,7 +39,6 @@ const peerKinds: ReadonlySet<unknown> = new Set<PeerKind>([
   'worker',
 ]);
 const keyPattern = /^[A-Za-z0-9_-]{43}$/;
-const maxTokenLength = 512;
 
 /** What a server tells a caller it has accepted. */
 export interface ServerLimits {

@@ -33,8 +33,7 @@ import { KernelSupervisor } from './kernels/supervisor.ts';
 import { SlotLedger } from './resources/slot-ledger.ts';
 import { LocalAgentService } from './rpc/agent-service.ts';
 import { type LinkStatus, ManagerLink } from './rpc/manager-link.ts';
-
-export const agentVersion = '0.1.0';
+import { agentVersion } from './service-facts.ts';
 
 /** What operators see: `ag status`, `ag list-slots`. */
 export interface AgentStatusView {
@@ -248,8 +247,12 @@ export class Agent {
       certificate: dataPort.certificate,
     });
     const identity = this.#identity;
-    const tokenKeys = joinToken === undefined ? [] : parseJoinToken(joinToken).managerKeys;
-    const managerKeys = (): string[] => [...config.managerKeys, ...tokenKeys, ...state.managerKeys];
+    const token = joinToken === undefined ? undefined : parseJoinToken(joinToken);
+    const managerKeys = (): string[] => {
+      // A used token stays in the configuration; a manager that it names may have been revoked since.
+      const tokenKeys = token === undefined || state.hasUsed(token.text) ? [] : token.managerKeys;
+      return [...config.managerKeys, ...tokenKeys, ...state.managerKeys];
+    };
     if (managerKeys().length === 0) {
       throw new AppError('config-invalid', 'The agent knows no manager that it may obey.', {
         hint: 'Give it a join token: ./backend.ai mgr peers token agent',
@@ -268,7 +271,7 @@ export class Agent {
       identity,
       managerKeys,
       onManagerKeys: (keys) => {
-        state.keepManagerKeys(keys);
+        state.keepManagerKeys(keys, joinToken);
         server.cutPeers(({ publicKey }) => managerKeys().includes(publicKey));
       },
       joinToken,

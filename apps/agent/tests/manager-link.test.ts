@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { type AgentRouter, createAgentGatewayRouter } from '@backend.ai/contract';
+import { newId } from '@backend.ai/core';
 import {
   createRpcClient,
   createRpcServer,
@@ -132,6 +133,56 @@ it('obeys every manager that it was told of, also after a restart, and none that
   w.gateway.managerKeys = [w.manager.publicKey];
   await waitFor(() => open.state !== 'ready', { what: 'the connection of the other manager is cut' });
   expect(await orderOf(other!, second.agent)).toBe('peer-rejected');
+});
+
+it('refuses a manager that its join token names and that was revoked, and obeys those that a new token names', async () => {
+  const w = await agentWorld(fake);
+  const [other, rebuilt] = ['manager-2', 'manager-3'].map((id) => generateIdentity('manager', id));
+  const order = async (manager: PeerIdentity, agent: Agent, epoch: number): Promise<string> => {
+    const client = createRpcClient<AgentRouter>({
+      address: agent.status().address,
+      identity: manager,
+      serverKeys: [w.identity.publicKey],
+      metas: agentMetas,
+      headers: () => ({ epoch }),
+      logger: w.logs.logger,
+    });
+    try {
+      return await codeOf(
+        client.api.destroyKernel.mutate({ kernelId: newId(), reason: 'user-requested', forced: false }),
+      );
+    } finally {
+      await client.close();
+    }
+  };
+  const { text } = newJoinToken([other!.publicKey, w.manager.publicKey]);
+  w.gateway.managerKeys = [w.manager.publicKey];
+  const first = await w.startAgent({ managerKeys: [], joinToken: text });
+  await first.agent.registered;
+  expect(await order(other!, first.agent, 7)).toBe('peer-rejected');
+  expect(await order(w.manager, first.agent, 7)).toBe('no error');
+  await first.agent.close();
+  const second = await w.startAgent({ managerKeys: [], joinToken: text });
+  expect(await order(other!, second.agent, 7)).toBe('peer-rejected');
+  await second.agent.close();
+  // An installation made anew, with managers and epochs of its own.
+  w.gateway.managerKeys = [rebuilt!.publicKey];
+  const server = createRpcServer({
+    router: createAgentGatewayRouter(w.gateway),
+    identity: rebuilt!,
+    directory: pinnedKeys('agent', [w.identity.publicKey]),
+    allow: ['agent'],
+    logger: w.logs.logger,
+  });
+  onTestFinished(() => server.close({ graceMs: 0 }));
+  const third = await w.startAgent({
+    managers: [server.listenInProcess(`manager-${randomUUID()}`).address],
+    managerKeys: [],
+    joinToken: newJoinToken([rebuilt!.publicKey]).text,
+  });
+  await third.agent.registered;
+  expect(await order(rebuilt!, third.agent, 1)).toBe('no error');
+  expect(await order(w.manager, third.agent, 8)).toBe('peer-rejected');
 });
 
 it('does not start when nothing tells it which managers to obey', async () => {

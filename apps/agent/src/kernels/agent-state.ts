@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { AppError } from '@backend.ai/core';
 import { replaceFileSync } from '../files/replace-file.ts';
@@ -8,6 +8,8 @@ interface StoredState {
   readonly epoch: number;
   /** Of managers, as managers have told. Absent until one did. */
   readonly managerKeys?: readonly string[];
+  /** SHA-256 in hex of the join token that the agent last had when managers told their keys. */
+  readonly usedToken?: string;
 }
 
 /**
@@ -20,12 +22,14 @@ export class AgentState {
   readonly installationId: string;
   #epoch: number;
   #managerKeys: readonly string[];
+  #usedToken: string | undefined;
 
   private constructor(path: string, stored: StoredState) {
     this.#path = path;
     this.installationId = stored.installationId;
     this.#epoch = stored.epoch;
     this.#managerKeys = stored.managerKeys ?? [];
+    this.#usedToken = stored.usedToken;
   }
 
   static open(path: string): AgentState {
@@ -44,12 +48,25 @@ export class AgentState {
     return this.#managerKeys;
   }
 
-  /** All of them: one that is no longer named has been revoked. */
-  keepManagerKeys(keys: readonly string[]): void {
+  /**
+   * All of them: one that is no longer named has been revoked. They come from a manager that accepted the agent, so the
+   * token it has is used: the keys in it say nothing any more.
+   */
+  keepManagerKeys(keys: readonly string[], joinToken: string | undefined): void {
     const sorted = [...keys].sort();
-    if (sorted.join() === this.#managerKeys.join()) return;
+    const known = this.#managerKeys;
+    const usedToken = joinToken === undefined ? this.#usedToken : hashOf(joinToken);
+    if (sorted.join() === known.join() && usedToken === this.#usedToken) return;
+    // None of those it knew: the installation was made anew, and its epochs begin again.
+    if (known.length > 0 && !sorted.some((key) => known.includes(key))) this.#epoch = 0;
     this.#managerKeys = sorted;
+    this.#usedToken = usedToken;
     this.#save();
+  }
+
+  /** Whether managers have told their keys since the agent got this token. */
+  hasUsed(joinToken: string): boolean {
+    return this.#usedToken === hashOf(joinToken);
   }
 
   /**
@@ -73,7 +90,12 @@ export class AgentState {
       installationId: this.installationId,
       epoch: this.#epoch,
       managerKeys: this.#managerKeys,
+      ...(this.#usedToken === undefined ? {} : { usedToken: this.#usedToken }),
     };
     replaceFileSync(this.#path, JSON.stringify(stored));
   }
+}
+
+function hashOf(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
 }

@@ -3,7 +3,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openPostgres } from '@backend.ai/database';
-import { loadConfig } from '@backend.ai/runtime';
+import { loadConfig, lockDirectory } from '@backend.ai/runtime';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { agentConfiguration } from '../apps/agent/src/server-config.ts';
 import { managerConfiguration, managerServerOptions } from '../apps/manager/src/server-config.ts';
@@ -106,6 +106,19 @@ describe.skipIf(missingPackages().length > 0)('scripts/run-dev.sh', () => {
       expect(code).toBe(1);
       expect(stderr).toMatch(/^Error: .*\n {2}See: .*--help\n$/);
     }
+  });
+
+  it('takes no folder away from a service that runs', async () => {
+    const lock = await lockDirectory(join(folder, 'dev', 'manager'));
+    onTestFinished(() => lock.release());
+    const before = await owners();
+    const refused = await runDev('reset');
+    expect([refused.code, refused.stderr]).toEqual([
+      1,
+      expect.stringMatching(/The manager still runs.*\n {2}End it first/),
+    ]);
+    expect(await owners()).toEqual(before);
+    expect(before.some((pid) => pid !== undefined)).toBe(true);
   });
 
   it('begins anew after a reset', async () => {

@@ -3,8 +3,9 @@ import { type FileHandle, open, readFile, rename, rm, writeFile } from 'node:fs/
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { AppError } from '@backend.ai/core';
+import { identifyProcess, isProcessAlive, type ProcessIdentity } from '@backend.ai/runtime';
 import { requirePort } from './ports.ts';
-import { identify, isAlive, isListed, type ProcessIdentity, processTree, signalAll } from './processes.ts';
+import { isListed, processTree, signalAll } from './processes.ts';
 
 /** What every `startX` takes. */
 export interface DevServerOptions {
@@ -153,7 +154,7 @@ export class DevServer {
       try {
         return await probe();
       } catch (cause) {
-        const ended = !this.#process || !(await isAlive(this.#process));
+        const ended = !this.#process || !(await isProcessAlive(this.#process));
         if (!ended && performance.now() < end) {
           await pause(pollMs);
           continue;
@@ -177,16 +178,15 @@ export class DevServer {
 
 async function started(child: ChildProcess): Promise<ProcessIdentity> {
   await new Promise((resolve, reject) => child.once('spawn', resolve).once('error', reject));
-  // One that has ended already is reported by whoever waits for its answer.
-  return (await identify(child.pid!)) ?? { pid: child.pid!, startedAt: '' };
+  return await identifyProcess(child.pid!);
 }
 
 async function endProcess(running: ProcessIdentity, signal: NodeJS.Signals): Promise<void> {
-  if (!(await isAlive(running))) return;
+  if (!(await isProcessAlive(running))) return;
   const tree = await processTree(running.pid);
   signalAll(signal === 'SIGKILL' ? tree : [running.pid], signal);
   const end = performance.now() + stopDeadlineMs;
-  while (await isAlive(running)) {
+  while (await isProcessAlive(running)) {
     if (performance.now() > end) signalAll(tree, 'SIGKILL');
     await pause(pollMs);
   }
@@ -209,7 +209,7 @@ export async function runningIn(directory: string): Promise<RunningServer | unde
   } catch {
     return undefined;
   }
-  return (await isAlive(record)) ? record : undefined;
+  return (await isProcessAlive(record)) ? record : undefined;
 }
 
 /** Ends the server of a directory in order; false when none runs. */

@@ -1,44 +1,10 @@
-/** What /proc says about processes: who lives, who belongs to whom, who listens where. */
+/** What /proc says about processes: who belongs to whom, who listens where. */
 import { readdir, readFile, readlink } from 'node:fs/promises';
-
-export interface ProcessIdentity {
-  readonly pid: number;
-  /** Start time in clock ticks since boot: tells a process from a later one with the same id. */
-  readonly startedAt: string;
-}
-
-interface ProcessState {
-  readonly state: string;
-  readonly parent: number;
-  readonly startedAt: string;
-}
-
-async function readState(pid: number): Promise<ProcessState | undefined> {
-  try {
-    const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
-    // The second field is a name in parentheses that may itself contain spaces and parentheses.
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return { state: fields[0]!, parent: Number(fields[1]), startedAt: fields[19]! };
-  } catch {
-    return undefined;
-  }
-}
-
-/** Undefined for a process that has ended, whether or not its parent has noticed. */
-export async function identify(pid: number): Promise<ProcessIdentity | undefined> {
-  const found = await readState(pid);
-  return found && found.state !== 'Z' && found.state !== 'X' ? { pid, startedAt: found.startedAt } : undefined;
-}
-
-export async function isAlive(process: ProcessIdentity): Promise<boolean> {
-  return (await identify(process.pid))?.startedAt === process.startedAt;
-}
 
 async function processIds(): Promise<number[]> {
   return (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
 }
 
-/** The process and all that descend from it, parents first. */
 /** Whether there is a process of this id, one that has ended and waits for its parent to ask (a zombie) included. */
 export function isListed(pid: number): boolean {
   try {
@@ -49,15 +15,22 @@ export function isListed(pid: number): boolean {
   }
 }
 
+/** The process and all that descend from it, parents first. */
 export async function processTree(root: number): Promise<number[]> {
   const children = new Map<number, number[]>();
   for (const pid of await processIds()) {
-    const parent = (await readState(pid))?.parent;
+    const parent = await parentOf(pid);
     if (parent !== undefined) children.set(parent, [...(children.get(parent) ?? []), pid]);
   }
   const tree = [root];
   for (const pid of tree) tree.push(...(children.get(pid) ?? []));
   return tree;
+}
+
+async function parentOf(pid: number): Promise<number | undefined> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
+  const [, parent] = /^PPid:\t(\d+)$/m.exec(status) ?? [];
+  return parent === undefined ? undefined : Number(parent);
 }
 
 /** To each that still exists. */

@@ -1,7 +1,8 @@
 /** The work of scripts/run-dev.sh, whose head says what it does. */
+import { existsSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { join, relative } from 'node:path';
-import { AppError } from '@backend.ai/core';
+import { AppError, hasCode } from '@backend.ai/core';
 import { lockDirectory } from '@backend.ai/runtime';
 import { ensureConfigs } from './configs.ts';
 import { ensureDatabases } from './databases.ts';
@@ -42,11 +43,23 @@ async function stop(options: DevOptions): Promise<void> {
 }
 
 async function reset(options: DevOptions): Promise<void> {
+  for (const name of ['manager', 'agent']) await requireEnded(name, join(options.directory, name));
   await stop(options);
   // Not the whole folder: other things of development lie there, too.
   const folders = ['postgres', 'redis', 'etcd', 'docker', 'secrets', 'manager', 'agent'];
   for (const name of folders) await rm(join(options.directory, name), { recursive: true, force: true });
   say(`Removed from ${shown(options.directory)}: ${folders.join(', ')}`);
+}
+
+/** Whose folder goes must not run: an agent would leave kernels behind that nobody knows. */
+async function requireEnded(name: string, folder: string): Promise<void> {
+  if (!existsSync(folder)) return;
+  try {
+    await (await lockDirectory(folder)).release();
+  } catch (cause) {
+    if (!hasCode(cause, 'data-directory-locked')) throw cause;
+    throw new AppError('state-conflict', `The ${name} still runs: ${cause.message}`, { hint: 'End it first.', cause });
+  }
 }
 
 const actions = { start, status, stop, reset };

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '@backend.ai/core';
 import { missingPackages, runningIn, startEtcd, startPostgres, startRedis, stopIn } from '../dev-servers/index.ts';
@@ -31,6 +31,7 @@ export async function startServers(
     return;
   }
   say('Servers: those installed on this machine');
+  if (usesContainers(options.directory)) await forgetContainers(options.directory);
   const { directory, ports } = options;
   const survives = true;
   const started = await Promise.allSettled([
@@ -105,6 +106,12 @@ function compose(directory: string, command: string[]): void {
   if (status !== 0) throw new AppError('internal', `docker compose ${command[0]} failed.`);
 }
 
+/** Those of an earlier start would hold the ports. */
+async function forgetContainers(directory: string): Promise<void> {
+  if (composeUnusable() === undefined) compose(directory, ['down']);
+  await rm(composeEnvironment(directory));
+}
+
 const usesContainers = (directory: string): boolean => existsSync(composeEnvironment(directory));
 
 /** False when servers of this machine are used. */
@@ -125,7 +132,7 @@ export async function serverStates({ directory, ports }: DevOptions): Promise<Se
 
 /** Names of what was stopped. */
 export async function stopServers({ directory }: DevOptions): Promise<string[]> {
-  if (usesContainers(directory)) compose(directory, ['down']);
+  if (usesContainers(directory) && composeUnusable() === undefined) compose(directory, ['down']);
   const stopped = await Promise.all(serverNames.map((name) => stopIn(join(directory, name))));
   return serverNames.filter((_, index) => stopped[index]);
 }

@@ -1,5 +1,5 @@
 import { agentIdSchema, invalidInput, slotTextsSchema } from '@backend.ai/contract';
-import { AppError, type Clock } from '@backend.ai/core';
+import { AppError, type Clock, isLoopback } from '@backend.ai/core';
 import type { PeerIdentity } from '@backend.ai/rpc';
 import type { Logger } from '@backend.ai/telemetry';
 import { z } from 'zod';
@@ -68,8 +68,6 @@ export interface AgentDependencies {
 
 export type AgentOptions = z.input<typeof agentConfigSchema> & AgentDependencies;
 
-const loopback = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
-
 /** @throws AppError `config-invalid` */
 export function parseAgentConfig(input: z.input<typeof agentConfigSchema>): AgentConfig {
   const parsed = agentConfigSchema.safeParse(input);
@@ -78,7 +76,7 @@ export function parseAgentConfig(input: z.input<typeof agentConfigSchema>): Agen
     throw new AppError('config-invalid', `The agent's configuration is not valid. ${message}`, { data });
   }
   const config = parsed.data;
-  if (config.dataPort.tls === undefined && !loopback.test(config.dataPort.host)) {
+  if (config.dataPort.tls === undefined && !isLoopback(config.dataPort.host)) {
     throw new AppError(
       'config-invalid',
       `Serving data on ${config.dataPort.host} needs TLS: files would travel in the clear.`,
@@ -87,7 +85,7 @@ export function parseAgentConfig(input: z.input<typeof agentConfigSchema>): Agen
       },
     );
   }
-  if (config.allowUnisolated && 'host' in config.rpc && !loopback.test(config.rpc.host)) {
+  if (config.allowUnisolated && 'host' in config.rpc && !isLoopback(config.rpc.host)) {
     throw new AppError('config-invalid', 'Kernels without isolation are allowed on loopback only.', {
       hint: 'Set rpc.host to 127.0.0.1, or do not allow unisolated kernels.',
     });

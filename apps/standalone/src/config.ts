@@ -1,4 +1,4 @@
-import { AppError } from '@backend.ai/core';
+import { AppError, isLoopback } from '@backend.ai/core';
 import { z } from 'zod';
 
 const clusterConfigSchema = z.strictObject({
@@ -16,7 +16,6 @@ const clusterConfigSchema = z.strictObject({
 export type ClusterConfig = z.infer<typeof clusterConfigSchema>;
 
 export const defaultPort = 8091;
-const loopback = /^(localhost|127(\.\d+){3}|::1)$/;
 
 /** @throws AppError `config-invalid` */
 export function parseClusterConfig(input: Partial<ClusterConfig> & { readonly dataDir: string }): ClusterConfig {
@@ -34,7 +33,7 @@ export function parseClusterConfig(input: Partial<ClusterConfig> & { readonly da
     throw new AppError('config-invalid', `The cluster's configuration is invalid. ${lines.join('; ')}`);
   }
   const config = parsed.data;
-  if (!loopback.test(config.host)) {
+  if (!isLoopback(config.host)) {
     throw new AppError('config-invalid', `An embedded cluster listens on the loopback only, not on ${config.host}.`, {
       hint: 'Put a reverse proxy with TLS in front of it, or run the components as services.',
     });

@@ -5,6 +5,7 @@ export * from './deferred.ts';
 export * from './errors.ts';
 export * from './ids.ts';
 export * from './inner-link.ts';
+export * from './loopback.ts';
 export * from './plain-json.ts';
 export * from './request-signature.ts';
 export * from './resource-slots.ts';

@@ -1,8 +1,7 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { connect as connectTls, TLSSocket } from 'node:tls';
-import { AppError, isErrorBody, systemClock } from '@backend.ai/core';
-import { isLoopback } from './websocket-duplex.ts';
+import { AppError, isErrorBody, isLoopback, systemClock } from '@backend.ai/core';
 
 /**
  * The wire of an agent's data port, for both ends. Off loopback it is TLS 1.3; whoever issued the ticket has said which

@@ -1,10 +1,10 @@
 import type { Socket } from 'node:net';
-import { AppError, type Clock } from '@backend.ai/core';
+import { AppError, type Clock, isLoopback } from '@backend.ai/core';
 import { WebSocket } from 'ws';
 import type { Duplex } from './duplex.ts';
 import { handshakeTimeoutMs } from './handshake.ts';
 import { dialInProcess } from './in-process-duplex.ts';
-import { isLoopback, webSocketDuplex } from './websocket-duplex.ts';
+import { webSocketDuplex } from './websocket-duplex.ts';
 
 export interface DialOptions {
   readonly maxFrameBytes: number;

@@ -2,7 +2,7 @@ import { createServer as createHttpServer, type Server as HttpServer } from 'nod
 import { createServer as createHttpsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { checkAccessLevels, type PeerKind } from '@backend.ai/contract';
-import { AppError, type Clock, hasCode, newRequestId, systemClock } from '@backend.ai/core';
+import { AppError, type Clock, hasCode, isLoopback, newRequestId, systemClock } from '@backend.ai/core';
 import { BackgroundTasks, type Logger, runWithRequest } from '@backend.ai/telemetry';
 import type { AnyTRPCRouter } from '@trpc/server';
 import { WebSocketServer } from 'ws';
@@ -11,7 +11,7 @@ import { acceptPeer } from './handshake.ts';
 import type { JoiningPeer, PeerDirectory, PeerIdentity } from './identity.ts';
 import { listenInProcess } from './in-process-duplex.ts';
 import { ServerConnection } from './server-connection.ts';
-import { isLoopback, webSocketDuplex } from './websocket-duplex.ts';
+import { webSocketDuplex } from './websocket-duplex.ts';
 
 export interface RpcLimits {
   /** One request, answer or item, encoded. */

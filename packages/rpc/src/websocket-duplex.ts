@@ -133,9 +133,3 @@ function channelBindingOf(raw: Socket): string {
   if (!(raw instanceof TLSSocket)) return '';
   return raw.exportKeyingMaterial(32, 'EXPORTER-backend.ai-rpc', Buffer.alloc(0)).toString('base64url');
 }
-
-/** Whether traffic to this host stays on this machine. */
-export function isLoopback(host: string): boolean {
-  const bare = host.replace(/^\[|\]$/g, '');
-  return bare === 'localhost' || bare === '::1' || /^127(\.\d{1,3}){3}$/.test(bare);
-}

@@ -32,15 +32,16 @@ export class AdminSocket {
     mkdirSync(dirname(this.#path), { recursive: true, mode: 0o700 });
     rmSync(this.#path, { force: true });
     const server = createServer((socket) => this.#serve(socket));
-    const previousMask = process.umask(0o177);
-    try {
-      await new Promise<void>((resolve, reject) => {
-        server.once('error', reject);
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      // The file is made in this turn. Longer, the mask would be that of whatever else the process makes.
+      const previousMask = process.umask(0o177);
+      try {
         withSocketPath(this.#path, (path) => server.listen(path, resolve));
-      });
-    } finally {
-      process.umask(previousMask);
-    }
+      } finally {
+        process.umask(previousMask);
+      }
+    });
     chmodSync(this.#path, 0o600);
     this.#server = server;
   }

@@ -60,10 +60,3 @@ export function host(): z.ZodString {
 export function milliseconds(): z.ZodNumber {
   return z.number().int().min(0).max(2_147_483_647).meta({ unit: 'milliseconds' });
 }
-
-const loopback = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
-
-/** Only programs of the same machine reach it. */
-export function isLoopback(name: string): boolean {
-  return loopback.test(name);
-}

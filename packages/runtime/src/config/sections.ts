@@ -1,6 +1,7 @@
+import { isLoopback } from '@backend.ai/core';
 import { z } from 'zod';
 import type { SayProblem } from './definition.ts';
-import { host, isLoopback, port, readableFile } from './kinds.ts';
+import { host, port, readableFile } from './kinds.ts';
 
 /** Sections that several components have. */
 

@@ -1,14 +1,13 @@
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { agentIdSchema } from '@backend.ai/contract';
-import { AppError, parseResourceSlots, slotsToTexts } from '@backend.ai/core';
+import { AppError, isLoopback, parseResourceSlots, slotsToTexts } from '@backend.ai/core';
 import {
   type ConfigDefinition,
   type ConfigValues,
   checkTlsListener,
   defineConfig,
   host,
-  isLoopback,
   loggingSection,
   metricsSection,
   path,
@@ -137,7 +136,7 @@ export const agentConfiguration: ConfigDefinition<typeof sections> = defineConfi
     checkTlsListener('rpc', rpc, say);
     const inTheClear = manager.addresses.find((address) => {
       const { protocol, hostname: name } = new URL(address);
-      return protocol === 'ws:' && !isLoopback(name.replace(/^\[|\]$/g, ''));
+      return protocol === 'ws:' && !isLoopback(name);
     });
     if (inTheClear) say('manager.addresses', `has ${inTheClear}: off loopback, TLS is mandatory (wss://)`);
     if (!isLoopback(dataPort.host) && rpc.tlsCertFile === undefined) {

@@ -6,16 +6,14 @@ import {
   InternalServer,
   Lifecycle,
   lockDirectory,
-  Metrics,
   type RunningService,
   type ServiceState,
 } from '@backend.ai/runtime';
+import { Metrics } from '@backend.ai/runtime/metrics';
 import { ensureRequestId, type Logger } from '@backend.ai/telemetry';
-import { Agent, agentVersion } from './agent.ts';
+import { Agent } from './agent.ts';
 import type { AgentServerOptions } from './server-config.ts';
-
-/** All of stopping, in milliseconds. */
-export const stopDeadlineMs = 15_000;
+import { agentVersion, stopDeadlineMs } from './service-facts.ts';
 
 /**
  * One agent as a process of its own. It is ready when it has its kernels back and listens; managers may come later.

@@ -1,3 +1,4 @@
+import type { Metafile } from 'esbuild';
 import { describe, expect, it } from 'vitest';
 import { planBundles } from '../scripts/bundle-plan.ts';
 import { makeBundle } from '../scripts/make-bundle.ts';
@@ -20,4 +21,40 @@ describe('the bundles of user commands', () => {
     expect(outside).toEqual([]);
     expect(output?.bytes).toBeLessThan(700_000);
   });
+});
+
+/** What runs when a bundle is loaded, before a command asks for more: all that no `import()` stands before. */
+function loadedAtOnce({ inputs }: Metafile, entry: string): string[] {
+  const loaded = new Set<string>();
+  const load = (file: string): void => {
+    if (loaded.has(file)) return;
+    loaded.add(file);
+    for (const { path, kind } of inputs[file]?.imports ?? []) if (kind !== 'dynamic-import') load(path);
+  };
+  load(entry);
+  return [...loaded];
+}
+
+describe('the bundles of components', () => {
+  const components = planBundles().filter(({ entry }) => /^apps\/(manager|agent)\//.test(entry));
+
+  it.each(components)(
+    '$file loads no service and no client of a server for config check and status',
+    async (bundle) => {
+      const loaded = loadedAtOnce(await makeBundle(bundle, { write: false }), bundle.entry);
+      expect(loaded).toContain('packages/runtime/src/admin-socket.ts');
+      expect(
+        loaded.filter((file) =>
+          /^etcd3$|node_modules\/(postgres|drizzle-orm|ioredis|fastify|ws|prom-client|@electric-sql)\//.test(file),
+        ),
+      ).toEqual([]);
+      expect(
+        loaded.filter((file) =>
+          /^packages\/(database|coordination|rpc|scheduler)\/|^apps\/\w+\/src\/(server|manager|agent|stores)\.ts$/.test(
+            file,
+          ),
+        ),
+      ).toEqual([]);
+    },
+  );
 });

@@ -8,10 +8,10 @@ import {
   InternalServer,
   Lifecycle,
   lockDirectory,
-  Metrics,
   type RunningService,
   type ServiceState,
 } from '@backend.ai/runtime';
+import { Metrics } from '@backend.ai/runtime/metrics';
 import { ensureRequestId, type Logger } from '@backend.ai/telemetry';
 import { managerHandlers } from './admin.ts';
 import { defaultAdminEmail, managerVersion } from './config.ts';

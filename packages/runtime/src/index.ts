@@ -6,7 +6,6 @@ export * from './health/dependencies.ts';
 export * from './health/internal-server.ts';
 export * from './lifecycle.ts';
 export * from './logging.ts';
-export * from './metrics/metrics.ts';
 export * from './process-identity.ts';
 export * from './run-service.ts';
 export * from './signals.ts';

@@ -1,8 +1,6 @@
 import type { Component } from '@backend.ai/cli-kit';
-import { agentVersion } from '../agent.ts';
-import { dependenciesOf } from '../health.ts';
-import { startAgentServer, stopDeadlineMs } from '../server.ts';
 import { agentConfiguration, agentServerOptions } from '../server-config.ts';
+import { agentVersion, stopDeadlineMs } from '../service-facts.ts';
 
 export type AgentShape = (typeof agentConfiguration)['sections'];
 
@@ -11,8 +9,12 @@ export const agentComponent: Component<AgentShape> = {
   version: agentVersion,
   configuration: agentConfiguration,
   async openDependencies({ values }, { env }) {
+    const { dependenciesOf } = await import('../health.ts');
     return { dependencies: dependenciesOf(agentServerOptions(values, env.PATH ?? '')), close: async () => {} };
   },
-  start: ({ values }, { logger, env }) => startAgentServer(agentServerOptions(values, env.PATH ?? ''), logger),
+  async start({ values }, { logger, env }) {
+    const { startAgentServer } = await import('../server.ts');
+    return await startAgentServer(agentServerOptions(values, env.PATH ?? ''), logger);
+  },
   stopDeadlineMs: () => stopDeadlineMs,
 };

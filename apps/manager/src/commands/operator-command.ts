@@ -1,21 +1,14 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { ComponentCommand, dataDirectory } from '@backend.ai/cli-kit';
-import { AppError, hasCode, parseRequestId, systemClock } from '@backend.ai/core';
-import { type Deadlines, migrationDeadlines } from '@backend.ai/database';
-import { loadOrCreateIdentity } from '@backend.ai/rpc';
+import { AppError, hasCode, parseRequestId } from '@backend.ai/core';
 import { callAdminSocket } from '@backend.ai/runtime';
-import { ensureRequestId, silentLogger } from '@backend.ai/telemetry';
+import { ensureRequestId } from '@backend.ai/telemetry';
 import { Option } from 'clipanion';
-import { managerVersion } from '../config.ts';
-import { openInstallation } from '../installation.ts';
-import { createOperator, type Operator, operatorMethods } from '../operator.ts';
-import { BackupRepository } from '../repositories/backup.ts';
-import { type SchemaOperations, schemaOperations } from '../schema-operations.ts';
-import { installationOf, keyFilesOf } from '../server.ts';
+import type { Operator } from '../operator.ts';
+import type { SchemaOperations } from '../schema-operations.ts';
 import { type ManagerServerOptions, managerServerOptions } from '../server-config.ts';
-import { type BackupReport, BackupService } from '../services/backup/backup-service.ts';
-import { openDatabase, openStores, requireSchema, type Stores } from '../stores.ts';
+import type { BackupReport } from '../services/backup/backup-service.ts';
 import { type ManagerShape, managerComponent } from './component.ts';
 
 /**
@@ -66,63 +59,30 @@ export abstract class OperatorCommand extends ComponentCommand<ManagerShape> {
   }
 
   protected async withOperator<T>(work: (operator: Operator) => Promise<T>): Promise<T> {
-    if (this.embeddedFolder !== undefined) return await work(this.#remoteOperator());
+    if (this.embeddedFolder !== undefined) return await work(await this.#remoteOperator());
     const options = this.serverOptions;
-    return await this.#inRequest(async () => {
-      const stores = await this.#openStores(options);
-      try {
-        await requireSchema(stores.database.db);
-        return await work(await localOperator(options, stores));
-      } finally {
-        await stores.close();
-      }
-    });
+    return await this.#inRequest(async () => (await loadStores()).onStores(options, work));
   }
 
   /** For what must work with any schema, an older one too. */
   protected async withSchema<T>(work: (schema: SchemaOperations) => Promise<T>): Promise<T> {
-    if (this.embeddedFolder !== undefined) return await work(this.#remoteOperator());
+    if (this.embeddedFolder !== undefined) return await work(await this.#remoteOperator());
     const options = this.serverOptions;
-    return await this.#inRequest(async () => {
-      const { db, close } = await openDatabase(options, migrationDeadlines);
-      return await work(schemaOperations(db)).finally(close);
-    });
+    return await this.#inRequest(async () => (await loadStores()).onDatabase(options, work));
   }
 
   /** On the empty stores of a configuration file. */
   protected async restore(file: string): Promise<BackupReport> {
     const options = this.serverOptions;
-    return await this.#inRequest(async () => {
-      const stores = await this.#openStores(options, migrationDeadlines);
-      const { db } = stores.database;
-      try {
-        const service = new BackupService({
-          rows: new BackupRepository(db),
-          configStore: stores.coordination.configStore,
-          keyFiles: keyFilesOf(options),
-          version: managerVersion,
-          clock: systemClock,
-        });
-        return await service.restore(file, {
-          async migrateTo(last) {
-            await schemaOperations(db).migrateSchema(last === undefined ? {} : { to: last });
-          },
-        });
-      } finally {
-        await stores.close();
-      }
-    });
-  }
-
-  #openStores(options: ManagerServerOptions, deadlines?: Partial<Deadlines>): Promise<Stores> {
-    return openStores(options, { logger: silentLogger, source: 'operator', deadlines });
+    return await this.#inRequest(async () => (await loadStores()).restoreStores(options, file));
   }
 
   #inRequest<T>(work: () => Promise<T>): Promise<T> {
     return ensureRequestId(work, parseRequestId(this.context.requestId));
   }
 
-  #remoteOperator(): Operator {
+  async #remoteOperator(): Promise<Operator> {
+    const { operatorMethods } = await import('../operator.ts');
     const methods = operatorMethods.map((name) => {
       return [name, (params: Record<string, unknown> = {}) => this.callManager(name, params)] as const;
     });
@@ -130,16 +90,7 @@ export abstract class OperatorCommand extends ComponentCommand<ManagerShape> {
   }
 }
 
-async function localOperator(options: ManagerServerOptions, { database, coordination }: Stores): Promise<Operator> {
-  const { managerId = 'manager' } = options.config;
-  const identity = await loadOrCreateIdentity(options.identityFile, 'manager', managerId);
-  const { configStore, liveValues } = coordination;
-  return createOperator({
-    database: database.db,
-    ...(await openInstallation(installationOf(options, database.db, identity, silentLogger))),
-    ...{ configStore, liveValues },
-    keyFiles: keyFilesOf(options),
-    version: managerVersion,
-    logger: silentLogger,
-  });
+/** Clients of three servers are large: loaded by commands that use them only. */
+function loadStores(): Promise<typeof import('../operator-stores.ts')> {
+  return import('../operator-stores.ts');
 }

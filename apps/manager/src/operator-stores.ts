@@ -1,0 +1,74 @@
+import { systemClock } from '@backend.ai/core';
+import { type Deadlines, migrationDeadlines } from '@backend.ai/database';
+import { loadOrCreateIdentity } from '@backend.ai/rpc';
+import { silentLogger } from '@backend.ai/telemetry';
+import { managerVersion } from './config.ts';
+import { openInstallation } from './installation.ts';
+import { createOperator, type Operator } from './operator.ts';
+import { BackupRepository } from './repositories/backup.ts';
+import { type SchemaOperations, schemaOperations } from './schema-operations.ts';
+import { installationOf, keyFilesOf } from './server.ts';
+import type { ManagerServerOptions } from './server-config.ts';
+import { type BackupReport, BackupService } from './services/backup/backup-service.ts';
+import { openDatabase, openStores, requireSchema, type Stores } from './stores.ts';
+
+/** The operator of an installation on its own stores, while `work` goes on; no manager need run. */
+export async function onStores<T>(options: ManagerServerOptions, work: (operator: Operator) => Promise<T>): Promise<T> {
+  const stores = await open(options);
+  try {
+    await requireSchema(stores.database.db);
+    return await work(await operatorOn(options, stores));
+  } finally {
+    await stores.close();
+  }
+}
+
+/** As `onStores`, for what must work with any schema, an older one too. */
+export async function onDatabase<T>(
+  options: ManagerServerOptions,
+  work: (schema: SchemaOperations) => Promise<T>,
+): Promise<T> {
+  const { db, close } = await openDatabase(options, migrationDeadlines);
+  return await work(schemaOperations(db)).finally(close);
+}
+
+/** On empty stores. */
+export async function restoreStores(options: ManagerServerOptions, file: string): Promise<BackupReport> {
+  const stores = await open(options, migrationDeadlines);
+  const { db } = stores.database;
+  try {
+    const service = new BackupService({
+      rows: new BackupRepository(db),
+      configStore: stores.coordination.configStore,
+      keyFiles: keyFilesOf(options),
+      version: managerVersion,
+      clock: systemClock,
+    });
+    return await service.restore(file, {
+      settings: () => stores.coordination.configStore.list(''),
+      async migrateTo(last) {
+        await schemaOperations(db).migrateSchema(last === undefined ? {} : { to: last });
+      },
+    });
+  } finally {
+    await stores.close();
+  }
+}
+
+function open(options: ManagerServerOptions, deadlines?: Partial<Deadlines>): Promise<Stores> {
+  return openStores(options, { logger: silentLogger, source: 'operator', deadlines });
+}
+
+async function operatorOn(options: ManagerServerOptions, { database, coordination }: Stores): Promise<Operator> {
+  const { managerId = 'manager' } = options.config;
+  const identity = await loadOrCreateIdentity(options.identityFile, 'manager', managerId);
+  const { configStore, liveValues } = coordination;
+  return createOperator({
+    database: database.db,
+    ...(await openInstallation(installationOf(options, database.db, identity, silentLogger))),
+    ...{ configStore, liveValues },
+    keyFiles: keyFilesOf(options),
+    version: managerVersion,
+    logger: silentLogger,
+  });
+}

@@ -23,6 +23,8 @@ export interface SignedParts {
   readonly hash?: string;
 }
 
+const defaultHash = 'sha256';
+
 /** Of the empty text, by hash: the same in every request. */
 const emptyHashes = new Map<string, string>();
 
@@ -37,7 +39,19 @@ function emptyHash(hash: string): string {
 
 /** The signature in lower-case hexadecimal. */
 export function signRequest(secretKey: string, parts: SignedParts): string {
-  const hash = parts.hash ?? 'sha256';
+  return signWithKey(signingKey(secretKey, parts), parts);
+}
+
+/** What a secret key signs with on one day for one host: as secret as the key itself. */
+export function signingKey(secretKey: string, parts: Pick<SignedParts, 'day' | 'host' | 'hash'>): Buffer {
+  const hash = parts.hash ?? defaultHash;
+  const dayKey = createHmac(hash, secretKey).update(parts.day).digest();
+  return createHmac(hash, dayKey).update(parts.host).digest();
+}
+
+/** As `signRequest`, for those who sign or check often. */
+export function signWithKey(key: Buffer, parts: SignedParts): string {
+  const hash = parts.hash ?? defaultHash;
   const text = [
     parts.method.toUpperCase(),
     parts.target,
@@ -47,9 +61,7 @@ export function signRequest(secretKey: string, parts: SignedParts): string {
     `${parts.versionHeader ?? 'x-backendai-version'}:${parts.version}`,
     emptyHash(hash),
   ].join('\n');
-  const dayKey = createHmac(hash, secretKey).update(parts.day).digest();
-  const hostKey = createHmac(hash, dayKey).update(parts.host).digest();
-  return createHmac(hash, hostKey).update(text).digest('hex');
+  return createHmac(hash, key).update(text).digest('hex');
 }
 
 /** Compares in time that does not depend on the content. Lengths are no secret: that of a signature is its hash's. */

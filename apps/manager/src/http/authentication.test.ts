@@ -245,3 +245,23 @@ describe('signed requests', () => {
     );
   });
 });
+
+test('hosts and days in any order and number are told apart', async () => {
+  const places = Array.from({ length: 40 }, (_, index) => ({
+    host: `h${index}:8081`,
+    date: `2023-09-06T01:02:0${index % 10}Z`,
+    'x-backendai-version': 'v7.20230615',
+  }));
+  const sign = ({ host, date }: (typeof places)[number]): string =>
+    signRequest(secret, {
+      ...{ method: 'GET', target: target1, date, day: '20230906', host },
+      ...{ contentType: 'text/plain', version: 'v7.20230615' },
+    });
+  for (const round of [places, [...places].reverse()]) {
+    for (const [index, place] of round.entries()) {
+      const other = round[(index + 1) % round.length] as (typeof places)[number];
+      expect(await attempt({ ...place, authorization: authorization(sign(place)) })).toBe('admitted');
+      expect(await attempt({ ...place, authorization: authorization(sign(other)) })).toBe('auth-bad-signature');
+    }
+  }
+});

@@ -1,5 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http';
-import { AppError, sameSecret, signRequest } from '@backend.ai/core';
+import { AppError, type SignedParts, sameSecret, signingKey, signWithKey } from '@backend.ai/core';
 import type { Keypair, Keypairs } from './dependencies.ts';
 import { type ParsedDate, parseHttpDate } from './http-date.ts';
 
@@ -93,7 +93,7 @@ export async function authenticate(
   const credentials = parseCredentials(request.headers, nowMs);
   const keypair = await keypairs.find(credentials.accessKey);
   if (!keypair) throw new AppError('auth-unknown-key', 'Access key not found');
-  if (!isSignedBy(keypair.secretKey, credentials, request, options))
+  if (!isSignedBy(keypair, credentials, request, options))
     throw new AppError('auth-bad-signature', 'Signature mismatch');
   return keypair;
 }
@@ -145,8 +145,31 @@ function parseAuthorization(text: string): Pick<Credentials, 'accessKey' | 'sign
   return { accessKey: credential.slice(0, colon), signature: credential.slice(colon + 1), hash };
 }
 
+/**
+ * Signing keys that were derived from a key pair, which are asked for again and again. They go with the key pair itself,
+ * which the caller of `authenticate` forgets after a few seconds.
+ */
+const derivedKeys = new WeakMap<Keypair, Map<string, Buffer>>();
+/** Days and hosts come from senders that are not known yet. */
+const maxDerived = 16;
+
+function derivedKey(keypair: Keypair, parts: Pick<SignedParts, 'day' | 'host' | 'hash'>): Buffer {
+  let keys = derivedKeys.get(keypair);
+  if (!keys || keys.size >= maxDerived) {
+    keys = new Map();
+    derivedKeys.set(keypair, keys);
+  }
+  const name = `${parts.hash} ${parts.day} ${parts.host}`;
+  let key = keys.get(name);
+  if (!key) {
+    key = signingKey(keypair.secretKey, parts);
+    keys.set(name, key);
+  }
+  return key;
+}
+
 function isSignedBy(
-  secretKey: string,
+  keypair: Keypair,
   credentials: Credentials,
   request: SignedRequest,
   options: AuthenticationOptions,
@@ -156,7 +179,8 @@ function isSignedBy(
   let matches = false;
   for (const target of targetsOf(request.target, options.pathPrefix))
     for (const host of hostsOf(request.headers, options.trustProxy ?? false)) {
-      const expected = signRequest(secretKey, { ...parts, method: request.method, target, host, contentType });
+      const signed = { ...parts, method: request.method, target, host, contentType };
+      const expected = signWithKey(derivedKey(keypair, signed), signed);
       matches = sameSecret(signature, expected) || matches;
     }
   return matches;

@@ -16,15 +16,17 @@ export const sqlStates = {
   cannotConnectNow: '57P03',
 } as const;
 
-interface ServerError {
+interface ServerError extends Error {
   readonly code: string;
   readonly constraint_name?: string;
+  detail?: string;
+  where?: string;
 }
 
 /** PostgreSQL's own error in a chain of causes (drizzle wraps what the driver throws). */
 function serverErrorIn(thrown: unknown): ServerError | undefined {
   for (let error = thrown; error instanceof Error; error = error.cause) {
-    if (error.name === 'PostgresError') return error as unknown as ServerError;
+    if (error.name === 'PostgresError') return error as ServerError;
   }
   return undefined;
 }
@@ -32,6 +34,26 @@ function serverErrorIn(thrown: unknown): ServerError | undefined {
 /** The SQLSTATE of a failed statement, or undefined when something else failed. */
 export function sqlStateOf(thrown: unknown): string | undefined {
   return serverErrorIn(thrown)?.code;
+}
+
+/** Data that a type does not take: the only errors whose messages, and not only their details, quote it. */
+const dataException = '22';
+
+/**
+ * The same error without what the statement was about: errors reach logs, and values are secrets of users. Which
+ * statement failed, why, and at which constraint stays.
+ */
+export function withoutValues<T>(thrown: T): T {
+  const error = serverErrorIn(thrown);
+  if (!error) return thrown;
+  delete error.detail;
+  delete error.where;
+  if (error.code.startsWith(dataException)) {
+    const { message, stack = '' } = error;
+    error.message = message.replace(/".*"/s, '"…"');
+    Object.defineProperty(error, 'stack', { value: stack.replace(message, () => error.message) });
+  }
+  return thrown;
 }
 
 /** Whether a row was refused because another one has its key; `constraint` narrows to one key or unique index. */

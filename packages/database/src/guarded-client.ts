@@ -1,7 +1,7 @@
 import { AppError, backoffMs, delay, systemClock } from '@backend.ai/core';
 import type { Sql } from 'postgres';
 import { connectionFailure } from './connection-failures.ts';
-import { sqlStateOf, sqlStates } from './database-errors.ts';
+import { sqlStateOf, sqlStates, withoutValues } from './database-errors.ts';
 import { HotStatements } from './hot-statements.ts';
 
 export interface Deadlines {
@@ -39,6 +39,8 @@ const conflictPause = { initialMs: 1, maxMs: 50 };
  * A statement outside of a transaction that lost against another one (a deadlock, or a row that changed after its
  * snapshot, see `openPostgres`) left nothing behind and is repeated until its deadline. Transactions are not repeated:
  * they read what is committed before each of their statements, and lock what they decide on.
+ *
+ * What fails does not tell the values that it was about: neither PostgreSQL's words nor drizzle's `Failed query`.
  */
 export function guardClient(client: Sql, deadlines: Deadlines): Sql {
   return new GuardedClient(client as unknown as RawClient, deadlines, new HotStatements()) as unknown as Sql;
@@ -72,6 +74,7 @@ class GuardedClient {
         // Without parameters the simple protocol is used: the only one that takes several statements (migrations).
         return this.#raw.unsafe(text, values, { prepare });
       },
+      params,
       this.#deadlines.statementMs,
       !this.#inTransaction,
     );
@@ -88,7 +91,7 @@ class GuardedClient {
     return deadline
       .race(() => whole)
       .catch((error: unknown) => {
-        throw connectionFailure(error) ?? error;
+        throw withoutValues(connectionFailure(error) ?? error);
       })
       .finally(deadline.cancel);
   }
@@ -109,13 +112,15 @@ class GuardedClient {
 /** Starts when awaited, like the query of postgres.js that it stands for. */
 class GuardedQuery implements PromiseLike<unknown> {
   readonly #start: () => RawQuery;
+  readonly #params: unknown[];
   readonly #deadlineMs: number;
   readonly #repeatable: boolean;
   #asValues = false;
   #running: Promise<unknown> | undefined;
 
-  constructor(start: () => RawQuery, deadlineMs: number, repeatable: boolean) {
+  constructor(start: () => RawQuery, params: unknown[], deadlineMs: number, repeatable: boolean) {
     this.#start = start;
+    this.#params = params;
     this.#deadlineMs = deadlineMs;
     this.#repeatable = repeatable;
   }
@@ -145,6 +150,10 @@ class GuardedQuery implements PromiseLike<unknown> {
         }
         await deadline.race(() => delay(systemClock, backoffMs(lost, conflictPause)));
       }
+    } catch (error) {
+      // drizzle puts into its error what it then finds in this array, which it made for this one call.
+      this.#params.fill('…');
+      throw withoutValues(error);
     } finally {
       deadline.cancel();
     }

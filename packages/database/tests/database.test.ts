@@ -1,5 +1,6 @@
+import { inspect } from 'node:util';
 import { AppError, deferred, newId, type SessionId } from '@backend.ai/core';
-import { currentRequestId, runWithRequest } from '@backend.ai/telemetry';
+import { createLogger, currentRequestId, runWithRequest } from '@backend.ai/telemetry';
 import { createTenant, testDatabase, waitFor } from '@backend.ai/testing';
 import { eq, sql } from 'drizzle-orm';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -23,6 +24,33 @@ describe('a database', () => {
     handle = await testDatabase();
   });
   afterAll(() => handle.close());
+
+  it('fails without telling values to logs, and still says which statement failed at which constraint', async () => {
+    const { db } = handle;
+    const lines: string[] = [];
+    const logger = createLogger({ component: 'test', destination: { write: (line) => lines.push(line) } });
+    await db.insert(domains).values({ name: 'hunter2' });
+    const unreadable = sql`insert into sessions (id, environ) values (${'hunter2 "quoted" hunter2'}, '{}')`;
+    const failures: Record<string, () => Promise<unknown>> = {
+      '22P02': () => db.execute(unreadable),
+      '22P02 in a transaction': () => db.transaction((tx) => tx.execute(unreadable)),
+      '22P02 in JSON': () => db.execute(sql`select ${'{"PASSWORD": hunter2}'}::jsonb from sessions`),
+      '23505': () => db.insert(domains).values({ name: 'hunter2' }),
+      '23502': () => db.execute(sql`insert into domains (name, created_at) values (${'hunter2'}, null)`),
+      none: () => db.execute(sql`select ${sql.param({ PASSWORD: 'hunter2' })}`),
+    };
+    for (const [name, fail] of Object.entries(failures)) {
+      const error: unknown = await fail().then(
+        () => new Error('It did not fail.'),
+        (reason: unknown) => reason,
+      );
+      logger.error('failed', { error });
+      expect(inspect(error, { depth: 10 }), name).not.toContain('hunter2');
+      expect(lines.pop(), name).toMatch(/^(?!.*hunter2).*Failed query: (insert|select)/);
+      expect(sqlStateOf(error), name).toBe(name === 'none' ? undefined : name.slice(0, 5));
+      if (name === '23505') expect(isUniqueViolation(error, 'domains_pkey')).toBe(true);
+    }
+  });
 
   it('reads back what was written, moments as dates and amounts as exact texts', async () => {
     const { db } = handle;

@@ -64,7 +64,7 @@ async function operatorOn(options: ManagerServerOptions, { database, coordinatio
   const identity = await loadOrCreateIdentity(options.identityFile, 'manager', managerId);
   const { configStore, liveValues } = coordination;
   return createOperator({
-    database: database.db,
+    database,
     ...(await openInstallation(installationOf(options, database.db, identity, silentLogger))),
     ...{ configStore, liveValues },
     keyFiles: keyFilesOf(options),

@@ -1,7 +1,7 @@
 import type { PeerKind } from '@backend.ai/contract';
 import type { ConfigEntry, ConfigStore, LiveValues } from '@backend.ai/coordination';
 import { AppError, type Clock, systemClock } from '@backend.ai/core';
-import type { Database } from '@backend.ai/database';
+import { type DatabaseHandle, migrationDeadlines } from '@backend.ai/database';
 import type { Logger } from '@backend.ai/telemetry';
 import { BackupRepository } from './repositories/backup.ts';
 import { type LedgerViolation, verifyLedger } from './repositories/ledger.ts';
@@ -64,7 +64,7 @@ export const operatorMethods: ReadonlyArray<keyof Operator> = [
 ];
 
 export interface OperatorOptions {
-  readonly database: Database;
+  readonly database: Pick<DatabaseHandle, 'db' | 'withDeadlines'>;
   readonly configStore: ConfigStore;
   readonly liveValues: LiveValues;
   readonly peers: PeerService;
@@ -77,18 +77,20 @@ export interface OperatorOptions {
 }
 
 export function createOperator(options: OperatorOptions): Operator {
-  const { database, configStore, liveValues, peers, fixtures, keyFiles, version, logger } = options;
-  const retention = new RetentionService(new RetentionRepository(database), logger);
+  const { configStore, liveValues, peers, fixtures, keyFiles, version, logger } = options;
+  const { db } = options.database;
+  const patient = options.database.withDeadlines(migrationDeadlines);
+  const retention = new RetentionService(new RetentionRepository(db), logger);
   const backups = new BackupService({
-    rows: new BackupRepository(database),
+    rows: new BackupRepository(patient),
     configStore,
     keyFiles,
     version,
     clock: options.clock ?? systemClock,
   });
   return {
-    ...schemaOperations(database),
-    verify: () => verifyLedger(database),
+    ...schemaOperations(patient),
+    verify: () => verifyLedger(db),
     clearHistory: (given) => retention.clearHistory(given),
     vacuumSessions: (given) => retention.vacuumSessions(given),
     createPeerToken: (options) => peers.createToken(options),

@@ -79,7 +79,7 @@ async function start(options: ManagerServerOptions, logger: Logger): Promise<Run
       async start() {
         const { fixtures } = await openInstallation(installationOf(options, stores.database.db, identity, logger));
         const operator = createOperator({
-          database: stores.database.db,
+          database: stores.database,
           fixtures,
           configStore: stores.coordination.configStore,
           liveValues: stores.coordination.liveValues,

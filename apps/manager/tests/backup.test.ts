@@ -1,20 +1,22 @@
-import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, lstat, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { EmbeddedConfigStore } from '@backend.ai/coordination';
-import { systemClock } from '@backend.ai/core';
+import { newId, systemClock } from '@backend.ai/core';
 import { type Database, type DatabaseHandle, leaderLease, managerMigrations, migrate } from '@backend.ai/database';
-import { silentLogger } from '@backend.ai/telemetry';
+import { runWithRequest, silentLogger } from '@backend.ai/telemetry';
 import { makeTempDirectory, testDatabase } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { BackupRepository } from '../src/repositories/backup.ts';
 import { KeypairRepository } from '../src/repositories/keypairs.ts';
 import { verifyLedger } from '../src/repositories/ledger.ts';
-import { BackupService } from '../src/services/backup/backup-service.ts';
+import { restoreEmbedded } from '../src/restore-embedded.ts';
+import { BackupService, type RestoreTarget } from '../src/services/backup/backup-service.ts';
 import { openSecretBox } from '../src/services/keypairs/secret-box.ts';
 import { createWorld, type World } from './world.ts';
 
+const inRequest = <T>(work: () => Promise<T>): Promise<T> => runWithRequest({ requestId: newId() }, work);
 let world: World;
 let folder: Awaited<ReturnType<typeof makeTempDirectory>>;
 let file: string;
@@ -29,6 +31,7 @@ beforeAll(async () => {
   await world.manager.services.api.session.destroy({ session: ended.id, forced: false }, world.ctx());
   await world.until(ended.id, 'TERMINATED');
   await new EmbeddedConfigStore(world.database.db, silentLogger).put('volumes/default', 'local');
+  await inRequest(() => world.manager.services.peers.createToken({ kind: 'agent' }));
   await serviceOn(world.database.db, world.installationKeyFile).backup(file);
 });
 afterAll(async () => {
@@ -36,9 +39,9 @@ afterAll(async () => {
   await folder.remove();
 });
 
-function serviceOn(db: Database, keyFile: string): BackupService {
+function serviceOn(db: Database, keyFile: string, rows = new BackupRepository(db)): BackupService {
   return new BackupService({
-    rows: new BackupRepository(db),
+    rows,
     configStore: new EmbeddedConfigStore(db, silentLogger),
     keyFiles: { 'installation.key': keyFile },
     version: '0.1.0',
@@ -57,25 +60,34 @@ async function emptyPlace(): Promise<{ handle: DatabaseHandle; keyFile: string; 
 }
 
 const target = (db: Database) => ({
+  settings: () => new EmbeddedConfigStore(db, silentLogger).list(''),
   migrateTo: async (): Promise<void> => {
     await migrate(db, { directory: managerMigrations });
   },
 });
 
-/** Every row of every table but the two that restoring writes itself. */
+/** Every row of every table but those that restoring changes. */
 async function contents(db: Database): Promise<Record<string, unknown[]>> {
   const tables: Record<string, unknown[]> = {};
   await new BackupRepository(db).read(
     () => {},
-    async ({ table, row }) => {
-      if (table === 'leases' || table === 'config_entries') return;
-      tables[table] = [...(tables[table] ?? []), JSON.parse(row)];
+    async ({ table, rows }) => {
+      if (table === 'leases' || table === 'peer_tokens') return;
+      tables[table] = [...(tables[table] ?? []), ...(JSON.parse(rows) as unknown[])];
     },
   );
   return tables;
 }
 
 describe('a backup', () => {
+  it('makes an embedded cluster in a folder into which only its owner may look', async () => {
+    const { path, remove } = await makeTempDirectory();
+    onTestFinished(remove);
+    const root = join(path, 'cluster');
+    expect(await restoreEmbedded(root, file)).toMatchObject({ settings: 1, keyFiles: ['installation.key'] });
+    for (const each of ['', 'database', 'keys']) expect((await stat(join(root, each))).mode & 0o777).toBe(0o700);
+  });
+
   it('brings back every row, setting and key, and an epoch above all that agents have seen', async () => {
     const { handle, keyFile, service } = await emptyPlace();
     const report = await service.restore(file, target(handle.db));
@@ -105,6 +117,39 @@ describe('a backup', () => {
     expect(await readdir(folder.path)).toEqual(['cluster.backup']);
   });
 
+  it('goes into no file that others made ready beside it, and not into another backup of that name', async () => {
+    const { path, remove } = await makeTempDirectory();
+    onTestFinished(remove);
+    const [named, elsewhere] = [join(path, 'x.backup'), join(path, 'elsewhere')];
+    await writeFile(elsewhere, '');
+    await chmod(elsewhere, 0o666);
+    await symlink(elsewhere, `${named}.part`);
+    const service = serviceOn(world.database.db, world.installationKeyFile);
+    const reports = await Promise.all([service.backup(named), service.backup(named)]);
+    expect((await lstat(named)).isFile()).toBe(true);
+    expect((await stat(named)).mode & 0o777).toBe(0o600);
+    expect(await readFile(elsewhere, 'utf8')).toBe('');
+    const { handle, service: other } = await emptyPlace();
+    expect(reports.map(({ rows }) => rows)).toContain((await other.restore(named, target(handle.db))).rows);
+    expect((await readdir(path)).sort()).toEqual(['elsewhere', 'x.backup', 'x.backup.part']);
+  });
+
+  it('takes rows from the database many at a time, because on PGlite everybody else waits meanwhile', async () => {
+    const { handle } = await emptyPlace();
+    await handle.db.execute(sql`create table filler as
+      select i as id, repeat(md5(i::text), 20) as text from generate_series(1, 20000) i`);
+    const portions: number[] = [];
+    await new BackupRepository(handle.db).read(
+      () => {},
+      async ({ count, rows }) => {
+        expect(JSON.parse(rows)).toHaveLength(count);
+        portions.push(count);
+      },
+    );
+    expect(portions.reduce((sum, count) => sum + count)).toBe(20_000);
+    expect(portions.length).toBeLessThan(20);
+  });
+
   it('that could not be made leaves nothing behind', async () => {
     const broken = serviceOn(world.database.db, join(folder.path, 'absent.key'));
     await expect(broken.backup(join(folder.path, 'other.backup'))).rejects.toThrow('absent.key');
@@ -117,13 +162,47 @@ describe('a backup', () => {
     expect(await readdir(folder.path)).toEqual(['cluster.backup']);
   });
 
-  it('is not restored over an installation', async () => {
+  it('is not restored over an installation, whose schema stays as it is', async () => {
     const { handle, service } = await emptyPlace();
     await service.restore(file, target(handle.db));
-    await expect(service.restore(file, target(handle.db))).rejects.toMatchObject({
+    const migrateTo = vi.fn<RestoreTarget['migrateTo']>();
+    await expect(service.restore(file, { ...target(handle.db), migrateTo })).rejects.toMatchObject({
       code: 'state-conflict',
       message: expect.stringContaining('not empty'),
     });
+    expect(migrateTo).not.toHaveBeenCalled();
+  });
+
+  it('is not restored over the settings of another installation', async () => {
+    const { handle, keyFile, service } = await emptyPlace();
+    const settings = new EmbeddedConfigStore(handle.db, silentLogger);
+    await settings.put('volumes/default', 'nfs');
+    const migrateTo = vi.fn<RestoreTarget['migrateTo']>();
+    await expect(service.restore(file, { ...target(handle.db), migrateTo })).rejects.toMatchObject({
+      code: 'state-conflict',
+      message: expect.stringContaining('volumes/default'),
+    });
+    expect(migrateTo).not.toHaveBeenCalled();
+    expect(await settings.get('volumes/default')).toMatchObject({ value: 'nfs' });
+    await expect(stat(keyFile)).rejects.toMatchObject({ code: 'ENOENT' });
+  });
+
+  it('is restored by a second attempt where the first one was cut off before the rows', async () => {
+    const { handle, keyFile, service } = await emptyPlace();
+    const broken = new BackupRepository(handle.db);
+    broken.fill = () => Promise.reject(new Error('power cut'));
+    await expect(serviceOn(handle.db, keyFile, broken).restore(file, target(handle.db))).rejects.toThrow('power cut');
+    expect(await new EmbeddedConfigStore(handle.db, silentLogger).list('')).toHaveLength(1);
+    expect(await service.restore(file, target(handle.db))).toMatchObject({ settings: 1 });
+  });
+
+  it('lets nobody join with a token that was open when it was made', async () => {
+    const { handle, service } = await emptyPlace();
+    await service.restore(file, target(handle.db));
+    const open = sql`select id from peer_tokens where used_at is null and expires_at > now()`;
+    expect(await world.database.db.execute(open)).toHaveLength(1);
+    expect(await handle.db.execute(open)).toEqual([]);
+    expect(await handle.db.execute(sql`select id from peer_tokens where used_at is null`)).toHaveLength(1);
   });
 
   it('is not restored over the key of another installation', async () => {

@@ -1,15 +1,17 @@
+import { join } from 'node:path';
 import { EmbeddedConfigStore } from '@backend.ai/coordination';
 import { newId } from '@backend.ai/core';
 import { runWithRequest, silentLogger } from '@backend.ai/telemetry';
-import { waitFor } from '@backend.ai/testing';
+import { makeTempDirectory, waitFor } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { managerHandlers, openInstallation } from '../src/index.ts';
-import { createOperator, type Operator, operatorMethods } from '../src/operator.ts';
+import { createOperator, type Operator, type OperatorOptions, operatorMethods } from '../src/operator.ts';
 import { createWorld, type World } from './world.ts';
 
 let world: World;
 let operator: Operator;
+let options: OperatorOptions;
 const dayMs = 86_400_000;
 
 beforeAll(async () => {
@@ -22,8 +24,8 @@ beforeAll(async () => {
     installationKeyFile: world.installationKeyFile,
     adminEmail: 'admin@backend.ai.local',
   });
-  operator = createOperator({
-    database: db,
+  options = {
+    database: world.database,
     configStore,
     liveValues: world.liveValues(),
     peers: world.manager.services.peers,
@@ -31,7 +33,8 @@ beforeAll(async () => {
     keyFiles: {},
     version: '1',
     logger: silentLogger,
-  });
+  };
+  operator = createOperator(options);
 });
 afterAll(() => world.close());
 
@@ -141,6 +144,19 @@ describe('an operator', () => {
       { what: 'every loop has told its end' },
     );
     expect(Object.keys(all).sort()).toEqual([...names].sort());
+  });
+
+  it('makes backups also where they take longer than a transaction may otherwise', async () => {
+    const { path, remove } = await makeTempDirectory();
+    onTestFinished(remove);
+    const hasty = createOperator({
+      ...options,
+      database: {
+        db: world.database.withDeadlines({ statementMs: 10_000, transactionMs: 1 }),
+        withDeadlines: (deadlines) => world.database.withDeadlines(deadlines),
+      },
+    });
+    expect((await hasty.backup({ file: join(path, 'x.backup') })).rows).toBeGreaterThan(0);
   });
 
   it('finds every command, and how the manager is, at its admin socket', async () => {

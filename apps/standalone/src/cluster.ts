@@ -209,7 +209,7 @@ export class Cluster {
       adminEmail: defaultAdminEmail,
     });
     const operator = createOperator({
-      database: db,
+      database,
       configStore: new EmbeddedConfigStore(db, logger),
       liveValues,
       peers: manager.services.peers,

@@ -1,10 +1,12 @@
 import type { Database, Transaction } from '@backend.ai/database';
 import { sql } from 'drizzle-orm';
 
-/** A row as PostgreSQL's own JSON text, which keeps every digit and microsecond; nothing here parses it. */
-export interface BackupRow {
+/** Rows of one table as PostgreSQL's own JSON text, which keeps every digit and microsecond; nothing here parses it. */
+export interface BackupRows {
   readonly table: string;
-  readonly row: string;
+  readonly count: number;
+  /** A JSON array of objects. */
+  readonly rows: string;
 }
 
 export interface BackupHead {
@@ -13,10 +15,12 @@ export interface BackupHead {
   readonly sequences: Readonly<Record<string, string>>;
 }
 
-/** Rows that go at once. */
-const portion = 500;
-/** Belongs to the migration runner: restoring makes the schema first and the records with it. */
-const recordTable = 'schema_migrations';
+/** Blocks of a table that are read at once, 8 KiB each: a statement costs little beside that many rows. */
+const portion = 256;
+/** Of the migration runner (restoring makes the schema and with it the records), and settings, which go by themselves. */
+const leftOut = ['schema_migrations', 'config_entries'];
+/** More elections than any installation has seen between a backup and its use. */
+const skippedEpochs = 1_000_000;
 
 /** All tables of the database, whatever they are: reads them as of one moment, and fills empty ones. */
 export class BackupRepository {
@@ -26,23 +30,24 @@ export class BackupRepository {
     this.#db = db;
   }
 
-  /** Everything as of one moment. `onRow` is called in an order in which no row refers to a later table. */
-  async read(onHead: (head: BackupHead) => void, onRow: (row: BackupRow) => Promise<void>): Promise<void> {
+  /**
+   * Everything as of one moment. `onRows` is called in an order in which no row refers to a later table. On PGlite
+   * everybody else waits until the end, which is why rows leave the database in large pieces, made there.
+   */
+  async read(onHead: (head: BackupHead) => void, onRows: (rows: BackupRows) => Promise<void>): Promise<void> {
     await this.#db.transaction(
       async (tx) => {
-        const migrations = await tx.execute<{ name: string }>(
-          sql`select name from ${sql.identifier(recordTable)} order by name`,
-        );
+        const migrations = await tx.execute<{ name: string }>(sql`select name from schema_migrations order by name`);
         onHead({ migrations: migrations.map(({ name }) => name), sequences: await sequencesOf(tx) });
         for (const table of await tablesOf(tx)) {
-          await tx.execute(sql`declare rows_to_keep no scroll cursor for
-            select to_jsonb(t)::text as row from ${sql.identifier(table)} t`);
-          for (;;) {
-            const rows = await tx.execute<{ row: string }>(sql`fetch ${sql.raw(String(portion))} from rows_to_keep`);
-            for (const { row } of rows) await onRow({ table, row });
-            if (rows.length < portion) break;
+          const blocks = await blocksOf(tx, table);
+          for (let first = 0; first < blocks; first += portion) {
+            const [read] = await tx.execute<{ count: number; rows: string }>(sql`
+              select count(*)::int as count, '[' || string_agg(row_to_json(t)::text, ',') || ']' as rows
+              from ${sql.identifier(table)} t
+              where ctid >= ${`(${first},0)`}::tid and ctid < ${`(${first + portion},0)`}::tid`);
+            if (read && read.count > 0) await onRows({ table, ...read });
           }
-          await tx.execute(sql`close rows_to_keep`);
         }
       },
       { isolationLevel: 'repeatable read', accessMode: 'read only' },
@@ -61,39 +66,35 @@ export class BackupRepository {
     return filled;
   }
 
-  /** All or nothing. @returns how many rows */
-  async fill(rows: AsyncIterable<BackupRow>, sequences: BackupHead['sequences']): Promise<number> {
+  /**
+   * All or nothing, and fit to go on from: agents, who have seen epochs that came after the backup, take orders again,
+   * and nobody joins with a token that may have been used since.
+   * @returns how many rows
+   */
+  async fill(rows: AsyncIterable<BackupRows>, sequences: BackupHead['sequences']): Promise<number> {
     return await this.#db.transaction(async (tx) => {
-      let count = 0;
-      let waiting: BackupRow[] = [];
-      const flush = async (): Promise<void> => {
-        const [first] = waiting;
-        if (!first) return;
-        const table = sql.identifier(first.table);
-        await tx.execute(sql`insert into ${table}
-          select * from jsonb_populate_recordset(null::${table}, ${`[${waiting.map(({ row }) => row).join(',')}]`}::jsonb)`);
-        count += waiting.length;
-        waiting = [];
-      };
-      for await (const row of rows) {
-        if (waiting.length === portion || (waiting[0] && waiting[0].table !== row.table)) await flush();
-        waiting.push(row);
+      let total = 0;
+      for await (const { table, count, rows: values } of rows) {
+        const into = sql.identifier(table);
+        await tx.execute(
+          sql`insert into ${into} select * from json_populate_recordset(null::${into}, ${values}::json)`,
+        );
+        total += count;
       }
-      await flush();
       for (const [name, value] of Object.entries(sequences)) {
         await tx.execute(sql`select setval(${name}::regclass, ${value}::bigint)`);
       }
-      return count;
+      await tx.execute(sql`update leases set epoch = epoch + ${skippedEpochs}::bigint, expires_at = now()`);
+      await tx.execute(sql`update peer_tokens set expires_at = least(expires_at, now()) where used_at is null`);
+      return total;
     });
   }
+}
 
-  /**
-   * Lets agents, who have seen epochs that came after the backup, take orders again: no election since then can have
-   * reached the new one.
-   */
-  async skipEpochs(by: number): Promise<void> {
-    await this.#db.execute(sql`update leases set epoch = epoch + ${by}::bigint, expires_at = now()`);
-  }
+async function blocksOf(db: Transaction, table: string): Promise<number> {
+  const [row] = await db.execute<{ blocks: number }>(sql`
+    select ceil(pg_relation_size(quote_ident(${table})::regclass) / current_setting('block_size')::float)::int as blocks`);
+  return row?.blocks ?? 0;
 }
 
 async function sequencesOf(db: Transaction): Promise<Record<string, string>> {
@@ -109,7 +110,7 @@ async function tablesOf(db: Pick<Database, 'execute'>): Promise<string[]> {
       select json_agg(distinct r.relname) from pg_constraint f join pg_class r on r.oid = f.confrelid
       where f.contype = 'f' and f.conrelid = c.oid and f.confrelid <> c.oid), '[]') as "refersTo"
     from pg_class c where c.relkind = 'r' and c.relnamespace = current_schema()::regnamespace
-      and c.relname <> ${recordTable} order by c.relname`);
+      and c.relname not in ${leftOut} order by c.relname`);
   const ordered: string[] = [];
   const left = new Map(tables.map(({ name, refersTo }) => [name, refersTo]));
   while (left.size > 0) {

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
@@ -15,21 +16,26 @@ export type BackupLine =
       readonly migrations: readonly string[];
       readonly sequences: Readonly<Record<string, string>>;
     }
-  | { readonly kind: 'row'; readonly table: string; readonly row: string }
+  | { readonly kind: 'rows'; readonly table: string; readonly count: number; readonly rows: string }
   | { readonly kind: 'setting'; readonly key: string; readonly value: string }
   | { readonly kind: 'key-file'; readonly name: string; readonly content: string }
   | { readonly kind: 'end'; readonly lines: number };
 
-/** Writes beside the final name and renames at the end: what bears the name is whole. For its owner only: it has keys. */
+/**
+ * Writes beside the final name and renames at the end: what bears the name is whole. For its owner only, as it has keys:
+ * the file beside it is made by this writer alone, under a name that nobody can have prepared.
+ */
 export class BackupWriter {
   readonly #file: string;
+  readonly #part: string;
   readonly #gzip = createGzip();
   readonly #written: Promise<void>;
   #lines = 0;
 
   constructor(file: string) {
     this.#file = file;
-    const part = createWriteStream(`${file}.part`, { flags: 'w', mode: 0o600, flush: true });
+    this.#part = `${file}.${randomBytes(8).toString('hex')}.part`;
+    const part = createWriteStream(this.#part, { flags: 'wx', mode: 0o600, flush: true });
     this.#written = pipeline(this.#gzip, part).catch((cause: NodeJS.ErrnoException) => {
       throw new AppError('invalid-input', `The backup cannot be written to ${file} (${cause.code ?? cause.message}).`, {
         hint: 'Name a file in a folder that exists, may be written to and has room.',
@@ -51,7 +57,7 @@ export class BackupWriter {
     await this.write({ kind: 'end', lines: this.#lines });
     this.#gzip.end();
     await this.#written;
-    await rename(`${this.#file}.part`, this.#file);
+    await rename(this.#part, this.#file);
   }
 
   /** Leaves nothing behind. @returns what to tell: what kept the file from being written, else the given error */
@@ -60,7 +66,7 @@ export class BackupWriter {
     const cause = this.#gzip.destroyed ? await this.#written.catch((reason: unknown) => reason) : error;
     this.#gzip.destroy();
     await this.#written.catch(() => {});
-    await rm(`${this.#file}.part`, { force: true }).catch((failure: NodeJS.ErrnoException) => {
+    await rm(this.#part, { force: true }).catch((failure: NodeJS.ErrnoException) => {
       // Its folder is a file: there was nothing to remove.
       if (failure.code !== 'ENOTDIR') throw failure;
     });

@@ -1,8 +1,8 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import type { ConfigStore } from '@backend.ai/coordination';
+import type { ConfigEntry, ConfigStore } from '@backend.ai/coordination';
 import { AppError, type Clock } from '@backend.ai/core';
-import type { BackupRepository, BackupRow } from '../../repositories/backup.ts';
+import type { BackupRepository, BackupRows } from '../../repositories/backup.ts';
 import { type BackupLine, BackupWriter, readBackup } from './backup-file.ts';
 
 export interface BackupOptions {
@@ -23,13 +23,13 @@ export interface BackupReport {
   readonly keyFiles: readonly string[];
 }
 
+/** Where a backup is restored to. */
 export interface RestoreTarget {
+  /** Settings that are there already; asked before there is a schema, too. */
+  settings(): Promise<readonly ConfigEntry[]>;
   /** Brings the empty database to the schema of the backup; after the rows are there, to that of this version. */
   migrateTo(last: string | undefined): Promise<void>;
 }
-
-/** More elections than any installation has seen between a backup and its use. */
-const skippedEpochs = 1_000_000;
 
 /**
  * Everything that an installation cannot make again: the database as of one moment, settings, and the managers' keys.
@@ -56,10 +56,10 @@ export class BackupService {
           migrations = head.migrations;
           heads.push({ kind: 'head', format: 'backend.ai-backup', formatVersion: 1, version, createdAt, ...head });
         },
-        async (row) => {
+        async (portion) => {
           for (const head of heads.splice(0)) await writer.write(head);
-          await writer.write({ kind: 'row', ...row });
-          count += 1;
+          await writer.write({ kind: 'rows', ...portion });
+          count += portion.count;
         },
       );
       for (const head of heads) await writer.write(head);
@@ -76,8 +76,10 @@ export class BackupService {
   }
 
   /**
-   * Into an empty installation only. The file is read twice: the first time to know that it is whole.
-   * @throws AppError `state-conflict` when the database holds rows or a key file is there, `invalid-input`
+   * Into an empty installation only, which is looked at before anything is changed. The file is read twice: the first
+   * time to know that it is whole. Rows come last and all at once: what was begun before is the same when it is begun
+   * again, and a database with rows has all that belongs to them.
+   * @throws AppError `state-conflict` when the database holds rows, or other settings or keys are there; `invalid-input`
    */
   async restore(file: string, target: RestoreTarget): Promise<BackupReport> {
     const { rows, configStore, keyFiles } = this.#options;
@@ -86,18 +88,14 @@ export class BackupService {
     if (clashes.length > 0) {
       throw new AppError('invalid-input', `The backup has keys that belong nowhere here: ${clashes.join(', ')}.`);
     }
+    requireNoRows(await rows.filledTables());
+    requireNoOtherSettings(await target.settings(), settings);
+    for (const { name, content } of keys) await requireNoOtherKey(keyFiles[name] ?? '', content);
     await target.migrateTo(head.migrations.at(-1));
-    const filled = await rows.filledTables();
-    if (filled.length > 0) {
-      throw new AppError('state-conflict', `The database is not empty: ${filled.slice(0, 3).join(', ')} …`, {
-        hint: 'Restore into a new database: another name in the configuration, or another --data-dir.',
-      });
-    }
     for (const { name, content } of keys) await putKeyFile(keyFiles[name] ?? '', content);
+    for (const { key, value } of settings) await configStore.put(key, value);
     const count = await rows.fill(rowsOf(file), head.sequences);
     await target.migrateTo(undefined);
-    await rows.skipEpochs(skippedEpochs);
-    for (const { key, value } of settings) await configStore.put(key, value);
     const { createdAt, migrations } = head;
     return {
       file,
@@ -132,20 +130,43 @@ export async function surveyBackup(file: string): Promise<BackupSurvey> {
   return { head, settings, keys };
 }
 
-async function* rowsOf(file: string): AsyncGenerator<BackupRow> {
-  for await (const line of readBackup(file)) if (line.kind === 'row') yield { table: line.table, row: line.row };
+async function* rowsOf(file: string): AsyncGenerator<BackupRows> {
+  for await (const line of readBackup(file)) if (line.kind === 'rows') yield line;
 }
 
-/** The same key may be there from a first attempt. Another one is somebody's. */
+function requireNoRows(filled: readonly string[]): void {
+  if (filled.length === 0) return;
+  throw new AppError('state-conflict', `The database is not empty: ${filled.slice(0, 3).join(', ')} …`, {
+    hint:
+      'Restore into a new database: another name in the configuration, or another --data-dir. ' +
+      'Rows come last: where a restore was cut off after them, ./backend.ai mgr dbschema migrate completes it.',
+  });
+}
+
+/** Those of the backup may be there from a first attempt. Others are of another installation. */
+function requireNoOtherSettings(found: readonly ConfigEntry[], ours: ReadonlyArray<Line<'setting'>>): void {
+  const values = new Map(ours.map(({ key, value }) => [key, value]));
+  const others = found.filter(({ key, value }) => values.get(key) !== value).map(({ key }) => key);
+  if (others.length === 0) return;
+  throw new AppError('state-conflict', `There are other settings already: ${others.slice(0, 3).join(', ')} …`, {
+    hint: 'Restore under another etcd.namespace, or delete them if the installation that they belong to is really gone.',
+  });
+}
+
+/** The same key may be there from a first attempt. Another one is somebody's. @returns whether it is there */
+async function requireNoOtherKey(path: string, content: string): Promise<boolean> {
+  const found = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  });
+  if (found === undefined || found === content) return found !== undefined;
+  throw new AppError('state-conflict', `There is another key in ${path}.`, {
+    hint: 'Move it away if the installation that it belongs to is really gone, then try again.',
+  });
+}
+
 async function putKeyFile(path: string, content: string): Promise<void> {
+  if (await requireNoOtherKey(path, content)) return;
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-  try {
-    await writeFile(path, content, { flag: 'wx', mode: 0o600, flush: true });
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-    if ((await readFile(path, 'utf8')) === content) return;
-    throw new AppError('state-conflict', `There is another key in ${path}.`, {
-      hint: 'Move it away if the installation that it belongs to is really gone, then try again.',
-    });
-  }
+  await writeFile(path, content, { flag: 'wx', mode: 0o600, flush: true });
 }

@@ -1,8 +1,11 @@
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { loadConfig } from '@backend.ai/runtime';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { agentComponent } from '../apps/agent/src/commands/component.ts';
+import { managerComponent } from '../apps/manager/src/commands/component.ts';
 import { launcher, repository } from './support/command.ts';
 
 const installed = '/opt/backend.ai';
@@ -19,14 +22,10 @@ function directives(unit: string): Map<string, string[]> {
   return found;
 }
 
-/** What the program says as the default of a setting. */
-function defaultOf(word: 'mgr' | 'ag', key: string): string | number {
-  const env = { ...process.env, BACKEND_SKIP_BUILD: '1' };
-  const sample = join(repository, 'configs', `${word === 'mgr' ? 'manager' : 'agent'}.sample.toml`);
-  const shown = execFileSync(launcher, [word, 'config', 'show', '--json', '--config', sample], { env });
-  const { settings } = JSON.parse(String(shown)) as { settings: Array<{ key: string; value: string | number }> };
-  return settings.find((setting) => setting.key === key)?.value ?? '';
-}
+/** Without a file and without an environment. */
+const defaults = { env: {}, cwd: '/nowhere' };
+const manager = loadConfig(managerComponent.configuration, defaults);
+const agent = loadConfig(agentComponent.configuration, defaults);
 
 describe('the unit of', () => {
   let folder: string;
@@ -45,16 +44,16 @@ describe('the unit of', () => {
   });
 
   it.each([
-    ['backend-ai-manager.service', 'mgr', 'manager'],
-    ['backend-ai-agent.service', 'ag', 'agent'],
-  ] as const)(
+    ['backend-ai-manager.service', 'mgr', 'manager', manager.values.manager.dataDir],
+    ['backend-ai-agent.service', 'ag', 'agent', agent.values.agent.dataDir],
+  ])(
     '%s runs a command that there is, and makes the folder in which it keeps its data',
-    (unit, word, component) => {
+    (unit, word, component, dataDir) => {
       const found = directives(unit);
       expect(found.get('ExecStart')).toEqual([
         `${installed}/backend.ai ${word} start-server --config /etc/backend.ai/${component}.toml`,
       ]);
-      expect(`/var/lib/${found.get('StateDirectory')}`).toBe(defaultOf(word, `${component}.data-dir`));
+      expect(`/var/lib/${found.get('StateDirectory')}`).toBe(dataDir);
       expect(found.get('Restart')).toEqual(['on-failure']);
     },
   );
@@ -64,13 +63,9 @@ describe('the unit of', () => {
   });
 
   it('each component has more time to stop than it takes', () => {
-    const seconds = (unit: string): number => Number(directives(unit).get('TimeoutStopSec'));
-    expect(seconds('backend-ai-manager.service')).toBeGreaterThan(
-      Number(defaultOf('mgr', 'manager.stop-deadline-ms')) / 1000,
-    );
-    const [, agentMs] =
-      /stopDeadlineMs = ([\d_]+)/.exec(readFileSync(join(repository, 'apps/agent/src/server.ts'), 'utf8')) ?? [];
-    expect(seconds('backend-ai-agent.service')).toBeGreaterThan(Number(agentMs?.replace('_', '')) / 1000);
+    const stopMs = (unit: string): number => Number(directives(unit).get('TimeoutStopSec')) * 1000;
+    expect(stopMs('backend-ai-manager.service')).toBeGreaterThan(managerComponent.stopDeadlineMs(manager));
+    expect(stopMs('backend-ai-agent.service')).toBeGreaterThan(agentComponent.stopDeadlineMs(agent));
   });
 
   it('the agent leaves its kernels alone, gives them control groups and keeps nothing from them that they need', () => {

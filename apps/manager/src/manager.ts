@@ -126,7 +126,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
 
   const changes = new SessionChanges(eventBus, processName, logger, tasks);
   const directory = new AgentDirectory(agentRows, eventBus, tasks);
-  const memory = new SchedulingMemory(sessionRows, directory);
+  const memory = new SchedulingMemory(sessionRows, directory, clock, config.tickMs);
   const peers = new PeerService(new PeerRepository(db), identity, clock, logger);
   const keypairs = new KeypairService({
     keypairs: new KeypairRepository(db),
@@ -198,7 +198,6 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
         again: () => again('start'),
         refusalBackoff: { initialMs: config.refusalBackoffMs, maxMs: config.refusalBackoffMaxMs },
       });
-      onLeft.start = (kernelId) => start.forget(kernelId);
       const schedule = new ScheduleSessions({
         ...shared,
         begin: (kernel, epoch) => start.begin(kernel, epoch),
@@ -229,14 +228,12 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       };
     },
   });
-  const onLeft: { start: (kernelId: string) => void } = { start: () => {} };
 
   // Hints: what one change makes worth looking at. Ticks find the rest.
   changes.onChange((change) => {
     memory.sessionChanged(change);
     running.forget(change.sessionId);
-    const { from, to, kernelId } = change;
-    if (to !== 'PREPARING') onLeft.start(kernelId);
+    const { from, to } = change;
     const cause = currentRequestId();
     if (to === 'PENDING' && from !== to) leader.hint('schedule', cause);
     else if (to === 'TERMINATING') leader.hint('terminate', cause);
@@ -267,9 +264,9 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     logger: logger.with({ module: 'rpc' }),
     clock,
   });
-  // At every manager: a peer may have been revoked through another one, or by an operator without any.
-  const cutRevoked = new ReconcileLoop({
-    name: 'cut-revoked-peers',
+  // At every manager: a peer may have been revoked, and an agent may have registered, through another one.
+  const syncPeers = new ReconcileLoop({
+    name: 'sync-peers',
     tickMs: config.tickMs,
     clock,
     logger,
@@ -277,9 +274,10 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       const isKnown = await peers.knownNow();
       rpcServer.cutPeers(isKnown);
       clients.cutPeers(isKnown);
+      clients.refreshMoved(await directory.reload());
     },
   });
-  peers.onRevoked(() => cutRevoked.hint(currentRequestId()));
+  peers.onRevoked(() => syncPeers.hint(currentRequestId()));
 
   const api: ApiServices = {
     auth: createAuthApi(keypairs),
@@ -336,7 +334,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
           },
         },
         { name: 'own registration', start: () => peers.registerSelf() },
-        { name: 'peers', start: () => cutRevoked.start(), stop: () => cutRevoked.stop() },
+        { name: 'peers', start: () => syncPeers.start(), stop: () => syncPeers.stop() },
         {
           name: 'leader',
           start: async () => {

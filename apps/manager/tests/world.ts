@@ -1,6 +1,13 @@
 import type { CallContext, CreateSessionInput, SessionView, UserActor } from '@backend.ai/contract';
 import { createSessionSchema } from '@backend.ai/contract';
-import { EmbeddedLeases, InProcessEventBus, InProcessLiveValues, type LiveValues } from '@backend.ai/coordination';
+import {
+  EmbeddedLeases,
+  type EventBus,
+  InProcessEventBus,
+  InProcessLiveValues,
+  type Leases,
+  type LiveValues,
+} from '@backend.ai/coordination';
 import { newId, type RequestId } from '@backend.ai/core';
 import type { DatabaseHandle } from '@backend.ai/database';
 import { generateIdentity, type PeerIdentity } from '@backend.ai/rpc';
@@ -21,6 +28,8 @@ export interface World {
   liveValues(): LiveValues;
   /** Ends the manager and starts another one on the same database. */
   restartManager(): Promise<void>;
+  /** Another manager beside it, with the same key and a bus of its own: neither hears of what the other does. */
+  addManager(): Promise<{ readonly manager: Manager; readonly address: string }>;
   addAgent(id: string, options?: Partial<FakeAgentOptions>): Promise<FakeAgent>;
   create(input?: Partial<CreateSessionInput>, requestId?: string): Promise<SessionView>;
   until(session: string, status: SessionView['status']): Promise<SessionView>;
@@ -38,6 +47,15 @@ export interface WorldOptions {
   readonly config?: Partial<ManagerOptions['config']>;
   readonly logger?: Logger;
   readonly http?: ManagerOptions['http'];
+  /** Makes the bus of each manager. */
+  readonly eventBus?: () => EventBus;
+}
+
+interface Booted {
+  readonly manager: Manager;
+  readonly leases: Leases;
+  readonly liveValues: LiveValues;
+  readonly shut: () => Promise<void>;
 }
 
 let count = 0;
@@ -52,8 +70,8 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
   const agents = new Set<FakeAgent>();
   const installationKeyFile = `${directory.path}/installation.key`;
 
-  async function boot(): Promise<{ manager: Manager; liveValues: LiveValues; shut: () => Promise<void> }> {
-    const eventBus = new InProcessEventBus({ source: 'manager', logger });
+  async function boot(leases: Leases, name = inProcessName): Promise<Booted> {
+    const eventBus = options.eventBus?.() ?? new InProcessEventBus({ source: 'manager', logger });
     const liveValues = new InProcessLiveValues();
     const manager = await createManager({
       config: {
@@ -71,10 +89,10 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
       },
       database: database.db,
       eventBus,
-      leases: await EmbeddedLeases.open(database.db),
+      leases,
       liveValues,
       identity,
-      rpc: { inProcessName },
+      rpc: { inProcessName: name },
       ...(options.http ? { http: options.http } : {}),
       logger,
     });
@@ -87,10 +105,11 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
       await eventBus.close();
       await liveValues.close();
     };
-    return { manager, liveValues, shut };
+    return { manager, leases, liveValues, shut };
   }
 
-  let running = await boot();
+  let running = await boot(await EmbeddedLeases.open(database.db));
+  const others: Booted[] = [];
   const credentials = await running.manager.services.ensureInstallation();
   const admin = (await running.manager.services.keypairs.find(credentials.accessKey))!.actor;
   const ctx = (requestId: string = newId()): CallContext => ({
@@ -112,7 +131,13 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
     },
     async restartManager() {
       await running.shut();
-      running = await boot();
+      running = await boot(await EmbeddedLeases.open(database.db));
+    },
+    async addManager() {
+      const name = `${inProcessName}-${others.length + 2}`;
+      const booted = await boot(running.leases, name);
+      others.push(booted);
+      return { manager: booted.manager, address: `inproc:${name}` };
     },
     async addAgent(id, overrides = {}) {
       const { token } = await running.manager.services.peers.createToken({ kind: 'agent' });
@@ -160,7 +185,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
     },
     async close() {
       await Promise.all([...agents].map((agent) => agent.stop()));
-      await running.shut();
+      await Promise.all([running, ...others].map(({ shut }) => shut()));
       await database.close();
       await directory.remove();
     },

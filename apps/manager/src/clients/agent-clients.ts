@@ -74,6 +74,14 @@ export class AgentClients {
     this.#stale.add(agentId);
   }
 
+  /** For agents that registered through another manager, which may never be heard of. */
+  refreshMoved(agents: ReadonlyMap<string, Pick<AgentContact, 'address' | 'rpcVersion'>>): void {
+    for (const [id, { contact }] of this.#entries) {
+      const agent = agents.get(id);
+      if (agent?.address !== contact.address || agent.rpcVersion !== contact.rpcVersion) this.refresh(id);
+    }
+  }
+
   /** Ends the connections to agents that are not known any more, or by another key now. */
   cutPeers(isKnown: (peer: JoiningPeer) => boolean): void {
     for (const [id, { contact }] of this.#entries) {

@@ -46,7 +46,10 @@ export class StartSessions {
   /** Asks about what should have been ordered and is not known to be there. */
   async run(epoch: number): Promise<void> {
     const { sessions, clock, askAgainMs } = this.#options;
-    for (const kernel of await sessions.preparing()) {
+    const kernels = await sessions.preparing();
+    const present = new Set<string>(kernels.map((kernel) => kernel.kernelId));
+    for (const kernelId of this.#confirmed.keys()) if (!present.has(kernelId)) this.#confirmed.delete(kernelId);
+    for (const kernel of kernels) {
       const confirmedAt = this.#confirmed.get(kernel.kernelId);
       const fresh = confirmedAt !== undefined && clock.monotonic() - confirmedAt < askAgainMs;
       if (!fresh && !this.#underWay.has(kernel.kernelId))
@@ -57,10 +60,6 @@ export class StartSessions {
   /** When no order for this kernel is under way from here. */
   async settled(kernelId: string): Promise<void> {
     await this.#underWay.get(kernelId);
-  }
-
-  forget(kernelId: string): void {
-    this.#confirmed.delete(kernelId);
   }
 
   stop(): void {

@@ -1,4 +1,4 @@
-import { addSlots, type SessionStatus, slotsFromTexts } from '@backend.ai/core';
+import { addSlots, type Clock, type SessionStatus, slotsFromTexts } from '@backend.ai/core';
 import type { AgentSnapshot, PendingSession, Placement, Snapshot } from '@backend.ai/scheduler';
 import type { SessionChange } from '../events.ts';
 import type { NewSession, SessionRepository } from '../repositories/sessions.ts';
@@ -20,11 +20,15 @@ interface Refusals {
 
 /**
  * The scheduler's view of the cluster between passes, so that a pass for one more session reads nothing. It may be
- * stale: the ledger's SQL refuses what does not hold any more, and what is doubtful is read again.
+ * stale: the ledger's SQL refuses what does not hold any more, what is doubtful is read again, and so is everything that
+ * was read long ago, because what another manager did may never be heard of.
  */
 export class SchedulingMemory {
   readonly #sessions: SessionRepository;
   readonly #directory: AgentDirectory;
+  readonly #clock: Clock;
+  readonly #keptMs: number;
+  #readAt: number | undefined;
   #waiting = new Map<string, Waiting>();
   #agents = new Map<string, AgentSnapshot>();
   readonly #refusals = new Map<string, Refusals>();
@@ -33,9 +37,12 @@ export class SchedulingMemory {
   /** What was queued while the queue was being read. */
   #meanwhile: Waiting[] | undefined;
 
-  constructor(sessions: SessionRepository, directory: AgentDirectory) {
+  /** @param keptMs What was read longer ago than this is read again by the next pass. */
+  constructor(sessions: SessionRepository, directory: AgentDirectory, clock: Clock, keptMs: number) {
     this.#sessions = sessions;
     this.#directory = directory;
+    this.#clock = clock;
+    this.#keptMs = keptMs;
   }
 
   forgetAll(): void {
@@ -96,6 +103,7 @@ export class SchedulingMemory {
   }
 
   async snapshot(now: number): Promise<Snapshot> {
+    this.#forgetOld();
     if (this.#agentsStale) {
       this.#agentsStale = false;
       try {
@@ -128,6 +136,13 @@ export class SchedulingMemory {
   reasonWritten(sessionId: string, code: string): void {
     const waiting = this.#waiting.get(sessionId);
     if (waiting) waiting.reason = code;
+  }
+
+  #forgetOld(): void {
+    const now = this.#clock.monotonic();
+    if (this.#readAt !== undefined && now - this.#readAt < this.#keptMs) return;
+    this.#readAt = now;
+    this.forgetAll();
   }
 
   async #readAgents(): Promise<Map<string, AgentSnapshot>> {

@@ -4,8 +4,8 @@ import type { ManagerEvents } from '../../events.ts';
 import type { AgentRecord, AgentRepository } from '../../repositories/agents.ts';
 
 /**
- * The agents as this process knows them: read again after somebody said that they changed, and now and then anyway.
- * What they have in use is kept by the scheduler alone.
+ * The agents as this process knows them: read again after somebody said that they changed, and by everybody who calls
+ * `reload`. What they have in use is kept by the scheduler alone.
  */
 export class AgentDirectory {
   readonly #agents: AgentRepository;

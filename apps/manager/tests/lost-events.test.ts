@@ -1,0 +1,110 @@
+import { createSessionSchema, executeInputSchema, type SessionView } from '@backend.ai/contract';
+import { InProcessEventBus } from '@backend.ai/coordination';
+import { AppError, hasCode, newId } from '@backend.ai/core';
+import { runWithRequest, silentLogger } from '@backend.ai/telemetry';
+import { waitFor } from '@backend.ai/testing';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { Manager } from '../src/index.ts';
+import type { FakeAgent } from './fake-agent.ts';
+import { createWorld, type World } from './world.ts';
+
+const newBus = (): InProcessEventBus => new InProcessEventBus({ source: 'manager', logger: silentLogger });
+
+/** As while Redis is away. */
+function refusingBus(): InProcessEventBus {
+  const bus = newBus();
+  bus.publish = async () => {
+    throw new AppError('server-unreachable', 'Redis does not answer.');
+  };
+  return bus;
+}
+
+describe.each([
+  ['do not arrive', newBus],
+  ['cannot be published', refusingBus],
+])('two managers whose events %s', (_what, eventBus) => {
+  let world: World;
+  let agent: FakeAgent;
+  let leader: Manager;
+  let other: Manager;
+  let otherAddress: string;
+
+  beforeAll(async () => {
+    world = await createWorld({ eventBus });
+    leader = world.manager;
+    ({ manager: other, address: otherAddress } = await world.addManager());
+    agent = await world.addAgent('i-moving', { slots: { cpu: '2', mem: '4294967296' } });
+    expect([leader, other].map((manager) => manager.services.leaderEpoch() !== undefined)).toEqual([true, false]);
+    // From now on the leader has a memory of the cluster, and a connection to the agent.
+    await world.until((await world.create()).id, 'RUNNING');
+  });
+  afterAll(() => world.close());
+  afterEach(async () => {
+    await runWithRequest({ requestId: newId() }, () => leader.services.endAllSessions('user-requested', 20_000));
+    expect(await leader.services.verifyLedger()).toEqual([]);
+  });
+
+  const api = (manager: Manager) => manager.services.api.session;
+  const createAt = (manager: Manager, cpu = '1'): Promise<SessionView> =>
+    runWithRequest({ requestId: newId() }, async () => {
+      const input = createSessionSchema.parse({ image: 'python', resources: { cpu, mem: '64m' } });
+      return (await api(manager).create(input, world.ctx())).session;
+    });
+  const destroyAt = (manager: Manager, session: string, forced = false): Promise<SessionView> =>
+    runWithRequest({ requestId: newId() }, () => api(manager).destroy({ session, forced }, world.ctx()));
+  /** It starts anew under another address, and registers there. */
+  const moveTo = async (address?: string): Promise<void> => {
+    await agent.stop();
+    await agent.start(address);
+  };
+
+  it('start what was created at the one that does not lead', async () => {
+    await world.until((await createAt(other)).id, 'RUNNING');
+  });
+
+  it('end what was ended at the one that does not lead', async () => {
+    const { id } = await createAt(leader);
+    await world.until(id, 'RUNNING');
+    await destroyAt(other, id);
+    await world.until(id, 'TERMINATED');
+    expect([...agent.kernels.values()].filter(({ spec }) => spec.sessionId === id)).toEqual([]);
+  });
+
+  it('give to others what was freed through the one that does not lead', async () => {
+    const { id } = await createAt(leader, '2');
+    await world.until(id, 'RUNNING');
+    const waiting = await createAt(leader, '2');
+    await waitFor(async () => (await api(leader).get({ session: waiting.id }, world.ctx())).reason.code !== 'queued', {
+      what: 'it has a reason to wait',
+    });
+    await destroyAt(other, id, true);
+    await world.until(waiting.id, 'RUNNING');
+  });
+
+  it('find an agent that registered elsewhere under another address', async () => {
+    await moveTo(otherAddress);
+    const atLeader = await createAt(leader);
+    await world.until(atLeader.id, 'RUNNING');
+    const run = (manager: Manager): Promise<unknown> =>
+      runWithRequest({ requestId: newId() }, () =>
+        api(manager).execute(
+          { ...executeInputSchema.parse({ mode: 'query', code: 'x' }), session: atLeader.id },
+          world.ctx(),
+        ),
+      );
+    // Both have a connection to where it is now; then it moves back.
+    await Promise.all([run(leader), run(other)]);
+    await moveTo();
+    await waitFor(
+      async () => {
+        try {
+          return await run(other);
+        } catch (error) {
+          if (!hasCode(error, 'agent-unreachable')) throw error;
+          return false;
+        }
+      },
+      { what: 'the other manager reaches the agent', timeoutMs: 20_000 },
+    );
+  });
+});

@@ -7,7 +7,6 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { managerMigrations, migrate, openPostgres } from '@backend.ai/database';
 import { defaultFixture, openInstallation } from '@backend.ai/manager';
-import { loadOrCreateIdentity } from '@backend.ai/rpc';
 import { ensureRequestId, silentLogger } from '@backend.ai/telemetry';
 import { startEtcd, startPostgres, startRedis } from '../../scripts/dev-servers/index.ts';
 
@@ -89,11 +88,10 @@ async function fillDatabase(url: string, keys: string, sessions: number): Promis
   try {
     return await ensureRequestId(async () => {
       await migrate(db, { directory: managerMigrations });
-      const { fixtures } = await openInstallation({
+      const { fixtures } = openInstallation({
         database: db,
         installationKeyFile: join(keys, 'installation.key'),
         adminEmail: 'admin@backend.ai.local',
-        identity: await loadOrCreateIdentity(join(keys, 'manager.pem'), 'manager', 'bench'),
         logger: silentLogger,
       });
       const [credentials] = await fixtures.populate(defaultFixture);

@@ -32,17 +32,19 @@ export function prepareInstallation(options: DevOptions): Promise<Prepared> {
     const handle = await openPostgres({ url: database.url.reveal(), maxConnections: 2 });
     try {
       const migrations = await migrate(handle.withDeadlines(migrationDeadlines), { directory: managerMigrations });
-      const installation = await openInstallation({
+      const installation = openInstallation({
         database: handle.db,
         installationKeyFile: config.installationKeyFile,
         adminEmail: values.manager.adminEmail,
-        identity: await loadOrCreateIdentity(identityFile, 'manager', config.managerId ?? 'manager'),
         logger: silentLogger,
       });
       const credentials = await installation.fixtures.populate(defaultFixture);
       const tokenFile = secretFile(options.directory, 'agent-join-token');
       const joined = existsSync(join(options.directory, 'agent', 'keys', 'agent.pem')) && existsSync(tokenFile);
       if (!joined) {
+        // The token names the manager before its first start.
+        const identity = await loadOrCreateIdentity(identityFile, 'manager', config.managerId ?? 'manager');
+        await installation.peers.registerManager(identity);
         const { token } = await installation.peers.createToken({ kind: 'agent', ttlMs: tokenTtlMs });
         await writeFile(tokenFile, token, { mode: 0o600 });
       }

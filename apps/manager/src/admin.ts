@@ -12,6 +12,8 @@ export interface ManagerStatusView {
   readonly embedded: boolean;
   /** Of its term while this manager leads, else null. */
   readonly epoch: number | null;
+  /** It has been revoked, and leads no more. */
+  readonly revoked: boolean;
   /** URL of the public API. */
   readonly api: string | null;
   /** Address that agents come to. */
@@ -25,13 +27,14 @@ export interface ManagerStatusView {
   readonly residentBytes: number;
 }
 
-/** Handlers of a manager's admin socket. */
-export function managerHandlers(manager: Manager, operator: Operator): AdminHandlers {
+/** Handlers of a manager's admin socket; those of an operator where the stores have no other way in. */
+export function managerHandlers(manager: Manager, operator?: Operator): AdminHandlers {
   const status = async (): Promise<ManagerStatusView> => ({
     ...(await manager.services.status()),
     pid: process.pid,
     residentBytes: process.memoryUsage.rss(),
   });
+  if (operator === undefined) return { status };
   const methods = operator as unknown as Record<string, (params: unknown) => unknown>;
   return {
     status,

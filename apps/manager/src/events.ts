@@ -76,6 +76,10 @@ export class BusinessLog {
     this.#logger.info('peer revoked', { peer_id: peerId });
   }
 
+  managerRevoked(managerId: string): void {
+    this.#logger.error('this manager has been revoked: it does not lead any more', { manager_id: managerId });
+  }
+
   installationCreated(accessKey: string): void {
     this.#logger.info('installation created', { access_key: accessKey });
   }

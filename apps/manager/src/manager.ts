@@ -12,8 +12,9 @@ import { createImageApi } from './api/image.ts';
 import { createSessionApi } from './api/session.ts';
 import { AgentClients } from './clients/agent-clients.ts';
 import { type ManagerConfigInput, parseManagerConfig } from './config.ts';
-import type { ManagerEvents } from './events.ts';
+import { BusinessLog, type ManagerEvents } from './events.ts';
 import { createHttpServer, type HttpServerOptions } from './http/server.ts';
+import { openInstallationKey } from './installation.ts';
 import { ScheduleSessions } from './reconcilers/schedule-sessions.ts';
 import { StartSessions } from './reconcilers/start-sessions.ts';
 import { SweepDeadlines } from './reconcilers/sweep-deadlines.ts';
@@ -39,7 +40,6 @@ import { type AdminCredentials, InstallationService } from './services/installat
 import { KernelService } from './services/kernels/kernel-service.ts';
 import { RunningKernels } from './services/kernels/running-kernels.ts';
 import { KeypairService } from './services/keypairs/keypair-service.ts';
-import { openSecretBox } from './services/keypairs/secret-box.ts';
 import { PeerService } from './services/peers/peer-service.ts';
 import { SessionChanges } from './services/sessions/session-changes.ts';
 import { SessionService } from './services/sessions/session-service.ts';
@@ -118,7 +118,8 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   const processName = `${config.managerId}-${newId().slice(-12)}`;
   const startedAt = new Date(clock.now()).toISOString();
   const tasks = new BackgroundTasks(logger);
-  const box = await openSecretBox(config.installationKeyFile);
+  const log = new BusinessLog(logger);
+  const box = await openInstallationKey(db, config.installationKeyFile);
 
   const sessionRows = new SessionRepository(db);
   const transitions = new SessionTransitions(db);
@@ -126,8 +127,8 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
 
   const changes = new SessionChanges(eventBus, processName, logger, tasks);
   const directory = new AgentDirectory(agentRows, eventBus, tasks);
-  const memory = new SchedulingMemory(sessionRows, directory, clock, config.tickMs);
-  const peers = new PeerService(new PeerRepository(db), identity, clock, logger);
+  const memory = new SchedulingMemory(sessionRows, directory);
+  const peers = new PeerService(new PeerRepository(db), clock, logger);
   const keypairs = new KeypairService({
     keypairs: new KeypairRepository(db),
     box,
@@ -198,6 +199,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
         again: () => again('start'),
         refusalBackoff: { initialMs: config.refusalBackoffMs, maxMs: config.refusalBackoffMaxMs },
       });
+      onLeft.start = (kernelId) => start.forget(kernelId);
       const schedule = new ScheduleSessions({
         ...shared,
         begin: (kernel, epoch) => start.begin(kernel, epoch),
@@ -228,12 +230,14 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       };
     },
   });
+  const onLeft: { start: (kernelId: string) => void } = { start: () => {} };
 
   // Hints: what one change makes worth looking at. Ticks find the rest.
   changes.onChange((change) => {
     memory.sessionChanged(change);
     running.forget(change.sessionId);
-    const { from, to } = change;
+    const { from, to, kernelId } = change;
+    if (to !== 'PREPARING') onLeft.start(kernelId);
     const cause = currentRequestId();
     if (to === 'PENDING' && from !== to) leader.hint('schedule', cause);
     else if (to === 'TERMINATING') leader.hint('terminate', cause);
@@ -264,20 +268,26 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     logger: logger.with({ module: 'rpc' }),
     clock,
   });
-  // At every manager: a peer may have been revoked, and an agent may have registered, through another one.
-  const syncPeers = new ReconcileLoop({
-    name: 'sync-peers',
+  /** This manager: it orders nothing any more. It may come back with another key, at its next start. */
+  let revoked = false;
+  // At every manager: a peer may have been revoked through another one, or by an operator without any.
+  const cutRevoked = new ReconcileLoop({
+    name: 'cut-revoked-peers',
     tickMs: config.tickMs,
     clock,
     logger,
     run: async () => {
       const isKnown = await peers.knownNow();
+      if (!revoked && !isKnown(identity)) {
+        revoked = true;
+        log.managerRevoked(identity.id);
+        await leader.stop();
+      }
       rpcServer.cutPeers(isKnown);
       clients.cutPeers(isKnown);
-      clients.refreshMoved(await directory.reload());
     },
   });
-  peers.onRevoked(() => syncPeers.hint(currentRequestId()));
+  peers.onRevoked(() => cutRevoked.hint(currentRequestId()));
 
   const api: ApiServices = {
     auth: createAuthApi(keypairs),
@@ -333,8 +343,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
             directory.stop();
           },
         },
-        { name: 'own registration', start: () => peers.registerSelf() },
-        { name: 'peers', start: () => syncPeers.start(), stop: () => syncPeers.stop() },
+        { name: 'own registration', start: () => peers.registerManager(identity) },
         {
           name: 'leader',
           start: async () => {
@@ -345,6 +354,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
           },
           stop: () => leader.stop(),
         },
+        { name: 'peers', start: () => cutRevoked.start(), stop: () => cutRevoked.stop() },
         {
           name: 'agent gateway',
           start: async () => {
@@ -395,6 +405,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
           startedAt,
           embedded: config.embedded,
           epoch: leader.epoch ?? null,
+          revoked,
           api: addresses.api ?? null,
           rpc: addresses.rpc?.address ?? addresses.rpcInProcess ?? null,
           connectedAgents: rpcServer.connected().flatMap(({ kind, id }) => (kind === 'agent' ? [id] : [])),

@@ -1,13 +1,11 @@
 import { systemClock } from '@backend.ai/core';
 import { type Deadlines, migrationDeadlines } from '@backend.ai/database';
-import { loadOrCreateIdentity } from '@backend.ai/rpc';
 import { silentLogger } from '@backend.ai/telemetry';
-import { managerVersion } from './config.ts';
+import { defaultAdminEmail, managerVersion } from './config.ts';
 import { openInstallation } from './installation.ts';
 import { createOperator, type Operator } from './operator.ts';
 import { BackupRepository } from './repositories/backup.ts';
 import { type SchemaOperations, schemaOperations } from './schema-operations.ts';
-import { installationOf, keyFilesOf } from './server.ts';
 import type { ManagerServerOptions } from './server-config.ts';
 import { type BackupReport, BackupService } from './services/backup/backup-service.ts';
 import { openDatabase, openStores, requireSchema, type Stores } from './stores.ts';
@@ -17,7 +15,7 @@ export async function onStores<T>(options: ManagerServerOptions, work: (operator
   const stores = await open(options);
   try {
     await requireSchema(stores.database.db);
-    return await work(await operatorOn(options, stores));
+    return await work(operatorOn(options, stores));
   } finally {
     await stores.close();
   }
@@ -59,16 +57,20 @@ function open(options: ManagerServerOptions, deadlines?: Partial<Deadlines>): Pr
   return openStores(options, { logger: silentLogger, source: 'operator', deadlines });
 }
 
-async function operatorOn(options: ManagerServerOptions, { database, coordination }: Stores): Promise<Operator> {
-  const { managerId = 'manager' } = options.config;
-  const identity = await loadOrCreateIdentity(options.identityFile, 'manager', managerId);
+function operatorOn(options: ManagerServerOptions, { database, coordination }: Stores): Operator {
+  const { installationKeyFile, adminEmail = defaultAdminEmail } = options.config;
   const { configStore, liveValues } = coordination;
   return createOperator({
     database,
-    ...(await openInstallation(installationOf(options, database.db, identity, silentLogger))),
+    ...openInstallation({ database: database.db, installationKeyFile, adminEmail, logger: silentLogger }),
     ...{ configStore, liveValues },
     keyFiles: keyFilesOf(options),
     version: managerVersion,
     logger: silentLogger,
   });
+}
+
+/** What a backup takes besides the stores, by the names it has there. */
+function keyFilesOf({ config, identityFile }: ManagerServerOptions): Record<string, string> {
+  return { 'installation.key': config.installationKeyFile, 'manager.pem': identityFile };
 }

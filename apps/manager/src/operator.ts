@@ -3,6 +3,7 @@ import type { ConfigEntry, ConfigStore, LiveValues } from '@backend.ai/coordinat
 import { AppError, type Clock, systemClock } from '@backend.ai/core';
 import { type DatabaseHandle, migrationDeadlines } from '@backend.ai/database';
 import type { Logger } from '@backend.ai/telemetry';
+import { requireKeys } from './installation.ts';
 import { BackupRepository } from './repositories/backup.ts';
 import { type LedgerViolation, verifyLedger } from './repositories/ledger.ts';
 import type { PeerRecord } from './repositories/peers.ts';
@@ -68,7 +69,7 @@ export interface OperatorOptions {
   readonly configStore: ConfigStore;
   readonly liveValues: LiveValues;
   readonly peers: PeerService;
-  readonly fixtures: FixtureService;
+  readonly fixtures: Pick<FixtureService, 'populate'>;
   /** What goes into a backup besides rows and settings; see `BackupOptions`. */
   readonly keyFiles: Readonly<Record<string, string>>;
   readonly version: string;
@@ -108,7 +109,10 @@ export function createOperator(options: OperatorOptions): Operator {
     listSettings: ({ prefix }) => configStore.list(prefix),
     populateFixture: ({ fixture }) => fixtures.populate(fixture),
     loopEnds: () => readLoopEnds(liveValues),
-    backup: ({ file }) => backups.backup(file),
+    async backup({ file }) {
+      await requireKeys(db, keyFiles);
+      return await backups.backup(file);
+    },
   };
 }
 

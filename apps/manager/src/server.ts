@@ -1,6 +1,5 @@
 import { mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import type { Database } from '@backend.ai/database';
 import { loadOrCreateIdentity, type PeerIdentity } from '@backend.ai/rpc';
 import {
   AdminSocket,
@@ -14,10 +13,8 @@ import {
 import { Metrics } from '@backend.ai/runtime/metrics';
 import { ensureRequestId, type Logger } from '@backend.ai/telemetry';
 import { managerHandlers } from './admin.ts';
-import { defaultAdminEmail, managerVersion } from './config.ts';
-import { type InstallationOptions, openInstallation } from './installation.ts';
+import { managerVersion } from './config.ts';
 import { createManager, type Manager } from './manager.ts';
-import { createOperator } from './operator.ts';
 import type { ManagerServerOptions } from './server-config.ts';
 import { dependenciesOf, openStores, requireSchema, type Stores } from './stores.ts';
 
@@ -77,18 +74,8 @@ async function start(options: ManagerServerOptions, logger: Logger): Promise<Run
     {
       name: 'admin socket',
       async start() {
-        const { fixtures } = await openInstallation(installationOf(options, stores.database.db, identity, logger));
-        const operator = createOperator({
-          database: stores.database,
-          fixtures,
-          configStore: stores.coordination.configStore,
-          liveValues: stores.coordination.liveValues,
-          peers: manager.services.peers,
-          keyFiles: keyFilesOf(options),
-          version: managerVersion,
-          logger,
-        });
-        door = new AdminSocket(join(runDir, 'manager.sock'), managerHandlers(manager, operator), logger);
+        // The rest of what operators do, they do on the stores.
+        door = new AdminSocket(join(runDir, 'manager.sock'), managerHandlers(manager), logger);
         await door.start();
       },
       stop: () => door?.stop(),
@@ -119,22 +106,6 @@ async function start(options: ManagerServerOptions, logger: Logger): Promise<Run
       await lifecycle.stop();
     },
   };
-}
-
-/** What `openInstallation` wants to know. */
-export function installationOf(
-  { config }: ManagerServerOptions,
-  database: Database,
-  identity: PeerIdentity,
-  logger: Logger,
-): InstallationOptions {
-  const { installationKeyFile, adminEmail = defaultAdminEmail } = config;
-  return { database, installationKeyFile, adminEmail, identity, logger };
-}
-
-/** What a backup takes besides the stores, by the names it has there. */
-export function keyFilesOf({ config, identityFile }: ManagerServerOptions): Record<string, string> {
-  return { 'installation.key': config.installationKeyFile, 'manager.pem': identityFile };
 }
 
 /** Of the whole cluster but the last: every manager tells the same, as the database does. */

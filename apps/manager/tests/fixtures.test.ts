@@ -1,6 +1,6 @@
 import { newId } from '@backend.ai/core';
 import type { DatabaseHandle } from '@backend.ai/database';
-import { generateIdentity } from '@backend.ai/rpc';
+import { generateIdentity, parseJoinToken } from '@backend.ai/rpc';
 import { runWithRequest, silentLogger } from '@backend.ai/telemetry';
 import { makeTempDirectory, type TempDirectory, testDatabase } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
@@ -13,11 +13,10 @@ let installation: Installation;
 
 beforeAll(async () => {
   [handle, directory] = await Promise.all([testDatabase(), makeTempDirectory()]);
-  installation = await openInstallation({
+  installation = openInstallation({
     database: handle.db,
     installationKeyFile: `${directory.path}/installation.key`,
     adminEmail: 'admin@example.test',
-    identity: generateIdentity('manager', 'm-1'),
     logger: silentLogger,
   });
 });
@@ -65,10 +64,13 @@ describe('a fixture', () => {
   });
 });
 
-it('a token can be made before the first start of a manager, and names its key', async () => {
-  const { token } = await runWithRequest({ requestId: newId() }, () =>
-    installation.peers.createToken({ kind: 'agent' }),
-  );
-  expect(token).not.toBe('');
-  expect(await installation.peers.managerKeys()).toHaveLength(1);
+it('a token can be made before the first start of a manager that was registered, and names its key', async () => {
+  const { peers } = installation;
+  const manager = generateIdentity('manager', 'm-1');
+  await expect(peers.createToken({ kind: 'agent' })).rejects.toMatchObject({
+    code: 'state-conflict',
+    hint: expect.stringContaining('mgr start-server'),
+  });
+  await runWithRequest({ requestId: newId() }, () => peers.registerManager(manager));
+  expect(parseJoinToken((await peers.createToken({ kind: 'agent' })).token).managerKeys).toEqual([manager.publicKey]);
 });

@@ -1,12 +1,12 @@
 import { stat } from 'node:fs/promises';
 import { AppError, newId, systemClock } from '@backend.ai/core';
-import { generateIdentity, parseJoinToken } from '@backend.ai/rpc';
+import { parseJoinToken } from '@backend.ai/rpc';
 import { runWithRequest, silentLogger } from '@backend.ai/telemetry';
 import { tempDirectory, waitFor } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { PeerRepository } from '../src/repositories/peers.ts';
-import { addInstallationKey, openSecretBox } from '../src/services/keypairs/secret-box.ts';
+import { addInstallationKey, makeSecretBox, openSecretBox } from '../src/services/keypairs/secret-box.ts';
 import { PeerService } from '../src/services/peers/peer-service.ts';
 import { createWorld, type World } from './world.ts';
 
@@ -60,8 +60,9 @@ describe('key pairs', () => {
 describe('the secret box', () => {
   it('keeps its key to its owner, binds a secret to its row, and lets keys rotate', async () => {
     const file = `${await tempDirectory()}/key`;
-    const [box, again] = await Promise.all([openSecretBox(file), openSecretBox(file)]);
+    const [box, again] = await Promise.all([makeSecretBox(file), makeSecretBox(file)]);
     expect((await stat(file)).mode & 0o777).toBe(0o600);
+    expect(box.currentKeyId).toBe((await openSecretBox(file)).currentKeyId);
     const sealed = box.encrypt('secret', 'row');
     expect(again.decrypt(sealed, 'row')).toBe('secret');
     expect(() => box.decrypt(sealed, 'other row')).toThrow();
@@ -144,12 +145,7 @@ describe('peers', () => {
 
   it('are cut off when they are revoked by another process', async () => {
     const agent = await world.addAgent('i-revoked-elsewhere');
-    const elsewhere = new PeerService(
-      new PeerRepository(world.database.db),
-      generateIdentity('manager', 'other'),
-      systemClock,
-      silentLogger,
-    );
+    const elsewhere = new PeerService(new PeerRepository(world.database.db), systemClock, silentLogger);
     await elsewhere.revoke('i-revoked-elsewhere');
     await waitFor(async () => (await codeOf(agent.heartbeat())) !== undefined, { what: 'the connection is cut' });
     expect(await codeOf(agent.heartbeat())).toMatch(/peer-rejected|connection-lost/);

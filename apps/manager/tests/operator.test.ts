@@ -19,8 +19,8 @@ beforeAll(async () => {
   const { db } = world.database;
   await world.addAgent('i-one', { slots: { cpu: '64', mem: String(64 * 1024 ** 3) } });
   const configStore = new EmbeddedConfigStore(db, silentLogger);
-  const { fixtures } = await openInstallation({
-    ...{ database: db, identity: world.identity, logger: silentLogger },
+  const { fixtures } = openInstallation({
+    ...{ database: db, logger: silentLogger },
     installationKeyFile: world.installationKeyFile,
     adminEmail: 'admin@backend.ai.local',
   });

@@ -203,8 +203,8 @@ export class Cluster {
       http: { host: config.host, port: config.port },
       logger,
     });
-    const { fixtures } = await openInstallation({
-      ...{ database: db, identity, logger },
+    const { fixtures } = openInstallation({
+      ...{ database: db, logger },
       installationKeyFile: keyFiles['installation.key'],
       adminEmail: defaultAdminEmail,
     });

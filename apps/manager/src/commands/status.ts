@@ -25,7 +25,7 @@ export class ManagerStatusCommand extends OperatorCommand {
     writeFields(this.context.stdout, [
       ['Manager', `${status.managerId}, version ${status.version}, process ${status.pid}`],
       ['Started', status.startedAt],
-      ['Leads', status.epoch === null ? 'no, another manager does' : `yes, epoch ${status.epoch}`],
+      ['Leads', leads(status)],
       ['API', status.api ?? '–'],
       ['RPC', status.rpc ?? '–'],
       ['Agents', counts(status.agents)],
@@ -35,4 +35,9 @@ export class ManagerStatusCommand extends OperatorCommand {
     ]);
     return 0;
   }
+}
+
+function leads({ epoch, revoked }: ManagerStatusView): string {
+  if (revoked) return 'no: it has been revoked';
+  return epoch === null ? 'no, another manager does' : `yes, epoch ${epoch}`;
 }

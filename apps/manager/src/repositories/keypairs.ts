@@ -36,6 +36,14 @@ export class KeypairRepository {
     return rows.map((row) => row.name);
   }
 
+  /** One stored secret, by which a key shows that it is the right one. */
+  async anySecret(): Promise<{ accessKey: string; secretKeyEncrypted: string } | undefined> {
+    const [row] = await this.#db.execute<{ accessKey: string; secretKeyEncrypted: string }>(
+      sql`select access_key as "accessKey", secret_key_encrypted as "secretKeyEncrypted" from keypairs limit 1`,
+    );
+    return row;
+  }
+
   /** Every stored secret, for re-encryption under another key. */
   async encryptedSecrets(): Promise<Array<{ accessKey: string; secretKeyEncrypted: string }>> {
     const rows = await this.#db.execute<{ accessKey: string; secretKeyEncrypted: string }>(

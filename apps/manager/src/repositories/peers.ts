@@ -29,6 +29,13 @@ export type JoinOutcome =
   /** The token is unknown, spent, expired or of another kind. */
   | 'no-token';
 
+export type ManagerOutcome =
+  | 'registered'
+  /** A living manager with another key, or a peer of another kind, has the name. */
+  | 'name-taken'
+  /** This very key has been revoked. */
+  | 'revoked';
+
 export class PeerRepository {
   readonly #db: Database;
 
@@ -46,7 +53,7 @@ export class PeerRepository {
     const [row] = await this.#db.execute<{ expiresAt: string }>(sql`
       insert into peer_tokens (id, token_hash, kind, resource_group, expires_at)
       values (${token.id}::uuid, ${token.tokenHash}, ${token.kind}, ${token.resourceGroup}::text,
-        now() + ${token.ttlMs}::int * interval '1 millisecond') returning expires_at as "expiresAt"`);
+        now() + ${token.ttlMs}::float8 * interval '1 millisecond') returning expires_at as "expiresAt"`);
     return row?.expiresAt ?? '';
   }
 
@@ -87,12 +94,26 @@ export class PeerRepository {
     return row;
   }
 
-  /** Registers a key without a token: for components of the same process and for managers themselves. */
-  async ensure(peer: Omit<JoinWrite, 'tokenHash'> & { resourceGroup: string | null }): Promise<void> {
-    await this.#db.execute(sql`
-      insert into peers (id, kind, name, public_key, resource_group, request_id)
-      values (${peer.id}, ${peer.kind}, ${peer.id}, ${peer.publicKey}, ${peer.resourceGroup}::text, ${peer.requestId})
-      on conflict (id) do update set public_key = excluded.public_key, kind = excluded.kind`);
+  /**
+   * Registers the key of a manager, which needs no token. A living peer keeps its name and its key; a revoked manager may
+   * come back with another key only.
+   */
+  async registerManager(manager: Pick<JoinWrite, 'id' | 'publicKey' | 'requestId'>): Promise<ManagerOutcome> {
+    const [row] = await this.#db.execute<{ outcome: ManagerOutcome }>(sql`
+      with present as (
+        select kind, public_key, revoked_at is not null as revoked from peers where id = ${manager.id}
+      ), registered as (
+        insert into peers (id, kind, name, public_key, request_id)
+        values (${manager.id}, 'manager', ${manager.id}, ${manager.publicKey}, ${manager.requestId})
+        on conflict (id) do update set public_key = excluded.public_key, request_id = excluded.request_id,
+          revoked_at = null
+          where peers.kind = 'manager' and (peers.revoked_at is null) = (peers.public_key = excluded.public_key)
+        returning id
+      )
+      select case when exists (select 1 from registered) then 'registered'
+        when exists (select 1 from present where kind = 'manager' and revoked) then 'revoked'
+        else 'name-taken' end as outcome`);
+    return row?.outcome ?? 'name-taken';
   }
 
   async list(): Promise<PeerRecord[]> {
@@ -111,7 +132,7 @@ export class PeerRepository {
 
   async publicKeysOf(kind: PeerKind): Promise<string[]> {
     const rows = await this.#db.execute<{ publicKey: string }>(
-      sql`select public_key as "publicKey" from peers where kind = ${kind} and revoked_at is null order by id`,
+      sql`select distinct public_key as "publicKey" from peers where kind = ${kind} and revoked_at is null order by 1`,
     );
     return rows.map((row) => row.publicKey);
   }

@@ -6,7 +6,10 @@ export class PeersRevokeCommand extends OperatorCommand {
   static override usage = Command.Usage({
     category: 'Manager',
     description: 'withdraw the right to connect from a component',
-    details: 'Every manager cuts its connections within seconds. It may join again with a new token.',
+    details: `
+      Every manager cuts its connections within seconds. It may join again with a new token; a manager, which stops
+      leading, when it is started with a new key: end it, remove its key file, start it.
+    `,
     examples: [['An agent that is not trusted any more', '$0 mgr peers revoke i-1']],
   });
 

@@ -21,6 +21,11 @@ export class PeersRotateCommand extends OperatorCommand {
     const { token, expiresAt } = await this.withOperator(async (operator) => {
       const peer = (await operator.listPeers()).find((each) => each.id === id);
       if (!peer) throw new AppError('object-not-found', `There is no peer "${id}".`);
+      if (peer.kind === 'manager') {
+        throw new AppError('invalid-input', `"${id}" is a manager: managers join without a token.`, {
+          hint: `End it, then: ./backend.ai mgr peers revoke ${id}   remove its key file (keys/manager.pem), start it`,
+        });
+      }
       if (peer.revokedAt === null) await operator.revokePeer({ id });
       const group = peer.resourceGroup === null ? {} : { resourceGroup: peer.resourceGroup };
       return await operator.createPeerToken({ kind: peer.kind, ...group });

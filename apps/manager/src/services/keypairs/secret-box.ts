@@ -67,8 +67,17 @@ function keyIdOf(key: Buffer): string {
   return createHash('sha256').update('key id').update(key).digest('hex').slice(0, 12);
 }
 
-/** Makes the file at the first call. Two processes that race for it end up with the same key. */
+/** @throws AppError `config-invalid` when there is no such file */
 export async function openSecretBox(file: string): Promise<SecretBox> {
+  const keys = await readKeys(file);
+  if (keys) return new SecretBox(keys, file);
+  throw new AppError('config-invalid', `The installation key file ${file} is not there.`, {
+    hint: 'Copy that of a manager of this installation, or of a backup, to this place.',
+  });
+}
+
+/** Makes the file when it is not there. Two processes that race for it end up with the same key. */
+export async function makeSecretBox(file: string): Promise<SecretBox> {
   const keys = (await readKeys(file)) ?? (await createKeyFile(file));
   return new SecretBox(keys, file);
 }

@@ -14,32 +14,38 @@ export interface IssuedToken {
 }
 
 const defaultTtlMs = 3_600_000;
+const longestTtlMs = 366 * 24 * 3_600_000;
 /** Agents learn of another manager this much later at most, besides their heartbeat. */
 const keysFreshMs = 2_000;
 
 /** Who may connect: joining by single-use tokens, finding, revoking. */
 export class PeerService {
   readonly #peers: PeerRepository;
-  readonly #identity: PeerIdentity;
   readonly #clock: Clock;
   readonly #log: BusinessLog;
   #managerKeys: { readonly readAt: number; readonly keys: Promise<string[]> } | undefined;
   readonly #onRevoked: Array<() => void> = [];
 
-  constructor(peers: PeerRepository, identity: PeerIdentity, clock: Clock, logger: Logger) {
+  constructor(peers: PeerRepository, clock: Clock, logger: Logger) {
     this.#peers = peers;
-    this.#identity = identity;
     this.#clock = clock;
     this.#log = new BusinessLog(logger);
   }
 
-  /** For one peer, once. It names the keys of all managers, so that the peer may come to any of them. */
+  /**
+   * For one peer, once. It names the keys of all managers, so that the peer may come to any of them.
+   * @throws AppError `invalid-input`, `state-conflict` when there is no manager yet
+   */
   async createToken(options: { kind: PeerKind; resourceGroup?: string; ttlMs?: number }): Promise<IssuedToken> {
+    const { ttlMs = defaultTtlMs } = options;
+    if (options.kind === 'manager')
+      throw new AppError('invalid-input', 'Managers register themselves, without a token.');
+    if (ttlMs > longestTtlMs) throw new AppError('invalid-input', 'A join token may be used within a year at most.');
     const managerKeys = await this.#peers.publicKeysOf('manager');
-    if (!managerKeys.includes(this.#identity.publicKey)) {
-      // A token may be made before the first start of its manager.
-      await this.registerSelf();
-      managerKeys.push(this.#identity.publicKey);
+    if (managerKeys.length === 0) {
+      throw new AppError('state-conflict', 'No manager has registered yet, so a token could not tell whom to obey.', {
+        hint: 'Start one first: ./backend.ai mgr start-server',
+      });
     }
     const token = newJoinToken(managerKeys).text;
     const expiresAt = await this.#peers.createToken({
@@ -47,7 +53,7 @@ export class PeerService {
       tokenHash: hashOf(token),
       kind: options.kind,
       resourceGroup: options.resourceGroup ?? null,
-      ttlMs: options.ttlMs ?? defaultTtlMs,
+      ttlMs,
     });
     return { token, expiresAt: new Date(expiresAt).toISOString() };
   }
@@ -103,10 +109,20 @@ export class PeerService {
     return this.#managerKeys.keys;
   }
 
-  /** Registers this manager, so that agents can be told the keys of all managers. */
-  async registerSelf(): Promise<void> {
-    const { kind, id, publicKey } = this.#identity;
-    await this.#peers.ensure({ kind, id, publicKey, resourceGroup: null, requestId: requireRequestId() });
+  /**
+   * Registers a manager, so that agents can be told the keys of all managers.
+   * @throws AppError `config-invalid` when its name is another peer's, or its key was revoked
+   */
+  async registerManager({ id, publicKey }: PeerIdentity): Promise<void> {
+    const outcome = await this.#peers.registerManager({ id, publicKey, requestId: requireRequestId() });
+    if (outcome === 'registered') return;
+    throw outcome === 'revoked'
+      ? new AppError('config-invalid', `The manager "${id}" was revoked, and still has the key that it had then.`, {
+          hint: 'To let it in again, remove its key file (keys.identity-file): it makes a new key when it starts.',
+        })
+      : new AppError('config-invalid', `Another peer with a key of its own is called "${id}".`, {
+          hint: `Give each manager a manager.id of its own; or, if that one is gone for good: ./backend.ai mgr peers revoke ${id}`,
+        });
   }
 
   async list(): Promise<PeerRecord[]> {

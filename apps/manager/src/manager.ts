@@ -127,7 +127,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
 
   const changes = new SessionChanges(eventBus, processName, logger, tasks);
   const directory = new AgentDirectory(agentRows, eventBus, tasks);
-  const memory = new SchedulingMemory(sessionRows, directory);
+  const memory = new SchedulingMemory(sessionRows, directory, clock, config.tickMs);
   const peers = new PeerService(new PeerRepository(db), clock, logger);
   const keypairs = new KeypairService({
     keypairs: new KeypairRepository(db),
@@ -199,7 +199,6 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
         again: () => again('start'),
         refusalBackoff: { initialMs: config.refusalBackoffMs, maxMs: config.refusalBackoffMaxMs },
       });
-      onLeft.start = (kernelId) => start.forget(kernelId);
       const schedule = new ScheduleSessions({
         ...shared,
         begin: (kernel, epoch) => start.begin(kernel, epoch),
@@ -230,14 +229,12 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       };
     },
   });
-  const onLeft: { start: (kernelId: string) => void } = { start: () => {} };
 
   // Hints: what one change makes worth looking at. Ticks find the rest.
   changes.onChange((change) => {
     memory.sessionChanged(change);
     running.forget(change.sessionId);
-    const { from, to, kernelId } = change;
-    if (to !== 'PREPARING') onLeft.start(kernelId);
+    const { from, to } = change;
     const cause = currentRequestId();
     if (to === 'PENDING' && from !== to) leader.hint('schedule', cause);
     else if (to === 'TERMINATING') leader.hint('terminate', cause);
@@ -270,9 +267,9 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   });
   /** This manager: it orders nothing any more. It may come back with another key, at its next start. */
   let revoked = false;
-  // At every manager: a peer may have been revoked through another one, or by an operator without any.
-  const cutRevoked = new ReconcileLoop({
-    name: 'cut-revoked-peers',
+  // At every manager: a peer may have been revoked, and an agent may have registered, through another one.
+  const syncPeers = new ReconcileLoop({
+    name: 'sync-peers',
     tickMs: config.tickMs,
     clock,
     logger,
@@ -285,9 +282,10 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       }
       rpcServer.cutPeers(isKnown);
       clients.cutPeers(isKnown);
+      clients.refreshMoved(await directory.reload());
     },
   });
-  peers.onRevoked(() => cutRevoked.hint(currentRequestId()));
+  peers.onRevoked(() => syncPeers.hint(currentRequestId()));
 
   const api: ApiServices = {
     auth: createAuthApi(keypairs),
@@ -354,7 +352,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
           },
           stop: () => leader.stop(),
         },
-        { name: 'peers', start: () => cutRevoked.start(), stop: () => cutRevoked.stop() },
+        { name: 'peers', start: () => syncPeers.start(), stop: () => syncPeers.stop() },
         {
           name: 'agent gateway',
           start: async () => {

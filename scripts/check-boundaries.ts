@@ -7,10 +7,12 @@
  * started in the background has a request id.
  */
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 
 interface Violation {
   readonly file: string;
@@ -57,6 +59,20 @@ const libraryRooms: ReadonlyArray<readonly [library: RegExp, rooms: RegExp]> = [
 
 const isTest = (file: string): boolean => /\.test\.(kit\.)?ts$|\/tests?\/|^tests\/|^bench\/|\/testing\//.test(file);
 
+const entriesOf = new Map<string, ReadonlySet<string>>();
+
+/** What a package exports: `.`, `./testing`, … */
+function publicEntries(name: string): ReadonlySet<string> {
+  let entries = entriesOf.get(name);
+  if (!entries) {
+    const file = ['packages', 'apps'].map((folder) => join(root, folder, name, 'package.json')).find(existsSync);
+    const { exports = {} } = file ? (JSON.parse(readFileSync(file, 'utf8')) as { exports?: object }) : {};
+    entries = new Set(Object.keys(exports));
+    entriesOf.set(name, entries);
+  }
+  return entries;
+}
+
 function checkFile(file: string, text: string): Violation[] {
   const violations: Violation[] = [];
   const say = (message: string): number => violations.push({ file, message });
@@ -67,7 +83,7 @@ function checkFile(file: string, text: string): Violation[] {
     const scoped = /^@backend\.ai\/([^/]+)(\/.*)?$/.exec(name);
     if (scoped && owner) {
       const [, target = '', subpath] = scoped;
-      if (subpath && !subpath.startsWith('/testing'))
+      if (subpath && !publicEntries(target).has(`.${subpath}`))
         say(`imports ${name}: packages are imported by their public entries`);
       const targetIsPackage = target in packageImports;
       if (owner[1] === 'packages' && !isTest(file)) {
@@ -127,7 +143,6 @@ function checkCalls(file: string, text: string): Violation[] {
   return violations;
 }
 
-const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const files = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard', '*.ts'], {
   cwd: root,
   encoding: 'utf8',

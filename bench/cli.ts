@@ -22,6 +22,8 @@ const cases: readonly Case[] = [
     name: './backend.ai ps (loaded, fails without a cluster)',
     args: [launcher, 'ps', '--endpoint', 'http://127.0.0.1:1'],
   },
+  { name: './backend.ai mgr config check', args: [launcher, 'mgr', 'config', 'check'] },
+  { name: './backend.ai ag config check', args: [launcher, 'ag', 'config', 'check'] },
 ];
 
 const env = { ...process.env, BACKEND_SKIP_BUILD: '1', BACKEND_ACCESS_KEY: 'AKIA', BACKEND_SECRET_KEY: 'secret' };

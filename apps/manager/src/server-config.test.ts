@@ -55,6 +55,24 @@ describe('the configuration of a manager', () => {
     expect(whole.database.url.reveal()).toBe('postgresql://u:p@db/x');
   });
 
+  it('reads the certificates of private authorities, and refuses those that would not be used', () => {
+    const file = join(folder, 'ca.pem');
+    writeFileSync(file, 'PEM');
+    const { database, redis, etcd } = options(
+      {
+        ...{ 'database.ca-file': file, 'redis.ca-file': file, 'etcd.ca-file': file },
+        'etcd.endpoints': 'https://etcd:2379',
+      },
+      { BACKEND_MANAGER_REDIS_URL: 'rediss://redis:6379' },
+    );
+    expect([database.ca, redis.ca, etcd.ca]).toEqual(['PEM', 'PEM', 'PEM']);
+    expect(options()).toMatchObject({ database: { ca: undefined }, redis: { ca: undefined }, etcd: { ca: undefined } });
+    expect(problems({ 'redis.ca-file': file, 'etcd.ca-file': file })).toEqual([
+      'redis.ca-file is of use with a rediss:// URL only',
+      'etcd.ca-file is of use with https:// endpoints only',
+    ]);
+  });
+
   it('demands TLS for agents off loopback, both of its files, and reads them', () => {
     expect(problems({ 'rpc.host': '0.0.0.0' })).toEqual([
       'rpc.host is 0.0.0.0: off loopback, tls-cert-file and tls-key-file are mandatory',

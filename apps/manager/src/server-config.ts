@@ -12,6 +12,8 @@ import {
   metricsSection,
   path,
   port,
+  readableFile,
+  readPem,
   readTlsFiles,
   secret,
   secretUrl,
@@ -25,6 +27,10 @@ import type { HttpServerOptions } from './http/server.ts';
 /** Meanings, limits and defaults of what both a server and an embedded cluster know are those of `config.ts`. */
 const known = managerConfigSchema.shape;
 const ms = 'milliseconds';
+const caFile = readableFile().optional().meta({
+  description: 'PEM of the authority that signed its certificate, where the system does not know it',
+  example: '/etc/backend.ai/ca.pem',
+});
 
 const sections = {
   manager: z
@@ -76,12 +82,19 @@ const sections = {
       name: z.string().min(1).default('backend').describe('Name of the database'),
       user: z.string().min(1).default('backend').describe('Name to log in with'),
       password: secret().optional().meta({ description: 'To log in with', example: 'change me' }),
+      caFile: caFile.meta({
+        description:
+          'PEM of the authority that signed its certificate, where the system does not know it. Set: TLS as with ' +
+          'sslmode=verify-full',
+        example: '/etc/backend.ai/ca.pem',
+      }),
       poolSize: z.number().int().min(1).max(1000).default(10).describe('Connections at most'),
     })
     .describe('PostgreSQL 15 or later, which holds everything that must last.'),
   redis: z
     .strictObject({
       url: secretUrl('redis', 'rediss').prefault('redis://127.0.0.1:6379').describe('Where it is; rediss:// for TLS'),
+      caFile,
     })
     .describe('Redis 6.2 or later, which carries events and values that may be lost.'),
   etcd: z
@@ -89,6 +102,7 @@ const sections = {
       endpoints: z.array(url('http', 'https')).min(1).default(['http://127.0.0.1:2379']).describe('All members'),
       user: z.string().min(1).optional().meta({ description: 'Name to log in with', example: 'backend' }),
       password: secret().optional().meta({ description: 'To log in with', example: 'change me' }),
+      caFile,
       namespace: z
         .string()
         .regex(/^\/?[A-Za-z0-9._/-]+$/)
@@ -163,7 +177,13 @@ export const managerConfiguration: ConfigDefinition<typeof sections> = defineCon
   command: 'mgr',
   purpose: 'The hub: public API, sessions, scheduling, agents.',
   sections,
-  check({ rpc, scheduler, etcd }, say) {
+  check({ rpc, scheduler, redis, etcd }, say) {
+    if (redis.caFile !== undefined && !redis.url.reveal().startsWith('rediss:')) {
+      say('redis.ca-file', 'is of use with a rediss:// URL only');
+    }
+    if (etcd.caFile !== undefined && !etcd.endpoints.every((endpoint) => endpoint.startsWith('https:'))) {
+      say('etcd.ca-file', 'is of use with https:// endpoints only');
+    }
     checkTlsListener('rpc', rpc, say);
     if (scheduler.agentLostAfterMs < 2 * scheduler.heartbeatMs) {
       say('scheduler.agent-lost-after-ms', `is ${scheduler.agentLostAfterMs}: it takes at least twice heartbeat-ms`);
@@ -178,12 +198,13 @@ export interface ManagerServerOptions {
   readonly http: Omit<HttpServerOptions, 'version'>;
   readonly rpc: ListenOptions;
   readonly metrics: { readonly host: string; readonly port: number };
-  readonly database: { readonly url: Secret; readonly maxConnections: number };
-  readonly redis: { readonly url: Secret };
+  readonly database: { readonly url: Secret; readonly ca?: string | undefined; readonly maxConnections: number };
+  readonly redis: { readonly url: Secret; readonly ca?: string | undefined };
   readonly etcd: {
     readonly endpoints: readonly string[];
     readonly user: string | undefined;
     readonly password: Secret | undefined;
+    readonly ca?: string | undefined;
     readonly namespace: string;
   };
   readonly identityFile: string;
@@ -216,9 +237,16 @@ export function managerServerOptions(values: ManagerValues): ManagerServerOption
     },
     rpc: { host: rpc.host, port: rpc.port, ...(tls === undefined ? {} : { tls }) },
     metrics,
-    database: { url: database.url ?? databaseUrl(database), maxConnections: database.poolSize },
-    redis,
-    etcd: { endpoints: etcd.endpoints, user: etcd.user, password: etcd.password, namespace: etcd.namespace },
+    database: {
+      url: database.url ?? databaseUrl(database),
+      ca: readPem(database.caFile),
+      maxConnections: database.poolSize,
+    },
+    redis: { url: redis.url, ca: readPem(redis.caFile) },
+    etcd: {
+      ...{ endpoints: etcd.endpoints, user: etcd.user, password: etcd.password, namespace: etcd.namespace },
+      ca: readPem(etcd.caFile),
+    },
     identityFile: keys.identityFile ?? join(manager.dataDir, 'keys', 'manager.pem'),
     runDir: join(manager.dataDir, 'run'),
   };

@@ -1,4 +1,12 @@
-import { type Coordination, EtcdServer, openCoordination, RedisServer } from '@backend.ai/coordination';
+import {
+  type Coordination,
+  type CoordinationServer,
+  EtcdServer,
+  type EtcdServerOptions,
+  openCoordination,
+  RedisServer,
+  type RedisServerOptions,
+} from '@backend.ai/coordination';
 import {
   type Database,
   type DatabaseHandle,
@@ -37,8 +45,8 @@ export async function openStores(
   const { db } = database;
   try {
     const coordination = await openCoordination({
-      redis: { url: options.redis.url.reveal() },
-      etcd: { urls: etcdUrls(options.etcd) },
+      redis: redisOptions(options.redis),
+      etcd: etcdOptions(options.etcd),
       namespace: options.etcd.namespace,
       source,
       epochs: {
@@ -62,7 +70,8 @@ export function openDatabase(
   { database }: Pick<StoreOptions, 'database'>,
   deadlines?: Partial<Deadlines>,
 ): Promise<DatabaseHandle> {
-  return openPostgres({ url: database.url.reveal(), maxConnections: database.maxConnections, deadlines });
+  const { url, ca, maxConnections } = database;
+  return openPostgres({ url: url.reveal(), ca, maxConnections, deadlines });
 }
 
 /** @throws AppError `config-invalid` unless the schema is the one that this version works with */
@@ -74,16 +83,16 @@ export async function requireSchema(db: Database): Promise<string> {
 
 /** For a process that has them open. */
 export function dependenciesOf({ database, coordination }: Stores): Dependency[] {
-  const ask = async (name: 'redis' | 'etcd'): Promise<string> => {
-    const health = (await coordination.health()).find((each) => each.name === name);
-    if (health?.failure) throw health.failure;
-    return health?.address ?? '';
+  const ask = async (server: CoordinationServer): Promise<string> => {
+    await server.ping();
+    return server.address;
   };
+  const { redis, etcd } = coordination.servers;
   return [
     { name: 'PostgreSQL', check: () => serverVersion(database.db) },
     { name: 'Schema', check: () => requireSchema(database.db) },
-    { name: 'Redis', check: () => ask('redis') },
-    { name: 'etcd', check: () => ask('etcd') },
+    { name: 'Redis', check: () => ask(redis) },
+    { name: 'etcd', check: () => ask(etcd) },
   ];
 }
 
@@ -100,7 +109,7 @@ export function dependenciesToOpen(options: StoreOptions, logger: Logger): Depen
     {
       name: 'Redis',
       async check() {
-        const server = await RedisServer.open({ url: options.redis.url.reveal(), logger, connectDeadlineMs });
+        const server = await RedisServer.open({ ...redisOptions(options.redis), logger, connectDeadlineMs });
         await server.close();
         return server.address;
       },
@@ -109,7 +118,7 @@ export function dependenciesToOpen(options: StoreOptions, logger: Logger): Depen
       name: 'etcd',
       async check() {
         const { namespace } = options.etcd;
-        const server = await EtcdServer.open({ urls: etcdUrls(options.etcd), namespace, connectDeadlineMs });
+        const server = await EtcdServer.open({ ...etcdOptions(options.etcd), namespace, connectDeadlineMs });
         server.close();
         return server.address;
       },
@@ -117,11 +126,22 @@ export function dependenciesToOpen(options: StoreOptions, logger: Logger): Depen
   ];
 }
 
-function etcdUrls({ endpoints, user, password }: StoreOptions['etcd']): string[] {
-  return endpoints.map((endpoint) => {
+function redisOptions({ url, ca }: StoreOptions['redis']): Pick<RedisServerOptions, 'url' | 'ca'> {
+  return { url: url.reveal(), ca };
+}
+
+/** User and password go into the URLs escaped: setting them there leaves a percent sign as it is. */
+export function etcdOptions({
+  endpoints,
+  user,
+  password,
+  ca,
+}: StoreOptions['etcd']): Pick<EtcdServerOptions, 'urls' | 'ca'> {
+  const urls = endpoints.map((endpoint) => {
     const url = new URL(endpoint);
-    if (user !== undefined) url.username = user;
-    if (password !== undefined) url.password = password.reveal();
+    if (user !== undefined) url.username = encodeURIComponent(user);
+    if (password !== undefined) url.password = encodeURIComponent(password.reveal());
     return url.href;
   });
+  return { urls, ca };
 }

@@ -13,7 +13,7 @@ export type { LiveValues, WindowCount } from './live-values.ts';
 export {
   type Coordination,
   type CoordinationOptions,
-  type DependencyHealth,
+  type CoordinationServer,
   openCoordination,
 } from './open-coordination.ts';
 export { RedisEventBus, type RedisEventBusOptions } from './redis/redis-event-bus.ts';

@@ -1,4 +1,4 @@
-import { AppError, type Clock, systemClock } from '@backend.ai/core';
+import { type Clock, systemClock } from '@backend.ai/core';
 import type { Logger } from '@backend.ai/telemetry';
 import type { ConfigStore } from './config-store.ts';
 import { EtcdConfigStore } from './etcd/etcd-config-store.ts';
@@ -25,13 +25,11 @@ export interface CoordinationOptions {
   readonly connectDeadlineMs?: number | undefined;
 }
 
-export interface DependencyHealth {
-  readonly name: 'redis' | 'etcd';
+/** One of the servers, to ask whether it answers. */
+export interface CoordinationServer {
   readonly address: string;
-  /** Of one answer; absent when there was none. */
-  readonly latencyMs?: number;
-  /** Why there was none. */
-  readonly failure?: AppError;
+  /** Milliseconds that an answer takes. @throws AppError why there is none */
+  ping(): Promise<number>;
 }
 
 export interface Coordination {
@@ -39,8 +37,7 @@ export interface Coordination {
   readonly liveValues: LiveValues;
   readonly configStore: ConfigStore;
   readonly leases: Leases;
-  /** Asks each server once. Never throws. */
-  health(): Promise<DependencyHealth[]>;
+  readonly servers: Readonly<Record<'redis' | 'etcd', CoordinationServer>>;
   /** Lets handlers end, then closes all connections. Safe to call twice. */
   close(): Promise<void>;
 }
@@ -67,7 +64,7 @@ export async function openCoordination(options: CoordinationOptions): Promise<Co
     liveValues: new RedisLiveValues(redis, prefix),
     configStore,
     leases: new EtcdLeases({ server: etcd, epochs, logger, clock }),
-    health: () => Promise.all([healthOf('redis', redis), healthOf('etcd', etcd)]),
+    servers: { redis, etcd },
     close: () => {
       closed ??= (async () => {
         await Promise.all([eventBus.close(), configStore.close()]);
@@ -77,16 +74,4 @@ export async function openCoordination(options: CoordinationOptions): Promise<Co
       return closed;
     },
   };
-}
-
-async function healthOf(
-  name: DependencyHealth['name'],
-  server: { readonly address: string; ping(): Promise<number> },
-): Promise<DependencyHealth> {
-  const { address } = server;
-  try {
-    return { name, address, latencyMs: await server.ping() };
-  } catch (error) {
-    return { name, address, failure: AppError.from(error) };
-  }
 }

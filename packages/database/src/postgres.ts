@@ -9,6 +9,8 @@ import { type Deadlines, defaultDeadlines } from './guarded-client.ts';
 export interface PostgresOptions {
   /** `postgres://user:password@host:port/database`, with `?sslmode=verify-full` or the like where TLS is wanted. */
   readonly url: string;
+  /** PEM of the authority that signed the server's certificate, where the system does not know it; demands TLS. */
+  readonly ca?: string | undefined;
   /** Connections at most; each is made when it is first needed. 10 unless given. */
   readonly maxConnections?: number | undefined;
   /** Shown in the server's list of its connections. */
@@ -35,7 +37,7 @@ const longestReconnectSeconds = 1;
  *   `server-unreachable` when nobody answers
  */
 export async function openPostgres(options: PostgresOptions): Promise<DatabaseHandle> {
-  const where = parseUrl(options.url);
+  const where = parseUrl(options);
   const clients: Sql[] = [];
   const withDeadlines = (deadlines: Deadlines): Database => {
     const client = connectTo(options, where, deadlines);
@@ -65,6 +67,7 @@ function connectTo(options: PostgresOptions, place: Place, deadlines: Deadlines)
   return postgres(options.url, {
     max: options.maxConnections ?? 10,
     connect_timeout: connectSeconds,
+    ...(options.ca === undefined ? {} : { ssl: { ca: options.ca, host: place.host } }),
     // Not in the types of postgres.js, but in its documentation.
     ...{
       backoff: (tries: number) => Math.min(0.05 * 2 ** tries, longestReconnectSeconds),
@@ -95,7 +98,7 @@ interface Place {
   readonly database: string;
 }
 
-function parseUrl(text: string): Place {
+function parseUrl({ url: text, ca }: PostgresOptions): Place {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   const database = url?.pathname.slice(1);
   if (!url || !/^postgres(ql)?:$/.test(url.protocol) || url.hostname === '' || !database) {
@@ -109,7 +112,9 @@ function parseUrl(text: string): Place {
     host,
     port,
     server: `${url.hostname}:${port}`,
-    tls: ['ssl', 'sslmode'].some((name) => !['', 'disable', 'false'].includes(url.searchParams.get(name) ?? '')),
+    tls:
+      ca !== undefined ||
+      ['ssl', 'sslmode'].some((name) => !['', 'disable', 'false'].includes(url.searchParams.get(name) ?? '')),
     user: decodeURIComponent(url.username),
     database: decodeURIComponent(database),
   };
@@ -146,6 +151,9 @@ async function requireVersion(client: Sql, { server }: Place): Promise<void> {
   });
 }
 
+/** Codes of Node.js for certificates that do not hold. */
+const untrusted = /CERT|^UNABLE_TO_VERIFY/;
+
 function openingFailure(error: unknown, { server, user, database }: Place): AppError {
   const state = sqlStateOf(error);
   if (state === sqlStates.invalidPassword || state === sqlStates.invalidAuthorization) {
@@ -157,6 +165,13 @@ function openingFailure(error: unknown, { server, user, database }: Place): AppE
   if (state === sqlStates.missingDatabase) {
     return new AppError('config-invalid', `There is no database "${database}" at ${server}.`, {
       hint: `Make it: createdb -h ${server.replace(':', ' -p ')} -U ${user} ${database}`,
+      cause: error,
+    });
+  }
+  const { code } = error as { code?: unknown };
+  if (typeof code === 'string' && untrusted.test(code)) {
+    return new AppError('config-invalid', `The certificate of PostgreSQL at ${server} is not trusted (${code}).`, {
+      hint: 'Name the file of the authority that signed it (database.ca-file), or correct the host of the database.',
       cause: error,
     });
   }

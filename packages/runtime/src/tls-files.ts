@@ -11,7 +11,11 @@ export function readTlsFiles(
     : { cert: readPem(certFile), key: readPem(keyFile) };
 }
 
-function readPem(file: string): string {
+/** The text of a PEM file, where one is configured. @throws AppError `config-invalid` when it cannot be read */
+export function readPem(file: string): string;
+export function readPem(file: string | undefined): string | undefined;
+export function readPem(file: string | undefined): string | undefined {
+  if (file === undefined) return undefined;
   try {
     return readFileSync(file, 'utf8');
   } catch (cause) {

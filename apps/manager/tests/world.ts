@@ -28,8 +28,11 @@ export interface World {
   liveValues(): LiveValues;
   /** Ends the manager and starts another one on the same database. */
   restartManager(): Promise<void>;
-  /** Another manager beside it, with the same key and a bus of its own: neither hears of what the other does. */
-  addManager(): Promise<{ readonly manager: Manager; readonly address: string }>;
+  /**
+   * Another manager beside it, with the same key and a bus of its own: neither hears of what the other does. The lease of
+   * the first one is over for it when it takes over.
+   */
+  addManager(options?: { takesOver: boolean }): Promise<{ readonly manager: Manager; readonly address: string }>;
   addAgent(id: string, options?: Partial<FakeAgentOptions>): Promise<FakeAgent>;
   create(input?: Partial<CreateSessionInput>, requestId?: string): Promise<SessionView>;
   until(session: string, status: SessionView['status']): Promise<SessionView>;
@@ -47,6 +50,8 @@ export interface WorldOptions {
   readonly config?: Partial<ManagerOptions['config']>;
   readonly logger?: Logger;
   readonly http?: ManagerOptions['http'];
+  /** Of the first manager, made from the real ones. */
+  readonly leases?: (real: Leases) => Leases;
   /** Makes the bus of each manager. */
   readonly eventBus?: () => EventBus;
 }
@@ -108,7 +113,9 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
     return { manager, leases, liveValues, shut };
   }
 
-  let running = await boot(await EmbeddedLeases.open(database.db));
+  const openLeases = (): Promise<Leases> => EmbeddedLeases.open(database.db);
+  const realLeases = await openLeases();
+  let running = await boot(options.leases?.(realLeases) ?? realLeases);
   const others: Booted[] = [];
   const credentials = await running.manager.services.ensureInstallation();
   const admin = (await running.manager.services.keypairs.find(credentials.accessKey))!.actor;
@@ -131,11 +138,11 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
     },
     async restartManager() {
       await running.shut();
-      running = await boot(await EmbeddedLeases.open(database.db));
+      running = await boot(await openLeases());
     },
-    async addManager() {
+    async addManager(other) {
       const name = `${inProcessName}-${others.length + 2}`;
-      const booted = await boot(running.leases, name);
+      const booted = await boot(other?.takesOver ? await openLeases() : running.leases, name);
       others.push(booted);
       return { manager: booted.manager, address: `inproc:${name}` };
     },

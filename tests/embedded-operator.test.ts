@@ -29,6 +29,11 @@ describe('operators of an embedded cluster', () => {
       1,
       expect.stringMatching(/no peer "nobody".*\n.*\n {2}request id: /),
     ]);
+    const rotated = await cluster.cli(['mgr', 'peers', 'rotate', 'manager']);
+    expect([rotated.code, rotated.stderr]).toEqual([
+      1,
+      expect.stringMatching(/"manager" is a manager.*\n.*peers revoke manager/),
+    ]);
     const status = await cluster.cli(['ag', 'status']);
     expect(status.stdout).toMatch(/^In use +cpu 0 of \d/m);
   });

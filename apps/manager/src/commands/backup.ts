@@ -10,6 +10,9 @@ export class BackupCommand extends OperatorCommand {
     details: `
       Managers may go on meanwhile: the file holds one moment. It also holds keys: it is readable by its owner only, and
       should stay so. Files and logs in sessions are not part of it.
+
+      An embedded cluster, whose database has one connection, answers nobody while its rows are read: a second or so for
+      100,000 rows.
     `,
     examples: [['Every night', '$0 mgr backup /var/backups/backend.ai.backup']],
   });

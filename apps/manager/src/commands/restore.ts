@@ -10,7 +10,8 @@ export class RestoreCommand extends OperatorCommand {
     description: 'fill an empty database, settings and keys from a backup',
     details: `
       The configuration names the new database, or --data-dir the folder of a new embedded cluster, which \`up\` starts
-      then. No manager may run on it. Agents find the installation again by themselves; what they started after the backup
+      then. No manager may run on it. What holds rows, other settings or other keys is refused before anything is changed;
+      after a restore that was cut off, try again. Tokens to join that were open are not valid any more. Agents find the installation again by themselves; what they started after the backup
       was made is ended.
     `,
     examples: [

@@ -149,7 +149,9 @@ function requireNoOtherSettings(found: readonly ConfigEntry[], ours: ReadonlyArr
   const others = found.filter(({ key, value }) => values.get(key) !== value).map(({ key }) => key);
   if (others.length === 0) return;
   throw new AppError('state-conflict', `There are other settings already: ${others.slice(0, 3).join(', ')} …`, {
-    hint: 'Restore under another etcd.namespace, or delete them if the installation that they belong to is really gone.',
+    hint:
+      'Restore under another etcd.namespace, or delete them (etcdctl del) if the installation that they belong to is ' +
+      'really gone.',
   });
 }
 

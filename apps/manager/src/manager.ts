@@ -135,6 +135,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     liveValues,
     clock,
     cacheMs: config.keypairCacheMs,
+    logger: logger.with({ module: 'http' }),
   });
   const installation = new InstallationService(new InstallationRepository(db), box, config.adminEmail, logger);
   const clients: AgentClients = new AgentClients({

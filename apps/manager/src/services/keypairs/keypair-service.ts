@@ -1,6 +1,7 @@
 import type { UserActor } from '@backend.ai/contract';
 import type { LiveValues } from '@backend.ai/coordination';
 import type { Clock } from '@backend.ai/core';
+import type { Logger } from '@backend.ai/telemetry';
 import type { KeypairRepository } from '../../repositories/keypairs.ts';
 import { CallCounter } from './call-counter.ts';
 import type { SecretBox } from './secret-box.ts';
@@ -14,6 +15,8 @@ export interface Keypair {
 
 const windowMs = 900_000;
 const maxCached = 10_000;
+/** How long nothing is counted after counting failed. */
+const uncountedMs = 1_000;
 
 export class KeypairService {
   readonly #keypairs: KeypairRepository;
@@ -21,6 +24,8 @@ export class KeypairService {
   readonly #calls: CallCounter;
   readonly #clock: Clock;
   readonly #cacheMs: number;
+  readonly #logger: Logger;
+  #uncountedUntil = Number.NEGATIVE_INFINITY;
   readonly #cache = new Map<string, { readonly keypair: Promise<Keypair | undefined>; readonly until: number }>();
 
   constructor(options: {
@@ -29,12 +34,14 @@ export class KeypairService {
     liveValues: LiveValues;
     clock: Clock;
     cacheMs: number;
+    logger: Logger;
   }) {
     this.#keypairs = options.keypairs;
     this.#box = options.box;
     this.#calls = new CallCounter(options.liveValues, windowMs);
     this.#clock = options.clock;
     this.#cacheMs = options.cacheMs;
+    this.#logger = options.logger;
   }
 
   /** Undefined for unknown and for inactive keys. A deactivated key works for at most the time of the cache. */
@@ -57,11 +64,22 @@ export class KeypairService {
     this.#cache.delete(accessKey);
   }
 
-  /** Counts calls in the window of 900 seconds. Negative `remaining`: these are too many. */
+  /**
+   * Counts calls in the window of 900 seconds. Negative `remaining`: these are too many. While live values are away
+   * nothing is counted and everything passes: sessions that run are worth more than an exact limit.
+   */
   async countCalls(accessKey: string, calls: number): Promise<{ limit: number; remaining: number }> {
     const limit = (await this.find(accessKey))?.rateLimit ?? 0;
-    const count = await this.#calls.count(accessKey, calls);
-    return { limit, remaining: limit === 0 ? 0 : limit - count };
+    if (limit === 0) return { limit, remaining: 0 };
+    if (this.#clock.monotonic() < this.#uncountedUntil) return { limit, remaining: limit };
+    try {
+      return { limit, remaining: limit - (await this.#calls.count(accessKey, calls)) };
+    } catch (error) {
+      // Others need not wait for the same failure.
+      this.#uncountedUntil = this.#clock.monotonic() + uncountedMs;
+      this.#logger.warn('calls cannot be counted and pass', { error });
+      return { limit, remaining: limit };
+    }
   }
 
   projectsOf(userId: string): Promise<string[]> {

@@ -5,12 +5,14 @@ import { join } from 'node:path';
 import type { Client } from '@backend.ai/client';
 import { waitFor } from '@backend.ai/testing';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { missingPackages } from '../scripts/dev-servers/index.ts';
 import { TestInstallation } from './support/installation.ts';
 import { output, type RememberingSession, rememberingSession, runsSessions } from './support/sessions.ts';
 
+const withoutServers = missingPackages().length > 0;
 let installation: TestInstallation;
 beforeAll(async () => {
-  installation = await TestInstallation.start();
+  if (!withoutServers) installation = await TestInstallation.start();
 }, 180_000);
 afterAll(() => installation?.stop(), 120_000);
 
@@ -24,7 +26,7 @@ const leading = (): Promise<1 | 2> =>
   >;
 const other = (manager: 1 | 2): 1 | 2 => (manager === 1 ? 2 : 1);
 
-describe('two managers and two agents on PostgreSQL, Redis and etcd', () => {
+describe.skipIf(withoutServers)('two managers and two agents on PostgreSQL, Redis and etcd', () => {
   afterEach(async () => {
     expect(await installation.json(['mgr', 'verify'])).toMatchObject({ violations: [] });
   });
@@ -96,27 +98,37 @@ describe('two managers and two agents on PostgreSQL, Redis and etcd', () => {
     await session.destroy();
   });
 
-  it('let a leader that was paused beyond its lease do nothing afterwards', async () => {
+  it('start each session once when the leader is paused beyond its lease in the middle of its work', async () => {
     const first = await leading();
     const second = other(first);
     const before = (await installation.managerStatus(first)).epoch ?? 0;
     const paused = installation.managers[first - 1]!;
+    const client = installation.client(second);
+    const wants = { image: 'python', resources: { cpu: '1', mem: '128m' } };
+    const sessions = await Promise.all(Array.from({ length: 6 }, () => client.sessions.create(wants)));
     paused.signal('SIGSTOP');
     const next = await waitFor(async () => (await installation.managerStatus(second)).epoch, {
       timeoutMs: 60_000,
       what: 'the other one leads',
     });
     expect(next).toBeGreaterThan(before);
-    const { session, remembers } = await remembering(installation.client(second));
+    await Promise.all(sessions.map((session) => session.waitUntilRunning({ timeoutMs: 60_000 })));
     paused.signal('SIGCONT');
     await waitFor(async () => (await installation.managerStatus(first)).epoch === null, { timeoutMs: 30_000 });
     expect((await installation.managerStatus(second)).epoch).toBe(next);
-    await remembers(first);
+
     const kernels = [await installation.agentStatus(1), await installation.agentStatus(2)].flatMap(
       (each) => each.kernels,
     );
-    expect(kernels.filter(({ state }) => state === 'running')).toHaveLength(1);
-    await session.destroy();
+    const running = kernels.filter(({ state }) => state === 'running').map(({ kernelId }) => kernelId);
+    const wanted = sessions.flatMap(({ view }) => view.kernels.map(({ id }) => id));
+    expect(running.toSorted()).toEqual(wanted.toSorted());
+    for (const session of sessions) {
+      const states = (await session.history()).filter(({ from, to }) => from !== to).map(({ to }) => to);
+      expect(states).toEqual([...new Set(states)]);
+      expect(states.at(-1)).toBe('RUNNING');
+    }
+    await Promise.all(sessions.map((session) => session.destroy()));
   });
 
   it('go on after PostgreSQL was killed and started again', async () => {
@@ -211,7 +223,7 @@ describe('two managers and two agents on PostgreSQL, Redis and etcd', () => {
   });
 });
 
-describe('a manager that cannot start', () => {
+describe.skipIf(withoutServers)('a manager that cannot start', () => {
   const absentRedis = join(tmpdir(), `absent-redis-${process.pid}`);
   beforeAll(() => writeFileSync(absentRedis, 'redis://127.0.0.1:1', { mode: 0o600 }));
   afterAll(() => rmSync(absentRedis));
@@ -230,7 +242,7 @@ describe('a manager that cannot start', () => {
     ['the database is not there', ['database.name=absent'], /There is no database "absent"/],
     ['the database is empty', ['database.name=template1'], /database is empty.*\n.*mgr dbschema migrate/s],
     ['nobody answers as Redis', [`redis.url-file=${absentRedis}`], /Redis.*127\.0\.0\.1:1/],
-    ['nobody answers as etcd', ['etcd.endpoints=["http://127.0.0.1:1"]'], /etcd.*127\.0\.0\.1:1/],
+    ['nobody answers as etcd', ['etcd.endpoints=http://127.0.0.1:1'], /etcd.*127\.0\.0\.1:1/],
     ['a setting is misspelt', ['scheduler.tick-mss=5'], /scheduler\.tick-mss.*scheduler\.tick-ms/s],
   ])('says so in one sentence with the next step when %s', async (_case, settings, told) => {
     const { code, stderr } = await attempt(...elsewhere(), ...settings);

@@ -1,20 +1,37 @@
 import type { Client, Session } from '@backend.ai/client';
+import { hasCode, newId } from '@backend.ai/core';
 import { waitFor } from '@backend.ai/testing';
 import type { TestInstallation } from './installation.ts';
 
-/** Resolves when a new session has run through this manager. */
+/**
+ * Resolves when a new session has run through this manager. There is one session: after a fault its creation is asked for
+ * again by the same name, and what was accepted has to run.
+ */
 export async function runsSessions(installation: TestInstallation, manager: 1 | 2): Promise<void> {
-  await waitFor(async () => (await printed(installation.client(manager))) === '42\n', {
-    timeoutMs: 60_000,
-    intervalMs: 200,
-    what: `a session runs through manager ${manager}`,
-  });
+  const wants = { name: `runs-${newId().slice(-12)}`, image: 'python', resources: { cpu: '1', mem: '128m' } };
+  const what = (step: string): string => `a session ${step} through manager ${manager}`;
+  const client = installation.client(manager);
+  await using session = await reached(() => client.sessions.create(wants), what('is created'));
+  await reached(() => session.waitUntilRunning({ timeoutMs: 60_000 }), what('starts'));
+  const printed = await reached(() => output(session, 'print(6 * 7)'), what('prints'));
+  if (printed !== '42\n') throw new Error(`The session printed ${JSON.stringify(printed)}.`);
 }
 
-async function printed(client: Client): Promise<string> {
-  await using session = await client.sessions.create({ image: 'python', resources: { cpu: '1', mem: '128m' } });
-  await session.waitUntilRunning({ timeoutMs: 20_000 });
-  return await output(session, 'print(6 * 7)');
+/** Tries again only while the way there is closed, as for some time after a fault; any other failure is one. */
+async function reached<T>(work: () => Promise<T>, what: string): Promise<T> {
+  const outcome = await waitFor(
+    async () => {
+      try {
+        return { value: await work() };
+      } catch (error) {
+        if (hasCode(error, 'server-unreachable', 'connection-lost', 'agent-unreachable', 'shutting-down')) throw error;
+        return { error };
+      }
+    },
+    { timeoutMs: 60_000, intervalMs: 200, what },
+  );
+  if ('error' in outcome) throw outcome.error;
+  return outcome.value;
 }
 
 /** What a program in the session prints. */
@@ -39,13 +56,11 @@ export async function rememberingSession(installation: TestInstallation, client:
   return {
     session,
     async remembers(manager) {
-      await waitFor(
-        async () => {
-          const same = await installation.client(manager).sessions.get(session.id);
-          return (await output(same, 'print(kept)')) === 'still here\n';
-        },
-        { timeoutMs: 60_000, intervalMs: 200, what: `the session answers through manager ${manager}` },
+      const answer = await reached(
+        async () => output(await installation.client(manager).sessions.get(session.id), 'print(kept)'),
+        `the session answers through manager ${manager}`,
       );
+      if (answer !== 'still here\n') throw new Error(`The session answers ${JSON.stringify(answer)}.`);
     },
   };
 }

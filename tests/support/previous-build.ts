@@ -20,8 +20,8 @@ const sources = ['apps', 'packages', 'drizzle', 'package-lock.json'];
 /**
  * Which commit came before: `$UPGRADE_FROM` (a tag, a commit), else the parent of the last one that changed what
  * services are made of.
- * @returns undefined when there is none: no repository, or its first commit
- * @throws when the repository has forgotten it
+ * @returns undefined when there is none: no repository, its first commit, a clone without history (`git fetch --unshallow`
+ * brings it), or a commit that had no separate processes yet
  */
 export async function previousCommit(): Promise<string | undefined> {
   const inside = await git('rev-parse', '--show-prefix').catch(() => null);
@@ -31,9 +31,12 @@ export async function previousCommit(): Promise<string | undefined> {
   if (wanted) return await git('rev-parse', '--verify', `${wanted}^{commit}`);
   const changed = await git('rev-list', '--first-parent', '--max-count=1', 'HEAD', '--', ...sources);
   const [parent] = (await git('rev-list', '--parents', '--max-count=1', changed)).split(' ').slice(1);
-  if (parent !== undefined) return parent;
-  if ((await git('rev-parse', '--is-shallow-repository')) === 'false') return undefined;
-  throw new Error('This clone has no history to upgrade from. Get it with: git fetch --unshallow');
+  if (parent === undefined) return undefined;
+  const hadProcesses = await git('cat-file', '-e', `${parent}:apps/manager/src/server.ts`).then(
+    () => true,
+    () => false,
+  );
+  return hadProcesses ? parent : undefined;
 }
 
 /** Needs no network unless the two depend on different packages. */

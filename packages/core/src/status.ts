@@ -109,8 +109,14 @@ export function explainReason(reason: string): string {
   return Object.hasOwn(statusReasons, reason) ? statusReasons[reason as StatusReason] : reason;
 }
 
-export const sessionTypes = ['interactive', 'batch', 'inference'] as const;
+/** `system` sessions are the platform's own: they count apart from those of users. */
+export const sessionTypes = ['interactive', 'batch', 'inference', 'system'] as const;
 export type SessionType = (typeof sessionTypes)[number];
+
+/** Whether a session counts apart: not in a user's quotas of resources and of concurrent sessions. */
+export function isPrivateType(type: SessionType): boolean {
+  return type === 'system';
+}
 
 /** Whether a batch session's program succeeded. */
 export const sessionResults = ['undefined', 'success', 'failure'] as const;

@@ -15,7 +15,18 @@ import {
   terminalStatuses,
   type UserId,
 } from '@backend.ai/core';
-import { check, index, integer, jsonb, pgTable, text, uniqueIndex, uuid } from 'drizzle-orm/pg-core';
+import {
+  boolean,
+  check,
+  index,
+  integer,
+  jsonb,
+  pgTable,
+  primaryKey,
+  text,
+  uniqueIndex,
+  uuid,
+} from 'drizzle-orm/pg-core';
 import { moment, noneOf, oneOf } from './columns.ts';
 
 export const clusterModes = ['single-node', 'multi-node'] as const;
@@ -54,6 +65,16 @@ export const sessions = pgTable(
     options: jsonb('options').$type<Record<string, unknown>>().notNull().default({}),
     /** Higher is considered first. */
     priority: integer('priority').notNull().default(10),
+    /** Compared between a session that waits and one that could make room for it. */
+    jobPriority: integer('job_priority').notNull().default(0),
+    /** Whether it may have to make room for others. */
+    isPreemptible: boolean('is_preemptible').notNull().default(true),
+    /** Not scheduled before this moment. */
+    startsNotBefore: moment('starts_not_before'),
+    /** Ids of the agents that its kernels have to be on, one for each kernel of a session over several nodes; empty: any. */
+    designatedAgents: jsonb('designated_agents').$type<AgentId[]>().notNull().default([]),
+    /** Told of every change of state. */
+    callbackUrl: text('callback_url'),
     createdAt: moment('created_at').notNull().defaultNow(),
     statusChangedAt: moment('status_changed_at').notNull().defaultNow(),
     scheduledAt: moment('scheduled_at'),
@@ -70,6 +91,25 @@ export const sessions = pgTable(
     uniqueIndex('sessions_live_name_key').on(table.accessKey, table.name).where(noneOf(table.status, terminalStatuses)),
     index('sessions_queue_idx').on(table.status, table.priority.desc(), table.createdAt, table.id),
     index('sessions_access_key_created_at_idx').on(table.accessKey, table.createdAt.desc()),
+  ],
+);
+
+/** A session starts when all that it depends on have ended with success. */
+export const sessionDependencies = pgTable(
+  'session_dependencies',
+  {
+    sessionId: uuid('session_id')
+      .$type<SessionId>()
+      .notNull()
+      .references(() => sessions.id, { onDelete: 'cascade' }),
+    dependsOn: uuid('depends_on')
+      .$type<SessionId>()
+      .notNull()
+      .references(() => sessions.id, { onDelete: 'cascade' }),
+  },
+  (table) => [
+    primaryKey({ name: 'session_dependencies_pkey', columns: [table.sessionId, table.dependsOn] }),
+    index('session_dependencies_depends_on_idx').on(table.dependsOn),
   ],
 );
 

@@ -14,20 +14,23 @@ export type AccessKey = Id<'access-key'>;
 export type RunId = Id<'run'>;
 export type RequestId = Id<'request'>;
 
-/** Sixteen bytes of randomness per call; tests pass a seeded one. */
-export type RandomBytes = (size: number) => Uint8Array;
+/** Random bytes for a few hundred ids: a call of the system costs more than an id. */
+let pool = randomBytes(4_096);
+let used = 0;
 
-const pool = { bytes: new Uint8Array(0), used: 0 };
-
-/** Random bytes from a pool: one call of the system per few hundred ids, since the call costs more than the id. */
-function pooledRandomBytes(size: number): Uint8Array {
-  if (pool.used + size > pool.bytes.length) {
-    pool.bytes = randomBytes(4_096);
-    pool.used = 0;
+/** Where in the pool `size` fresh bytes are. */
+function freshBytes(size: number): number {
+  if (used + size > pool.length) {
+    pool = randomBytes(pool.length);
+    used = 0;
   }
-  pool.used += size;
-  return pool.bytes.subarray(pool.used - size, pool.used);
+  used += size;
+  return used - size;
 }
+
+/** The text of the last id, to be written over: most events and requests need a new one, and putting strings together is slow. */
+const text = Buffer.from('00000000-0000-7000-8000-000000000000');
+const digits = Buffer.from('0123456789abcdef');
 
 let lastMs = 0;
 let sequence = 0;
@@ -36,32 +39,34 @@ let sequence = 0;
  * A UUID of version 7 (RFC 9562 §5.7): its text sorts by creation time, also within one millisecond of one process,
  * so that it serves as primary key and as order of arrival.
  */
-export function newId<T extends string = string>(
-  nowMs: number = Date.now(),
-  random: RandomBytes = pooledRandomBytes,
-): T {
+export function newId<T extends string = string>(nowMs: number = Date.now()): T {
   if (nowMs > lastMs) {
-    lastMs = nowMs;
-    sequence = ((random(2)[0] ?? 0) << 3) & 0x7ff;
-  } else {
-    sequence += 1;
-    if (sequence > 0xfff) {
-      lastMs += 1;
-      sequence = 0;
-    }
+    startAt(nowMs);
+    sequence = (pool[freshBytes(1)]! << 3) & 0x7ff;
+  } else if (sequence < 0xfff) sequence += 1;
+  else {
+    startAt(lastMs + 1);
+    sequence = 0;
   }
-  const bytes = new Uint8Array(16);
-  bytes.set(random(8), 8);
-  let ms = lastMs;
-  for (let i = 5; i >= 0; i--) {
-    bytes[i] = ms % 256;
-    ms = Math.floor(ms / 256);
-  }
-  bytes[6] = 0x70 | (sequence >> 8);
-  bytes[7] = sequence & 0xff;
-  bytes[8] = 0x80 | ((bytes[8] ?? 0) & 0x3f);
-  const hex = Buffer.from(bytes).toString('hex');
-  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}` as T;
+  text[15] = digits[sequence >> 8]!;
+  write(16, sequence & 0xff);
+  const random = freshBytes(8);
+  write(19, 0x80 | (pool[random]! & 0x3f));
+  write(21, pool[random + 1]!);
+  for (let index = 2; index < 8; index++) write(20 + index * 2, pool[random + index]!);
+  return text.toString('latin1') as T;
+}
+
+function startAt(ms: number): void {
+  lastMs = ms;
+  const hex = ms.toString(16).padStart(12, '0');
+  text.write(`${hex.slice(0, 8)}-${hex.slice(8)}`, 'latin1');
+}
+
+/** Writes a byte as two digits. */
+function write(at: number, byte: number): void {
+  text[at] = digits[byte >> 4]!;
+  text[at + 1] = digits[byte & 0xf]!;
 }
 
 const uuidPattern = /^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$/i;

@@ -13,6 +13,78 @@ export const slotTextsSchema = z.record(
     .regex(/^\d+(\.\d{1,6})?$/),
 );
 
+const hostnameSchema = z.string().regex(/^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/);
+
+/** The session as each of its kernels sees it. */
+export const kernelClusterSchema = z.strictObject({
+  /** Running number of this kernel among all, from 0. */
+  localRank: z.number().int().min(0),
+  /** Kernels by role. */
+  replicas: z.strictObject({ main: z.number().int().min(1), sub: z.number().int().min(0) }),
+  /** All of them in the order of their ranks, this one included. */
+  hosts: z
+    .array(
+      z.strictObject({
+        name: hostnameSchema,
+        /** Address or name by which the other kernels reach it; absent: on the same machine. */
+        address: plainText(inputLimits.address)
+          .regex(/^[A-Za-z0-9.:_-]+$/)
+          .optional(),
+      }),
+    )
+    .min(1)
+    .max(inputLimits.clusterSize),
+});
+export type KernelCluster = z.infer<typeof kernelClusterSchema>;
+
+/** A file that is in the home folder from the beginning. */
+export const dotfileSchema = z.strictObject({
+  /** Relative to the home folder, or below /home/work. */
+  path: plainText(inputLimits.path).min(1),
+  /** Octal digits: `644`. */
+  mode: z.string().regex(/^0?[0-7]{3}$/),
+  content: plainText(inputLimits.dotfile),
+});
+export type Dotfile = z.infer<typeof dotfileSchema>;
+
+/** What a batch session is for. */
+export const kernelBatchSchema = z.strictObject({
+  /** For /bin/sh. */
+  startupCommand: plainText(inputLimits.command).min(1),
+  /** It may run this long, in milliseconds. Absent: without limit. */
+  timeoutMs: z.number().int().min(1).optional(),
+});
+export type KernelBatch = z.infer<typeof kernelBatchSchema>;
+
+export const kernelBootstrapSchema = z.strictObject({
+  /** For /bin/sh, in the home folder, before the kernel counts as running. At most 16 KiB in UTF-8. */
+  script: plainText(inputLimits.bootstrapBytes)
+    .min(1)
+    .refine(
+      (script) => new TextEncoder().encode(script).length <= inputLimits.bootstrapBytes,
+      `must have at most ${inputLimits.bootstrapBytes} bytes`,
+    ),
+  /** Then the start has failed, in milliseconds. Whoever waits for the kernel has to wait longer. */
+  timeoutMs: z.number().int().min(1),
+});
+export type KernelBootstrap = z.infer<typeof kernelBootstrapSchema>;
+
+/** By it the kernels of a session trust one another. */
+export const sshKeyPairSchema = z.strictObject({
+  /** As in `authorized_keys`. */
+  publicKey: plainText(inputLimits.sshKey).min(1),
+  /** PEM. */
+  privateKey: plainText(inputLimits.sshKey).min(1),
+});
+export type SshKeyPair = z.infer<typeof sshKeyPairSchema>;
+
+/** The execution in which a batch session runs its startup command; its output is read like that of any other. */
+export const batchRunId = 'batch-job';
+
+/**
+ * Everything an agent has to know of a kernel. Optional fields stay absent unless they are used: an agent of an earlier
+ * version refuses what it does not know, and goes on starting all other kernels.
+ */
 export const kernelSpecSchema = z.strictObject({
   kernelId: kernelIdSchema,
   sessionId: z.uuid(),
@@ -24,6 +96,23 @@ export const kernelSpecSchema = z.strictObject({
   hostname: plainText(inputLimits.name),
   slots: slotTextsSchema,
   environ: environSchema,
+  /** Absent: the session is this one kernel. */
+  cluster: kernelClusterSchema.optional(),
+  /** Of all kernels of the session. */
+  sshKeyPair: sshKeyPairSchema.optional(),
+  dotfiles: z
+    .array(dotfileSchema)
+    .max(inputLimits.dotfiles)
+    .refine(
+      (dotfiles) => dotfiles.reduce((sum, { content }) => sum + content.length, 0) <= inputLimits.dotfilesTotal,
+      `must have at most ${inputLimits.dotfilesTotal} characters in all`,
+    )
+    .optional(),
+  /** Ports at which programs of the user will listen. */
+  preopenPorts: z.array(z.number().int().min(1).max(65_535)).max(inputLimits.ports).optional(),
+  bootstrap: kernelBootstrapSchema.optional(),
+  /** Run as `batchRunId` as soon as the kernel runs; only the main kernel of a batch session has it. */
+  batch: kernelBatchSchema.optional(),
   /** Scriptable behaviour of the fake backend; other backends refuse it. */
   fake: z
     .strictObject({
@@ -31,6 +120,8 @@ export const kernelSpecSchema = z.strictObject({
       failStep: z.string().optional(),
       exitAfterMs: z.number().int().min(0).optional(),
       exitCode: z.number().int().optional(),
+      /** What its batch job takes; the job's exit code is that of `exit N`, and 0 for other commands. */
+      batchMs: z.number().int().min(0).optional(),
     })
     .optional(),
 });
@@ -50,7 +141,26 @@ export interface KernelReport {
   readonly requestId: string;
   /** What the sandbox really gives. */
   readonly isolation: IsolationReport | null;
+  /** How its batch job ended; absent before that, without one, and from agents of earlier versions. */
+  readonly batch?: BatchEnd | undefined;
 }
+
+export const batchEndSchema = z.object({
+  result: z.enum(['success', 'failure']),
+  /** -2 when its time was over; null when nobody knows. */
+  exitCode: z.number().int().nullable(),
+  reason: z.enum(['task-finished', 'task-failed', 'task-timeout']),
+});
+export type BatchEnd = z.infer<typeof batchEndSchema>;
+
+/** Something that listens, or will listen, in a kernel. */
+export const servicePortSchema = z.object({
+  name: z.string(),
+  protocol: z.enum(['http', 'tcp', 'preopen', 'internal']),
+  /** Inside the kernel. */
+  ports: z.array(z.number().int()),
+});
+export type ServicePort = z.infer<typeof servicePortSchema>;
 
 export const isolationReportSchema = z.object({
   /** The means: a container engine, bubblewrap, plain namespaces by unshare, or nothing; `simulated` is the fake backend. */
@@ -96,6 +206,8 @@ export const kernelEventSchema = z.discriminatedUnion('type', [
     ...eventHead,
     steps: stepTimingsSchema,
     isolation: isolationReportSchema,
+    /** Absent: none. */
+    services: z.array(servicePortSchema).optional(),
   }),
   z.object({
     type: z.literal('kernel-start-failed'),
@@ -103,6 +215,8 @@ export const kernelEventSchema = z.discriminatedUnion('type', [
     /** Public form of the failure. */
     error: z.custom<ErrorBody>((value) => typeof value === 'object' && value !== null),
     failedStep: z.string(),
+    /** The end of what it wrote, at most `keptLogBytes`; absent when nothing was started. */
+    log: z.string().max(keptLogBytes).optional(),
   }),
   z.object({
     type: z.literal('kernel-terminated'),

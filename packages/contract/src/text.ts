@@ -30,6 +30,16 @@ export const inputLimits = {
   variables: 512,
   /** All names and values of an environment together. */
   environment: 262_144,
+  /** Kernels of one session. */
+  clusterSize: 1_024,
+  /** One file, and all of a session. */
+  dotfile: 65_536,
+  dotfiles: 100,
+  dotfilesTotal: 1_048_576,
+  ports: 100,
+  sshKey: 16_384,
+  /** In UTF-8. */
+  bootstrapBytes: 16_384,
   /** One command of a batch. */
   command: 65_536,
   /** A snippet, or what goes to the standard input. */

@@ -19,6 +19,8 @@ export interface BackupHead {
 const portion = 256;
 /** Of the migration runner (restoring makes the schema and with it the records), and settings, which go by themselves. */
 const leftOut = ['schema_migrations', 'config_entries'];
+/** Migrations put rows there that every installation begins with: those of a backup take their places. */
+const seeded = ['keypair_resource_policies', 'project_resource_policies', 'user_resource_policies'];
 /** More elections than any installation has seen between a backup and its use. */
 const skippedEpochs = 1_000_000;
 
@@ -54,10 +56,10 @@ export class BackupRepository {
     );
   }
 
-  /** Tables that hold rows. */
+  /** Tables that hold rows which no migration made. */
   async filledTables(): Promise<string[]> {
     const filled: string[] = [];
-    for (const table of await tablesOf(this.#db)) {
+    for (const table of (await tablesOf(this.#db)).filter((name) => !seeded.includes(name))) {
       const [row] = await this.#db.execute<{ filled: boolean }>(
         sql`select exists (select 1 from ${sql.identifier(table)}) as filled`,
       );
@@ -73,6 +75,9 @@ export class BackupRepository {
    */
   async fill(rows: AsyncIterable<BackupRows>, sequences: BackupHead['sequences']): Promise<number> {
     return await this.#db.transaction(async (tx) => {
+      for (const table of (await tablesOf(tx)).filter((name) => seeded.includes(name))) {
+        await tx.execute(sql`delete from ${sql.identifier(table)}`);
+      }
       let total = 0;
       for await (const { table, count, rows: values } of rows) {
         const into = sql.identifier(table);

@@ -14,16 +14,11 @@ import {
   uuid,
 } from 'drizzle-orm/pg-core';
 import { moment, oneOf } from './columns.ts';
+import { resourceGroups } from './resource-groups.ts';
 import { kernels } from './sessions.ts';
 
 export const agentStatuses = ['ALIVE', 'LOST', 'TERMINATED'] as const;
 export type AgentStatus = (typeof agentStatuses)[number];
-
-export const resourceGroups = pgTable('resource_groups', {
-  name: text('name').primaryKey(),
-  isActive: boolean('is_active').notNull().default(true),
-  createdAt: moment('created_at').notNull().defaultNow(),
-});
 
 export const agents = pgTable(
   'agents',
@@ -100,7 +95,6 @@ export const resourceAllocations = pgTable(
   ],
 );
 
-export type ResourceGroupRow = typeof resourceGroups.$inferSelect;
 export type AgentRow = typeof agents.$inferSelect;
 export type AgentResourceRow = typeof agentResources.$inferSelect;
 export type ResourceAllocationRow = typeof resourceAllocations.$inferSelect;

@@ -1,6 +1,7 @@
-import type { AccessKey, ProjectId, UserId } from '@backend.ai/core';
-import { boolean, check, integer, pgTable, primaryKey, text, unique, uuid } from 'drizzle-orm/pg-core';
+import type { AccessKey, ProjectId, ResourceSlotTexts, UserId } from '@backend.ai/core';
+import { boolean, check, integer, jsonb, pgTable, primaryKey, text, unique, uuid } from 'drizzle-orm/pg-core';
 import { moment, oneOf } from './columns.ts';
+import { keypairResourcePolicies, projectResourcePolicies, userResourcePolicies } from './resource-policies.ts';
 
 export const userRoles = ['superadmin', 'admin', 'user'] as const;
 export type UserRole = (typeof userRoles)[number];
@@ -10,6 +11,8 @@ export type UserStatus = (typeof userStatuses)[number];
 export const domains = pgTable('domains', {
   name: text('name').primaryKey(),
   isActive: boolean('is_active').notNull().default(true),
+  /** Of all sessions together; what is not named is unlimited. */
+  totalResourceSlots: jsonb('total_resource_slots').$type<ResourceSlotTexts>().notNull().default({}),
   createdAt: moment('created_at').notNull().defaultNow(),
 });
 
@@ -22,6 +25,12 @@ export const projects = pgTable(
       .references(() => domains.name),
     name: text('name').notNull(),
     isActive: boolean('is_active').notNull().default(true),
+    /** Of all sessions together; what is not named is unlimited. */
+    totalResourceSlots: jsonb('total_resource_slots').$type<ResourceSlotTexts>().notNull().default({}),
+    resourcePolicy: text('resource_policy')
+      .notNull()
+      .default('default')
+      .references(() => projectResourcePolicies.name),
     createdAt: moment('created_at').notNull().defaultNow(),
   },
   (table) => [unique('projects_domain_name_name_key').on(table.domainName, table.name)],
@@ -41,6 +50,10 @@ export const users = pgTable(
     domainName: text('domain_name')
       .notNull()
       .references(() => domains.name),
+    resourcePolicy: text('resource_policy')
+      .notNull()
+      .default('default')
+      .references(() => userResourcePolicies.name),
     createdAt: moment('created_at').notNull().defaultNow(),
   },
   (table) => [
@@ -76,6 +89,10 @@ export const keypairs = pgTable('keypairs', {
   isAdmin: boolean('is_admin').notNull().default(false),
   /** Requests per 15 minutes. */
   rateLimit: integer('rate_limit').notNull().default(30_000),
+  resourcePolicy: text('resource_policy')
+    .notNull()
+    .default('default')
+    .references(() => keypairResourcePolicies.name),
   createdAt: moment('created_at').notNull().defaultNow(),
 });
 

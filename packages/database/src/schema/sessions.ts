@@ -91,6 +91,9 @@ export const sessions = pgTable(
     uniqueIndex('sessions_live_name_key').on(table.accessKey, table.name).where(noneOf(table.status, terminalStatuses)),
     index('sessions_queue_idx').on(table.status, table.priority.desc(), table.createdAt, table.id),
     index('sessions_access_key_created_at_idx').on(table.accessKey, table.createdAt.desc()),
+    index('sessions_live_scope_idx')
+      .on(table.domainName, table.projectId, table.userId)
+      .where(noneOf(table.status, terminalStatuses)),
   ],
 );
 

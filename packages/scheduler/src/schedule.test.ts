@@ -5,6 +5,8 @@ import { explain } from './explain.ts';
 import { applyPlan, inOrder, schedule } from './schedule.ts';
 import { type AgentSnapshot, imageKey, type PendingSession, type Snapshot } from './snapshot.ts';
 
+const owner = { keypair: 'k', user: 'u', project: 'p', domain: 'd' };
+
 const slots = (max: number): fc.Arbitrary<ResourceSlots> =>
   fc.record({ cpu: fc.bigInt({ min: 0n, max: BigInt(max) }), mem: fc.bigInt({ min: 0n, max: BigInt(max) }) });
 
@@ -14,13 +16,13 @@ const agentArb = (id: string): fc.Arbitrary<AgentSnapshot> =>
       status: fc.constantFrom('ALIVE' as const, 'ALIVE' as const, 'ALIVE' as const, 'LOST' as const),
       schedulable: fc.boolean().map((b) => b || id !== 'a0'),
       resourceGroup: fc.constantFrom('g1', 'g1', 'g2'),
-      images: fc.subarray([imageKey('i1', 'x'), imageKey('i2', 'x')]).map((names) => new Set(names)),
+      images: fc.subarray([imageKey('i1', 'x'), imageKey('i2', 'x')]),
       capacity: slots(20),
       used: slots(10),
     })
     .map(({ used, ...agent }) => {
       const within = { cpu: least(used.cpu, agent.capacity.cpu), mem: least(used.mem, agent.capacity.mem) };
-      return { id, ...agent, used: within };
+      return { id, architecture: 'x', ...agent, used: within };
     });
 
 function least(a = 0n, b = 0n): bigint {
@@ -28,18 +30,23 @@ function least(a = 0n, b = 0n): bigint {
 }
 
 const pendingArb = (index: number): fc.Arbitrary<PendingSession> =>
-  fc.record({
-    sessionId: fc.constant(`s${String(index).padStart(3, '0')}`),
-    kernelId: fc.constant(`k${index}`),
-    image: fc.constantFrom('i1', 'i2', 'i3'),
-    architecture: fc.constant('x'),
-    resourceGroup: fc.constantFrom('g1', 'g2', 'g3'),
-    slots: slots(8),
-    createdAt: fc.integer({ min: 0, max: 5 }),
-    priority: fc.constantFrom(0, 10),
-    notBefore: fc.option(fc.integer({ min: 0, max: 20 }), { nil: undefined }),
-    refusedBy: fc.option(fc.constant(new Set(['a0'])), { nil: undefined }),
-  });
+  fc
+    .record({
+      image: fc.constantFrom('i1', 'i2', 'i3'),
+      resourceGroup: fc.constantFrom('g1', 'g2', 'g3'),
+      slots: slots(8),
+      createdAt: fc.integer({ min: 0, max: 5 }),
+      priority: fc.constantFrom(0, 10),
+      notBefore: fc.option(fc.integer({ min: 0, max: 20 }), { nil: undefined }),
+      refusedBy: fc.constantFrom([], ['a0']),
+    })
+    .map(({ image, slots, notBefore, ...session }) => ({
+      sessionId: `s${String(index).padStart(3, '0')}`,
+      owner,
+      kernels: [{ kernelId: `k${index}`, role: 'main', index: 1, slots, image, architecture: 'x' }],
+      ...session,
+      ...(notBefore === undefined ? {} : { notBefore }),
+    }));
 
 const snapshotArb: fc.Arbitrary<Snapshot> = fc.record({
   agents: fc
@@ -49,6 +56,10 @@ const snapshotArb: fc.Arbitrary<Snapshot> = fc.record({
     .integer({ min: 0, max: 12 })
     .chain((n) => fc.tuple(...Array.from({ length: n }, (_, i) => pendingArb(i)))),
   now: fc.constant(10),
+  groups: fc.constant([]),
+  running: fc.constant([]),
+  quotas: fc.constant([]),
+  fairShares: fc.constant([]),
 });
 
 describe('schedule', () => {
@@ -89,14 +100,11 @@ describe('schedule', () => {
   it('keeps the order among sessions that ask for the same', () => {
     fc.assert(
       fc.property(snapshotArb, (snapshot) => {
-        const alike = {
-          image: 'i1',
-          resourceGroup: 'g1',
-          slots: { cpu: 3n },
-          notBefore: undefined,
-          refusedBy: undefined,
-        };
-        const pending = snapshot.pending.map((session) => ({ ...session, ...alike }));
+        const pending = snapshot.pending.map(({ sessionId, createdAt, priority }) => ({
+          ...makePending(sessionId, { cpu: 3n }),
+          createdAt,
+          priority,
+        }));
         const plan = schedule({ ...snapshot, pending });
         const order = inOrder(pending).map((session) => session.sessionId);
         expect(plan.placements.map((p) => p.sessionId)).toEqual(order.slice(0, plan.placements.length));
@@ -107,7 +115,8 @@ describe('schedule', () => {
   it('gives a session only to an agent that is open, in its group and has its image', () => {
     fc.assert(
       fc.property(snapshotArb, (snapshot) => {
-        for (const { sessionId, agentId } of schedule(snapshot).placements) {
+        for (const { sessionId, kernels } of schedule(snapshot).placements) {
+          const agentId = kernels[0]?.agentId;
           const session = snapshot.pending.find((s) => s.sessionId === sessionId)!;
           const agent = snapshot.agents.find((a) => a.id === agentId)!;
           expect(explain(session, [agent])[0]!.obstacles).toEqual([]);
@@ -130,39 +139,41 @@ describe('schedule', () => {
   it('lets a small session pass a large one that does not fit now', () => {
     const agent = makeAgent({ capacity: { cpu: 4000n }, used: { cpu: 2000n } });
     const plan = schedule({
+      ...nothing,
       agents: [agent],
       pending: [
         makePending('s1', { cpu: 3000n }),
         makePending('s2', { cpu: 1000n }),
         makePending('s3', { cpu: 2000n }),
       ],
-      now: 0,
     });
-    expect(plan.placements).toEqual([{ sessionId: 's2', kernelId: 'k-s2', agentId: 'a' }]);
+    expect(plan.placements.map((p) => p.kernels)).toEqual([[{ kernelId: 'k-s2', agentId: 'a' }]]);
     expect(plan.reasons.get('s1')).toEqual({
       code: 'insufficient-resources',
       data: { lacking: { cpu: { asked: '3', mostFree: '2' } } },
     });
-    expect(plan.reasons.get('s3')?.code).toBe('behind-others');
+    expect(plan.reasons.get('s3')?.code).toBe('insufficient-resources');
   });
 
   it('tells apart no agent, none alive, none with the image', () => {
     const pending = [makePending('s1', { cpu: 1n })];
-    const codeWith = (agents: AgentSnapshot[]) => schedule({ agents, pending, now: 0 }).reasons.get('s1')?.code;
+    const codeWith = (agents: AgentSnapshot[]) => schedule({ ...nothing, agents, pending }).reasons.get('s1')?.code;
     expect(codeWith([])).toBe('no-agent');
     expect(codeWith([makeAgent({ resourceGroup: 'other' })])).toBe('no-agent');
     expect(codeWith([makeAgent({ status: 'LOST' })])).toBe('no-agent-alive');
     expect(codeWith([makeAgent({ schedulable: false })])).toBe('no-agent-alive');
-    expect(codeWith([makeAgent({ images: new Set() })])).toBe('no-agent-with-image');
+    expect(codeWith([makeAgent({ images: [] })])).toBe('no-agent-with-image');
   });
 
   it('tries an agent that refused only after the others', () => {
-    const pending = [{ ...makePending('s1', { cpu: 1n }), refusedBy: new Set(['a']) }];
-    const both = schedule({ agents: [makeAgent({}), makeAgent({ id: 'b' })], pending, now: 0 });
-    expect(both.placements[0]?.agentId).toBe('b');
-    expect(schedule({ agents: [makeAgent({})], pending, now: 0 }).placements[0]?.agentId).toBe('a');
+    const pending = [{ ...makePending('s1', { cpu: 1n }), refusedBy: ['a'] }];
+    const both = schedule({ ...nothing, agents: [makeAgent({}), makeAgent({ id: 'b' })], pending });
+    expect(both.placements[0]?.kernels[0]?.agentId).toBe('b');
+    expect(schedule({ ...nothing, agents: [makeAgent({})], pending }).placements[0]?.kernels[0]?.agentId).toBe('a');
   });
 });
+
+const nothing = { now: 0, groups: [], agents: [], pending: [], running: [], quotas: [], fairShares: [] };
 
 function makeAgent(over: Partial<AgentSnapshot>): AgentSnapshot {
   return {
@@ -170,7 +181,8 @@ function makeAgent(over: Partial<AgentSnapshot>): AgentSnapshot {
     status: 'ALIVE',
     schedulable: true,
     resourceGroup: 'default',
-    images: new Set([imageKey('i', 'x')]),
+    architecture: 'x',
+    images: [imageKey('i', 'x')],
     capacity: { cpu: 4000n },
     used: {},
     ...over,
@@ -180,11 +192,9 @@ function makeAgent(over: Partial<AgentSnapshot>): AgentSnapshot {
 function makePending(sessionId: string, wanted: ResourceSlots): PendingSession {
   return {
     sessionId,
-    kernelId: `k-${sessionId}`,
-    image: 'i',
-    architecture: 'x',
+    owner,
+    kernels: [{ kernelId: `k-${sessionId}`, role: 'main', index: 1, slots: wanted, image: 'i', architecture: 'x' }],
     resourceGroup: 'default',
-    slots: wanted,
     createdAt: 0,
     priority: 10,
   };

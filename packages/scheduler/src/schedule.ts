@@ -1,13 +1,6 @@
 import { addSlots, amountToText, fits, lackingSlots, type ResourceSlots, subtractSlots } from '@backend.ai/core';
-import {
-  type AgentSnapshot,
-  imageKey,
-  type PendingSession,
-  type Placement,
-  type Plan,
-  type Snapshot,
-  type WaitingReason,
-} from './snapshot.ts';
+import type { Lacking, Placement, Plan, WaitingReason } from './plan.ts';
+import { type AgentSnapshot, imageKey, type PendingSession, type Snapshot } from './snapshot.ts';
 
 /**
  * One pass over the queue: highest priority first, then in order of arrival; each session goes to the first agent (by
@@ -38,19 +31,20 @@ export function schedule(snapshot: Snapshot): Plan {
       reasons.set(session.sessionId, suitable);
       continue;
     }
-    const chosen = preferNotRefused(session, suitable).find((agent) => fits(session.slots, free.get(agent.id) ?? {}));
+    const wanted = requestOf(session);
+    const chosen = preferNotRefused(session, suitable).find((agent) => fits(wanted, free.get(agent.id) ?? {}));
     if (chosen) {
-      free.set(chosen.id, subtractSlots(free.get(chosen.id) ?? {}, session.slots));
-      placements.push({ sessionId: session.sessionId, kernelId: session.kernelId, agentId: chosen.id });
+      free.set(chosen.id, subtractSlots(free.get(chosen.id) ?? {}, wanted));
+      const kernels = session.kernels.map(({ kernelId }) => ({ kernelId, agentId: chosen.id }));
+      placements.push({ sessionId: session.sessionId, kernels, decision: [] });
       continue;
     }
-    const hadRoom = suitable.some((agent) => fits(session.slots, subtractSlots(agent.capacity, agent.used)));
     reasons.set(session.sessionId, {
-      code: hadRoom ? 'behind-others' : 'insufficient-resources',
-      data: hadRoom ? {} : { lacking: lackingEverywhere(session.slots, suitable) },
+      code: 'insufficient-resources',
+      data: { lacking: lackingEverywhere(wanted, suitable) },
     });
   }
-  return { placements, reasons };
+  return { placements, reservations: [], reasons, attempted: [], deprioritised: [], expired: [], roundRobin: {} };
 }
 
 /** Agents that could ever take it, or why there are none. */
@@ -59,11 +53,21 @@ function suitableAgents(session: PendingSession, agents: readonly AgentSnapshot[
   if (inGroup.length === 0) return { code: 'no-agent', data: { resourceGroup: session.resourceGroup } };
   const open = inGroup.filter((agent) => agent.status === 'ALIVE' && agent.schedulable);
   if (open.length === 0) return { code: 'no-agent-alive', data: { resourceGroup: session.resourceGroup } };
-  const withImage = open.filter((agent) => agent.images.has(imageKey(session.image, session.architecture)));
+  const withImage = open.filter((agent) => hasImages(agent, session));
   if (withImage.length === 0) {
-    return { code: 'no-agent-with-image', data: { image: session.image, architecture: session.architecture } };
+    const { image, architecture } = session.kernels[0] ?? { image: '', architecture: '' };
+    return { code: 'no-agent-with-image', data: { image, architecture } };
   }
   return withImage;
+}
+
+export function hasImages(agent: AgentSnapshot, session: PendingSession): boolean {
+  return session.kernels.every((kernel) => agent.images.includes(imageKey(kernel.image, kernel.architecture)));
+}
+
+/** What all kernels of a session ask for together. */
+export function requestOf(session: PendingSession): ResourceSlots {
+  return session.kernels.reduce<ResourceSlots>((sum, kernel) => addSlots(sum, kernel.slots), {});
 }
 
 /** Order of the queue: priority, then arrival. Ids sort by creation time and decide between equals. */
@@ -75,12 +79,12 @@ export function inOrder(pending: readonly PendingSession[]): PendingSession[] {
 
 function preferNotRefused(session: PendingSession, agents: AgentSnapshot[]): AgentSnapshot[] {
   const refused = session.refusedBy;
-  if (!refused || refused.size === 0) return agents;
-  return [...agents.filter((a) => !refused.has(a.id)), ...agents.filter((a) => refused.has(a.id))];
+  if (!refused || refused.length === 0) return agents;
+  return [...agents.filter((a) => !refused.includes(a.id)), ...agents.filter((a) => refused.includes(a.id))];
 }
 
 /** Slots of which no single agent has enough free: what was asked, and the most that one agent has. */
-function lackingEverywhere(wanted: ResourceSlots, agents: readonly AgentSnapshot[]): Record<string, unknown> {
+function lackingEverywhere(wanted: ResourceSlots, agents: readonly AgentSnapshot[]): Lacking {
   const lacking: Record<string, { asked: string; mostFree: string }> = {};
   for (const name of new Set(agents.flatMap((a) => lackingSlots(wanted, subtractSlots(a.capacity, a.used))))) {
     const most = agents.reduce((max, a) => {
@@ -92,21 +96,26 @@ function lackingEverywhere(wanted: ResourceSlots, agents: readonly AgentSnapshot
   return lacking;
 }
 
-/** The snapshot after a plan was carried out: for the memory between two passes, and for tests. */
+/** The snapshot after a plan was carried out: for tests and simulations. */
 export function applyPlan(snapshot: Snapshot, plan: Plan): Snapshot {
-  const byKernel = new Map(snapshot.pending.map((session) => [session.kernelId, session]));
+  const waiting = new Map(snapshot.pending.map((session) => [session.sessionId, session]));
   const used = new Map(snapshot.agents.map((agent) => [agent.id, agent.used]));
-  const placed = new Set<string>();
-  for (const { kernelId, agentId } of plan.placements) {
-    const session = byKernel.get(kernelId);
-    if (!session || placed.has(kernelId)) continue;
-    placed.add(kernelId);
-    used.set(agentId, addSlots(used.get(agentId) ?? {}, session.slots));
+  const running = [...snapshot.running];
+  for (const { sessionId, kernels } of plan.placements) {
+    const session = waiting.get(sessionId);
+    if (!session || !waiting.delete(sessionId)) continue;
+    const placed = kernels.map(({ kernelId, agentId }) => {
+      const slots = session.kernels.find((kernel) => kernel.kernelId === kernelId)?.slots ?? {};
+      used.set(agentId, addSlots(used.get(agentId) ?? {}, slots));
+      return { kernelId, agentId, slots };
+    });
+    running.push({ sessionId, resourceGroup: session.resourceGroup, owner: session.owner, kernels: placed });
   }
   return {
     ...snapshot,
     agents: snapshot.agents.map((agent) => ({ ...agent, used: used.get(agent.id) ?? agent.used })),
-    pending: snapshot.pending.filter((session) => !placed.has(session.kernelId)),
+    pending: [...waiting.values()],
+    running,
   };
 }
 

@@ -36,7 +36,8 @@ export class ScheduleSessions {
     let conflicts = 0;
     for (const placement of plan.placements) {
       if (signal.aborted) return;
-      const kernel = await transitions.place({ ...placement, epoch });
+      const [placed] = placement.kernels;
+      const kernel = placed && (await transitions.place({ sessionId: placement.sessionId, ...placed, epoch }));
       if (kernel) {
         memory.placed(placement);
         begin(kernel, epoch);

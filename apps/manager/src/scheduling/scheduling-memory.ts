@@ -1,9 +1,10 @@
-import { addSlots, type Clock, type SessionStatus, slotsFromTexts } from '@backend.ai/core';
+import { addSlots, type Clock, type SessionStatus } from '@backend.ai/core';
 import type { AgentSnapshot, PendingSession, Placement, Snapshot } from '@backend.ai/scheduler';
 import type { SessionChange } from '../events.ts';
 import type { NewSession, SessionRepository } from '../repositories/sessions.ts';
 import type { AgentDirectory } from '../services/agents/agent-directory.ts';
 import { toAgentSnapshot } from '../services/agents/agent-snapshot.ts';
+import { pendingOf } from '../services/sessions/pending-session.ts';
 
 interface Waiting {
   readonly session: PendingSession;
@@ -13,7 +14,7 @@ interface Waiting {
 
 interface Refusals {
   readonly count: number;
-  readonly agents: ReadonlySet<string>;
+  readonly agents: readonly string[];
   /** Milliseconds since the epoch, on the clock of this process. */
   readonly notBefore: number;
 }
@@ -57,16 +58,7 @@ export class SchedulingMemory {
   /** A session of this process was queued: known without reading. */
   queued(session: NewSession, createdAt: string): void {
     const waiting: Waiting = {
-      session: {
-        sessionId: session.id,
-        kernelId: session.kernelId,
-        image: session.image,
-        architecture: session.architecture,
-        resourceGroup: session.resourceGroup,
-        slots: slotsFromTexts(session.slots),
-        createdAt: Date.parse(createdAt),
-        priority: session.priority,
-      },
+      session: pendingOf({ ...session, sessionId: session.id, createdAt }),
       reason: 'queued',
     };
     this.#waiting.set(session.id, waiting);
@@ -95,7 +87,7 @@ export class SchedulingMemory {
     const count = (before?.count ?? 0) + 1;
     const entry = {
       count,
-      agents: new Set([...(before?.agents ?? []), agentId]),
+      agents: [...new Set([...(before?.agents ?? []), agentId])],
       notBefore: notBefore(before?.count ?? 0),
     };
     this.#refusals.set(sessionId, entry);
@@ -118,15 +110,18 @@ export class SchedulingMemory {
       const refusals = this.#refusals.get(session.sessionId);
       return refusals ? { ...session, notBefore: refusals.notBefore, refusedBy: refusals.agents } : session;
     });
-    return { agents: [...this.#agents.values()], pending, now };
+    return { now, groups: [], agents: [...this.#agents.values()], pending, running: [], quotas: [], fairShares: [] };
   }
 
   /** The database agreed. */
-  placed({ sessionId, agentId }: Placement): void {
+  placed({ sessionId, kernels }: Placement): void {
     const waiting = this.#waiting.get(sessionId);
-    const agent = this.#agents.get(agentId);
     this.#waiting.delete(sessionId);
-    if (waiting && agent) this.#agents.set(agentId, { ...agent, used: addSlots(agent.used, waiting.session.slots) });
+    for (const { kernelId, agentId } of kernels) {
+      const slots = waiting?.session.kernels.find((kernel) => kernel.kernelId === kernelId)?.slots;
+      const agent = this.#agents.get(agentId);
+      if (slots && agent) this.#agents.set(agentId, { ...agent, used: addSlots(agent.used, slots) });
+    }
   }
 
   reasonOf(sessionId: string): string | undefined {
@@ -157,11 +152,7 @@ export class SchedulingMemory {
       const rows = await this.#sessions.pending();
       const waiting = new Map<string, Waiting>();
       for (const row of rows) {
-        const { sessionId, kernelId, image, architecture, resourceGroup, priority } = row;
-        const slots = slotsFromTexts(row.slots);
-        const createdAt = Date.parse(row.createdAt);
-        const session = { sessionId, kernelId, image, architecture, resourceGroup, slots, createdAt, priority };
-        waiting.set(sessionId, { session, reason: row.reason });
+        waiting.set(row.sessionId, { session: pendingOf(row), reason: row.reason });
       }
       for (const entry of this.#meanwhile)
         if (!waiting.has(entry.session.sessionId)) waiting.set(entry.session.sessionId, entry);

@@ -9,7 +9,8 @@ export function toAgentSnapshot(agent: AgentRecord): AgentSnapshot {
     status: agent.status,
     schedulable: agent.schedulable,
     resourceGroup: agent.resourceGroup,
-    images: new Set(agent.images.map((image) => imageKey(image.name, image.architecture))),
+    architecture: agent.architecture,
+    images: agent.images.map((image) => imageKey(image.name, image.architecture)),
     capacity: slotsFromTexts(agent.capacity),
     used: slotsFromTexts(agent.used),
   };

@@ -17,7 +17,6 @@ import {
   type SessionId,
   type SessionStatus,
   type StatusReason,
-  slotsFromTexts,
   slotsToTexts,
   startingStatuses,
 } from '@backend.ai/core';
@@ -30,6 +29,7 @@ import type { AgentDirectory } from '../agents/agent-directory.ts';
 import { toAgentSnapshot } from '../agents/agent-snapshot.ts';
 import type { ImageService } from '../images/image-service.ts';
 import type { Following, SessionChanges } from './session-changes.ts';
+import { pendingOf } from './pending-session.ts';
 import { checkSupported, decideResourceGroup, decideSlots } from './session-request.ts';
 import { toHistoryEntry, toSessionView } from './session-view.ts';
 
@@ -296,16 +296,8 @@ export function actorOf(ctx: CallContext): UserActor {
 }
 
 function waitingOf(record: SessionRecord): PendingSession {
-  return {
-    sessionId: record.id,
-    kernelId: record.kernels[0]?.id ?? '',
-    image: record.image,
-    architecture: record.architecture,
-    resourceGroup: record.resourceGroup,
-    slots: slotsFromTexts(record.requestedSlots),
-    createdAt: Date.parse(record.createdAt),
-    priority: defaultPriority,
-  };
+  const { id: sessionId, requestedSlots: slots, kernels } = record;
+  return pendingOf({ ...record, sessionId, slots, kernelId: kernels[0]?.id ?? '', priority: defaultPriority });
 }
 
 /** What was just inserted, without reading it again. */

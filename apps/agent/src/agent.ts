@@ -28,6 +28,7 @@ import { type AgentConfig, type AgentDependencies, type AgentOptions, parseAgent
 import { DataPort } from './data-port/data-port.ts';
 import { Tickets } from './data-port/tickets.ts';
 import { AgentState } from './kernels/agent-state.ts';
+import { KernelMeter } from './kernels/kernel-meter.ts';
 import { Outbox } from './kernels/outbox.ts';
 import { KernelSupervisor } from './kernels/supervisor.ts';
 import { SlotLedger } from './resources/slot-ledger.ts';
@@ -66,6 +67,7 @@ interface Parts {
   readonly backend: Backend;
   readonly ledger: SlotLedger;
   readonly supervisor: KernelSupervisor;
+  readonly meter: KernelMeter;
   readonly dataPort: DataPort;
   readonly server: RpcServer;
   readonly link: ManagerLink;
@@ -225,6 +227,12 @@ export class Agent {
       afterStep: this.#dependencies.afterStep,
     });
     await supervisor.recover();
+    const meter = new KernelMeter({
+      kernels: () => supervisor.running(),
+      intervalMs: config.measureEveryMs,
+      clock,
+      logger: logger.with({ module: 'kernels' }),
+    });
     const tickets = new Tickets(clock);
     const dataPort = new DataPort({
       ...config.dataPort,
@@ -277,6 +285,7 @@ export class Agent {
       joinToken,
       registration: () => this.#registration(backend, address, dataAddress),
       kernels: () => supervisor.reports(),
+      measurements: () => meter.measurements(),
       onUnknown: (kernelIds) => {
         logger.warn('the manager has given kernels up', { kernels: kernelIds });
         for (const kernelId of kernelIds) supervisor.destroy(kernelId, 'kernel-lost', true);
@@ -285,8 +294,12 @@ export class Agent {
       clock,
       logger: rpcLogger,
     });
-    this.#parts = { service, outbox, state, backend, ledger, supervisor, dataPort, server, link, address, dataAddress };
+    this.#parts = {
+      ...{ service, outbox, state, backend, ledger, supervisor, meter, dataPort, server, link },
+      ...{ address, dataAddress },
+    };
     link.start();
+    meter.start();
     const { isolation, slots, images } = backend.capabilities;
     logger.info('agent started', {
       backend: backend.kind,
@@ -342,9 +355,9 @@ export class Agent {
   async #close(): Promise<void> {
     const parts = this.#parts;
     if (!parts) return;
-    const { server, supervisor, link, dataPort, backend, outbox } = parts;
+    const { server, supervisor, meter, link, dataPort, backend, outbox } = parts;
     const closing = (async () => {
-      await Promise.all([server.close({ graceMs: 1_000 }), dataPort.close(), supervisor.release()]);
+      await Promise.all([server.close({ graceMs: 1_000 }), dataPort.close(), supervisor.release(), meter.stop()]);
       await link.close(1_000);
       await backend.close();
       await this.#tasks.drain();

@@ -47,6 +47,8 @@ export const agentConfigSchema = z.strictObject({
   /** Processes and threads of one kernel. */
   processLimit: z.number().int().min(16).max(100_000).default(512),
   startDeadlineMs: z.number().int().min(1).default(30_000),
+  /** How often what kernels use is measured. */
+  measureEveryMs: z.number().int().min(10).default(5_000),
   /** Where programs are looked for besides the system's folders, as in $PATH. */
   path: z.string().default(''),
 });

@@ -77,6 +77,30 @@ export function kernelSuite(name: string, options: WorldOptions & { readonly ste
       expect(await codeOf(api.execute.mutate({ kernelId, mode: 'query', code: '1' }))).toBe('kernel-not-found');
     });
 
+    it('tells with its heartbeats what a kernel uses, until it ends', async () => {
+      const w = await agentWorld({ ...world, measureEveryMs: 100 });
+      const { api } = await w.startAgent();
+      const { kernelId } = await startKernel(w, api);
+      const newest = () => w.gateway.heartbeats.at(-1)?.measurements?.find((each) => each.kernelId === kernelId);
+      const first = await waitFor(() => newest()?.cpuPercent !== null && newest(), { what: 'a rate' });
+      if (name !== 'the fake backend') {
+        const code = 'held = bytearray(64 * 1024 * 1024)\nfor i in range(3_000_000): pass';
+        await runCode(api, kernelId, code);
+        const used = await waitFor(
+          () => {
+            const now = newest();
+            return now && (now.memoryBytes ?? 0) > (first.memoryBytes ?? 0) + 48 * 1024 ** 2 && now;
+          },
+          { what: 'more memory' },
+        );
+        expect(used.cpuMs).toBeGreaterThan(first.cpuMs ?? 0);
+        expect(used.memoryPeakBytes).toBeGreaterThanOrEqual(used.memoryBytes ?? 0);
+      }
+      await api.destroyKernel.mutate({ kernelId, reason: 'user-requested', forced: true });
+      await w.gateway.waitForEvent(kernelId, 'kernel-terminated');
+      await waitFor(() => newest() === undefined, { what: 'no measurement of the ended kernel' });
+    });
+
     it('counts an unknown kernel as ended', async () => {
       const w = await agentWorld(world);
       const { api } = await w.startAgent();

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { type IsolationReport, isolationReportSchema, kernelIdSchema, slotTextsSchema } from './kernel.ts';
+import { kernelMeasurementSchema } from './statistics.ts';
 import { inputLimits, plainText } from './text.ts';
 
 export const agentIdSchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/);
@@ -57,6 +58,8 @@ export const heartbeatSchema = z.object({
   kernels: z.array(kernelReportSchema),
   /** Last event sequence number handed out; the manager waits for missing ones before it trusts absence. */
   lastEventSeq: z.number().int().min(0),
+  /** What its kernels use. Absent from agents that do not measure; managers that do not know it pass over it. */
+  measurements: z.array(kernelMeasurementSchema).optional(),
 });
 export type Heartbeat = z.infer<typeof heartbeatSchema>;
 

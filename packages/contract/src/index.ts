@@ -7,4 +7,5 @@ export * from './kernel.ts';
 export * from './link.ts';
 export * from './run.ts';
 export * from './session.ts';
+export * from './statistics.ts';
 export * from './text.ts';

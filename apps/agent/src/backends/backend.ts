@@ -70,6 +70,14 @@ export interface KernelEnd {
   readonly reason: StatusReason;
 }
 
+/** Null: this cannot be measured. */
+export interface KernelUsage {
+  /** CPU time since it started, in milliseconds. */
+  readonly cpuMs: number | null;
+  /** Memory it holds, without what can be read again from files. */
+  readonly memoryBytes: number | null;
+}
+
 /** A running kernel. */
 export interface KernelHandle {
   readonly isolation: IsolationReport;
@@ -85,6 +93,8 @@ export interface KernelHandle {
   connect(target: { readonly port: number } | { readonly service: string }): Promise<Duplex>;
   /** After its end: what readers of unfinished runs would still get. Valid until its steps are undone. */
   lastWords(): Promise<ReadonlyMap<string, RunResult>>;
+  /** What it uses now. @throws when it cannot be looked into */
+  measure(): Promise<KernelUsage>;
   /** Asks it to end, then makes it end. Resolves when it has. */
   stop(reason: StatusReason, forced: boolean): Promise<void>;
 }

@@ -170,6 +170,10 @@ export class KernelSupervisor {
     return [...this.#kernels.values()].map((kernel) => kernel.report());
   }
 
+  running(): Kernel[] {
+    return [...this.#kernels.values()].filter(({ state }) => state === 'running');
+  }
+
   /** An ended kernel for as long as it is remembered. */
   endedReport(kernelId: string): KernelReport | undefined {
     const ended = this.#ended.get(kernelId);

@@ -4,6 +4,7 @@ import {
   type AgentRegistration,
   createAgentGatewayRouter,
   type KernelEvent,
+  type KernelMeasurement,
   type KernelReport,
   type ManagersKnown,
   procedureMetas,
@@ -24,6 +25,7 @@ export interface ManagerLinkOptions {
   readonly joinToken: string | undefined;
   readonly registration: () => AgentRegistration;
   readonly kernels: () => KernelReport[];
+  readonly measurements: () => KernelMeasurement[];
   /** The manager has given these up. */
   readonly onUnknown: (kernelIds: readonly string[]) => void;
   readonly outbox: Outbox;
@@ -193,9 +195,9 @@ export class ManagerLink {
   }
 
   async #heartbeat(client: RpcClient<AgentGatewayRouter>): Promise<void> {
-    const { registration, kernels, outbox, onUnknown, clock } = this.#options;
+    const { registration, kernels, measurements, outbox, onUnknown, clock } = this.#options;
     const { agentId, bootId } = registration();
-    const beat = { agentId, bootId, kernels: kernels(), lastEventSeq: outbox.lastSeq };
+    const beat = { agentId, bootId, kernels: kernels(), lastEventSeq: outbox.lastSeq, measurements: measurements() };
     const reply = await client.api.heartbeat.mutate(beat);
     this.#keepKeys(reply);
     this.#status = { ...this.#status, lastHeartbeat: new Date(clock.now()).toISOString() };

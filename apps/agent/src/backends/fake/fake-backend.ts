@@ -26,6 +26,7 @@ import type {
   KernelEnd,
   KernelHandle,
   KernelPlan,
+  KernelUsage,
   RecoveredKernel,
 } from '../backend.ts';
 
@@ -38,6 +39,8 @@ export interface FakeScript {
   readonly stopDelayMs?: number;
   /** Instead of the echo described at `FakeKernel`. */
   readonly execute?: (input: ExecuteInput) => Promise<RunResult> | RunResult;
+  /** Instead of no use at all. Asked at each measurement. */
+  readonly measure?: () => Promise<KernelUsage> | KernelUsage;
 }
 
 export interface FakeBackendOptions {
@@ -228,6 +231,10 @@ class FakeKernel implements KernelHandle {
 
   async lastWords(): Promise<ReadonlyMap<string, RunResult>> {
     return new Map();
+  }
+
+  async measure(): Promise<KernelUsage> {
+    return (await this.#script.measure?.()) ?? { cpuMs: 0, memoryBytes: 0 };
   }
 
   async connect(): Promise<Duplex> {

@@ -9,6 +9,7 @@ import type { SandboxLauncher } from './launcher.ts';
 import type { MemoryWatch } from './memory-watch.ts';
 import type { ProcessIdentity } from './proc.ts';
 import type { ProcessKernel } from './process-kernel.ts';
+import type { RecentProcesses } from './recent-processes.ts';
 import type { Runtime } from './runtimes.ts';
 import type { KernelFacts, ScratchPaths } from './scratch.ts';
 
@@ -21,6 +22,7 @@ export interface ProcessContext {
   readonly uids: UidPool;
   readonly launcher: SandboxLauncher;
   readonly memoryWatch: MemoryWatch;
+  readonly recentProcesses: RecentProcesses;
   readonly processLimit: number;
   /** How long a runner may take to its first answer, in milliseconds. */
   readonly startDeadlineMs: number;

@@ -14,7 +14,12 @@ interface Stat extends ProcessIdentity {
   readonly parent: number;
   readonly group: number;
   readonly session: number;
+  /** CPU time of the process and of its ended children, in milliseconds. */
+  readonly cpuMs: number;
 }
+
+/** `USER_HZ`: the same on every architecture that programs see. */
+const msPerTick = 10;
 
 export function readStat(pid: number): Stat | null {
   let text: string;
@@ -31,6 +36,7 @@ export function readStat(pid: number): Stat | null {
     parent: Number(fields[1]),
     group: Number(fields[2]),
     session: Number(fields[3]),
+    cpuMs: msPerTick * fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks), 0),
     startTicks: Number(fields[19]),
   };
 }
@@ -192,6 +198,11 @@ export function proportionalBytes(pids: readonly number[]): number {
     (sum, pid) => sum + (kibibytesOf(`/proc/${pid}/smaps_rollup`, /^Pss_(?:Anon|Shmem)/) ?? heldBytes(pid)),
     0,
   );
+}
+
+/** CPU time of the processes and of their ended children, in milliseconds. */
+export function cpuMsOf(pids: readonly number[]): number {
+  return pids.reduce((sum, pid) => sum + (readStat(pid)?.cpuMs ?? 0), 0);
 }
 
 function heldBytes(pid: number): number {

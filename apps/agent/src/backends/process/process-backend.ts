@@ -26,6 +26,7 @@ import { MemoryWatch } from './memory-watch.ts';
 import { makeSandboxEtc, makeSandboxRoot, readHostMounts, systemMounts } from './mount-plan.ts';
 import { findLabels, isAlive, machineBootId } from './proc.ts';
 import { ProcessKernel } from './process-kernel.ts';
+import { RecentProcesses } from './recent-processes.ts';
 import { installRunner } from './runner-installation.ts';
 import { outermost } from './runtime-files.ts';
 import { findInterpreters, type Interpreter, type Runtime, runtimesOf } from './runtimes.ts';
@@ -144,6 +145,7 @@ export class ProcessBackend implements Backend {
       uids,
       launcher,
       memoryWatch: new MemoryWatch(clock),
+      recentProcesses: new RecentProcesses(clock),
       processLimit: this.#options.processLimit ?? 512,
       startDeadlineMs: this.#options.startDeadlineMs ?? 30_000,
       clock,
@@ -226,6 +228,7 @@ export class ProcessBackend implements Backend {
         child: null,
         memoryBytes: memoryBytesOf(draft),
         memoryWatch: context.memoryWatch,
+        recentProcesses: context.recentProcesses,
         clock: context.clock,
         logger: context.logger.with({ kernel_id: spec.kernelId }),
       });

@@ -7,12 +7,14 @@ import { HomeFiles } from '../../files/home-files.ts';
 import { readTail } from '../../files/tail.ts';
 import { readCounters } from '../../resources/cgroups.ts';
 import { RunnerClient } from '../../runner/index.ts';
-import type { KernelEnd, KernelHandle } from '../backend.ts';
+import type { KernelEnd, KernelHandle, KernelUsage } from '../backend.ts';
 import { endProcesses, type KernelProcesses, kernelProcesses } from './end-processes.ts';
 import { findInit } from './find-init.ts';
 import { connectToPort, connectToService } from './kernel-services.ts';
+import { measureKernel } from './measure-kernel.ts';
 import type { MemoryWatch } from './memory-watch.ts';
 import { ignores, isAlive, readCommandLine, signalProcess } from './proc.ts';
+import type { RecentProcesses } from './recent-processes.ts';
 import { Runs } from './runs.ts';
 import { readSandboxStatus, type ScratchPaths } from './scratch.ts';
 
@@ -24,6 +26,7 @@ export interface ProcessKernelOptions {
   readonly child: ChildProcess | null;
   readonly memoryBytes: number;
   readonly memoryWatch: MemoryWatch;
+  readonly recentProcesses: RecentProcesses;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -118,6 +121,11 @@ export class ProcessKernel implements KernelHandle {
     const { paths, processes } = this.#options;
     if ('service' in target) return connectToService(paths.run, target.service);
     return connectToPort(target.port, processes.uid, () => kernelProcesses(processes));
+  }
+
+  measure(): Promise<KernelUsage> {
+    const { recentProcesses, isolation } = this.#options;
+    return measureKernel(this.#processes, () => recentProcesses.get(), isolation.sandbox === 'none');
   }
 
   async stop(reason: StatusReason, forced: boolean): Promise<void> {

@@ -14,7 +14,7 @@ import { memoryBytesOf } from './make-cgroups.ts';
 
 /** Starts the sandbox with the runner in it. Its undo ends every process of the kernel, however it came to be. */
 export function launchStep(draft: KernelDraft, context: ProcessContext): CreateStep {
-  const { launcher, installationId, clock, logger, memoryWatch } = context;
+  const { launcher, installationId, clock, logger, memoryWatch, recentProcesses } = context;
   const { spec, paths, runtime } = draft;
   const label = labelOf(installationId, spec.kernelId);
   return {
@@ -54,6 +54,7 @@ export function launchStep(draft: KernelDraft, context: ProcessContext): CreateS
         child,
         memoryBytes: memoryBytesOf(draft),
         memoryWatch,
+        recentProcesses,
         clock,
         logger: logger.with({ kernel_id: spec.kernelId }),
       });

@@ -1,0 +1,30 @@
+import { readCgroupUsage } from '../../resources/cgroup-usage.ts';
+import { processesIn } from '../../resources/cgroups.ts';
+import type { KernelUsage } from '../backend.ts';
+import type { KernelProcesses } from './end-processes.ts';
+import { cpuMsOf, isAlive, isRunning, type ProcessTable, residentBytes } from './proc.ts';
+
+/**
+ * What a kernel uses: what its control groups count, and what /proc tells of its processes where they count nothing.
+ * @param mayLeaveTree Whether programs of the kernel can be found by their marks only
+ */
+export async function measureKernel(
+  processes: KernelProcesses,
+  table: () => ProcessTable,
+  mayLeaveTree: boolean,
+): Promise<KernelUsage> {
+  const counted = await readCgroupUsage(processes.cgroups);
+  if (counted.cpuMs !== null && counted.memoryBytes !== null) return counted;
+  const pids = pidsOf(processes, table, mayLeaveTree);
+  return {
+    cpuMs: counted.cpuMs ?? cpuMsOf(pids),
+    memoryBytes: counted.memoryBytes ?? residentBytes(pids),
+  };
+}
+
+function pidsOf(processes: KernelProcesses, table: () => ProcessTable, mayLeaveTree: boolean): number[] {
+  const { cgroups, monitor, label, uid } = processes;
+  if (cgroups.length > 0) return processesIn(cgroups).filter(isRunning);
+  const root = monitor && isAlive(monitor) ? monitor.pid : null;
+  return mayLeaveTree ? table().findTree({ root, label, uid }) : table().withDescendants(root === null ? [] : [root]);
+}

@@ -1,0 +1,55 @@
+import { z } from 'zod';
+import { kernelIdSchema } from './kernel.ts';
+
+/** What kernels use: measured by agents, carried by heartbeats, kept by managers for as long as a kernel runs. */
+
+const measured = z.number().min(0).max(Number.MAX_SAFE_INTEGER).nullable();
+
+/** The newest measurement of one kernel. Null: it cannot be measured there. */
+export const kernelMeasurementSchema = z.object({
+  kernelId: kernelIdSchema,
+  /** How long ago it was made, by the agent's clock, in milliseconds. */
+  ageMs: z.number().min(0),
+  /** CPU time used since the kernel started, in milliseconds. */
+  cpuMs: measured,
+  /** CPU time per time since the measurement before; 100 is one core. Null for the first one. */
+  cpuPercent: measured,
+  /** Memory it holds, without what can be read again from files. */
+  memoryBytes: measured,
+  /** The most that was measured. */
+  memoryPeakBytes: measured,
+});
+export type KernelMeasurement = z.infer<typeof kernelMeasurementSchema>;
+
+/** As the API shows it. */
+export interface KernelStatisticsView {
+  readonly kernelId: string;
+  readonly role: 'main' | 'sub';
+  readonly index: number;
+  readonly agent: string | null;
+  /** Null: nothing has been measured yet, or what was has expired. */
+  readonly measuredAt: string | null;
+  readonly cpu: {
+    readonly usedMs: number | null;
+    /** 100 is one core. */
+    readonly percent: number | null;
+    /** Over at most `windowMs`. */
+    readonly averagePercent: number | null;
+    /** What the kernel was given: 100 per core. */
+    readonly capacityPercent: number | null;
+  };
+  readonly memory: {
+    readonly bytes: number | null;
+    readonly peakBytes: number | null;
+    readonly averageBytes: number | null;
+    readonly capacityBytes: number | null;
+  };
+}
+
+export interface SessionStatisticsView {
+  readonly sessionId: string;
+  readonly name: string;
+  /** Averages look back this far. */
+  readonly windowMs: number;
+  readonly kernels: KernelStatisticsView[];
+}

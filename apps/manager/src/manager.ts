@@ -1,4 +1,4 @@
-import { type ApiServices, createAgentGatewayRouter } from '@backend.ai/contract';
+import { type ApiServices, createAgentGatewayRouter, type Scope } from '@backend.ai/contract';
 import type { EventBus, Leases, LiveValues } from '@backend.ai/coordination';
 import { type Clock, delay, newId, type StatusReason, systemClock } from '@backend.ai/core';
 import type { Database } from '@backend.ai/database';
@@ -104,6 +104,8 @@ export interface ManagerServices {
 }
 
 const electionWaitMs = 2_000;
+/** What the operator at the socket sees. */
+const everybodys: Scope = { extent: 'all', userId: '', domain: '' };
 
 /**
  * Builds a manager: every object is made here, in the order of who needs whom. Nothing listens or runs before `start`.
@@ -395,7 +397,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       ensureInstallation: () => installation.ensureInstallation(),
       endAllSessions,
       async status() {
-        const [agents, sessionCounts] = await Promise.all([agentRows.list(), sessionRows.countByStatus(null)]);
+        const [agents, sessionCounts] = await Promise.all([agentRows.list(), sessionRows.countByStatus(everybodys)]);
         const byStatus: Record<string, number> = {};
         for (const agent of agents) byStatus[agent.status] = (byStatus[agent.status] ?? 0) + 1;
         return {

@@ -67,9 +67,7 @@ const newSession = (name: string, slots: Record<string, string> = { cpu: '1', me
   owner: {
     userId: tenant.user.id,
     accessKey: tenant.keypair.accessKey,
-    domain: tenant.domain.name,
-    domainAdmin: false,
-    superadmin: false,
+    mayUse: { extent: 'project' as const, userId: tenant.user.id, domain: tenant.domain.name },
   },
   type: 'interactive' as const,
   image: 'i',

@@ -169,7 +169,6 @@ describe('creating', () => {
     { config: { preopen_ports: ['3000'] } },
     { bootstrap_script: 'echo' },
     { dependencies: ['other'] },
-    { owner_access_key: 'AKIAOTHER' },
     { type: 'batch', startupCommand: 'ls' },
   ])('what is not offered is refused, never ignored: %j', async (change) => {
     const answer = await post('/session', { ...officialBody, ...change });

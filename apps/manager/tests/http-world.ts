@@ -27,7 +27,6 @@ export const actor: UserActor = {
   userId: '11111111-1111-4111-8111-111111111111',
   email: 'user@example.com',
   role: 'user',
-  isAdmin: false,
   domain: 'default',
 };
 
@@ -211,6 +210,10 @@ export class FakeWorld {
       services,
       keypairs: {
         find: async (key) => (key === accessKey ? { actor, secretKey, rateLimit: this.rate.limit } : undefined),
+        actFor: async (caller, owner) => {
+          if (owner === accessKey) return caller;
+          throw new AppError('impersonation-forbidden', 'Not for this one.');
+        },
         countCalls: async (_key, calls) => {
           this.counted += calls;
           return this.rate;

@@ -23,7 +23,6 @@ beforeAll(async () => {
     userId: user.id,
     email: user.email,
     role: 'user',
-    isAdmin: false,
     domain: domain.name,
   };
 });

@@ -57,9 +57,7 @@ async function insert(slots: Record<string, string> = { cpu: '1', mem: '100' }) 
     owner: {
       userId: user.id,
       accessKey: keypair.accessKey,
-      domain: domain.name,
-      domainAdmin: false,
-      superadmin: false,
+      mayUse: { extent: 'project', userId: user.id, domain: domain.name },
     },
     type: 'interactive',
     image: 'i',

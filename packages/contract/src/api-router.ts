@@ -82,27 +82,36 @@ export interface ApiServices {
 }
 
 export function createApiRouter({ auth, cluster, image, session }: ApiServices) {
-  const user = procedureFor('user');
   return router({
-    auth: router({ whoami: user.query(({ ctx }) => auth.whoami(ctx)) }),
-    cluster: router({ status: user.query(({ ctx }) => cluster.status(ctx)) }),
-    image: router({ list: user.query(({ ctx }) => image.list(ctx)) }),
-    session: router({
-      create: user.input(createSessionSchema).mutation(({ input, ctx }) => session.create(input, ctx)),
-      get: user.input(bySession).query(({ input, ctx }) => session.get(input, ctx)),
-      list: user.input(listSessionsSchema).query(({ input, ctx }) => session.list(input, ctx)),
-      history: user.input(bySession).query(({ input, ctx }) => session.history(input, ctx)),
-      wait: user.input(waitSessionSchema).query(({ input, ctx }) => session.wait(input, ctx)),
-      watch: user.input(bySession).subscription(async function* ({ input, ctx }) {
-        yield* session.watch(input, ctx);
-      }),
-      destroy: user.input(destroySessionSchema).mutation(({ input, ctx }) => session.destroy(input, ctx)),
-      execute: user.input(executeSession).mutation(({ input, ctx }) => session.execute(input, ctx)),
-      interrupt: user.input(bySession).mutation(({ input, ctx }) => session.interrupt(input, ctx)),
-      complete: user.input(completeSession).query(({ input, ctx }) => session.complete(input, ctx)),
-      logs: user.input(bySession).query(({ input, ctx }) => session.logs(input, ctx)),
-      listFiles: user.input(listFilesSession).query(({ input, ctx }) => session.listFiles(input, ctx)),
+    auth: router({ whoami: procedureFor('account:read').query(({ ctx }) => auth.whoami(ctx)) }),
+    cluster: router({ status: procedureFor('cluster:read').query(({ ctx }) => cluster.status(ctx)) }),
+    image: router({ list: procedureFor('image:read').query(({ ctx }) => image.list(ctx)) }),
+    session: createSessionRouter(session),
+  });
+}
+
+function createSessionRouter(session: SessionApi) {
+  const read = procedureFor('session:read');
+  const use = procedureFor('session:use');
+  return router({
+    create: procedureFor('session:create')
+      .input(createSessionSchema)
+      .mutation(({ input, ctx }) => session.create(input, ctx)),
+    get: read.input(bySession).query(({ input, ctx }) => session.get(input, ctx)),
+    list: read.input(listSessionsSchema).query(({ input, ctx }) => session.list(input, ctx)),
+    history: read.input(bySession).query(({ input, ctx }) => session.history(input, ctx)),
+    wait: read.input(waitSessionSchema).query(({ input, ctx }) => session.wait(input, ctx)),
+    watch: read.input(bySession).subscription(async function* ({ input, ctx }) {
+      yield* session.watch(input, ctx);
     }),
+    destroy: procedureFor('session:destroy')
+      .input(destroySessionSchema)
+      .mutation(({ input, ctx }) => session.destroy(input, ctx)),
+    execute: use.input(executeSession).mutation(({ input, ctx }) => session.execute(input, ctx)),
+    interrupt: use.input(bySession).mutation(({ input, ctx }) => session.interrupt(input, ctx)),
+    complete: use.input(completeSession).query(({ input, ctx }) => session.complete(input, ctx)),
+    logs: use.input(bySession).query(({ input, ctx }) => session.logs(input, ctx)),
+    listFiles: use.input(listFilesSession).query(({ input, ctx }) => session.listFiles(input, ctx)),
   });
 }
 

@@ -1,3 +1,4 @@
+export * from './access.ts';
 export * from './agent.ts';
 export * from './agent-gateway-router.ts';
 export * from './agent-router.ts';

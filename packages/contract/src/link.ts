@@ -1,26 +1,28 @@
-import { AppError, type ErrorBody, type ErrorCategory, type RequestId } from '@backend.ai/core';
+import { AppError, type ErrorBody, type ErrorCategory, type RequestId, type UserRole } from '@backend.ai/core';
 import { initTRPC, TRPCError } from '@trpc/server';
 import { type TRPC_ERROR_CODE_KEY, TRPC_ERROR_CODES_BY_KEY } from '@trpc/server/rpc';
+import { type Action, actions, scopeOf } from './access.ts';
 import { transformer } from './transformer.ts';
 
 /**
- * What every link has in common: the context of a call, access levels, the error shape.
+ * What every link has in common: the context of a call, who may make it, the error shape.
  *
- * A procedure can only be made with `procedureFor`, which takes its access level, so one without cannot be written;
+ * A procedure can only be made with `procedureFor`, which takes its action, so one without cannot be written;
  * `checkAccessLevels` repeats the check on a finished router at start-up.
  */
 
-/** Who may call: nobody known, a user of the API, or the peer at the other end of an internal link. */
-export type AccessLevel = 'open' | 'user' | 'admin' | 'superadmin' | 'peer';
+/** Who may call: anybody, the peer at the other end of an internal link, or users whose role may do the action. */
+export type Access = 'open' | 'peer' | Action;
 
 export interface UserActor {
   readonly kind: 'user';
   readonly accessKey: string;
   readonly userId: string;
   readonly email: string;
-  readonly role: 'superadmin' | 'admin' | 'user' | 'monitor';
-  readonly isAdmin: boolean;
+  readonly role: UserRole;
   readonly domain: string;
+  /** Who calls really, when an administrator acts for the owner of this key pair. */
+  readonly by?: { readonly userId: string; readonly accessKey: string } | undefined;
 }
 
 export const peerKinds = ['manager', 'agent', 'storage-proxy', 'coordinator', 'worker'] as const;
@@ -51,7 +53,7 @@ export interface CallContext {
 }
 
 export interface ProcedureMeta {
-  readonly access: AccessLevel;
+  readonly access: Access;
   /** May be sent again after a lost connection without asking first. Queries always may. */
   readonly idempotent?: boolean;
   /** The caller's default deadline for one operation, in milliseconds. */
@@ -136,7 +138,7 @@ export const router: typeof t.router = t.router;
 export const createCallerFactory: typeof t.createCallerFactory = t.createCallerFactory;
 
 /** The start of every procedure: states who may call it and enforces that. */
-export function procedureFor(access: AccessLevel, options: Omit<ProcedureMeta, 'access'> = {}) {
+export function procedureFor(access: Access, options: Omit<ProcedureMeta, 'access'> = {}) {
   return t.procedure.meta({ access, ...options }).use(({ ctx, next }) => {
     checkAccess(access, ctx.actor);
     return next();
@@ -144,22 +146,14 @@ export function procedureFor(access: AccessLevel, options: Omit<ProcedureMeta, '
 }
 
 /** @throws AppError `auth-missing`, `forbidden`, `peer-rejected` */
-export function checkAccess(access: AccessLevel, actor: Actor): void {
-  switch (access) {
-    case 'open':
-      return;
-    case 'peer':
-      if (actor.kind !== 'peer') throw new AppError('peer-rejected', 'This link is for peers of the cluster only.');
-      return;
-    default: {
-      if (actor.kind !== 'user') throw new AppError('auth-missing', 'This call needs a login.');
-      const allowed =
-        access === 'user' ||
-        actor.role === 'superadmin' ||
-        (access === 'admin' && (actor.isAdmin || actor.role === 'admin'));
-      if (!allowed) throw new AppError('forbidden', 'This call needs more rights than yours.');
-    }
+export function checkAccess(access: Access, actor: Actor): void {
+  if (access === 'open') return;
+  if (access === 'peer') {
+    if (actor.kind !== 'peer') throw new AppError('peer-rejected', 'This link is for peers of the cluster only.');
+    return;
   }
+  if (actor.kind !== 'user') throw new AppError('auth-missing', 'This call needs a login.');
+  scopeOf(actor, access);
 }
 
 interface ProcedureTable {
@@ -171,11 +165,15 @@ export function procedureMetas(table: ProcedureTable): Map<string, ProcedureMeta
   const metas = new Map<string, ProcedureMeta & { type: string }>();
   for (const [path, procedure] of Object.entries(table._def.procedures)) {
     const def = (procedure as { _def: { meta?: Partial<ProcedureMeta>; type: string } })._def;
-    if (!def.meta?.access)
+    if (!def.meta?.access || !isAccess(def.meta.access))
       throw new AppError('config-invalid', `The procedure ${path} does not state who may call it.`);
     metas.set(path, { ...def.meta, access: def.meta.access, type: def.type });
   }
   return metas;
+}
+
+function isAccess(text: string): text is Access {
+  return text === 'open' || text === 'peer' || Object.hasOwn(actions, text);
 }
 
 /** Called by every server at start-up. @throws AppError `config-invalid` */

@@ -91,6 +91,8 @@ export interface CreateSessionResult {
 export const listSessionsSchema = z.strictObject({
   /** Ended ones too. */
   all: z.boolean().default(false),
+  /** Those of everybody whose sessions the caller may see, not only those of the caller's key pair. */
+  everyone: z.boolean().optional(),
   limit: z.number().int().min(1).max(1000).default(100),
 });
 

@@ -50,6 +50,10 @@ export const errorCodes = {
   'auth-bad-signature': entry('log-in', 'Check the secret key, or run: ./backend.ai login'),
   'peer-rejected': entry('operator', 'Join the peer again with a new token.'),
   forbidden: entry('forbidden', 'Ask an administrator for the permission.'),
+  'impersonation-forbidden': entry(
+    'forbidden',
+    'Administrators act for users of their domain, superadmins for everybody; nobody acts for a higher role.',
+  ),
   // Absent or in the way
   'session-not-found': entry('not-found', 'List your sessions with: ./backend.ai ps'),
   'kernel-not-found': entry('not-found', 'The session has ended; create a new one.'),

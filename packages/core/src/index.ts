@@ -3,6 +3,7 @@ export * from './binary-size.ts';
 export * from './clock.ts';
 export * from './deferred.ts';
 export * from './errors.ts';
+export * from './identity.ts';
 export * from './ids.ts';
 export * from './inner-link.ts';
 export * from './loopback.ts';

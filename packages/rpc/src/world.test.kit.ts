@@ -108,7 +108,7 @@ export function createTestRouter(observed: Observed) {
         yield 'y'.repeat(input);
       }
     }),
-    forUsers: procedureFor('user').query(() => 'secret'),
+    forUsers: procedureFor('account:read').query(() => 'secret'),
   });
 }
 

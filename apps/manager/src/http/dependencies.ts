@@ -21,6 +21,8 @@ export interface RateCount {
 export interface Keypairs {
   /** Undefined for unknown and for inactive keys. */
   find(accessKey: string): Promise<Keypair | undefined>;
+  /** @throws AppError `invalid-input`, `impersonation-forbidden` */
+  actFor(actor: UserActor, ownerAccessKey: string): Promise<UserActor>;
   /** Counts the calls of one authenticated request, one or more, in the rolling window of 900 seconds. */
   countCalls(accessKey: string, calls: number): Promise<RateCount>;
 }

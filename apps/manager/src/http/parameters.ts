@@ -98,7 +98,16 @@ export function readParams(request: FastifyRequest): Params {
   return new Params({ ...(request.query as Record<string, unknown>), ...readBody(request) });
 }
 
+const readBodies = new WeakMap<FastifyRequest, Record<string, unknown>>();
+
+/** Once for each request: hooks and routes ask for it. */
 function readBody(request: FastifyRequest): Record<string, unknown> {
+  const read = readBodies.get(request) ?? parseBody(request);
+  readBodies.set(request, read);
+  return read;
+}
+
+function parseBody(request: FastifyRequest): Record<string, unknown> {
   const body = request.body;
   if (!Buffer.isBuffer(body) || body.length === 0) return {};
   if (/\byaml\b/i.test(request.headers['content-type'] ?? ''))

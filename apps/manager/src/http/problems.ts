@@ -48,6 +48,7 @@ const problems: Readonly<Record<ErrorCode, Problem>> = {
   'peer-rejected': unauthorized('Unauthorized access'),
   // The official server answers 401, not 403, to too little privilege.
   forbidden: unauthorized('Unauthorized access'),
+  'impersonation-forbidden': problem(403, 'generic-forbidden', 'Forbidden operation.'),
   'session-not-found': noSuch('session'),
   'kernel-not-found': noSuch('main kernel'),
   'run-not-found': noSuch('run'),

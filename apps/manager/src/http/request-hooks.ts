@@ -1,6 +1,8 @@
+import type { UserActor } from '@backend.ai/contract';
 import { AppError } from '@backend.ai/core';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { type AuthenticationOptions, authenticate, checkApiVersion } from './authentication.ts';
+import { readParams } from './parameters.ts';
 import { asAppError, isDefect, toProblem } from './problems.ts';
 import { isOverLimit, rateHeaders } from './rate-limit.ts';
 import { edgeOf, type RequestEdge, setHeaders } from './request-edge.ts';
@@ -35,6 +37,10 @@ export function admitRequests(app: FastifyInstance, context: RouteContext, optio
   });
   // Bodies are read by listeners of the socket, which run outside any request.
   app.addHook('preValidation', (request, _reply, done) => edgeOf(request).run(done));
+  app.addHook('preHandler', (request, _reply, done) => {
+    if (accessOf(request) !== 'signed') return done();
+    actForOwner(request, context).then(() => done(), done);
+  });
   app.setErrorHandler((error, request, reply) => answerError(context, error, request, reply));
 }
 
@@ -67,6 +73,16 @@ async function admit(
     await edge.run(() => countCalls(edge, actor.accessKey, callsOf(request), context));
   }
   edge.admitBody();
+}
+
+/** Everything after this happens in the name, and with the rights, of the owner of `owner_access_key`. */
+async function actForOwner(request: FastifyRequest, { keypairs }: RouteContext): Promise<void> {
+  const edge = edgeOf(request);
+  const params = readParams(request);
+  const owner = params.text('owner_access_key');
+  params.check();
+  if (owner === undefined || edge.actor.kind !== 'user') return;
+  edge.actor = await edge.run(() => keypairs.actFor(edge.actor as UserActor, owner));
 }
 
 function callsOf(request: FastifyRequest): number {

@@ -1,7 +1,9 @@
+import type { Scope } from '@backend.ai/contract';
 import type { AccessKey, KernelId, SessionId, SessionStatus, SessionType } from '@backend.ai/core';
 import { type Database, fencedBy } from '@backend.ai/database';
 import { sql } from 'drizzle-orm';
 import { storableText } from './json-text.ts';
+import { ownedWithin, projectWithin } from './scopes.ts';
 import { type SessionRecord, sessionColumns, terminalTexts } from './session-rows.ts';
 import type { StartableKernel } from './session-transitions.ts';
 
@@ -14,11 +16,8 @@ export interface NewSession {
   readonly owner: {
     readonly userId: string;
     readonly accessKey: string;
-    readonly domain: string;
-    /** May use any project of the domain. */
-    readonly domainAdmin: boolean;
-    /** May use any domain. */
-    readonly superadmin: boolean;
+    /** In whose projects. */
+    readonly mayUse: Scope;
   };
   readonly type: SessionType;
   readonly image: string;
@@ -97,8 +96,7 @@ export class SessionRepository {
       with project as (
         select p.id from projects p join domains d on d.name = p.domain_name
         where p.domain_name = ${session.domain} and p.name = ${session.project} and p.is_active and d.is_active
-          and (${owner.superadmin}::boolean or (p.domain_name = ${owner.domain} and (${owner.domainAdmin}::boolean
-            or exists (select 1 from project_members m where m.project_id = p.id and m.user_id = ${owner.userId}))))
+          and ${projectWithin(owner.mayUse)}
       ), resource_group as (
         select name from resource_groups where name = ${session.resourceGroup} and is_active
       ), existing as (
@@ -135,19 +133,19 @@ export class SessionRepository {
   }
 
   /**
-   * By id or name among those of one access key; anybody's by id when `anyOwner`. A live session comes before ended
-   * ones of the same name, newer before older.
+   * By name among those of one access key, or by id within a scope. A live session comes before ended ones of the same
+   * name, newer before older.
    */
   async find(
     ref: { id: string | null; name: string },
     accessKey: string,
-    anyOwner: boolean,
+    scope: Scope,
   ): Promise<SessionRecord | undefined> {
     const [row] = await this.#db.execute<SessionRecord & Record<string, unknown>>(sql`
       select ${sessionColumns} from sessions s
       where s.id = (
         select f.id from sessions f
-        where (f.id = ${ref.id}::uuid and (${anyOwner}::boolean or f.access_key = ${accessKey}))
+        where (f.id = ${ref.id}::uuid and ${ownedWithin(scope, sql`f`)})
           or (f.access_key = ${accessKey} and f.name = ${ref.name})
         order by (f.id = ${ref.id}::uuid) desc nulls last, (f.status in (${terminalTexts})), f.created_at desc limit 1)`);
     return row;
@@ -160,11 +158,13 @@ export class SessionRepository {
     return row;
   }
 
-  /** Newest first. `accessKey` undefined: everybody's. */
-  async list(filter: { accessKey: string; all: boolean; limit: number }): Promise<SessionRecord[]> {
+  /** Newest first; of one access key, or of all owners within a scope. */
+  async list(filter: { owners: string | Scope; all: boolean; limit: number }): Promise<SessionRecord[]> {
+    const { owners } = filter;
+    const owned = typeof owners === 'string' ? sql`s.access_key = ${owners}` : ownedWithin(owners, sql`s`);
     const rows = await this.#db.execute<SessionRecord & Record<string, unknown>>(sql`
       select ${sessionColumns} from sessions s
-      where s.access_key = ${filter.accessKey} and (${filter.all}::boolean or s.status not in (${terminalTexts}))
+      where ${owned} and (${filter.all}::boolean or s.status not in (${terminalTexts}))
       order by s.created_at desc, s.id desc limit ${filter.limit}::int`);
     return [...rows];
   }
@@ -230,10 +230,10 @@ export class SessionRepository {
     return [...rows];
   }
 
-  async countByStatus(accessKey: string | null): Promise<Record<string, number>> {
+  async countByStatus(scope: Scope): Promise<Record<string, number>> {
     const rows = await this.#db.execute<{ status: string; count: number }>(sql`
-      select status, count(*)::int as count from sessions
-      where status not in (${terminalTexts}) and (${accessKey}::text is null or access_key = ${accessKey}::text)
+      select status, count(*)::int as count from sessions s
+      where status not in (${terminalTexts}) and ${ownedWithin(scope, sql`s`)}
       group by status`);
     return Object.fromEntries(rows.map((row) => [row.status, row.count]));
   }

@@ -136,7 +136,6 @@ export async function startFakeApi(options: FakeApiOptions = {}): Promise<FakeAp
     userId: 'u-1',
     email: 'user@example.com',
     role: 'user',
-    isAdmin: false,
     domain: 'default',
   };
   const rpc = createHTTPHandler({

@@ -1,12 +1,15 @@
-import type { AccessKey, ProjectId, ResourceSlotTexts, UserId } from '@backend.ai/core';
+import {
+  type AccessKey,
+  type ProjectId,
+  type ResourceSlotTexts,
+  type UserId,
+  type UserRole,
+  type UserStatus,
+  userRoles,
+} from '@backend.ai/core';
 import { boolean, check, integer, jsonb, pgTable, primaryKey, text, unique, uuid } from 'drizzle-orm/pg-core';
 import { moment, oneOf } from './columns.ts';
 import { keypairResourcePolicies, projectResourcePolicies, userResourcePolicies } from './resource-policies.ts';
-
-export const userRoles = ['superadmin', 'admin', 'user'] as const;
-export type UserRole = (typeof userRoles)[number];
-export const userStatuses = ['active', 'inactive'] as const;
-export type UserStatus = (typeof userStatuses)[number];
 
 export const domains = pgTable('domains', {
   name: text('name').primaryKey(),
@@ -58,7 +61,7 @@ export const users = pgTable(
   },
   (table) => [
     check('users_role_check', oneOf(table.role, userRoles)),
-    check('users_status_check', oneOf(table.status, userStatuses)),
+    check('users_status_check', oneOf(table.status, ['active', 'inactive'])),
   ],
 );
 

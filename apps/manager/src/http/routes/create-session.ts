@@ -28,7 +28,7 @@ const unsupportedConfig: readonly [string, ...string[]][] = [
   ['resource_opts', 'resourceOpts'],
 ];
 
-export function readCreateRequest(params: Params, accessKey: string): CreateRequest {
+export function readCreateRequest(params: Params): CreateRequest {
   const config = params.object('config');
   const type = params.text('type', 'sessionType') ?? 'interactive';
   if (type === 'batch' && params.value('startupCommand') === undefined)
@@ -61,9 +61,6 @@ export function readCreateRequest(params: Params, accessKey: string): CreateRequ
   config.check();
   refuseUnsupported(params, unsupported);
   refuseUnsupported(config, unsupportedConfig);
-  const owner = params.text('owner_access_key');
-  if (owner !== undefined && owner !== accessKey)
-    throw new AppError('unsupported-feature', 'Creating sessions for others is not offered.');
   const checked = createSessionSchema.safeParse(raw);
   if (!checked.success)
     throw invalidFields(

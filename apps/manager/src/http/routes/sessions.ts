@@ -1,6 +1,5 @@
-import { AppError } from '@backend.ai/core';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { type Params, readParams, sendJson, sessionOf } from '../parameters.ts';
+import { readParams, sendJson, sessionOf } from '../parameters.ts';
 import { edgeOf } from '../request-edge.ts';
 import type { RouteContext } from '../server.ts';
 import { readCreateRequest, waitUntilStarted } from './create-session.ts';
@@ -11,7 +10,7 @@ export function registerSessionRoutes(app: FastifyInstance, context: RouteContex
 
   const create = async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
     const edge = edgeOf(request);
-    const { input, enqueueOnly, maxWaitMs } = readCreateRequest(readParams(request), accessKeyOf(request));
+    const { input, enqueueOnly, maxWaitMs } = readCreateRequest(readParams(request));
     const { session, created } = await services.session.create(input, edge.callContext);
     const head = { sessionId: session.id, sessionName: session.name };
     // The two spellings of service ports are the official ones.
@@ -39,7 +38,6 @@ export function registerSessionRoutes(app: FastifyInstance, context: RouteContex
 
   app.get('/session/:session', async (request, reply) => {
     const session = sessionOf(request);
-    refuseOtherOwner(readParams(request), request);
     const edge = edgeOf(request);
     const view = await services.session.get({ session }, edge.callContext);
     const actor = edge.actor.kind === 'user' ? edge.actor : undefined;
@@ -53,7 +51,6 @@ export function registerSessionRoutes(app: FastifyInstance, context: RouteContex
     // No session depends on another one yet: "recursive" only makes the answer a list.
     const recursive = params.boolean('recursive') ?? false;
     params.check();
-    refuseOtherOwner(params, request);
     const view = await services.session.destroy({ session, forced }, edgeOf(request).callContext);
     const stats = view.status === 'CANCELLED' ? { status: 'cancelled' } : { status: 'terminated', version: 2 };
     return sendJson(reply, 200, recursive ? [stats] : { stats });
@@ -61,27 +58,13 @@ export function registerSessionRoutes(app: FastifyInstance, context: RouteContex
 
   app.get('/session/:session/status-history', async (request, reply) => {
     const session = sessionOf(request);
-    refuseOtherOwner(readParams(request), request);
     const entries = await services.session.history({ session }, edgeOf(request).callContext);
     return sendJson(reply, 200, { result: statusHistory(entries) });
   });
 
   app.get('/session/:session/logs', async (request, reply) => {
     const session = sessionOf(request);
-    refuseOtherOwner(readParams(request), request);
     const { logs } = await services.session.logs({ session }, edgeOf(request).callContext);
     return sendJson(reply, 200, { result: { logs } });
   });
-}
-
-function accessKeyOf(request: FastifyRequest): string {
-  const { actor } = edgeOf(request);
-  return actor.kind === 'user' ? actor.accessKey : '';
-}
-
-function refuseOtherOwner(params: Params, request: FastifyRequest): void {
-  const owner = params.text('owner_access_key');
-  params.check();
-  if (owner !== undefined && owner !== accessKeyOf(request))
-    throw new AppError('unsupported-feature', 'Acting for the owner of another keypair is not offered.');
 }

@@ -62,7 +62,7 @@ export class KernelService {
 
   /** Of a running session from its agent; of an ended one what was kept. @throws AppError `session-not-running` */
   async logs(ref: string, actor: UserActor, signal: AbortSignal | undefined): Promise<{ logs: string }> {
-    const session = await this.#sessions.find(ref, actor);
+    const session = await this.#sessions.find(ref, actor, 'session:use');
     const kernel = session.kernels[0];
     if (session.status === 'RUNNING') {
       try {
@@ -99,7 +99,7 @@ export class KernelService {
   }
 
   #find(ref: string, actor: UserActor): Promise<SessionRecord> {
-    return this.#running.learn(ref, actor, () => this.#sessions.find(ref, actor));
+    return this.#running.learn(ref, actor, () => this.#sessions.find(ref, actor, 'session:use'));
   }
 
   async #call<T>(session: SessionRecord, work: Work<T>, afterItsEnd = false): Promise<T> {

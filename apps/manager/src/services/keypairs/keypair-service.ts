@@ -1,6 +1,6 @@
-import type { UserActor } from '@backend.ai/contract';
+import { allow, type UserActor } from '@backend.ai/contract';
 import type { LiveValues } from '@backend.ai/coordination';
-import type { Clock } from '@backend.ai/core';
+import { AppError, type Clock, userRoles } from '@backend.ai/core';
 import type { Logger } from '@backend.ai/telemetry';
 import type { KeypairRepository } from '../../repositories/keypairs.ts';
 import { CallCounter } from './call-counter.ts';
@@ -65,6 +65,26 @@ export class KeypairService {
   }
 
   /**
+   * Who is meant when `actor` acts for the owner of a key pair: that owner, with the owner's rights.
+   * @throws AppError `invalid-input` for a key that is unknown or inactive, `impersonation-forbidden`
+   */
+  async actFor(actor: UserActor, ownerAccessKey: string): Promise<UserActor> {
+    if (ownerAccessKey === actor.accessKey) return actor;
+    const owner = (await this.find(ownerAccessKey))?.actor;
+    const forbidden = new AppError('impersonation-forbidden', `You may not act for the owner of ${ownerAccessKey}.`);
+    if (!owner) {
+      // Whether a key exists is told to those only who may act for others.
+      if (!allow(actor, 'account:impersonate', { domain: actor.domain })) throw forbidden;
+      throw new AppError('invalid-input', 'Unknown owner access key', {
+        data: { fields: { owner_access_key: 'is no active access key' } },
+      });
+    }
+    const isHigher = userRoles.indexOf(owner.role) > userRoles.indexOf(actor.role);
+    if (isHigher || !allow(actor, 'account:impersonate', owner)) throw forbidden;
+    return { ...owner, by: { userId: actor.userId, accessKey: actor.accessKey } };
+  }
+
+  /**
    * Counts calls in the window of 900 seconds. Negative `remaining`: these are too many. While live values are away
    * nothing is counted and everything passes: sessions that run are worth more than an exact limit.
    */
@@ -101,9 +121,11 @@ export class KeypairService {
   async #load(accessKey: string): Promise<Keypair | undefined> {
     const row = await this.#keypairs.findActive(accessKey);
     if (!row) return undefined;
-    const { userId, email, role, domain, isAdmin } = row;
+    const { userId, email, domain } = row;
+    // Without the administrator's flag a key pair has the rights of an ordinary user, whoever's it is.
+    const role = row.isAdmin ? row.role : 'user';
     return {
-      actor: { kind: 'user', accessKey, userId, email, role, isAdmin: isAdmin || role !== 'user', domain },
+      actor: { kind: 'user', accessKey, userId, email, role, domain },
       secretKey: this.#box.decrypt(row.secretKeyEncrypted, accessKey),
       rateLimit: row.rateLimit,
     };

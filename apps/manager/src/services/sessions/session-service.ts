@@ -1,10 +1,13 @@
-import type {
-  CallContext,
-  CreateSessionInput,
-  CreateSessionResult,
-  SessionHistoryEntry,
-  SessionView,
-  UserActor,
+import {
+  type Action,
+  allow,
+  type CallContext,
+  type CreateSessionInput,
+  type CreateSessionResult,
+  type SessionHistoryEntry,
+  type SessionView,
+  scopeOf,
+  type UserActor,
 } from '@backend.ai/contract';
 import {
   AppError,
@@ -76,9 +79,7 @@ export class SessionService {
       owner: {
         userId: owner.userId,
         accessKey: owner.accessKey,
-        domain: owner.domain,
-        domainAdmin: owner.role === 'admin',
-        superadmin: owner.role === 'superadmin',
+        mayUse: scopeOf(owner, 'session:create'),
       },
       type: input.type,
       image: resolved.image.name,
@@ -127,11 +128,16 @@ export class SessionService {
     return await this.#insert(session, reuseIfExists, tries - 1);
   }
 
-  /** By id, or by name among the actor's own; superadmins see any by id. @throws AppError `session-not-found` */
-  async find(ref: string, actor: UserActor): Promise<SessionRecord> {
+  /**
+   * By name among those of the actor's key pair, or by id among all that the actor may see.
+   * @throws AppError `session-not-found` also for what may not be seen, `forbidden` for what may only be looked at
+   */
+  async find(ref: string, actor: UserActor, action: Action = 'session:read'): Promise<SessionRecord> {
     const id = isUuid(ref) ? ref : null;
-    const found = await this.#options.sessions.find({ id, name: ref }, actor.accessKey, actor.role === 'superadmin');
+    const found = await this.#options.sessions.find({ id, name: ref }, actor.accessKey, scopeOf(actor, 'session:read'));
     if (!found) throw new AppError('session-not-found', `There is no session "${ref}".`);
+    if (!allow(actor, action, { userId: found.userId, domain: found.domainName }))
+      throw new AppError('forbidden', `This cannot be done by you with the session "${ref}".`, { data: { action } });
     return found;
   }
 
@@ -144,8 +150,13 @@ export class SessionService {
     return { ...view, reason: { ...view.reason, data: { ...view.reason.data, agents } } };
   }
 
-  async list(options: { all: boolean; limit: number }, actor: UserActor): Promise<SessionView[]> {
-    const records = await this.#options.sessions.list({ accessKey: actor.accessKey, ...options });
+  /** Those of the actor's key pair, or of `everyone` whose sessions the actor may see. */
+  async list(
+    options: { all: boolean; everyone?: boolean | undefined; limit: number },
+    actor: UserActor,
+  ): Promise<SessionView[]> {
+    const owners = options.everyone ? scopeOf(actor, 'session:read') : actor.accessKey;
+    const records = await this.#options.sessions.list({ owners, all: options.all, limit: options.limit });
     return records.map(toSessionView);
   }
 
@@ -224,13 +235,13 @@ export class SessionService {
    * `forced` frees its resources at once; its agent ends what is left when it can be reached.
    */
   async destroy(ref: string, forced: boolean, actor: UserActor): Promise<SessionView> {
-    const record = await this.find(ref, actor);
+    const record = await this.find(ref, actor, 'session:destroy');
     if (isTerminal(record.status)) {
       throw new AppError('session-not-found', `The session "${ref}" has ended already.`, {
         data: { sessionId: record.id, status: record.status },
       });
     }
-    const reason = record.accessKey === actor.accessKey ? 'user-requested' : 'admin-requested';
+    const reason = record.userId === (actor.by ?? actor).userId ? 'user-requested' : 'admin-requested';
     await this.end(record.id, reason, forced);
     return toSessionView((await this.#options.sessions.findById(record.id)) ?? record);
   }
@@ -280,9 +291,9 @@ export class SessionService {
     return count;
   }
 
-  /** Live sessions by status: the actor's own, or everybody's for superadmins. */
+  /** Live sessions by status, of those that the actor may see. */
   countByStatus(actor: UserActor): Promise<Record<string, number>> {
-    return this.#options.sessions.countByStatus(actor.role === 'superadmin' ? null : actor.accessKey);
+    return this.#options.sessions.countByStatus(scopeOf(actor, 'session:read'));
   }
 }
 

@@ -1,0 +1,91 @@
+import { AppError, type UserRole } from '@backend.ai/core';
+
+/**
+ * Who may do what: the one table that every procedure, route and service asks.
+ *
+ * An action is a noun and a verb. For each role it has an extent: whose things the action may touch. `procedureFor` lets
+ * nobody in who has none; services compare the extent with the thing at hand (`allow`), and lists ask for things within
+ * it (`scopeOf`). Pure data: the table in `docs/user/access.md` is made of it.
+ */
+
+/** Each includes those before it: the user's own things, also those of their projects, of their domain, everybody's. */
+export const extents = ['own', 'project', 'domain', 'all'] as const;
+export type Extent = (typeof extents)[number];
+
+export interface ActionEntry {
+  /** What the action is, for the documentation. */
+  readonly about: string;
+  /** A role that is absent may not. */
+  readonly extents: Partial<Readonly<Record<UserRole, Extent>>>;
+}
+
+/** Extents of the user, the domain admin and the superadmin. */
+function entry(about: string, user: Extent | null, admin: Extent | null, superadmin: Extent): ActionEntry {
+  return { about, extents: { ...(user && { user }), ...(admin && { admin }), superadmin } };
+}
+
+export const actions = {
+  'account:read': entry('see who one is', 'own', 'own', 'own'),
+  'account:impersonate': entry('act for the owner of another key pair, never of a higher role', 'own', 'domain', 'all'),
+  'cluster:read': entry('see agents and what is in use', 'all', 'all', 'all'),
+  'image:read': entry('list images', 'all', 'all', 'all'),
+  'session:create': entry('create sessions in projects', 'project', 'domain', 'all'),
+  'session:read': entry('list and look at sessions', 'own', 'domain', 'all'),
+  'session:use': entry('execute code in sessions, move files, read logs', 'own', 'domain', 'all'),
+  'session:destroy': entry('end sessions', 'own', 'domain', 'all'),
+} as const satisfies Record<`${string}:${string}`, ActionEntry>;
+
+export type Action = keyof typeof actions;
+
+/** Whose rights are asked for. */
+export interface Subject {
+  readonly userId: string;
+  readonly role: UserRole;
+  readonly domain: string;
+}
+
+/** Whom a thing belongs to, as far as its noun knows such a thing. */
+export interface Target {
+  readonly userId?: string | undefined;
+  readonly domain?: string | undefined;
+  /** The actor is a member of the project that it belongs to. */
+  readonly isMember?: boolean | undefined;
+}
+
+/** Whose things a query may show. */
+export interface Scope {
+  readonly extent: Extent;
+  readonly userId: string;
+  readonly domain: string;
+}
+
+/** Null: the role may not do this at all. */
+export function extentOf(role: UserRole, action: Action): Extent | null {
+  return (actions[action] as ActionEntry).extents[role] ?? null;
+}
+
+/** Whether the actor may do this with a thing of this owner, domain or project. */
+export function allow(actor: Subject, action: Action, target: Target): boolean {
+  const extent = extentOf(actor.role, action);
+  return extent !== null && isWithin({ extent, userId: actor.userId, domain: actor.domain }, target);
+}
+
+/** @throws AppError `forbidden` when the actor's role may not do this at all */
+export function scopeOf(actor: Subject, action: Action): Scope {
+  const extent = extentOf(actor.role, action);
+  if (extent === null) throw new AppError('forbidden', 'This call needs more rights than yours.', { data: { action } });
+  return { extent, userId: actor.userId, domain: actor.domain };
+}
+
+export function isWithin(scope: Scope, target: Target): boolean {
+  switch (scope.extent) {
+    case 'all':
+      return true;
+    case 'domain':
+      return target.domain === scope.domain || target.isMember === true || target.userId === scope.userId;
+    case 'project':
+      return target.isMember === true || target.userId === scope.userId;
+    case 'own':
+      return target.userId === scope.userId;
+  }
+}

@@ -8,9 +8,9 @@ export const encodeEvent = (event: BusEvent): string => JSON.stringify(event);
 export function decodeEvent({ body }: Pick<StreamEntry, 'body'>): BusEvent | undefined {
   try {
     const event = JSON.parse(body ?? 'null') as Partial<BusEvent> | null;
-    const { id, type, source, at } = event ?? {};
-    if (![id, type, source, at].every((part) => typeof part === 'string')) return undefined;
-    return parseRequestId(event?.requestId) ? (event as BusEvent) : undefined;
+    if (typeof event?.id !== 'string' || typeof event.type !== 'string') return undefined;
+    if (typeof event.source !== 'string' || typeof event.at !== 'string') return undefined;
+    return parseRequestId(event.requestId) ? (event as BusEvent) : undefined;
   } catch {
     return undefined;
   }

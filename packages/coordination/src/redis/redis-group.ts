@@ -27,6 +27,7 @@ export interface RedisGroupOptions {
 
 /** An event that Redis gave to this process, and that it has not acknowledged yet. */
 interface Held extends Delivery {
+  readonly key: string;
   readonly stream: string;
   readonly entryId: string;
   /** Before this time, on the monotonic clock, nobody else takes it over. */
@@ -208,7 +209,7 @@ export class RedisGroup {
     if (this.#held.has(key)) return;
     const { stream, entryId } = entry;
     const event = decodeEvent(entry);
-    const held: Held = { event: event ?? foreignEvent(entry), tries, stream, entryId, heldUntil };
+    const held: Held = { key, event: event ?? foreignEvent(entry), tries, stream, entryId, heldUntil };
     this.#held.set(key, held);
     const { group, maxTries, logger } = this.#options;
     const failure = event ? 'its consumers ended while they handled it' : 'it is not an event';
@@ -250,8 +251,8 @@ export class RedisGroup {
     else this.#acknowledged.set(held.stream, [held.entryId]);
     if (this.#acknowledging) return;
     this.#acknowledging = true;
-    // Together with all that is handled in this turn.
-    setImmediate(() => {
+    // Together with all that is handled, and published, in this turn.
+    process.nextTick(() => {
       this.#acknowledging = false;
       this.#tasks.start('acknowledge events', () => this.#sendAcknowledged());
     });
@@ -293,7 +294,7 @@ export class RedisGroup {
   }
 
   #forget(held: Held): void {
-    this.#held.delete(`${held.stream} ${held.entryId}`);
+    this.#held.delete(held.key);
   }
 
   async #tick(): Promise<void> {

@@ -31,6 +31,8 @@ export class RedisServer {
   /** For commands that do not block. */
   readonly client: Redis;
   readonly #options: RedisServerOptions;
+  /** The connection that holds back what is written in this turn. */
+  #gathering: Redis['stream'] | undefined;
 
   private constructor(options: RedisServerOptions, url: URL) {
     this.#options = options;
@@ -66,6 +68,7 @@ export class RedisServer {
 
   /** @throws AppError in place of what the client throws */
   async run<T>(work: (client: Redis) => Promise<T>): Promise<T> {
+    this.#gatherWrites();
     try {
       return await work(this.client);
     } catch (error) {
@@ -96,6 +99,18 @@ export class RedisServer {
 
   async close(): Promise<void> {
     this.client.disconnect();
+  }
+
+  /** The commands of one turn of the event loop go out together: handing over to the network costs more than a command. */
+  #gatherWrites(): void {
+    const { stream } = this.client;
+    if (!stream || stream === this.#gathering) return;
+    this.#gathering = stream;
+    stream.cork();
+    setImmediate(() => {
+      this.#gathering = undefined;
+      stream.uncork();
+    });
   }
 
   #connection(options: ClientOptions): Redis {

@@ -42,6 +42,7 @@ import { RunningKernels } from './services/kernels/running-kernels.ts';
 import { KeypairService } from './services/keypairs/keypair-service.ts';
 import { PeerService } from './services/peers/peer-service.ts';
 import { SessionChanges } from './services/sessions/session-changes.ts';
+import { SessionCreation } from './services/sessions/session-creation.ts';
 import { SessionService } from './services/sessions/session-service.ts';
 
 export interface ManagerOptions {
@@ -154,9 +155,13 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     sessions: sessionRows,
     transitions,
     changes,
-    images,
     agents: directory,
     clock,
+  });
+  const creation = new SessionCreation({
+    sessions: sessionRows,
+    images,
+    agents: directory,
     onCreated(session, createdAt) {
       memory.queued(session, createdAt);
       const { id: sessionId, kernelId, name, owner } = session;
@@ -294,7 +299,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     auth: createAuthApi(keypairs),
     cluster: createClusterApi(cluster),
     image: createImageApi(images),
-    session: createSessionApi(sessions, kernels),
+    session: createSessionApi(creation, sessions, kernels),
   };
   let ready = false;
   const health = (): { live: boolean; ready: boolean } => ({ live: true, ready });

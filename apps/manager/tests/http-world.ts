@@ -7,7 +7,7 @@ import type {
   CreateSessionInput,
   ExecuteInput,
   RunResult,
-  SessionView,
+  SessionDetailsView,
   UserActor,
 } from '@backend.ai/contract';
 import { AppError, type Clock, deferred, isTerminal, signRequest, systemClock } from '@backend.ai/core';
@@ -41,7 +41,7 @@ export interface Call {
 
 export class FakeWorld {
   readonly calls: Call[] = [];
-  readonly sessions = new Map<string, SessionView>();
+  readonly sessions = new Map<string, SessionDetailsView>();
   readonly stored = new Map<string, Buffer>();
   readonly logs: Record<string, unknown>[] = [];
   nowMs = Date.now();
@@ -74,20 +74,20 @@ export class FakeWorld {
     return call;
   }
 
-  setStatus(session: SessionView, status: SessionView['status']): void {
+  setStatus(session: SessionDetailsView, status: SessionDetailsView['status']): void {
     this.sessions.set(session.id, { ...session, status });
     const { resolve } = this.#changed;
     this.#changed = deferred();
     resolve();
   }
 
-  find(ref: string): SessionView {
+  find(ref: string): SessionDetailsView {
     const found = this.sessions.get(ref) ?? [...this.sessions.values()].find(({ name }) => name === ref);
     if (!found) throw new AppError('session-not-found', `There is no session ${ref}.`);
     return found;
   }
 
-  add(name: string, status: SessionView['status'] = 'RUNNING'): SessionView {
+  add(name: string, status: SessionDetailsView['status'] = 'RUNNING'): SessionDetailsView {
     const view = sessionView(name, status);
     this.sessions.set(view.id, view);
     return view;
@@ -275,7 +275,7 @@ export class FakeWorld {
 const reason = () => ({ code: 'queued', message: 'It was just queued.', data: null });
 
 let count = 0;
-export function sessionView(name: string, status: SessionView['status']): SessionView {
+export function sessionView(name: string, status: SessionDetailsView['status']): SessionDetailsView {
   count += 1;
   return {
     id: `00000000-0000-4000-8000-${String(count).padStart(12, '0')}`,
@@ -289,8 +289,23 @@ export function sessionView(name: string, status: SessionView['status']): Sessio
     tag: null,
     domain: 'default',
     project: 'default',
+    projectId: '00000000-0000-4000-8000-00000000000a',
     resourceGroup: 'default',
+    userId: '00000000-0000-4000-8000-00000000000b',
     accessKey,
+    options: {
+      clusterMode: 'single-node',
+      clusterSize: 1,
+      priority: 10,
+      jobPriority: 0,
+      isPreemptible: true,
+      startsAt: null,
+      timeoutMs: null,
+      callbackUrl: null,
+      preopenPorts: [],
+      shmem: null,
+      designatedAgents: [],
+    },
     requested: { cpu: '1', mem: '536870912' },
     kernels: [],
     createdAt: new Date(0).toISOString(),
@@ -299,6 +314,10 @@ export function sessionView(name: string, status: SessionView['status']): Sessio
     terminatedAt: null,
     timings: { scheduledMs: null, runningMs: null, endedMs: null, steps: [] },
     requestId: 'creator',
+    environ: {},
+    startupCommand: null,
+    bootstrapScript: null,
+    dependencies: [],
   };
 }
 

@@ -60,7 +60,10 @@ describe('a request for a session', () => {
     ['insufficient-capacity', { resources: { mem: '1t' } }],
     ['invalid-input', { project: 'nowhere' }],
     ['invalid-input', { resourceGroup: 'nowhere' }],
-    ['unsupported-feature', { type: 'batch' }],
+    ['unsupported-feature', { type: 'batch', startupCommand: 'ls' }],
+    ['invalid-input', { resourceOpts: { shmem: 'much' } }],
+    ['invalid-input', { resources: { mem: '1g' }, resourceOpts: { shmem: '1g' } }],
+    ['invalid-input', { resources: { mem: '300m' }, resourceOpts: { shmem: '256m' } }],
     ['unsupported-feature', { clusterSize: 2 }],
     ['unsupported-feature', { clusterMode: 'multi-node' }],
   ])('is refused with %s: %j', async (code, input) => {

@@ -16,6 +16,7 @@ import {
   createSessionSchema,
   destroySessionSchema,
   listSessionsSchema,
+  type SessionDetailsView,
   type SessionHistoryEntry,
   type SessionView,
   sessionRefSchema,
@@ -60,7 +61,7 @@ export interface ImageApi {
 export interface SessionApi {
   /** Records the wish and returns; use `wait` or `watch` to see it run. */
   create(input: CreateSessionInput, ctx: CallContext): Promise<CreateSessionResult>;
-  get(input: z.infer<typeof bySession>, ctx: CallContext): Promise<SessionView>;
+  get(input: z.infer<typeof bySession>, ctx: CallContext): Promise<SessionDetailsView>;
   list(input: z.infer<typeof listSessionsSchema>, ctx: CallContext): Promise<SessionView[]>;
   history(input: z.infer<typeof bySession>, ctx: CallContext): Promise<SessionHistoryEntry[]>;
   wait(input: z.infer<typeof waitSessionSchema>, ctx: CallContext): Promise<SessionView>;

@@ -33,18 +33,32 @@ export function parseResourceSlots(
   for (const [name, value] of Object.entries(input)) {
     if (value === null || value === undefined) continue;
     if (!/^[a-z][a-z0-9.:_-]{0,63}$/i.test(name)) {
-      throw new AppError('invalid-input', `"${name}" is not a resource name.`);
+      throw wrongSlot(name, `"${name}" is not a resource name.`, 'is not the name of a resource');
     }
     if (known && !known.has(name)) {
       throw new AppError('unknown-slot', `No agent offers the resource "${name}".`, {
         ...(name === 'shmem' ? { hint: 'Give shared memory as a resource option: --resource-opts shmem=64m' } : {}),
-        data: { slot: name, known: [...known].sort() },
+        data: { fields: { [`resources.${name}`]: 'is offered by no agent' }, slot: name, known: [...known].sort() },
       });
     }
-    const amount = slotTypeOf(name) === 'bytes' ? parseBinarySize(value) * thousand : parseMilli(name, String(value));
+    const amount = slotTypeOf(name) === 'bytes' ? parseBytes(name, value) : parseMilli(name, String(value));
     if (amount > 0n) slots[name] = amount;
   }
   return slots;
+}
+
+/** @throws AppError `invalid-input` */
+function parseBytes(name: string, value: string | number): bigint {
+  try {
+    return parseBinarySize(value) * thousand;
+  } catch (thrown) {
+    const { message, hint } = AppError.from(thrown);
+    throw wrongSlot(name, message, 'is not a size', hint);
+  }
+}
+
+function wrongSlot(name: string, message: string, problem: string, hint?: string): AppError {
+  return new AppError('invalid-input', message, { hint, data: { fields: { [`resources.${name}`]: problem } } });
 }
 
 /** @throws AppError `invalid-input` */
@@ -52,9 +66,8 @@ function parseMilli(name: string, text: string): bigint {
   const match = /^(\d+)(?:\.(\d+))?$/.exec(text.trim());
   const fraction = (match?.[2] ?? '').replace(/0+$/, '');
   if (!match || fraction.length > 3) {
-    throw new AppError('invalid-input', `"${text}" is not an amount of ${name}.`, {
-      hint: 'Amounts are not negative and have at most three decimals.',
-    });
+    const hint = 'Amounts are not negative and have at most three decimals.';
+    throw wrongSlot(name, `"${text}" is not an amount of ${name}.`, 'is not an amount', hint);
   }
   return BigInt(match[1] ?? '0') * thousand + BigInt(fraction.padEnd(3, '0'));
 }

@@ -6,7 +6,9 @@ const reserved = new Set(['from-template']);
 /** @throws AppError `invalid-session-name` */
 export function checkSessionName(name: string): string {
   if (!pattern.test(name) || reserved.has(name)) {
-    throw new AppError('invalid-session-name', `"${name.slice(0, 80)}" cannot be the name of a session.`);
+    throw new AppError('invalid-session-name', `"${name.slice(0, 80)}" cannot be the name of a session.`, {
+      data: { fields: { name: 'cannot be the name of a session' } },
+    });
   }
   return name;
 }

@@ -1,11 +1,16 @@
 import type { SessionApi } from '@backend.ai/contract';
 import type { KernelService } from '../services/kernels/kernel-service.ts';
+import type { SessionCreation } from '../services/sessions/session-creation.ts';
 import { actorOf, type SessionService } from '../services/sessions/session-service.ts';
 
 /** The router lets only users in; which sessions they may touch is decided where a reference is looked up. */
-export function createSessionApi(sessions: SessionService, kernels: KernelService): SessionApi {
+export function createSessionApi(
+  creation: SessionCreation,
+  sessions: SessionService,
+  kernels: KernelService,
+): SessionApi {
   return {
-    create: (input, ctx) => sessions.create(input, actorOf(ctx)),
+    create: (input, ctx) => creation.create(input, actorOf(ctx)),
     get: ({ session }, ctx) => sessions.get(session, actorOf(ctx)),
     list: (input, ctx) => sessions.list(input, actorOf(ctx)),
     history: ({ session }, ctx) => sessions.history(session, actorOf(ctx)),

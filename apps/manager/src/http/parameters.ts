@@ -65,6 +65,17 @@ export class Params {
     return [];
   }
 
+  /** Digits in texts count, as in queries. */
+  integers(...names: [string, ...string[]]): number[] {
+    const value = this.value(...names) ?? [];
+    const list = (Array.isArray(value) ? value : [value]).map((item) =>
+      typeof item === 'string' && /^\d{1,15}$/.test(item) ? Number(item) : item,
+    );
+    if (list.every((item) => typeof item === 'number' && Number.isSafeInteger(item))) return list;
+    this.problem(names[0], 'is not a list of whole numbers');
+    return [];
+  }
+
   object(...names: [string, ...string[]]): Params {
     const value = this.value(...names);
     if (value === undefined) return new Params({});
@@ -83,9 +94,14 @@ export class Params {
     return undefined;
   }
 
-  /** To be called when all was read. @throws AppError `invalid-input` naming every field that was wrong */
-  check(): void {
-    if (Object.keys(this.#problems).length > 0) throw invalidFields(this.#problems);
+  /**
+   * To be called when all was read.
+   * @param prefix Where these stand in the whole: `config.`
+   * @throws AppError `invalid-input` naming every field that was wrong
+   */
+  check(prefix = ''): void {
+    const problems = Object.entries(this.#problems).map(([name, problem]) => [`${prefix}${name}`, problem]);
+    if (problems.length > 0) throw invalidFields(Object.fromEntries(problems));
   }
 }
 

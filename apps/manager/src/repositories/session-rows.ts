@@ -2,11 +2,22 @@ import type { KernelStatus, SessionResult, SessionStatus, SessionType } from '@b
 import { terminalStatuses } from '@backend.ai/core';
 import { sql } from 'drizzle-orm';
 
+/** What a session was created with and no query has to look into: the column `options`. Absent: not asked for. */
+export interface SessionOptions {
+  readonly startupCommand?: string;
+  readonly timeoutMs?: number;
+  readonly bootstrapScript?: string;
+  readonly preopenPorts?: readonly number[];
+  /** In bytes. */
+  readonly shmem?: string;
+}
+
 /** A session with its kernels, as one round trip reads it. Moments are PostgreSQL's text in UTC. */
 export interface SessionRecord {
   readonly id: string;
   readonly name: string;
   readonly domainName: string;
+  readonly projectId: string;
   readonly projectName: string;
   readonly userId: string;
   readonly accessKey: string;
@@ -14,6 +25,16 @@ export interface SessionRecord {
   readonly image: string;
   readonly architecture: string;
   readonly tag: string | null;
+  readonly clusterMode: 'single-node' | 'multi-node';
+  readonly clusterSize: number;
+  readonly priority: number;
+  readonly jobPriority: number;
+  readonly isPreemptible: boolean;
+  readonly startsNotBefore: string | null;
+  readonly designatedAgents: string[];
+  readonly callbackUrl: string | null;
+  /** Without long texts. */
+  readonly options: SessionOptions;
   readonly resourceGroup: string;
   readonly status: SessionStatus;
   readonly statusReason: string;
@@ -30,6 +51,15 @@ export interface SessionRecord {
   readonly kernels: KernelRecord[];
 }
 
+/** With what may be long. */
+export interface SessionDetails extends SessionRecord {
+  readonly environ: Record<string, string>;
+  readonly startupCommand: string | null;
+  readonly bootstrapScript: string | null;
+  /** Ids. */
+  readonly dependencies: string[];
+}
+
 export interface KernelRecord {
   readonly id: string;
   readonly agentId: string | null;
@@ -43,9 +73,13 @@ export interface KernelRecord {
 
 /** Columns of a `SessionRecord`; expects `s` to be sessions. */
 export const sessionColumns = sql.raw(`
-  s.id, s.name, s.domain_name as "domainName",
+  s.id, s.name, s.domain_name as "domainName", s.project_id as "projectId",
   coalesce((select p.name from projects p where p.id = s.project_id), '') as "projectName",
   s.user_id as "userId", s.access_key as "accessKey", s.type, s.image, s.architecture, s.tag,
+  s.cluster_mode as "clusterMode", s.cluster_size as "clusterSize", s.priority, s.job_priority as "jobPriority",
+  s.is_preemptible as "isPreemptible", s.starts_not_before as "startsNotBefore",
+  s.designated_agents as "designatedAgents", s.callback_url as "callbackUrl",
+  s.options - '{startupCommand,bootstrapScript}'::text[] as "options",
   s.resource_group as "resourceGroup", s.status, s.status_reason as "statusReason", s.status_data as "statusData",
   s.result, s.requested_slots as "requestedSlots", s.created_at as "createdAt",
   s.status_changed_at as "statusChangedAt", s.scheduled_at as "scheduledAt", s.started_at as "startedAt",
@@ -54,6 +88,12 @@ export const sessionColumns = sql.raw(`
       'clusterIndex', k.cluster_index, 'status', k.status, 'exitCode', k.exit_code,
       'data', k.status_data - 'log') order by k.cluster_role, k.cluster_index)
     from kernels k where k.session_id = s.id) as "kernels"`);
+
+/** What a `SessionDetails` has besides. */
+export const detailColumns = sql.raw(`
+  s.environ, s.options->>'startupCommand' as "startupCommand", s.options->>'bootstrapScript' as "bootstrapScript",
+  (select coalesce(jsonb_agg(d.depends_on order by d.depends_on), '[]')
+    from session_dependencies d where d.session_id = s.id) as "dependencies"`);
 
 const terminalList = terminalStatuses.map((status) => `'${status}'`).join(', ');
 /** Constants for conditions. */

@@ -1,15 +1,38 @@
 import type { Scope } from '@backend.ai/contract';
 import type { AccessKey, KernelId, SessionId, SessionStatus, SessionType } from '@backend.ai/core';
 import { type Database, fencedBy } from '@backend.ai/database';
-import { sql } from 'drizzle-orm';
+import { type SQL, sql } from 'drizzle-orm';
 import { storableText } from './json-text.ts';
 import { ownedWithin, projectWithin } from './scopes.ts';
-import { type SessionRecord, sessionColumns, terminalTexts } from './session-rows.ts';
+import {
+  detailColumns,
+  type SessionDetails,
+  type SessionOptions,
+  type SessionRecord,
+  sessionColumns,
+  terminalTexts,
+} from './session-rows.ts';
 import type { StartableKernel } from './session-transitions.ts';
+
+export interface SessionRef {
+  /** Null: it is not the form of an id. */
+  readonly id: string | null;
+  readonly name: string;
+}
+
+export interface NewKernel {
+  readonly id: KernelId;
+  readonly role: 'main' | 'sub';
+  readonly index: number;
+  readonly hostname: string;
+}
 
 export interface NewSession {
   readonly id: SessionId;
+  /** Of the main kernel. */
   readonly kernelId: KernelId;
+  /** The main one first. */
+  readonly kernels: readonly NewKernel[];
   readonly name: string;
   readonly domain: string;
   readonly project: string;
@@ -23,16 +46,36 @@ export interface NewSession {
   readonly image: string;
   readonly architecture: string;
   readonly tag: string | null;
+  readonly clusterMode: 'single-node' | 'multi-node';
   readonly resourceGroup: string;
+  /** Of all kernels together, and of each. */
   readonly slots: Record<string, string>;
+  readonly kernelSlots: Record<string, string>;
   readonly environ: Record<string, string>;
-  readonly options: Record<string, unknown>;
+  readonly options: SessionOptions;
   readonly priority: number;
+  readonly jobPriority: number;
+  readonly isPreemptible: boolean;
+  /** ISO 8601. */
+  readonly startsNotBefore: string | null;
+  readonly designatedAgents: readonly string[];
+  readonly callbackUrl: string | null;
+  /** Ids. */
+  readonly dependencies: readonly string[];
   readonly requestId: string;
 }
 
+/** One that another session is to wait for. */
+export interface DependencyRecord {
+  /** As it was named. */
+  readonly ref: string;
+  readonly id: string;
+  /** It has ended and not with success. */
+  readonly failed: boolean;
+}
+
 export type InsertOutcome =
-  | { readonly kind: 'created'; readonly createdAt: string }
+  | { readonly kind: 'created'; readonly createdAt: string; readonly projectId: string }
   | { readonly kind: 'exists'; readonly id: SessionId; readonly image: string; readonly architecture: string }
   /** The project does not exist, or its owner is no member. */
   | { readonly kind: 'no-project' }
@@ -84,7 +127,6 @@ export class SessionRepository {
   /** Session, kernel and first history row in one statement, unless a live one has the name. */
   async insert(session: NewSession): Promise<InsertOutcome> {
     const { owner } = session;
-    const slots = JSON.stringify(session.slots);
     const [row] = await this.#db.execute<{
       hasProject: boolean;
       hasGroup: boolean;
@@ -92,6 +134,7 @@ export class SessionRepository {
       existingImage: string;
       existingArchitecture: string;
       createdAt: string | null;
+      projectId: string;
     }>(sql`
       with project as (
         select p.id from projects p join domains d on d.name = p.domain_name
@@ -104,31 +147,42 @@ export class SessionRepository {
         where access_key = ${owner.accessKey} and name = ${session.name} and status not in (${terminalTexts})
       ), created as (
         insert into sessions (id, name, domain_name, project_id, user_id, access_key, type, image, architecture, tag,
-          resource_group, status_reason, requested_slots, environ, options, priority, request_id)
+          cluster_mode, cluster_size, resource_group, status_reason, requested_slots, environ, options, priority,
+          job_priority, is_preemptible, starts_not_before, designated_agents, callback_url, request_id)
         select ${session.id}::uuid, ${session.name}, ${session.domain}, p.id, ${owner.userId}::uuid, ${owner.accessKey},
-          ${session.type}, ${session.image}, ${session.architecture}, ${session.tag}::text, g.name, 'queued',
-          ${slots}::jsonb, ${JSON.stringify(session.environ)}::jsonb, ${JSON.stringify(session.options)}::jsonb,
-          ${session.priority}::int, ${session.requestId}
+          ${session.type}, ${session.image}, ${session.architecture}, ${session.tag}::text, ${session.clusterMode},
+          ${session.kernels.length}::int, g.name, 'queued', ${JSON.stringify(session.slots)}::jsonb,
+          ${JSON.stringify(session.environ)}::jsonb, ${JSON.stringify(session.options)}::jsonb,
+          ${session.priority}::int, ${session.jobPriority}::int, ${session.isPreemptible}::boolean,
+          ${session.startsNotBefore}::timestamptz, ${JSON.stringify(session.designatedAgents)}::jsonb,
+          ${session.callbackUrl}::text, ${session.requestId}
         from project p cross join resource_group g where not exists (select 1 from existing)
         on conflict (access_key, name) where status not in (${terminalTexts}) do nothing
-        returning id, created_at
+        returning id, created_at, project_id
       ), kernel as (
-        insert into kernels (id, session_id, image, status_reason, requested_slots, request_id)
-        select ${session.kernelId}::uuid, id, ${session.image}, 'queued', ${slots}::jsonb, ${session.requestId}
-        from created
+        insert into kernels (id, session_id, cluster_role, cluster_index, hostname, image, status_reason,
+          requested_slots, request_id)
+        select k.id, c.id, k.role, k.index, k.hostname, ${session.image}, 'queued',
+          ${JSON.stringify(session.kernelSlots)}::jsonb, ${session.requestId}
+        from created c cross join jsonb_to_recordset(${JSON.stringify(session.kernels)}::jsonb)
+          as k (id uuid, role text, index int, hostname text)
+      ), dependency as (
+        insert into session_dependencies (session_id, depends_on)
+        select c.id, d.id::uuid
+        from created c cross join jsonb_array_elements_text(${JSON.stringify(session.dependencies)}::jsonb) as d (id)
       ), history as (
         insert into session_history (id, session_id, to_status, reason, request_id)
         select gen_random_uuid(), id, 'PENDING', 'queued', ${session.requestId} from created
       )
       select exists (select 1 from project) as "hasProject", exists (select 1 from resource_group) as "hasGroup",
         e.id as "existingId", e.image as "existingImage", e.architecture as "existingArchitecture",
-        c.created_at as "createdAt"
+        c.created_at as "createdAt", c.project_id as "projectId"
       from (select 1) one left join existing e on true left join created c on true`);
     if (!row?.hasProject) return { kind: 'no-project' };
     if (row.existingId) {
       return { kind: 'exists', id: row.existingId, image: row.existingImage, architecture: row.existingArchitecture };
     }
-    if (row.createdAt) return { kind: 'created', createdAt: row.createdAt };
+    if (row.createdAt) return { kind: 'created', createdAt: row.createdAt, projectId: row.projectId };
     return row.hasGroup ? { kind: 'raced' } : { kind: 'no-resource-group' };
   }
 
@@ -136,19 +190,36 @@ export class SessionRepository {
    * By name among those of one access key, or by id within a scope. A live session comes before ended ones of the same
    * name, newer before older.
    */
-  async find(
-    ref: { id: string | null; name: string },
-    accessKey: string,
-    scope: Scope,
-  ): Promise<SessionRecord | undefined> {
-    const [row] = await this.#db.execute<SessionRecord & Record<string, unknown>>(sql`
-      select ${sessionColumns} from sessions s
+  async find(ref: SessionRef, accessKey: string, scope: Scope): Promise<SessionRecord | undefined> {
+    return (await this.#find(sessionColumns, ref, accessKey, scope)) as SessionRecord | undefined;
+  }
+
+  /** As `find`, with what may be long. */
+  async findDetails(ref: SessionRef, accessKey: string, scope: Scope): Promise<SessionDetails | undefined> {
+    return (await this.#find(sql`${sessionColumns}, ${detailColumns}`, ref, accessKey, scope)) as
+      | SessionDetails
+      | undefined;
+  }
+
+  async #find(columns: SQL, ref: SessionRef, accessKey: string, scope: Scope): Promise<unknown> {
+    const [row] = await this.#db.execute(sql`
+      select ${columns} from sessions s
       where s.id = (
         select f.id from sessions f
         where (f.id = ${ref.id}::uuid and ${ownedWithin(scope, sql`f`)})
           or (f.access_key = ${accessKey} and f.name = ${ref.name})
         order by (f.id = ${ref.id}::uuid) desc nulls last, (f.status in (${terminalTexts})), f.created_at desc limit 1)`);
     return row;
+  }
+
+  /** Of each reference (an id or a name) the owner's session that `find` would find. */
+  async findDependencies(refs: readonly string[], accessKey: string): Promise<DependencyRecord[]> {
+    const rows = await this.#db.execute<DependencyRecord & Record<string, unknown>>(sql`
+      select distinct on (r.ref) r.ref, s.id, s.status in (${terminalTexts}) and s.result <> 'success' as failed
+      from jsonb_array_elements_text(${JSON.stringify(refs)}::jsonb) as r (ref)
+      join sessions s on s.access_key = ${accessKey} and (s.name = r.ref or s.id::text = lower(r.ref))
+      order by r.ref, (s.id::text = lower(r.ref)) desc, (s.status in (${terminalTexts})), s.created_at desc`);
+    return [...rows];
   }
 
   async findById(id: string): Promise<SessionRecord | undefined> {

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { ConsoleItem, ConsoleKind, CreateSessionInput, RunResult, SessionView } from '@backend.ai/contract';
+import type { ConsoleItem, ConsoleKind, CreateSessionInput, RunResult, SessionDetailsView } from '@backend.ai/contract';
 import { AppError, type ErrorBody, type SessionStatus } from '@backend.ai/core';
 
 /** What a scripted program sees of the world. */
@@ -50,7 +50,7 @@ export interface ExecuteCall {
 
 /** A session whose programs are functions. Its journal counts items where the real one counts bytes. */
 export class FakeSession {
-  view: SessionView;
+  view: SessionDetailsView;
   readonly environ: Record<string, string>;
   readonly files = new Map<string, Buffer>();
   /** What `archive` of a path answers: tars made by the test. */
@@ -76,8 +76,23 @@ export class FakeSession {
       tag: input.tag ?? null,
       domain: input.domain,
       project: input.project,
+      projectId: randomUUID(),
       resourceGroup: 'default',
+      userId: randomUUID(),
       accessKey,
+      options: {
+        clusterMode: input.clusterMode,
+        clusterSize: input.clusterSize,
+        priority: input.priority,
+        jobPriority: input.jobPriority,
+        isPreemptible: input.isPreemptible,
+        startsAt: input.startsAt ?? null,
+        timeoutMs: input.timeoutMs ?? null,
+        callbackUrl: input.callbackUrl ?? null,
+        preopenPorts: input.preopenPorts,
+        shmem: null,
+        designatedAgents: input.designatedAgents,
+      },
       requested: Object.fromEntries(Object.entries(input.resources).map(([slot, amount]) => [slot, String(amount)])),
       kernels: [],
       createdAt: now,
@@ -86,6 +101,10 @@ export class FakeSession {
       terminatedAt: null,
       timings: { scheduledMs: null, runningMs: null, endedMs: null, steps: [] },
       requestId,
+      environ: input.environ,
+      startupCommand: input.startupCommand ?? null,
+      bootstrapScript: input.bootstrapScript ?? null,
+      dependencies: input.dependencies,
     };
   }
 

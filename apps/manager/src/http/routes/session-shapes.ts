@@ -1,4 +1,4 @@
-import type { RunResult, SessionHistoryEntry, SessionView, UserActor } from '@backend.ai/contract';
+import type { RunResult, SessionDetailsView, SessionHistoryEntry } from '@backend.ai/contract';
 import { occupyingStatuses, type SessionStatus } from '@backend.ai/core';
 
 /** Our views in the words of the official REST API. */
@@ -9,15 +9,15 @@ export function publicStatus(status: SessionStatus): string {
 }
 
 /** `GET /session/{s}`. Maps travel as JSON text. What this version does not know is null. */
-export function sessionInfo(view: SessionView, actor: UserActor | undefined, nowMs: number): Record<string, unknown> {
+export function sessionInfo(view: SessionDetailsView, nowMs: number): Record<string, unknown> {
   const requested = JSON.stringify(view.requested);
   const occupied = occupyingStatuses.includes(view.status) ? requested : '{}';
   const endMs = view.terminatedAt === null ? nowMs : Date.parse(view.terminatedAt);
   return {
     domainName: view.domain,
-    groupId: null,
+    groupId: view.projectId,
     groupName: view.project,
-    userId: actor?.accessKey === view.accessKey ? actor.userId : null,
+    userId: view.userId,
     lang: view.image,
     image: view.image,
     architecture: view.architecture,
@@ -28,8 +28,8 @@ export function sessionInfo(view: SessionView, actor: UserActor | undefined, now
     occupyingSlots: occupied,
     requestedSlots: requested,
     occupiedShares: '{}',
-    environ: null,
-    resourceOpts: '{}',
+    environ: JSON.stringify(view.environ),
+    resourceOpts: JSON.stringify(view.options.shmem === null ? {} : { shmem: view.options.shmem }),
     status: publicStatus(view.status),
     statusInfo: view.reason.code,
     statusData: { reason: view.reason },

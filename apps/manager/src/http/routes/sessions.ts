@@ -2,7 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { readParams, sendJson, sessionOf } from '../parameters.ts';
 import { edgeOf } from '../request-edge.ts';
 import type { RouteContext } from '../server.ts';
-import { readCreateRequest, waitUntilStarted } from './create-session.ts';
+import { readCreateRequest, waitUntilStarted, withOfficialNames } from './create-session.ts';
 import { publicStatus, sessionInfo, statusHistory } from './session-shapes.ts';
 
 export function registerSessionRoutes(app: FastifyInstance, context: RouteContext): void {
@@ -10,8 +10,10 @@ export function registerSessionRoutes(app: FastifyInstance, context: RouteContex
 
   const create = async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
     const edge = edgeOf(request);
-    const { input, enqueueOnly, maxWaitMs } = readCreateRequest(readParams(request));
-    const { session, created } = await services.session.create(input, edge.callContext);
+    const { input, enqueueOnly, maxWaitMs } = readCreateRequest(readParams(request), clock.now());
+    const { session, created } = await services.session.create(input, edge.callContext).catch((thrown: unknown) => {
+      throw withOfficialNames(thrown);
+    });
     const head = { sessionId: session.id, sessionName: session.name };
     // The two spellings of service ports are the official ones.
     if (!created)
@@ -40,8 +42,7 @@ export function registerSessionRoutes(app: FastifyInstance, context: RouteContex
     const session = sessionOf(request);
     const edge = edgeOf(request);
     const view = await services.session.get({ session }, edge.callContext);
-    const actor = edge.actor.kind === 'user' ? edge.actor : undefined;
-    return sendJson(reply, 200, sessionInfo(view, actor, clock.now()));
+    return sendJson(reply, 200, sessionInfo(view, clock.now()));
   });
 
   app.delete('/session/:session', async (request, reply) => {

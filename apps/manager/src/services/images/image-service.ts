@@ -40,7 +40,12 @@ export class ImageService {
     if (agents.length === 0) throw new AppError('no-agent', 'No agent has joined the cluster yet.');
     const known = [...new Set(agents.flatMap((agent) => agent.images.map((image) => image.name)))].sort();
     throw new AppError('unknown-image', `No agent offers the image "${ref}".`, {
-      data: { image: ref, ...(wanted === undefined ? {} : { architecture: wanted }), known },
+      data: {
+        fields: { image: 'is offered by no agent' },
+        image: ref,
+        ...(wanted === undefined ? {} : { architecture: wanted }),
+        known,
+      },
     });
   }
 }

@@ -1,10 +1,13 @@
-import type { CreateSessionInput } from '@backend.ai/contract';
+import type { CreateSessionInput, UserActor } from '@backend.ai/contract';
 import {
   AppError,
+  addSlots,
   amountForPeople,
   amountToText,
   fits,
+  isPrivateType,
   lackingSlots,
+  parseBinarySize,
   parseResourceSlots,
   type ResourceSlots,
   slotsFromTexts,
@@ -16,27 +19,78 @@ import type { ResolvedImage } from '../images/image-service.ts';
 
 /** @throws AppError `unsupported-feature` */
 export function checkSupported(input: CreateSessionInput): void {
-  const refuse = (what: string, data: Record<string, unknown>): never => {
-    throw new AppError('unsupported-feature', `${what} are not part of this version.`, { data });
+  const refuse = (field: keyof CreateSessionInput, what: string): never => {
+    throw new AppError('unsupported-feature', `${what} are not part of this version.`, {
+      data: { fields: { [field]: 'is not offered' } },
+    });
   };
-  if (input.type !== 'interactive') refuse(`Sessions of type "${input.type}"`, { type: input.type });
-  if (input.clusterMode !== 'single-node') refuse('Sessions over several nodes', { clusterMode: input.clusterMode });
-  if (input.clusterSize > 1) refuse('Sessions of several kernels', { clusterSize: input.clusterSize });
+  if (input.clusterMode !== 'single-node') refuse('clusterMode', 'Sessions over several nodes');
+  if (input.clusterSize > 1) refuse('clusterSize', 'Sessions of several kernels');
+  if (input.type === 'batch') refuse('type', 'Batch sessions');
+  if (input.bootstrapScript) refuse('bootstrapScript', 'Bootstrap scripts');
+  if (input.preopenPorts.length > 0) refuse('preopenPorts', 'Ports of programs');
+  if (input.dependencies.length > 0) refuse('dependencies', 'Dependencies');
+  if (input.designatedAgents.length > 0) refuse('designatedAgents', 'Designated agents');
+  if (input.callbackUrl) refuse('callbackUrl', 'Callbacks');
+}
+
+/** @throws AppError `forbidden` */
+export function checkRights(input: CreateSessionInput, owner: Pick<UserActor, 'role'>): void {
+  if (owner.role === 'superadmin') return;
+  const refuse = (field: keyof CreateSessionInput, text: string): never => {
+    throw new AppError('forbidden', text, { data: { fields: { [field]: 'is for superadmins' } } });
+  };
+  if (input.designatedAgents.length > 0) refuse('designatedAgents', 'Only superadmins name the agents of a session.');
+  if (isPrivateType(input.type)) refuse('type', 'Only superadmins create system sessions.');
+}
+
+function wrongFields(fields: Record<string, string>): AppError {
+  const text = Object.entries(fields).map(([name, problem]) => `${name} ${problem}`);
+  return new AppError('invalid-input', `Invalid input: ${text.join('; ')}.`, { data: { fields } });
+}
+
+/** Of the cluster that the kernels of a session make: `main1`, `sub1`, `sub2` … */
+export function kernelPlaces(clusterSize: number): KernelPlace[] {
+  const main: KernelPlace = { role: 'main', index: 1, hostname: 'main1' };
+  const subs = Array.from({ length: clusterSize - 1 }, (_, at): KernelPlace => {
+    return { role: 'sub', index: at + 1, hostname: `sub${at + 1}` };
+  });
+  return [main, ...subs];
+}
+
+export interface KernelPlace {
+  readonly role: 'main' | 'sub';
+  /** From 1, within the role. */
+  readonly index: number;
+  readonly hostname: string;
+}
+
+/** The amounts of one kernel, and how much of its memory is shared memory. */
+export interface DecidedSlots {
+  readonly slots: ResourceSlots;
+  /** In bytes; null: nothing was said of it. */
+  readonly shmem: bigint | null;
 }
 
 /**
- * The amounts a session gets: what was asked, and the image's minimum for the rest.
+ * The amounts each kernel gets: what was asked, and the image's minimum for the rest. Shared memory is a part of the
+ * memory and comes on top of the image's minimum.
  * @throws AppError `unknown-slot`, `invalid-input`, `insufficient-capacity`
  */
 export function decideSlots(
-  resources: CreateSessionInput['resources'],
+  { resources, resourceOpts }: Pick<CreateSessionInput, 'resources' | 'resourceOpts'>,
   { image, agents }: ResolvedImage,
   allAgents: readonly AgentRecord[],
-): ResourceSlots {
+): DecidedSlots {
   const known = new Set(allAgents.flatMap((agent) => Object.keys(agent.capacity)));
   const asked = parseResourceSlots(resources, known);
-  const least = slotsFromTexts(image.minSlots);
-  const below = lackingSlots(least, { ...least, ...asked });
+  const shmem = parseShmem(resourceOpts.shmem);
+  const imageLeast = slotsFromTexts(image.minSlots);
+  const least = shmem === null ? imageLeast : addSlots(imageLeast, { mem: shmem * 1000n });
+  const wanted = { ...least, ...asked };
+  if (shmem !== null && shmem * 1000n >= (wanted.mem ?? 0n))
+    throw wrongFields({ 'resourceOpts.shmem': 'must be less than the memory' });
+  const below = lackingSlots(least, wanted);
   if (below.length > 0) {
     const fields = below.map((name) => `${name} is at least ${amountToText(least[name] ?? 0n)}`);
     throw new AppError('invalid-input', `The image ${image.name} needs more: ${fields.join(', ')}.`, {
@@ -45,10 +99,18 @@ export function decideSlots(
       },
     });
   }
-  const wanted = { ...least, ...asked };
   const capacities = agents.map((agent) => slotsFromTexts(agent.capacity));
   if (!capacities.some((capacity) => fits(wanted, capacity))) throw tooLarge(wanted, capacities);
-  return wanted;
+  return { slots: wanted, shmem };
+}
+
+function parseShmem(text: string | null | undefined): bigint | null {
+  if (text === null || text === undefined || text === '') return null;
+  try {
+    return parseBinarySize(text);
+  } catch {
+    throw wrongFields({ 'resourceOpts.shmem': 'is not a size such as 64m' });
+  }
 }
 
 function tooLarge(wanted: ResourceSlots, capacities: readonly ResourceSlots[]): AppError {
@@ -67,7 +129,10 @@ function tooLarge(wanted: ResourceSlots, capacities: readonly ResourceSlots[]): 
     const [asked, largest] = [wanted[name] ?? 0n, largestOf(name)].map((amount) => amountForPeople(name, amount));
     return `${name}: asked for ${asked}, the largest agent has ${largest}`;
   });
-  return new AppError('insufficient-capacity', `No agent is large enough. ${text.join('; ')}.`, { data: { slots } });
+  const fields = Object.fromEntries(named.map((name) => [`resources.${name}`, 'is more than any agent has']));
+  return new AppError('insufficient-capacity', `No agent is large enough. ${text.join('; ')}.`, {
+    data: { fields, slots },
+  });
 }
 
 /** The group named, or the one of an agent that could take it; `default` is preferred. */

@@ -2,8 +2,7 @@ import {
   type Action,
   allow,
   type CallContext,
-  type CreateSessionInput,
-  type CreateSessionResult,
+  type SessionDetailsView,
   type SessionHistoryEntry,
   type SessionView,
   scopeOf,
@@ -12,41 +11,31 @@ import {
 import {
   AppError,
   type Clock,
-  checkSessionName,
   isTerminal,
   isUuid,
-  type KernelId,
-  newId,
-  type SessionId,
   type SessionStatus,
   type StatusReason,
-  slotsToTexts,
   startingStatuses,
 } from '@backend.ai/core';
 import { explain, type PendingSession } from '@backend.ai/scheduler';
 import { requireRequestId } from '@backend.ai/telemetry';
 import type { SessionRecord } from '../../repositories/session-rows.ts';
 import type { ChangedSession, SessionTransitions } from '../../repositories/session-transitions.ts';
-import type { NewSession, SessionRepository } from '../../repositories/sessions.ts';
+import type { SessionRepository } from '../../repositories/sessions.ts';
 import type { AgentDirectory } from '../agents/agent-directory.ts';
 import { toAgentSnapshot } from '../agents/agent-snapshot.ts';
-import type { ImageService } from '../images/image-service.ts';
-import type { Following, SessionChanges } from './session-changes.ts';
 import { pendingOf } from './pending-session.ts';
-import { checkSupported, decideResourceGroup, decideSlots } from './session-request.ts';
-import { toHistoryEntry, toSessionView } from './session-view.ts';
+import type { Following, SessionChanges } from './session-changes.ts';
+import { toHistoryEntry, toSessionDetails, toSessionView } from './session-view.ts';
 
 export interface SessionServiceOptions {
   readonly sessions: SessionRepository;
   readonly transitions: SessionTransitions;
   readonly changes: SessionChanges;
-  readonly images: ImageService;
   readonly agents: AgentDirectory;
   readonly clock: Clock;
-  readonly onCreated: (session: NewSession, createdAt: string) => void;
 }
 
-const defaultPriority = 10;
 /** A waiter looks again after this even if nobody told it of a change. */
 const lookAgainMs = 5_000;
 
@@ -59,92 +48,24 @@ export class SessionService {
   }
 
   /**
-   * Records a session as PENDING and returns.
-   * @throws AppError `invalid-session-name`, `unsupported-feature`, `unknown-image`, `no-agent`, `unknown-slot`,
-   * `insufficient-capacity`, `invalid-input`, `session-exists`
-   */
-  async create(input: CreateSessionInput, owner: UserActor): Promise<CreateSessionResult> {
-    checkSupported(input);
-    const id = newId<SessionId>();
-    const name = input.name === undefined ? `session-${id.slice(-12)}` : checkSessionName(input.name);
-    const { images, agents } = this.#options;
-    const resolved = await images.resolve(input.image, input.architecture);
-    const slots = decideSlots(input.resources, resolved, await agents.list());
-    const session: NewSession = {
-      id,
-      kernelId: newId<KernelId>(),
-      name,
-      domain: input.domain,
-      project: input.project,
-      owner: {
-        userId: owner.userId,
-        accessKey: owner.accessKey,
-        mayUse: scopeOf(owner, 'session:create'),
-      },
-      type: input.type,
-      image: resolved.image.name,
-      architecture: resolved.image.architecture,
-      tag: input.tag ?? null,
-      resourceGroup: decideResourceGroup(input.resourceGroup, slots, resolved.agents),
-      slots: slotsToTexts(slots),
-      environ: input.environ,
-      options: {},
-      priority: defaultPriority,
-      requestId: requireRequestId(),
-    };
-    return await this.#insert(session, input.reuseIfExists);
-  }
-
-  async #insert(session: NewSession, reuseIfExists: boolean, tries = 3): Promise<CreateSessionResult> {
-    const { sessions, onCreated } = this.#options;
-    const outcome = await sessions.insert(session);
-    switch (outcome.kind) {
-      case 'created':
-        onCreated(session, outcome.createdAt);
-        return { session: toSessionView(recordOf(session, outcome.createdAt)), created: true };
-      case 'exists': {
-        const same = outcome.image === session.image && outcome.architecture === session.architecture;
-        if (!same || !reuseIfExists) {
-          throw new AppError('session-exists', `A session named "${session.name}" exists already.`, {
-            data: { existingSessionId: outcome.id },
-          });
-        }
-        const existing = await sessions.findById(outcome.id);
-        if (existing) return { session: toSessionView(existing), created: false };
-        break;
-      }
-      case 'no-project':
-        throw new AppError('invalid-input', `There is no project "${session.project}" in ${session.domain} for you.`, {
-          data: { fields: { project: 'does not exist, or you are not a member' } },
-        });
-      case 'no-resource-group':
-        throw new AppError('invalid-input', `There is no resource group "${session.resourceGroup}".`, {
-          data: { fields: { resourceGroup: 'does not exist' } },
-        });
-      case 'raced':
-        break;
-    }
-    if (tries <= 1) throw new AppError('state-conflict', `Sessions named "${session.name}" come and go.`);
-    return await this.#insert(session, reuseIfExists, tries - 1);
-  }
-
-  /**
    * By name among those of the actor's key pair, or by id among all that the actor may see.
    * @throws AppError `session-not-found` also for what may not be seen, `forbidden` for what may only be looked at
    */
   async find(ref: string, actor: UserActor, action: Action = 'session:read'): Promise<SessionRecord> {
-    const id = isUuid(ref) ? ref : null;
-    const found = await this.#options.sessions.find({ id, name: ref }, actor.accessKey, scopeOf(actor, 'session:read'));
-    if (!found) throw new AppError('session-not-found', `There is no session "${ref}".`);
+    const { sessions } = this.#options;
+    const found = await sessions.find(toRef(ref), actor.accessKey, scopeOf(actor, 'session:read'));
+    if (!found) throw notFound(ref);
     if (!allow(actor, action, { userId: found.userId, domain: found.domainName }))
       throw new AppError('forbidden', `This cannot be done by you with the session "${ref}".`, { data: { action } });
     return found;
   }
 
   /** With one that waits: what stands between it and each agent, in the data of its reason. */
-  async get(ref: string, actor: UserActor): Promise<SessionView> {
-    const record = await this.find(ref, actor);
-    const view = toSessionView(record);
+  async get(ref: string, actor: UserActor): Promise<SessionDetailsView> {
+    const { sessions } = this.#options;
+    const record = await sessions.findDetails(toRef(ref), actor.accessKey, scopeOf(actor, 'session:read'));
+    if (!record) throw notFound(ref);
+    const view = toSessionDetails(record);
     if (record.status !== 'PENDING' || record.statusReason === 'queued') return view;
     const agents = explain(waitingOf(record), [...(await this.#options.agents.reload()).values()].map(toAgentSnapshot));
     return { ...view, reason: { ...view.reason, data: { ...view.reason.data, agents } } };
@@ -306,47 +227,15 @@ export function actorOf(ctx: CallContext): UserActor {
   return ctx.actor;
 }
 
-function waitingOf(record: SessionRecord): PendingSession {
-  const { id: sessionId, requestedSlots: slots, kernels } = record;
-  return pendingOf({ ...record, sessionId, slots, kernelId: kernels[0]?.id ?? '', priority: defaultPriority });
+function toRef(ref: string): { id: string | null; name: string } {
+  return { id: isUuid(ref) ? ref : null, name: ref };
 }
 
-/** What was just inserted, without reading it again. */
-function recordOf(session: NewSession, createdAt: string): SessionRecord {
-  return {
-    id: session.id,
-    name: session.name,
-    domainName: session.domain,
-    projectName: session.project,
-    userId: session.owner.userId,
-    accessKey: session.owner.accessKey,
-    type: session.type,
-    image: session.image,
-    architecture: session.architecture,
-    tag: session.tag,
-    resourceGroup: session.resourceGroup,
-    status: 'PENDING',
-    statusReason: 'queued',
-    statusData: {},
-    result: 'undefined',
-    requestedSlots: session.slots,
-    createdAt,
-    statusChangedAt: createdAt,
-    scheduledAt: null,
-    startedAt: null,
-    terminatedAt: null,
-    requestId: session.requestId,
-    version: 1,
-    kernels: [
-      {
-        id: session.kernelId,
-        agentId: null,
-        clusterRole: 'main',
-        clusterIndex: 1,
-        status: 'PENDING',
-        exitCode: null,
-        data: {},
-      },
-    ],
-  };
+function notFound(ref: string): AppError {
+  return new AppError('session-not-found', `There is no session "${ref}".`);
+}
+
+function waitingOf(record: SessionRecord): PendingSession {
+  const { id: sessionId, requestedSlots: slots, kernels } = record;
+  return pendingOf({ ...record, sessionId, slots, kernelId: kernels[0]?.id ?? '', priority: record.priority });
 }

@@ -1,7 +1,13 @@
-import type { IsolationReport, SessionHistoryEntry, SessionView, StepTiming } from '@backend.ai/contract';
+import type {
+  IsolationReport,
+  SessionDetailsView,
+  SessionHistoryEntry,
+  SessionView,
+  StepTiming,
+} from '@backend.ai/contract';
 import { amountFromText, amountToText, explainReason } from '@backend.ai/core';
-import type { SessionRecord } from '../../repositories/session-rows.ts';
-import type { HistoryRecord } from '../../repositories/sessions.ts';
+import type { SessionDetails, SessionRecord } from '../../repositories/session-rows.ts';
+import type { HistoryRecord, NewSession } from '../../repositories/sessions.ts';
 
 /** As the API shows a session. */
 export function toSessionView(record: SessionRecord): SessionView {
@@ -20,8 +26,23 @@ export function toSessionView(record: SessionRecord): SessionView {
     tag: record.tag,
     domain: record.domainName,
     project: record.projectName,
+    projectId: record.projectId,
     resourceGroup: record.resourceGroup,
+    userId: record.userId,
     accessKey: record.accessKey,
+    options: {
+      clusterMode: record.clusterMode,
+      clusterSize: record.clusterSize,
+      priority: record.priority,
+      jobPriority: record.jobPriority,
+      isPreemptible: record.isPreemptible,
+      startsAt: record.startsNotBefore === null ? null : toIso(record.startsNotBefore),
+      timeoutMs: record.options.timeoutMs ?? null,
+      callbackUrl: record.callbackUrl,
+      preopenPorts: [...(record.options.preopenPorts ?? [])],
+      shmem: record.options.shmem ?? null,
+      designatedAgents: record.designatedAgents,
+    },
     requested: plainAmounts(record.requestedSlots),
     kernels: record.kernels.map((kernel) => ({
       id: kernel.id,
@@ -43,6 +64,49 @@ export function toSessionView(record: SessionRecord): SessionView {
       steps: (main?.steps as StepTiming[] | undefined) ?? [],
     },
     requestId: record.requestId,
+  };
+}
+
+export function toSessionDetails(record: SessionDetails): SessionDetailsView {
+  const { environ, startupCommand, bootstrapScript, dependencies } = record;
+  return { ...toSessionView(record), environ, startupCommand, bootstrapScript, dependencies };
+}
+
+/** What was just inserted, without reading it again. */
+export function newRecord(
+  session: NewSession,
+  { createdAt, projectId }: { createdAt: string; projectId: string },
+): SessionRecord {
+  const { domain: domainName, project: projectName, owner, slots, kernels } = session;
+  return {
+    ...session,
+    domainName,
+    projectId,
+    projectName,
+    userId: owner.userId,
+    accessKey: owner.accessKey,
+    clusterSize: kernels.length,
+    designatedAgents: [...session.designatedAgents],
+    status: 'PENDING',
+    statusReason: 'queued',
+    statusData: {},
+    result: 'undefined',
+    requestedSlots: slots,
+    createdAt,
+    statusChangedAt: createdAt,
+    scheduledAt: null,
+    startedAt: null,
+    terminatedAt: null,
+    version: 1,
+    kernels: kernels.map(({ id, role, index }) => ({
+      id,
+      agentId: null,
+      clusterRole: role,
+      clusterIndex: index,
+      status: 'PENDING',
+      exitCode: null,
+      data: {},
+    })),
   };
 }
 

@@ -1,0 +1,147 @@
+import { type CreateSessionInput, type CreateSessionResult, scopeOf, type UserActor } from '@backend.ai/contract';
+import {
+  AppError,
+  addSlots,
+  checkSessionName,
+  type KernelId,
+  newId,
+  type ResourceSlots,
+  type SessionId,
+  slotsToTexts,
+} from '@backend.ai/core';
+import { requireRequestId } from '@backend.ai/telemetry';
+import type { SessionOptions } from '../../repositories/session-rows.ts';
+import type { NewKernel, NewSession, SessionRepository } from '../../repositories/sessions.ts';
+import type { AgentDirectory } from '../agents/agent-directory.ts';
+import type { ImageService } from '../images/image-service.ts';
+import { checkRights, checkSupported, decideResourceGroup, decideSlots, kernelPlaces } from './session-request.ts';
+import { newRecord, toSessionView } from './session-view.ts';
+
+export interface SessionCreationOptions {
+  readonly sessions: SessionRepository;
+  readonly images: ImageService;
+  readonly agents: AgentDirectory;
+  readonly onCreated: (session: NewSession, createdAt: string) => void;
+}
+
+/** Records what users want to run. Nothing is left behind by a request that is refused. */
+export class SessionCreation {
+  readonly #options: SessionCreationOptions;
+
+  constructor(options: SessionCreationOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Records a session as PENDING and returns.
+   * @throws AppError `invalid-session-name`, `unsupported-feature`, `unknown-image`, `no-agent`, `unknown-slot`,
+   * `insufficient-capacity`, `invalid-input`, `forbidden`, `session-exists`
+   */
+  async create(input: CreateSessionInput, owner: UserActor): Promise<CreateSessionResult> {
+    checkRights(input, owner);
+    checkSupported(input);
+    const id = newId<SessionId>();
+    const name = input.name === undefined ? `session-${id.slice(-12)}` : checkSessionName(input.name);
+    const { images, agents } = this.#options;
+    const resolved = await images.resolve(input.image, input.architecture);
+    const { slots, shmem } = decideSlots(input, resolved, await agents.list());
+    const kernels = kernelPlaces(input.clusterSize).map((place): NewKernel => ({ ...place, id: newId<KernelId>() }));
+    const [main] = kernels as [NewKernel, ...NewKernel[]];
+    const session: NewSession = {
+      id,
+      kernelId: main.id,
+      kernels,
+      name,
+      domain: input.domain,
+      project: input.project,
+      owner: {
+        userId: owner.userId,
+        accessKey: owner.accessKey,
+        mayUse: scopeOf(owner, 'session:create'),
+      },
+      type: input.type,
+      image: resolved.image.name,
+      architecture: resolved.image.architecture,
+      tag: input.tag ?? null,
+      clusterMode: input.clusterMode,
+      resourceGroup: decideResourceGroup(input.resourceGroup, slots, resolved.agents),
+      slots: slotsToTexts(sumOf(kernels.map(() => slots))),
+      kernelSlots: slotsToTexts(slots),
+      environ: input.environ,
+      options: optionsOf(input, shmem),
+      priority: input.priority,
+      jobPriority: input.jobPriority,
+      isPreemptible: input.isPreemptible,
+      startsNotBefore: input.startsAt ?? null,
+      designatedAgents: input.designatedAgents,
+      callbackUrl: input.callbackUrl ?? null,
+      dependencies: await this.#dependencies(input.dependencies, owner.accessKey),
+      requestId: requireRequestId(),
+    };
+    return await this.#insert(session, input.reuseIfExists);
+  }
+
+  /** Ids of the owner's sessions that are named; none of them may have failed already. */
+  async #dependencies(refs: readonly string[], accessKey: string): Promise<string[]> {
+    if (refs.length === 0) return [];
+    const found = await this.#options.sessions.findDependencies(refs, accessKey);
+    const refuse = (ref: string, problem: string): never => {
+      throw new AppError('invalid-input', `The dependency "${ref}" ${problem}.`, {
+        data: { fields: { dependencies: `"${ref}" ${problem}` } },
+      });
+    };
+    for (const ref of refs) {
+      const session = found.find((row) => row.ref === ref) ?? refuse(ref, 'is no session of yours');
+      if (session.failed) refuse(ref, 'has ended without success');
+    }
+    return [...new Set(found.map((row) => row.id))];
+  }
+
+  async #insert(session: NewSession, reuseIfExists: boolean, tries = 3): Promise<CreateSessionResult> {
+    const { sessions, onCreated } = this.#options;
+    const outcome = await sessions.insert(session);
+    switch (outcome.kind) {
+      case 'created':
+        onCreated(session, outcome.createdAt);
+        return { session: toSessionView(newRecord(session, outcome)), created: true };
+      case 'exists': {
+        const same = outcome.image === session.image && outcome.architecture === session.architecture;
+        if (!same || !reuseIfExists) {
+          throw new AppError('session-exists', `A session named "${session.name}" exists already.`, {
+            data: { existingSessionId: outcome.id },
+          });
+        }
+        const existing = await sessions.findById(outcome.id);
+        if (existing) return { session: toSessionView(existing), created: false };
+        break;
+      }
+      case 'no-project':
+        throw new AppError('invalid-input', `There is no project "${session.project}" in ${session.domain} for you.`, {
+          data: { fields: { project: 'does not exist, or you are not a member' } },
+        });
+      case 'no-resource-group':
+        throw new AppError('invalid-input', `There is no resource group "${session.resourceGroup}".`, {
+          data: { fields: { resourceGroup: 'does not exist' } },
+        });
+      case 'raced':
+        break;
+    }
+    if (tries <= 1) throw new AppError('state-conflict', `Sessions named "${session.name}" come and go.`);
+    return await this.#insert(session, reuseIfExists, tries - 1);
+  }
+}
+
+function optionsOf(input: CreateSessionInput, shmem: bigint | null): SessionOptions {
+  const { startupCommand, timeoutMs, bootstrapScript, preopenPorts } = input;
+  return {
+    ...(startupCommand ? { startupCommand } : {}),
+    ...(timeoutMs ? { timeoutMs } : {}),
+    ...(bootstrapScript ? { bootstrapScript } : {}),
+    ...(preopenPorts.length > 0 ? { preopenPorts } : {}),
+    ...(shmem === null ? {} : { shmem: String(shmem) }),
+  };
+}
+
+function sumOf(amounts: readonly ResourceSlots[]): ResourceSlots {
+  return amounts.reduce((sum, slots) => addSlots(sum, slots), {});
+}

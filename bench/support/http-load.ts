@@ -3,11 +3,11 @@ import { connect, type Socket } from 'node:net';
 /** A request as bytes, head and all: the load must cost less than what it measures. */
 export type NextRequest = () => string;
 
-/** One connection that is kept, one request at a time. Any answer but 200 is an error. */
-class Caller {
+/** One connection that is kept, one request at a time. Any answer that is no success is an error. */
+export class Caller {
   readonly #socket: Socket;
   #received: Buffer[] = [];
-  #settle: { resolve(): void; reject(error: Error): void } | undefined;
+  #settle: { resolve(body: string): void; reject(error: Error): void } | undefined;
 
   constructor(port: number) {
     this.#socket = connect({ host: '127.0.0.1', port, noDelay: true });
@@ -19,7 +19,8 @@ class Caller {
     this.#socket.on('error', fail).on('close', () => fail());
   }
 
-  call(request: string): Promise<void> {
+  /** The body of the answer. */
+  call(request: string): Promise<string> {
     return new Promise((resolve, reject) => {
       this.#settle = { resolve, reject };
       this.#socket.write(request);
@@ -43,7 +44,7 @@ class Caller {
     this.#received = [];
     const settle = this.#settle;
     this.#settle = undefined;
-    if (head.startsWith('HTTP/1.1 200 ')) settle?.resolve();
+    if (/^HTTP\/1.1 20[01] /.test(head)) settle?.resolve(bytes.toString('utf8', bodyAt));
     else settle?.reject(new Error(`Answered: ${bytes.toString('utf8')}`));
   }
 }

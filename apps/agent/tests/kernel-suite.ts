@@ -6,6 +6,7 @@ import { agentWorld, codeOf, kernelSpec, runCode, startKernel, textOf, type Worl
 export function kernelSuite(name: string, options: WorldOptions & { readonly steps: readonly string[] }): void {
   const { steps, ...world } = options;
   const shell = { image: 'local/shell' };
+  const isFake = name === 'the fake backend';
 
   describe(`kernels on ${name}`, () => {
     it('reports a kernel that starts, with a timing for each step, and runs code in it', async () => {
@@ -22,7 +23,7 @@ export function kernelSuite(name: string, options: WorldOptions & { readonly ste
       expect(started.isolation).toEqual(agent.status().isolation);
       expect(started.sessionId).toBe(spec.sessionId);
       expect(await api.checkKernel.query({ kernelId })).toMatchObject({ state: 'running', slots: spec.slots });
-      const code = name === 'the fake backend' ? 'hello' : 'print("hello")';
+      const code = isFake ? 'hello' : 'print("hello")';
       const result = await runCode(api, kernelId, code);
       expect(result).toMatchObject({ status: 'finished', exitCode: 0, notices: [] });
       expect(textOf(result)).toBe('hello\n');
@@ -113,7 +114,7 @@ export function kernelSuite(name: string, options: WorldOptions & { readonly ste
     it('gives a start up when the kernel is destroyed meanwhile', async () => {
       const w = await agentWorld(world);
       const { agent, api } = await w.startAgent();
-      const spec = kernelSpec(name === 'the fake backend' ? { fake: { startDelayMs: 30_000 } } : {});
+      const spec = kernelSpec(isFake ? { fake: { startDelayMs: 30_000 } } : {});
       await api.createKernel.mutate(spec);
       await api.destroyKernel.mutate({ kernelId: spec.kernelId, reason: 'user-requested' });
       expect(await w.gateway.waitForEvent(spec.kernelId, 'kernel-terminated')).toMatchObject({
@@ -177,6 +178,90 @@ export function kernelSuite(name: string, options: WorldOptions & { readonly ste
       fails = false;
       await api.createKernel.mutate(spec);
       await w.gateway.waitForEvent(spec.kernelId, 'kernel-started');
+    });
+
+    it.each([
+      ['success', 'echo hello', { result: 'success', exitCode: 0, reason: 'task-finished' }],
+      ['failure', 'exit 3', { result: 'failure', exitCode: 3, reason: 'task-failed' }],
+    ])('runs a batch job as soon as the kernel runs, and tells its %s', async (_, startupCommand, end) => {
+      const w = await agentWorld(world);
+      const { api } = await w.startAgent();
+      const { kernelId } = await startKernel(w, api, { ...shell, batch: { startupCommand } });
+      expect(await w.gateway.waitForEvent(kernelId, 'batch-finished')).toMatchObject(end);
+      expect(w.gateway.of(kernelId).map(({ type }) => type)).toEqual([
+        'kernel-preparing',
+        'kernel-creating',
+        'kernel-started',
+        'batch-finished',
+      ]);
+      expect(await api.checkKernel.query({ kernelId })).toMatchObject({ state: 'running', batch: end });
+      if (startupCommand === 'echo hello') expect((await api.logs.query({ kernelId })).logs).toContain('hello\n');
+    });
+
+    it('ends a batch job at its time limit', async () => {
+      const w = await agentWorld(world);
+      const { api } = await w.startAgent();
+      const { kernelId } = await startKernel(w, api, {
+        ...shell,
+        ...(isFake ? { fake: { batchMs: 60_000 } } : {}),
+        batch: { startupCommand: 'sleep 60', timeoutMs: 300 },
+      });
+      expect(await w.gateway.waitForEvent(kernelId, 'batch-finished')).toMatchObject({
+        result: 'failure',
+        exitCode: -2,
+        reason: 'task-timeout',
+      });
+      await api.destroyKernel.mutate({ kernelId, reason: 'user-requested' });
+      await w.gateway.waitForEvent(kernelId, 'kernel-terminated');
+      expect(w.gateway.of(kernelId).filter(({ type }) => type === 'batch-finished')).toHaveLength(1);
+    });
+
+    it('tells no end of a batch job whose kernel is ended', async () => {
+      const w = await agentWorld(world);
+      const { api } = await w.startAgent();
+      const { kernelId } = await startKernel(w, api, {
+        ...shell,
+        ...(isFake ? { fake: { batchMs: 60_000 } } : {}),
+        batch: { startupCommand: 'sleep 60' },
+      });
+      await api.destroyKernel.mutate({ kernelId, reason: 'user-requested', forced: true });
+      await w.gateway.waitForEvent(kernelId, 'kernel-terminated');
+      expect(w.gateway.of(kernelId).map(({ type }) => type)).not.toContain('batch-finished');
+    });
+
+    it('runs a bootstrap script before the kernel counts as running', async () => {
+      const w = await agentWorld(world);
+      const { api } = await w.startAgent();
+      const bootstrap = { script: 'echo prepared > prepared', timeoutMs: 10_000 };
+      const { kernelId, started } = await startKernel(w, api, { ...shell, bootstrap });
+      if (started.type !== 'kernel-started') throw new Error('unreachable');
+      expect(started.steps.at(-1)?.step).toBe('bootstrap');
+      if (!isFake) expect(textOf(await runCode(api, kernelId, 'cat prepared'))).toBe('prepared\n');
+    });
+
+    it('does not start a kernel whose bootstrap script fails', async () => {
+      const w = await agentWorld(world);
+      const { agent, api } = await w.startAgent();
+      const spec = kernelSpec({
+        ...shell,
+        bootstrap: { script: isFake ? 'exit 7' : 'echo oops; exit 7', timeoutMs: 10_000 },
+      });
+      await api.createKernel.mutate(spec);
+      const failed = await w.gateway.waitForEvent(spec.kernelId, 'kernel-start-failed');
+      expect(failed).toMatchObject({
+        failedStep: 'bootstrap',
+        error: { code: 'kernel-start-failed', data: { step: 'bootstrap', exitCode: 7 } },
+      });
+      if (!isFake) expect(failed.log).toContain('oops\n');
+      expect(agent.status()).toMatchObject({ used: {}, kernels: [] });
+      await w.expectNoRemains(spec.kernelId);
+    });
+
+    it('tells of the ports that programs of the user will listen on', async () => {
+      const w = await agentWorld(world);
+      const { api } = await w.startAgent();
+      const { started } = await startKernel(w, api, { ...shell, preopenPorts: [8080] });
+      expect(started).toMatchObject({ services: [{ name: '8080', protocol: 'preopen', ports: [8080] }] });
     });
 
     it('ends everything when the cluster is shut down', async () => {

@@ -1,5 +1,11 @@
 import { z } from 'zod';
-import { type IsolationReport, isolationReportSchema, kernelIdSchema, slotTextsSchema } from './kernel.ts';
+import {
+  batchEndSchema,
+  type IsolationReport,
+  isolationReportSchema,
+  kernelIdSchema,
+  slotTextsSchema,
+} from './kernel.ts';
 import { kernelMeasurementSchema } from './statistics.ts';
 import { inputLimits, plainText } from './text.ts';
 
@@ -49,6 +55,7 @@ export const kernelReportSchema = z.object({
   reason: z.string().nullable(),
   requestId: z.string(),
   isolation: isolationReportSchema.nullable(),
+  batch: batchEndSchema.optional(),
 });
 
 /** Full truth of an agent at one moment, sent every few seconds and after each registration. */

@@ -218,6 +218,8 @@ export const kernelEventSchema = z.discriminatedUnion('type', [
     /** The end of what it wrote, at most `keptLogBytes`; absent when nothing was started. */
     log: z.string().max(keptLogBytes).optional(),
   }),
+  /** The job of a batch session is over; its kernel still runs. May come again after a restart of the agent. */
+  z.object({ type: z.literal('batch-finished'), ...eventHead, ...batchEndSchema.shape }),
   z.object({
     type: z.literal('kernel-terminated'),
     ...eventHead,

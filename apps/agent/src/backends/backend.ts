@@ -1,10 +1,12 @@
 import type { Duplex } from 'node:stream';
 import type {
+  BatchEnd,
   CompleteInput,
   CompleteResult,
   ExecuteInput,
   Image,
   IsolationReport,
+  KernelBatch,
   KernelSpec,
   RunResult,
 } from '@backend.ai/contract';
@@ -63,6 +65,8 @@ export interface KernelPlan {
   readonly launchStep: string;
   /** Valid when all steps have run. */
   readonly handle: () => KernelHandle;
+  /** Whatever a start that failed has started: it may have written something. */
+  readonly launched: () => Pick<KernelHandle, 'logs'> | null;
 }
 
 export interface KernelEnd {
@@ -86,6 +90,11 @@ export interface KernelHandle {
   /** Null: a kernel without files. */
   readonly files: HomeFiles | null;
   execute(input: ExecuteInput, signal: AbortSignal | undefined): Promise<RunResult>;
+  /**
+   * Runs the job as `batchRunId`, or follows one that an earlier life of the agent began, to its end. The job does not
+   * depend on whoever waits here. Null: the kernel ended before, or the signal aborted.
+   */
+  runBatch(batch: KernelBatch, signal: AbortSignal): Promise<BatchEnd | null>;
   interrupt(): Promise<void>;
   complete(input: CompleteInput): Promise<CompleteResult>;
   logs(maxBytes: number): Promise<string>;
@@ -106,6 +115,7 @@ export interface RecoveredKernel {
   /** It runs; or it ended; or it never came to run. */
   readonly outcome:
     | { readonly kind: 'running' }
-    | { readonly kind: 'ended'; readonly end: KernelEnd }
+    /** `batch`: how its job had ended before, if it had. */
+    | { readonly kind: 'ended'; readonly end: KernelEnd; readonly batch: BatchEnd | null }
     | { readonly kind: 'not-started' };
 }

@@ -1,4 +1,4 @@
-import type { AgentKernelState, KernelReport, KernelSpec, RunResult } from '@backend.ai/contract';
+import type { AgentKernelState, BatchEnd, KernelReport, KernelSpec, RunResult } from '@backend.ai/contract';
 import { AppError, type Deferred, deferred, type RequestId, type StatusReason } from '@backend.ai/core';
 import type { KernelEnd, KernelHandle, KernelPlan } from '../backends/backend.ts';
 
@@ -12,6 +12,10 @@ export class Kernel {
   readonly gone: Deferred<void> = deferred();
   state: AgentKernelState = 'preparing';
   handle: KernelHandle | undefined;
+  /** How its batch job ended, once it has. */
+  batch: BatchEnd | undefined;
+  /** Resolves when its batch job is no longer followed. */
+  job: Promise<void> | undefined;
   /** Set once somebody wants it to end; the first reason counts. */
   destroyReason: StatusReason | undefined;
   /** The request that wants it to end. */
@@ -42,6 +46,7 @@ export class Kernel {
       reason: this.destroyReason ?? null,
       requestId: this.requestId,
       isolation: this.handle?.isolation ?? null,
+      ...(this.batch ? { batch: this.batch } : {}),
     };
   }
 }

@@ -1,13 +1,16 @@
 import {
+  type BatchEnd,
   type KernelReport,
   type KernelSpec,
   keptLogBytes,
   type RunResult,
+  type ServicePort,
   type StepTiming,
 } from '@backend.ai/contract';
 import {
   AppError,
   type Clock,
+  deferred,
   delay,
   type RequestId,
   type StatusReason,
@@ -73,6 +76,7 @@ export class KernelSupervisor {
   /** Whether what nobody knows has been removed. */
   #swept = false;
   #released = false;
+  readonly #letGo = new AbortController();
 
   constructor(options: SupervisorOptions) {
     this.#options = options;
@@ -99,9 +103,12 @@ export class KernelSupervisor {
       ledger.hold(spec.kernelId, slots);
       this.#kernels.set(spec.kernelId, kernel);
       logger.info('kernel recovered', { kernel_id: spec.kernelId, outcome: outcome.kind });
-      if (outcome.kind === 'running') this.#follow(kernel);
-      else {
+      if (outcome.kind === 'running') {
+        this.#follow(kernel);
+        this.#followJob(kernel);
+      } else {
         kernel.state = 'terminating';
+        if (outcome.kind === 'ended' && outcome.batch) this.#jobEnded(kernel, outcome.batch);
         const finish = (): Promise<void> =>
           outcome.kind === 'ended' ? this.#finish(kernel, outcome.end) : this.#fail(kernel, interruptedStart());
         tasks.start('remove kernel', finish, kernel.requestId);
@@ -197,6 +204,7 @@ export class KernelSupervisor {
   /** Starts no more kernels and follows none: they go on by themselves. Starts under way are given up. */
   async release(): Promise<void> {
     this.#released = true;
+    this.#letGo.abort();
     for (const kernel of this.#kernels.values()) {
       if (kernel.state === 'preparing') kernel.abort.abort();
     }
@@ -239,7 +247,13 @@ export class KernelSupervisor {
     if (failure) return await this.#fail(kernel, failure);
     const handle = this.#follow(kernel);
     const [, ...others] = timings;
-    this.#report(kernel, { type: 'kernel-started', steps: [reserved, ...others], isolation: handle.isolation });
+    const { isolation } = handle;
+    const services = servicesOf(kernel.spec);
+    this.#report(kernel, {
+      ...{ type: 'kernel-started', steps: [reserved, ...others], isolation },
+      ...(services.length > 0 ? { services } : {}),
+    });
+    this.#followJob(kernel);
     logger.info('kernel started', { kernel_id: kernelId, steps: [reserved, ...others] });
   }
 
@@ -255,11 +269,39 @@ export class KernelSupervisor {
     return handle;
   }
 
+  /** Orders the batch job of a kernel that runs, or goes on waiting for one that was ordered before. */
+  #followJob(kernel: Kernel): void {
+    const { handle } = kernel;
+    const { batch } = kernel.spec;
+    if (!batch || !handle) return;
+    const followed = deferred();
+    kernel.job = followed.promise;
+    const follow = async (): Promise<void> => {
+      try {
+        const end = await handle.runBatch(batch, this.#letGo.signal);
+        if (end) this.#jobEnded(kernel, end);
+      } finally {
+        followed.resolve();
+      }
+    };
+    this.#options.tasks.start('follow batch job', follow, kernel.requestId);
+  }
+
+  #jobEnded(kernel: Kernel, end: BatchEnd): void {
+    kernel.batch = end;
+    this.#report(kernel, { type: 'batch-finished', ...end });
+    this.#options.logger.info('batch job finished', { kernel_id: kernel.spec.kernelId, ...end });
+  }
+
   async #fail(kernel: Kernel, { step, error }: StepFailure): Promise<void> {
     const { kernelId } = kernel.spec;
     this.#options.logger.warn('kernel could not be started', { kernel_id: kernelId, step, error });
+    const log = await this.#endOfLog(kernel);
     await this.#remove(kernel, () => {
-      this.#report(kernel, { type: 'kernel-start-failed', error: error.toBody(kernel.requestId), failedStep: step });
+      this.#report(kernel, {
+        ...{ type: 'kernel-start-failed', error: error.toBody(kernel.requestId), failedStep: step },
+        ...(log ? { log } : {}),
+      });
     });
   }
 
@@ -276,6 +318,8 @@ export class KernelSupervisor {
     const { kernelId } = kernel.spec;
     kernel.state = 'terminating';
     const end: KernelEnd = { exitCode, reason: kernel.destroyReason ?? reason };
+    // A job that ended first is told of first.
+    await kernel.job;
     const lastWords = (await kernel.handle?.lastWords()) ?? new Map();
     const log = await this.#endOfLog(kernel);
     await this.#remove(kernel, () => {
@@ -327,10 +371,10 @@ export class KernelSupervisor {
   }
 
   /** Best effort: what is left of a log must not keep a kernel from ending. */
-  async #endOfLog({ spec, handle }: Kernel): Promise<string | undefined> {
+  async #endOfLog({ spec, plan, handle }: Kernel): Promise<string | undefined> {
     try {
       // Bytes that are no text become longer; the event has its limit.
-      return (await handle?.logs(keptLogBytes))?.slice(-keptLogBytes);
+      return (await (handle ?? plan.launched())?.logs(keptLogBytes))?.slice(-keptLogBytes);
     } catch (error) {
       this.#options.logger.warn('log of an ended kernel could not be read', { kernel_id: spec.kernelId, error });
       return undefined;
@@ -356,6 +400,11 @@ export class KernelSupervisor {
     const complete = { ...event, at, requestId, kernelId, sessionId } as UnnumberedEvent;
     runWithRequest({ requestId }, () => this.#options.report(complete));
   }
+}
+
+/** What it has from its beginning: ports of the user, each named by its number. */
+function servicesOf({ preopenPorts = [] }: KernelSpec): ServicePort[] {
+  return preopenPorts.map((port) => ({ name: String(port), protocol: 'preopen', ports: [port] }));
 }
 
 function interruptedStart(): StepFailure {

@@ -1,10 +1,12 @@
 import type { Duplex } from 'node:stream';
 import type {
+  BatchEnd,
   CompleteInput,
   CompleteResult,
   ExecuteInput,
   Image,
   IsolationReport,
+  KernelBatch,
   KernelSpec,
   RunResult,
 } from '@backend.ai/contract';
@@ -37,6 +39,8 @@ export interface FakeScript {
   /** The step that fails. */
   readonly failStep?: string;
   readonly stopDelayMs?: number;
+  /** What a batch job takes, in milliseconds. */
+  readonly batchMs?: number;
   /** Instead of the echo described at `FakeKernel`. */
   readonly execute?: (input: ExecuteInput) => Promise<RunResult> | RunResult;
   /** Instead of no use at all. Asked at each measurement. */
@@ -122,7 +126,10 @@ export class FakeBackend implements Backend {
       kernel = new FakeKernel(spec, script, this.#options.clock);
       this.#kernels.add(kernel);
     };
-    const steps = fakeSteps.map((name) => this.#step(name, spec, script, name === 'await-runner' ? start : undefined));
+    const steps: CreateStep[] = fakeSteps.map((name) =>
+      this.#step(name, spec, script, name === 'await-runner' ? start : undefined),
+    );
+    if (spec.bootstrap) steps.push(this.#step('bootstrap', spec, script, () => bootstrap(spec.bootstrap?.script)));
     return {
       steps,
       launchStep: 'launch',
@@ -130,6 +137,7 @@ export class FakeBackend implements Backend {
         if (!kernel) throw new AppError('internal', 'The kernel has not been started.');
         return kernel;
       },
+      launched: () => kernel ?? null,
     };
   }
 
@@ -169,6 +177,7 @@ export class FakeBackend implements Backend {
  * - code `exit N` finishes with exit code N; `input PROMPT` prints PROMPT, asks, and echoes the answer;
  * - code `die N` ends the kernel with exit code N;
  * - anything else is printed to stdout with a newline, and finishes with 0; a batch prints its `exec` command.
+ * A batch job and a bootstrap script are such code, too.
  */
 class FakeKernel implements KernelHandle {
   readonly isolation = simulatedIsolation;
@@ -179,6 +188,8 @@ class FakeKernel implements KernelHandle {
   readonly #clock: Clock;
   readonly #results = new Map<string, RunResult>();
   readonly #asking = new Set<string>();
+  readonly #batchMs: number;
+  readonly #over = new AbortController();
   #log = '';
   #cancelExit: (() => void) | undefined;
 
@@ -186,7 +197,8 @@ class FakeKernel implements KernelHandle {
     this.#script = script;
     this.#clock = clock;
     this.ended = this.#ended.promise;
-    const { exitAfterMs, exitCode = 0 } = spec.fake ?? {};
+    const { exitAfterMs, exitCode = 0, batchMs = 0 } = spec.fake ?? {};
+    this.#batchMs = script.batchMs ?? batchMs;
     if (exitAfterMs === undefined) return;
     this.#cancelExit = clock.setTimer(exitAfterMs, () => this.#ended.resolve({ exitCode, reason: 'self-terminated' }));
   }
@@ -219,6 +231,20 @@ class FakeKernel implements KernelHandle {
     return this.#remember(finished(runId, `${code}\n`, 0));
   }
 
+  async runBatch({ startupCommand, timeoutMs }: KernelBatch, signal: AbortSignal): Promise<BatchEnd | null> {
+    const batchMs = this.#batchMs;
+    const late = timeoutMs !== undefined && batchMs > timeoutMs;
+    const over = AbortSignal.any([signal, this.#over.signal]);
+    await delay(this.#clock, late ? timeoutMs : batchMs, over);
+    if (over.aborted) return null;
+    if (late) return { result: 'failure', exitCode: -2, reason: 'task-timeout' };
+    const exitCode = exitCodeIn(startupCommand) ?? 0;
+    this.#log += `${startupCommand}\n`;
+    return exitCode === 0
+      ? { result: 'success', exitCode, reason: 'task-finished' }
+      : { result: 'failure', exitCode, reason: 'task-failed' };
+  }
+
   async interrupt(): Promise<void> {}
 
   async complete({ code }: CompleteInput): Promise<CompleteResult> {
@@ -248,6 +274,7 @@ class FakeKernel implements KernelHandle {
   }
 
   close(): void {
+    this.#over.abort();
     this.#cancelExit?.();
   }
 
@@ -256,6 +283,20 @@ class FakeKernel implements KernelHandle {
     this.#log = (this.#log + result.console.map(([, data]) => data).join('')).slice(-65_536);
     return result;
   }
+}
+
+function exitCodeIn(code: string): number | undefined {
+  const [, exitCode] = /^exit +(\d+)$/.exec(code.trim()) ?? [];
+  return exitCode === undefined ? undefined : Number(exitCode);
+}
+
+/** As on real backends: only a script that ends well makes the kernel run. */
+function bootstrap(script = ''): void {
+  const exitCode = exitCodeIn(script) ?? 0;
+  if (exitCode === 0) return;
+  throw new AppError('kernel-start-failed', `The bootstrap script failed with exit code ${exitCode}.`, {
+    data: { step: 'bootstrap', exitCode },
+  });
 }
 
 function finished(runId: string, stdout: string, exitCode: number): RunResult {

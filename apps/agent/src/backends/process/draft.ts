@@ -7,11 +7,11 @@ import type { UidPool } from '../../resources/uid-pool.ts';
 import type { SandboxCandidate } from './isolation.ts';
 import type { SandboxLauncher } from './launcher.ts';
 import type { MemoryWatch } from './memory-watch.ts';
-import type { ProcessIdentity } from './proc.ts';
+import { machineBootId, type ProcessIdentity } from './proc.ts';
 import type { ProcessKernel } from './process-kernel.ts';
 import type { RecentProcesses } from './recent-processes.ts';
 import type { Runtime } from './runtimes.ts';
-import type { KernelFacts, ScratchPaths } from './scratch.ts';
+import { type KernelFacts, type ScratchPaths, writeFacts } from './scratch.ts';
 
 /** What all kernels of a backend share. */
 export interface ProcessContext {
@@ -30,6 +30,11 @@ export interface ProcessContext {
   readonly logger: Logger;
 }
 
+export interface KernelUser {
+  readonly uid: number;
+  readonly gid: number;
+}
+
 /** A kernel in the making: each step fills in its part, each undo takes it back. */
 export interface KernelDraft {
   readonly spec: KernelSpec;
@@ -46,10 +51,23 @@ export interface KernelDraft {
   kernel: ProcessKernel | null;
 }
 
+/** Who `work` is to the programs of the kernel. */
+export function userInside({ uid, isolation }: Pick<KernelDraft, 'uid' | 'isolation'>): KernelUser {
+  if (uid !== null) return { uid, gid: uid };
+  // In a user namespace made by `unshare` the agent's user appears as 0; bubblewrap leaves it as it is.
+  if (isolation.sandbox === 'unshare') return { uid: 0, gid: 0 };
+  return { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
+}
+
+/** From now on an agent that is started again takes the kernel over. */
+export function markRunning(draft: KernelDraft, context: ProcessContext): void {
+  writeFacts(draft.paths, factsOf(draft, context, machineBootId(), 'running'));
+}
+
 export function factsOf(
   draft: KernelDraft,
   context: Pick<ProcessContext, 'installationId'>,
-  machineBootId: string,
+  bootId: string,
   state: KernelFacts['state'],
 ): KernelFacts {
   const { spec, requestId, isolation, uid, cgroups, monitor, init, runtime } = draft;
@@ -58,7 +76,7 @@ export function factsOf(
   return {
     version: 1,
     installationId,
-    machineBootId,
+    machineBootId: bootId,
     spec,
     requestId,
     image,

@@ -1,5 +1,6 @@
 import { dirname } from 'node:path';
 import type { KernelSpec } from '@backend.ai/contract';
+import type { KernelUser } from './draft.ts';
 import type { KernelView } from './launcher.ts';
 import type { Runtime } from './runtimes.ts';
 
@@ -10,6 +11,7 @@ export function kernelEnvironment(
   spec: KernelSpec,
   { interpreter }: Runtime,
   view: KernelView,
+  { uid, gid }: KernelUser,
 ): Record<string, string> {
   const folder = dirname(interpreter.path);
   const path = systemPath.split(':').includes(folder) ? systemPath : `${folder}:${systemPath}`;
@@ -18,19 +20,38 @@ export function kernelEnvironment(
     LANG: 'C.UTF-8',
     TERM: 'xterm',
     SHELL: '/bin/sh',
+    GPU_COUNT: '0',
+    N_GPUS: '0',
     ...spec.environ,
     HOME: view.home,
     USER: 'work',
     LOGNAME: 'work',
     TMPDIR: view.tmp,
+    LOCAL_USER_ID: String(uid),
+    LOCAL_GROUP_ID: String(gid),
     BACKENDAI_KERNEL_ID: spec.kernelId,
     BACKENDAI_SESSION_ID: spec.sessionId,
     BACKENDAI_SESSION_NAME: spec.sessionName,
     BACKENDAI_ACCESS_KEY: spec.accessKey,
-    BACKENDAI_CLUSTER_ROLE: spec.clusterRole,
-    BACKENDAI_CLUSTER_IDX: String(spec.clusterIndex),
-    BACKENDAI_CLUSTER_HOST: spec.hostname,
     BACKENDAI_KERNEL_IMAGE: spec.image,
     BACKENDAI_SERVICE_DIR: view.run,
+    ...clusterEnvironment(spec),
+    ...(spec.preopenPorts ? { BACKENDAI_PREOPEN_PORTS: spec.preopenPorts.join(',') } : {}),
+    ...(spec.sshKeyPair ? { BACKENDAI_CONFIG_DIR: view.config } : {}),
+  };
+}
+
+/** A session of one kernel is a cluster of one. */
+function clusterEnvironment({ clusterRole, clusterIndex, hostname, cluster }: KernelSpec): Record<string, string> {
+  const hosts = cluster?.hosts.map(({ name }) => name) ?? [hostname];
+  const { main, sub } = cluster?.replicas ?? { main: 1, sub: 0 };
+  return {
+    BACKENDAI_CLUSTER_ROLE: clusterRole,
+    BACKENDAI_CLUSTER_IDX: String(clusterIndex),
+    BACKENDAI_CLUSTER_HOST: hostname,
+    BACKENDAI_CLUSTER_HOSTS: hosts.join(','),
+    BACKENDAI_CLUSTER_SIZE: String(hosts.length),
+    BACKENDAI_CLUSTER_REPLICAS: sub > 0 ? `main:${main},sub:${sub}` : `main:${main}`,
+    BACKENDAI_CLUSTER_LOCAL_RANK: String(cluster?.localRank ?? 0),
   };
 }

@@ -26,6 +26,9 @@ export interface LaunchRequest {
   readonly uid: number | null;
   readonly cgroupEntries: readonly string[];
   readonly hostname: string;
+  /** Whether it has a key pair, and a table of hosts, of its own. */
+  readonly hasConfig: boolean;
+  readonly hasHosts: boolean;
   readonly processLimit: number;
   readonly memoryBytes: number;
   /** Set inside, by the kernel's user. */
@@ -38,6 +41,7 @@ export interface KernelView {
   readonly home: string;
   readonly run: string;
   readonly tmp: string;
+  readonly config: string;
   readonly runner: string;
 }
 
@@ -45,8 +49,11 @@ const sandboxView: KernelView = {
   home: homeInKernel,
   run: '/run/kernel',
   tmp: '/tmp',
+  config: '/home/config',
   runner: '/opt/backend.ai/runner',
 };
+
+const hostsInKernel = '/etc/hosts';
 
 /** An entry of the environment. */
 export function labelOf(installationId: string, kernelId: string): string {
@@ -65,8 +72,9 @@ export class SandboxLauncher {
     const { tools, asRoot, installationId, runnerFolder, sandboxRoot } = this.#options;
     const { candidate, paths, uid, kernelId } = request;
     const isolated = candidate.sandbox !== 'none';
-    const view = isolated ? sandboxView : { home: paths.home, run: paths.run, tmp: paths.tmp, runner: runnerFolder };
-    const mounts = this.#mounts(paths);
+    const { home, run, tmp, config } = paths;
+    const view = isolated ? sandboxView : { home, run, tmp, config, runner: runnerFolder };
+    const mounts = this.#mounts(request);
     if (candidate.sandbox === 'unshare') {
       writeFileSync(paths.mounts, mountTable(sandboxRoot, mounts, this.#options.hostMounts, request.memoryBytes));
     }
@@ -103,15 +111,18 @@ export class SandboxLauncher {
     }
   }
 
-  #mounts(paths: ScratchPaths): Mount[] {
+  #mounts({ paths, hasConfig, hasHosts }: LaunchRequest): Mount[] {
+    const { systemMounts } = this.#options;
     return [
-      ...this.#options.systemMounts,
+      ...(hasHosts ? systemMounts.filter(({ target }) => target !== hostsInKernel) : systemMounts),
+      ...(hasHosts ? [readOnly(paths.hosts, hostsInKernel)] : []),
       readOnly(this.#options.runnerFolder, sandboxView.runner),
       readOnly(paths.passwd, '/etc/passwd'),
       readOnly(paths.group, '/etc/group'),
       writable(paths.home, sandboxView.home),
       writable(paths.run, sandboxView.run),
       writable(paths.tmp, sandboxView.tmp),
+      ...(hasConfig ? [readOnly(paths.config, sandboxView.config)] : []),
     ];
   }
 }

@@ -57,7 +57,8 @@ export function makeSandboxEtc(etc: string): void {
     if (statSync(source).isDirectory()) mkdirSync(join(etc, name), { recursive: true, mode: 0o755 });
     else placeFile(join(etc, name));
   }
-  for (const name of ['passwd', 'group']) placeFile(join(etc, name));
+  // Each kernel has its own.
+  for (const name of ['passwd', 'group', 'hosts']) placeFile(join(etc, name));
 }
 
 /** The part that all kernels share: the system, read-only, and what lies outside /usr and is needed too. */
@@ -132,7 +133,7 @@ export const oldRoot = '.old-root';
  * it in a mount namespace of its own.
  */
 export function makeSandboxRoot(root: string, mounts: readonly Mount[]): void {
-  const folders = ['proc', 'dev/pts', 'dev/shm', 'tmp', 'home/work', 'run/kernel', 'etc', oldRoot];
+  const folders = ['proc', 'dev/pts', 'dev/shm', 'tmp', 'home/work', 'home/config', 'run/kernel', 'etc', oldRoot];
   for (const folder of folders) mkdirSync(join(root, folder), { recursive: true, mode: 0o755 });
   const links = [
     ...mounts.flatMap((mount) => (mount.kind === 'link' ? [mount] : [])),

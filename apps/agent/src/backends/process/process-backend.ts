@@ -1,7 +1,7 @@
 import { chmodSync, mkdirSync } from 'node:fs';
 import { arch } from 'node:os';
 import { join } from 'node:path';
-import type { KernelSpec } from '@backend.ai/contract';
+import { batchRunId, type KernelSpec } from '@backend.ai/contract';
 import { AppError, type Clock, type ResourceSlots, slotsFromTexts } from '@backend.ai/core';
 import type { Logger } from '@backend.ai/telemetry';
 import {
@@ -17,7 +17,9 @@ import {
 } from '../../resources/cgroups.ts';
 import { machineSlots, readMachineFacts } from '../../resources/machine-slots.ts';
 import { UidPool, uidBaseOf } from '../../resources/uid-pool.ts';
+import { exitCodeOf } from '../../runner/last-record.ts';
 import type { Backend, BackendCapabilities, KernelEnd, KernelPlan, RecoveredKernel } from '../backend.ts';
+import { endOfJob } from './batch-job.ts';
 import type { KernelDraft, ProcessContext } from './draft.ts';
 import { endProcesses } from './end-processes.ts';
 import { chooseSandbox, isolationReport, type SandboxKind, sandboxCandidates } from './isolation.ts';
@@ -43,6 +45,8 @@ import {
 import { sandboxWorks } from './self-test.ts';
 import { allocateUidStep } from './steps/allocate-uid.ts';
 import { awaitRunnerStep } from './steps/await-runner.ts';
+import { bootstrapStep } from './steps/bootstrap.ts';
+import { furnishHomeStep, needsFurniture } from './steps/furnish-home.ts';
 import { launchStep } from './steps/launch.ts';
 import { makeCgroupsStep, memoryBytesOf } from './steps/make-cgroups.ts';
 import { makeScratchStep } from './steps/make-scratch.ts';
@@ -238,7 +242,9 @@ export class ProcessBackend implements Backend {
     const plan = this.#planOf(draft, { ...context, installationId: facts.installationId });
     if (draft.kernel) return { spec, requestId, plan, outcome: { kind: 'running' } };
     if (facts.state !== 'running') return { spec, requestId, plan, outcome: { kind: 'not-started' } };
-    return { spec, requestId, plan, outcome: { kind: 'ended', end: endMeanwhile(draft, sameBoot) } };
+    const exitCode = spec.batch ? exitCodeOf(paths.run, batchRunId) : null;
+    const batch = exitCode === null ? null : endOfJob(exitCode);
+    return { spec, requestId, plan, outcome: { kind: 'ended', end: endMeanwhile(draft, sameBoot), batch } };
   }
 
   async sweep(isKnown: (kernelId: string) => boolean): Promise<string[]> {
@@ -293,16 +299,19 @@ export class ProcessBackend implements Backend {
           },
         },
         allocateUidStep(draft, context),
+        ...(needsFurniture(draft.spec) ? [furnishHomeStep(draft)] : []),
         makeCgroupsStep(draft, context),
         writeFactsStep(draft, context),
         launchStep(draft, context),
         awaitRunnerStep(draft, context),
+        ...(draft.spec.bootstrap ? [bootstrapStep(draft, context)] : []),
       ],
       launchStep: 'launch',
       handle: () => {
         if (!draft.kernel) throw new AppError('internal', 'The kernel has not been started.');
         return draft.kernel;
       },
+      launched: () => draft.kernel,
     };
   }
 

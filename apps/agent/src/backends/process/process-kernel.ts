@@ -1,6 +1,14 @@
 import type { ChildProcess } from 'node:child_process';
 import type { Duplex } from 'node:stream';
-import type { CompleteInput, CompleteResult, ExecuteInput, IsolationReport, RunResult } from '@backend.ai/contract';
+import type {
+  BatchEnd,
+  CompleteInput,
+  CompleteResult,
+  ExecuteInput,
+  IsolationReport,
+  KernelBatch,
+  RunResult,
+} from '@backend.ai/contract';
 import { AppError, type Clock, type Deferred, deferred, delay, type StatusReason } from '@backend.ai/core';
 import type { Logger } from '@backend.ai/telemetry';
 import { HomeFiles } from '../../files/home-files.ts';
@@ -8,6 +16,7 @@ import { readTail } from '../../files/tail.ts';
 import { readCounters } from '../../resources/cgroups.ts';
 import { RunnerClient } from '../../runner/index.ts';
 import type { KernelEnd, KernelHandle, KernelUsage } from '../backend.ts';
+import { runBatchJob } from './batch-job.ts';
 import { endProcesses, type KernelProcesses, kernelProcesses } from './end-processes.ts';
 import { findInit } from './find-init.ts';
 import { connectToPort, connectToService } from './kernel-services.ts';
@@ -95,6 +104,19 @@ export class ProcessKernel implements KernelHandle {
 
   execute(input: ExecuteInput, signal: AbortSignal | undefined): Promise<RunResult> {
     return this.#requireRuns().execute(input, signal);
+  }
+
+  /** See `Runs.exitCodeOf`. */
+  async runToEnd(runId: string, command: string, signal: AbortSignal): Promise<number | null> {
+    const runs = this.#requireRuns();
+    await runs.begin(runId, command);
+    return await runs.exitCodeOf(runId, signal);
+  }
+
+  runBatch(batch: KernelBatch, signal: AbortSignal): Promise<BatchEnd | null> {
+    const { paths, clock } = this.#options;
+    const job = { runs: this.#requireRuns(), client: this.#requireClient(), file: paths.batch, clock };
+    return runBatchJob(job, batch, signal);
   }
 
   async interrupt(): Promise<void> {

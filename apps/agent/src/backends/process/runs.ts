@@ -1,11 +1,11 @@
-import { closeSync, fstatSync, readFileSync, readSync, rmSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import type { ExecuteInput, RunResult } from '@backend.ai/contract';
 import { AppError, type Clock, type ErrorBody, hasCode, newId, type StatusReason } from '@backend.ai/core';
 import { replaceFileSync } from '../../files/replace-file.ts';
 import { type CgroupCounters, readCounters } from '../../resources/cgroups.ts';
 import type { Execution, RunnerClient } from '../../runner/index.ts';
-import { RunDirectory } from '../../runner/run-directory.ts';
-import { parseRecord } from '../../runner/runner-messages.ts';
+import { exitCodeOf, lastRecordOf } from '../../runner/last-record.ts';
+import type { RunRecord } from '../../runner/runner-messages.ts';
 import type { KernelEnd } from '../backend.ts';
 
 export interface RunsOptions {
@@ -33,6 +33,8 @@ interface Run {
   cancelDeadline: (() => void) | undefined;
 }
 
+/** How long a wait for the end of a run lasts before everything is looked at again. */
+const lookAgainMs = 2_000;
 /** Above this number ended runs are forgotten, as the runner does, whether somebody asked for their end or not. */
 const mostRuns = 256;
 /** Of what readers would still get after the end of a kernel, in bytes of journals: of all its runs, and of one. */
@@ -44,6 +46,7 @@ export class Runs {
   readonly #options: RunsOptions;
   readonly #runs = new Map<string, Run>();
   #end: KernelEnd | undefined;
+  readonly #over = new AbortController();
   /** Kills for memory that a finished run already answers for. */
   #explainedKills: number;
 
@@ -52,6 +55,7 @@ export class Runs {
     this.#explainedKills = readCounters(options.cgroups).outOfMemory;
     void options.ended.then((end) => {
       this.#end = end;
+      this.#over.abort();
       for (const run of this.#runs.values()) run.cancelDeadline?.();
     });
     this.#restoreDeadlines();
@@ -103,6 +107,34 @@ export class Runs {
         if (this.#end && hasCode(error, 'connection-lost', 'kernel-lost', 'kernel-not-found')) return;
         if (!hasCode(error, 'connection-lost') || tries === 3) throw error;
       }
+    }
+  }
+
+  get hasEnded(): boolean {
+    return this.#end !== undefined;
+  }
+
+  /** Hands a shell command to the runner; with an id that it knows nothing happens. */
+  async begin(runId: string, command: string): Promise<void> {
+    await this.#begin(runId, { mode: 'batch', exec: command });
+  }
+
+  /**
+   * The exit code of a run, once it has ended; its output stays in the journal. Null when the kernel ends, or the signal
+   * aborts, before.
+   * @throws AppError `run-not-found`, `kernel-lost` when its journal is gone or was replaced
+   */
+  async exitCodeOf(runId: string, signal: AbortSignal): Promise<number | null> {
+    const { client, runDirectory } = this.#options;
+    const woken = AbortSignal.any([signal, this.#over.signal]);
+    const journal = client.journal(runId);
+    for (;;) {
+      const final = woken.aborted;
+      const size = final ? 0 : journal.size();
+      const exitCode = exitCodeOf(runDirectory, runId);
+      if (exitCode !== null || final) return exitCode;
+      if (!journal.exists()) throw new AppError('run-not-found', 'The kernel keeps no output of this execution.');
+      await journal.waitBeyond(size, { timeoutMs: lookAgainMs, signal: woken });
     }
   }
 
@@ -211,24 +243,8 @@ export class Runs {
     return notices.map((notice) => notice.toBody());
   }
 
-  /** The last record of a journal, if it can be understood. */
-  #lastRecord(runId: string): ReturnType<typeof parseRecord> {
-    let directory: RunDirectory | undefined;
-    let fd: number | undefined;
-    try {
-      directory = new RunDirectory(this.#options.runDirectory);
-      fd = directory.openJournal(runId);
-      if (fd === undefined) return undefined;
-      const { size } = fstatSync(fd);
-      const tail = Buffer.alloc(Math.min(size, 512));
-      readSync(fd, tail, 0, tail.length, size - tail.length);
-      return parseRecord(tail.toString().trimEnd().split('\n').at(-1) ?? '');
-    } catch {
-      return undefined;
-    } finally {
-      if (fd !== undefined) closeSync(fd);
-      directory?.close();
-    }
+  #lastRecord(runId: string): RunRecord | undefined {
+    return lastRecordOf(this.#options.runDirectory, runId);
   }
 
   /** One that was begun here, or before this agent was started. @throws AppError `run-not-found` */

@@ -15,7 +15,7 @@ import { removeTree } from '../../files/remove-tree.ts';
 import { replaceFileSync } from '../../files/replace-file.ts';
 import type { ProcessIdentity } from './proc.ts';
 
-/** The folder of one kernel: `<data>/scratch/<kernel id>/`. Only home, run, tmp and shm belong to the kernel's user. */
+/** The folder of one kernel: `<data>/scratch/<kernel id>/`. Only home, run, tmp, shm and config belong to the kernel's user. */
 export interface ScratchPaths {
   readonly folder: string;
   /** /home/work inside. */
@@ -24,6 +24,10 @@ export interface ScratchPaths {
   readonly run: string;
   readonly tmp: string;
   readonly shm: string;
+  /** /home/config inside, read-only: the key pair of a cluster. */
+  readonly config: string;
+  /** /etc/hosts inside, for a kernel of several. */
+  readonly hosts: string;
   readonly passwd: string;
   readonly group: string;
   /** Mounts of a sandbox made by `unshare`. */
@@ -36,6 +40,8 @@ export interface ScratchPaths {
   readonly status: string;
   /** When runs in progress have to end. */
   readonly deadlines: string;
+  /** That the batch job was ordered, and when it has to end. */
+  readonly batch: string;
   readonly facts: string;
 }
 
@@ -48,6 +54,8 @@ export function scratchPaths(scratchDir: string, kernelId: string): ScratchPaths
     run: at('run'),
     tmp: at('tmp'),
     shm: at('shm'),
+    config: at('config'),
+    hosts: at('hosts'),
     passwd: at('passwd'),
     group: at('group'),
     mounts: at('mounts'),
@@ -55,6 +63,7 @@ export function scratchPaths(scratchDir: string, kernelId: string): ScratchPaths
     log: at('sandbox.log'),
     status: at('status.json'),
     deadlines: at('deadlines.json'),
+    batch: at('batch.json'),
     facts: at('kernel.json'),
   };
 }
@@ -71,7 +80,7 @@ export function giveScratch(paths: ScratchPaths, uid: number): void {
 }
 
 function ownFolders(paths: ScratchPaths): string[] {
-  return [paths.home, paths.run, paths.tmp, paths.shm];
+  return [paths.home, paths.run, paths.tmp, paths.shm, paths.config];
 }
 
 /** Who `work` is: the sandbox's own user table. */

@@ -68,6 +68,8 @@ export async function sandboxWorks(candidate: SandboxCandidate, options: SelfTes
       uid,
       cgroupEntries: cgroups ? entryFiles(cgroups, groups) : [],
       hostname: 'self-test',
+      hasConfig: false,
+      hasHosts: false,
       processLimit: cgroups?.parents.pids || candidate.sandbox === 'none' ? 0 : 64,
       memoryBytes: 64 * 1024 * 1024,
       environment: (view) => ({ HOME: view.home, TMPDIR: view.tmp, PATH: '/usr/bin:/bin' }),

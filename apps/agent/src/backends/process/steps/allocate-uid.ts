@@ -1,5 +1,5 @@
 import type { CreateStep } from '../../backend.ts';
-import type { KernelDraft, ProcessContext } from '../draft.ts';
+import { type KernelDraft, type ProcessContext, userInside } from '../draft.ts';
 import { giveScratch, removeOwnFolders, writeUserTables } from '../scratch.ts';
 
 /** A user id of its own when the agent is root, and the table that calls it `work`. */
@@ -11,11 +11,8 @@ export function allocateUidStep(draft: KernelDraft, context: ProcessContext): Cr
         draft.uid = context.uids.allocate();
         giveScratch(draft.paths, draft.uid);
       }
-      const { sandbox } = draft.isolation;
-      // In a user namespace made by `unshare` the agent's user appears as 0; bubblewrap leaves it as it is.
-      const own = sandbox === 'unshare' ? [0, 0] : [process.getuid?.() ?? 0, process.getgid?.() ?? 0];
-      const [uid = 0, gid = 0] = draft.uid === null ? own : [draft.uid, draft.uid];
-      if (sandbox !== 'none') writeUserTables(draft.paths, uid, gid);
+      const { uid, gid } = userInside(draft);
+      if (draft.isolation.sandbox !== 'none') writeUserTables(draft.paths, uid, gid);
     },
     async undo() {
       if (draft.uid === null) return;

@@ -1,11 +1,9 @@
 import { AppError, hasCode } from '@backend.ai/core';
 import { readTail } from '../../../files/tail.ts';
 import type { CreateStep } from '../../backend.ts';
-import { factsOf, type KernelDraft, type ProcessContext } from '../draft.ts';
-import { machineBootId } from '../proc.ts';
-import { writeFacts } from '../scratch.ts';
+import { type KernelDraft, markRunning, type ProcessContext } from '../draft.ts';
 
-/** Running means: the runner has answered its first ping. */
+/** Running means: the runner has answered its first ping, and a bootstrap script, if there is one, has ended well. */
 export function awaitRunnerStep(draft: KernelDraft, context: ProcessContext): CreateStep {
   return {
     name: 'await-runner',
@@ -23,7 +21,7 @@ export function awaitRunnerStep(draft: KernelDraft, context: ProcessContext): Cr
         });
       }
       draft.init = kernel.processes.init;
-      writeFacts(paths, factsOf(draft, context, machineBootId(), 'running'));
+      if (!draft.spec.bootstrap) markRunning(draft, context);
     },
     // The connection ends with the kernel, which `launch` takes back.
     undo() {},

@@ -2,7 +2,8 @@ import { AppError } from '@backend.ai/core';
 import { entryFiles } from '../../../resources/cgroups.ts';
 import { runnerCommand } from '../../../runner/index.ts';
 import type { CreateStep } from '../../backend.ts';
-import { factsOf, type KernelDraft, type ProcessContext } from '../draft.ts';
+import { needsHosts } from '../cluster-hosts.ts';
+import { factsOf, type KernelDraft, type ProcessContext, userInside } from '../draft.ts';
 import { endProcesses } from '../end-processes.ts';
 import { findInit } from '../find-init.ts';
 import { kernelEnvironment } from '../kernel-environment.ts';
@@ -29,9 +30,11 @@ export function launchStep(draft: KernelDraft, context: ProcessContext): CreateS
         uid: draft.uid,
         cgroupEntries: context.cgroups ? entryFiles(context.cgroups, draft.cgroups) : [],
         hostname: spec.hostname,
+        hasConfig: spec.sshKeyPair !== undefined,
+        hasHosts: needsHosts(spec),
         processLimit: draft.isolation.processes === 'rlimit' ? context.processLimit : 0,
         memoryBytes: memoryBytesOf(draft),
-        environment: (view) => kernelEnvironment(spec, runtime, view),
+        environment: (view) => kernelEnvironment(spec, runtime, view, userInside(draft)),
         command: (view) =>
           runnerCommand(language, runtime.interpreter.path, {
             runnerDirectory: view.runner,

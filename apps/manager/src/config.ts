@@ -40,6 +40,12 @@ export const managerConfigSchema = z.strictObject({
     .default({}),
   /** How long a looked-up key pair is believed. */
   keypairCacheMs: ms.default(5_000),
+  /** Callbacks of sessions may go to this machine and its networks, too. */
+  allowPrivateCallbacks: z.boolean().default(false),
+  /** How long the receiver of a callback may take to answer. */
+  callbackTimeoutMs: ms.min(1).default(10_000),
+  /** First wait before a callback that failed is tried again; doubles. */
+  callbackBackoffMs: ms.min(1).default(1_000),
   /** All stops together, in milliseconds. */
   stopDeadlineMs: ms.default(10_000),
 });

@@ -40,6 +40,14 @@ export class BusinessLog {
     this.#logger.info('session waits', fieldsOf(change));
   }
 
+  callbackTold(change: SessionChange): void {
+    this.#logger.debug('callback told', { ...fieldsOf(change), to: change.to });
+  }
+
+  callbackDropped(change: SessionChange, error: unknown): void {
+    this.#logger.warn('callback could not be told', { ...fieldsOf(change), to: change.to, error });
+  }
+
   agentRegistered(agentId: string, fields: { bootId: string; backend: string; resourceGroup: string }): void {
     this.#logger.info('agent registered', { agent_id: agentId, ...fields });
   }

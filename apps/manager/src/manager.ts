@@ -11,6 +11,7 @@ import { createClusterApi } from './api/cluster.ts';
 import { createImageApi } from './api/image.ts';
 import { createSessionApi } from './api/session.ts';
 import { AgentClients } from './clients/agent-clients.ts';
+import { CallbackClient } from './clients/callback-client.ts';
 import { type ManagerConfigInput, parseManagerConfig } from './config.ts';
 import { BusinessLog, type ManagerEvents } from './events.ts';
 import { createHttpServer, type HttpServerOptions } from './http/server.ts';
@@ -41,6 +42,7 @@ import { KernelService } from './services/kernels/kernel-service.ts';
 import { RunningKernels } from './services/kernels/running-kernels.ts';
 import { KeypairService } from './services/keypairs/keypair-service.ts';
 import { PeerService } from './services/peers/peer-service.ts';
+import { SessionCallbacks } from './services/sessions/session-callbacks.ts';
 import { SessionChanges } from './services/sessions/session-changes.ts';
 import { SessionCreation } from './services/sessions/session-creation.ts';
 import { SessionService } from './services/sessions/session-service.ts';
@@ -158,12 +160,29 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     agents: directory,
     clock,
   });
+  const callbackClient = new CallbackClient({
+    clock,
+    timeoutMs: config.callbackTimeoutMs,
+    allowPrivate: config.allowPrivateCallbacks,
+  });
+  const callbacks = new SessionCallbacks({
+    sessions: sessionRows,
+    client: callbackClient,
+    tasks,
+    clock,
+    log,
+    backoff: { initialMs: config.callbackBackoffMs, maxMs: 60_000 },
+  });
+  changes.onAnnounced((change) => callbacks.changed(change));
   const creation = new SessionCreation({
     sessions: sessionRows,
     images,
     agents: directory,
+    checkCallback: (url) => callbackClient.checkUrl(url),
     onCreated(session, createdAt) {
       memory.queued(session, createdAt);
+      const { callbackUrl: url, requestId } = session;
+      callbacks.created(session.id, url === null ? null : { url, requestId });
       const { id: sessionId, kernelId, name, owner } = session;
       const created = { from: null, to: 'PENDING', reason: 'queued', agentId: null } as const;
       changes.announce([{ sessionId, kernelId, name, accessKey: owner.accessKey, ...created }]);
@@ -337,6 +356,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       // Stopped in reverse: the edge first, then loops, then what they need.
       await lifecycle.start([
         { name: 'background tasks', stop: () => tasks.drain() },
+        { name: 'callbacks', stop: () => callbacks.stop() },
         { name: 'agent clients', stop: () => clients.close() },
         {
           name: 'changes',

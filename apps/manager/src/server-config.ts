@@ -166,6 +166,18 @@ const sections = {
       }),
     })
     .describe('How sessions find agents and what happens when agents fall silent. Of use to few.'),
+  sessions: z
+    .strictObject({
+      allowPrivateCallbacks: known.allowPrivateCallbacks.describe(
+        'Whether callback URLs of sessions may lead to this machine and its networks, as well as to metadata services. ' +
+          'Users could reach with it what only this machine should',
+      ),
+      callbackTimeoutMs: known.callbackTimeoutMs.meta({
+        description: 'How long the receiver of a callback may take to answer',
+        unit: ms,
+      }),
+    })
+    .describe('What users may ask of sessions.'),
   logging: loggingSection('http', 'rpc', 'scheduler'),
 };
 
@@ -214,7 +226,7 @@ export interface ManagerServerOptions {
 
 /** @throws AppError `config-invalid` for TLS files that cannot be read */
 export function managerServerOptions(values: ManagerValues): ManagerServerOptions {
-  const { manager, http, rpc, metrics, database, redis, etcd, keys, scheduler } = values;
+  const { manager, http, rpc, metrics, database, redis, etcd, keys, scheduler, sessions } = values;
   const tls = readTlsFiles(rpc.tlsCertFile, rpc.tlsKeyFile);
   return {
     config: {
@@ -228,6 +240,7 @@ export function managerServerOptions(values: ManagerValues): ManagerServerOption
       stopDeadlineMs: manager.stopDeadlineMs,
       keypairCacheMs: http.keypairCacheMs,
       ...scheduler,
+      ...sessions,
     },
     http: {
       host: http.host,

@@ -38,6 +38,7 @@ export const errorCodes = {
   'unknown-slot': entry('fix-input', 'Known resources are listed by: ./backend.ai ag list-slots'),
   'insufficient-capacity': entry('fix-input', 'Ask for less; see what agents offer with: ./backend.ai status'),
   'unsupported-feature': entry('fix-input', 'Leave the option out; it is not part of this version.'),
+  'callback-forbidden': entry('fix-input', 'Name a URL on a public address.'),
   'payload-too-large': entry('fix-input', 'Send less at once, or in several parts.'),
   // Identity
   'auth-missing': entry('log-in', 'Run: ./backend.ai login'),

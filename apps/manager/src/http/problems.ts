@@ -39,6 +39,7 @@ const problems: Readonly<Record<ErrorCode, Problem>> = {
   'unknown-slot': badParams,
   'insufficient-capacity': badParams,
   'unsupported-feature': badRequest,
+  'callback-forbidden': badParams,
   'payload-too-large': { ...badRequest, status: 413 },
   'auth-missing': unauthorized('Unauthorized access'),
   'auth-malformed': badAuth(),

@@ -65,6 +65,13 @@ export interface NewSession {
   readonly requestId: string;
 }
 
+/** Whom to tell of a session's changes. */
+export interface CallbackRecord {
+  readonly url: string;
+  /** Of the request that made the session. */
+  readonly requestId: string;
+}
+
 /** One that another session is to wait for. */
 export interface DependencyRecord {
   /** As it was named. */
@@ -220,6 +227,13 @@ export class SessionRepository {
       join sessions s on s.access_key = ${accessKey} and (s.name = r.ref or s.id::text = lower(r.ref))
       order by r.ref, (s.id::text = lower(r.ref)) desc, (s.status in (${terminalTexts})), s.created_at desc`);
     return [...rows];
+  }
+
+  async findCallback(id: string): Promise<CallbackRecord | undefined> {
+    const [row] = await this.#db.execute<CallbackRecord & Record<string, unknown>>(sql`
+      select callback_url as url, request_id as "requestId" from sessions
+      where id = ${id}::uuid and callback_url is not null`);
+    return row;
   }
 
   async findById(id: string): Promise<SessionRecord | undefined> {

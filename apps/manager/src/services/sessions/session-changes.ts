@@ -24,6 +24,7 @@ export class SessionChanges {
   readonly #log: BusinessLog;
   readonly #tasks: BackgroundTasks;
   readonly #listeners = new Set<ChangeListener>();
+  readonly #announcers = new Set<ChangeListener>();
   readonly #followers = new Map<string, Set<ChangeListener>>();
   #stopListening: (() => void) | undefined;
 
@@ -52,6 +53,7 @@ export class SessionChanges {
       else if (change.from === change.to) this.#log.sessionWaits(change);
       else this.#log.sessionMoved(change);
       this.#deliver(change);
+      for (const announcer of this.#announcers) announcer(change);
       this.#tasks.start('publish session change', async () => {
         await this.#bus.publish('session-changed', { ...change, origin: this.#origin } as SessionChange);
       });
@@ -61,6 +63,11 @@ export class SessionChanges {
   onChange(listener: ChangeListener): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  /** Called with what this process changed, and not with what it hears of. */
+  onAnnounced(listener: ChangeListener): void {
+    this.#announcers.add(listener);
   }
 
   follow(sessionId: string): Following {

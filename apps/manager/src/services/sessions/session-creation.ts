@@ -21,6 +21,8 @@ export interface SessionCreationOptions {
   readonly sessions: SessionRepository;
   readonly images: ImageService;
   readonly agents: AgentDirectory;
+  /** @throws AppError `callback-forbidden` */
+  readonly checkCallback: (url: string) => void;
   readonly onCreated: (session: NewSession, createdAt: string) => void;
 }
 
@@ -35,11 +37,12 @@ export class SessionCreation {
   /**
    * Records a session as PENDING and returns.
    * @throws AppError `invalid-session-name`, `unsupported-feature`, `unknown-image`, `no-agent`, `unknown-slot`,
-   * `insufficient-capacity`, `invalid-input`, `forbidden`, `session-exists`
+   * `insufficient-capacity`, `invalid-input`, `forbidden`, `callback-forbidden`, `session-exists`
    */
   async create(input: CreateSessionInput, owner: UserActor): Promise<CreateSessionResult> {
     checkRights(input, owner);
     checkSupported(input);
+    if (input.callbackUrl) this.#checkCallback(input.callbackUrl);
     const id = newId<SessionId>();
     const name = input.name === undefined ? `session-${id.slice(-12)}` : checkSessionName(input.name);
     const { images, agents } = this.#options;
@@ -79,6 +82,15 @@ export class SessionCreation {
       requestId: requireRequestId(),
     };
     return await this.#insert(session, input.reuseIfExists);
+  }
+
+  #checkCallback(url: string): void {
+    try {
+      this.#options.checkCallback(url);
+    } catch (thrown) {
+      const { code, message } = AppError.from(thrown);
+      throw new AppError(code, message, { data: { fields: { callbackUrl: 'is no public address' } }, cause: thrown });
+    }
   }
 
   /** Ids of the owner's sessions that are named; none of them may have failed already. */

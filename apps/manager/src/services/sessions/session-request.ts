@@ -31,7 +31,6 @@ export function checkSupported(input: CreateSessionInput): void {
   if (input.preopenPorts.length > 0) refuse('preopenPorts', 'Ports of programs');
   if (input.dependencies.length > 0) refuse('dependencies', 'Dependencies');
   if (input.designatedAgents.length > 0) refuse('designatedAgents', 'Designated agents');
-  if (input.callbackUrl) refuse('callbackUrl', 'Callbacks');
 }
 
 /** @throws AppError `forbidden` */

@@ -1,3 +1,4 @@
+import type { UserRole } from '@backend.ai/core';
 import type { Database } from '@backend.ai/database';
 import { sql } from 'drizzle-orm';
 
@@ -6,7 +7,7 @@ export interface FixtureUser {
   readonly email: string;
   readonly username: string;
   readonly fullName: string;
-  readonly role: 'superadmin' | 'admin' | 'user';
+  readonly role: UserRole;
   readonly domain: string;
   /** Projects of that domain. */
   readonly projects: readonly string[];
@@ -52,9 +53,10 @@ export class FixtureRepository {
         select k.access_key, k.secret_key_encrypted from keypairs k join person u on u.id = k.user_id
         where k.is_active order by k.created_at, k.access_key limit 1
       ), made as (
-        insert into keypairs (access_key, user_id, secret_key_encrypted, is_admin)
-        select ${user.accessKey}, id, ${user.secretKeyEncrypted}, ${user.role !== 'user'}::boolean from person
-        where not exists (select 1 from existing)
+        insert into keypairs (access_key, user_id, secret_key_encrypted, is_admin, is_main)
+        select ${user.accessKey}, p.id, ${user.secretKeyEncrypted}, ${user.role !== 'user'}::boolean,
+          not exists (select 1 from keypairs k where k.user_id = p.id and k.is_main)
+        from person p where not exists (select 1 from existing)
         returning access_key, secret_key_encrypted
       )
       select access_key as "accessKey", secret_key_encrypted as "secretKeyEncrypted" from existing

@@ -43,7 +43,7 @@ export class InstallationRepository {
       const [found] = await tx.execute<{ accessKey: string; secretKeyEncrypted: string; email: string }>(sql`
         select k.access_key as "accessKey", k.secret_key_encrypted as "secretKeyEncrypted", u.email
         from users u join keypairs k on k.user_id = u.id
-        where u.role = 'superadmin' and u.status = 'active' and k.is_active order by u.created_at, k.created_at limit 1`);
+        where u.role = 'superadmin' and u.status = 'active' and k.is_active and k.is_admin order by u.created_at, k.created_at limit 1`);
       if (found) return found;
       await tx.execute(sql`
         with admin as (
@@ -51,8 +51,10 @@ export class InstallationRepository {
           values (${admin.userId}::uuid, ${admin.email}, 'admin', 'Administrator', 'superadmin', 'default')
           on conflict (email) do update set role = 'superadmin', status = 'active' returning id
         ), keypair as (
-          insert into keypairs (access_key, user_id, secret_key_encrypted, is_admin)
-          select ${admin.accessKey}, id, ${admin.secretKeyEncrypted}, true from admin
+          insert into keypairs (access_key, user_id, secret_key_encrypted, is_admin, is_main)
+          select ${admin.accessKey}, a.id, ${admin.secretKeyEncrypted}, true,
+            not exists (select 1 from keypairs k where k.user_id = a.id and k.is_main)
+          from admin a
         )
         insert into project_members (project_id, user_id)
         select p.id, a.id from projects p cross join admin a where p.domain_name = 'default' and p.name = 'default'

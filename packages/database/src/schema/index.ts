@@ -1,4 +1,5 @@
 export * from './agents.ts';
+export * from './audit.ts';
 export * from './coordination.ts';
 export * from './identity.ts';
 export * from './peers.ts';

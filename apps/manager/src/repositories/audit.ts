@@ -1,0 +1,82 @@
+import type { Scope } from '@backend.ai/contract';
+import type { AuditOutcome, Database, Transaction } from '@backend.ai/database';
+import { sql } from 'drizzle-orm';
+
+export interface AuditEntry {
+  readonly id: string;
+  readonly requestId: string;
+  readonly userId: string;
+  readonly accessKey: string;
+  readonly actingFor: string | null;
+  readonly action: string;
+  readonly targetKind: string;
+  readonly targetId: string;
+  readonly domainName: string | null;
+  readonly outcome: AuditOutcome;
+  readonly errorCode: string | null;
+  readonly changes: Readonly<Record<string, unknown>>;
+}
+
+export interface AuditRecord extends AuditEntry {
+  readonly at: string;
+  /** Null: that user has been purged. */
+  readonly email: string | null;
+}
+
+export interface AuditFilter {
+  readonly scope: Scope;
+  readonly email: string | null;
+  readonly action: string | null;
+  readonly targetKind: string | null;
+  readonly targetId: string | null;
+  readonly requestId: string | null;
+  readonly limit: number;
+  readonly offset: number;
+}
+
+export class AuditRepository {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
+    return this.#db.transaction(work);
+  }
+
+  async write(entry: AuditEntry, on: Database | Transaction = this.#db): Promise<void> {
+    await on.execute(sql`
+      insert into audit_log (id, request_id, user_id, access_key, acting_for, action, target_kind, target_id,
+        domain_name, outcome, error_code, changes)
+      values (${entry.id}::uuid, ${entry.requestId}, ${entry.userId}::uuid, ${entry.accessKey},
+        ${entry.actingFor}::text, ${entry.action}, ${entry.targetKind}, ${entry.targetId}, ${entry.domainName}::text,
+        ${entry.outcome}, ${entry.errorCode}::text, ${JSON.stringify(entry.changes)}::jsonb)`);
+  }
+
+  /** Newest first. Of a domain: what concerns it, and what its administrator did. */
+  async list(filter: AuditFilter): Promise<{ records: AuditRecord[]; total: number }> {
+    const { scope, email, action, targetKind, targetId, requestId } = filter;
+    const isOwn = sql`a.user_id = ${scope.userId}::uuid`;
+    const isVisible =
+      scope.extent === 'all'
+        ? sql`true`
+        : scope.extent === 'domain'
+          ? sql`(a.domain_name = ${scope.domain} or ${isOwn})`
+          : isOwn;
+    const from = sql`
+      from audit_log a left join users u on u.id = a.user_id
+      where ${isVisible} and (${email}::text is null or u.email = ${email}::text)
+        and (${action}::text is null or a.action = ${action}::text)
+        and (${targetKind}::text is null or a.target_kind = ${targetKind}::text)
+        and (${targetId}::text is null or a.target_id = ${targetId}::text)
+        and (${requestId}::text is null or a.request_id = ${requestId}::text)`;
+    const records = await this.#db.execute<AuditRecord & Record<string, unknown>>(sql`
+      select a.id, a.at, a.request_id as "requestId", a.user_id as "userId", u.email, a.access_key as "accessKey",
+        a.acting_for as "actingFor", a.action, a.target_kind as "targetKind", a.target_id as "targetId",
+        a.domain_name as "domainName", a.outcome, a.error_code as "errorCode", a.changes
+      ${from} order by a.at desc, a.id desc limit ${filter.limit}::int offset ${filter.offset}::int`);
+    const [count] = await this.#db.execute<{ total: number }>(sql`select count(*)::int as total ${from}`);
+    return { records: [...records], total: count?.total ?? 0 };
+  }
+}

@@ -48,6 +48,27 @@ describe.each(modes)('a kernel of a cluster, with $name', ({ name: _, isolated, 
     expect(textOf(await runCode(api, kernelId, code))).toBe('127.0.0.1\n127.0.0.1\n192.0.2.7\n');
   });
 
+  it.runIf(isolated)('talks to another on the same machine by its name', async () => {
+    const w = await agentWorld(mode);
+    const { api } = await w.startAgent();
+    const cluster = clusterOf({ name: 'main1' }, { name: 'sub1' });
+    const main = await startKernel(w, api, { cluster });
+    const sub = await startKernel(w, api, {
+      ...{ sessionId: main.spec.sessionId, clusterRole: 'sub', hostname: 'sub1' },
+      cluster: { ...cluster, localRank: 1 },
+    });
+    const listen = 'import socket\ns = socket.create_server(("sub1", 0))\nprint(s.getsockname()[1])';
+    const port = textOf(await runCode(api, sub.kernelId, listen)).trim();
+    const ask = `import socket\nwith socket.create_connection(("sub1", ${port})) as c: print(c.recv(9).decode())`;
+    const asking = runCode(api, main.kernelId, ask);
+    await runCode(
+      api,
+      sub.kernelId,
+      'import platform\nc, _ = s.accept()\nc.sendall(platform.node().encode()); c.close()',
+    );
+    expect(textOf(await asking)).toBe('sub1\n');
+  });
+
   it('has the key pair of its cluster, which only it can read and not change', async () => {
     const w = await agentWorld(mode);
     const { api } = await w.startAgent();

@@ -1,7 +1,12 @@
 import { type ApiServices, createAgentGatewayRouter, type Scope } from '@backend.ai/contract';
 import type { EventBus, Leases, LiveValues } from '@backend.ai/coordination';
 import { type Clock, delay, newId, type StatusReason, systemClock } from '@backend.ai/core';
-import type { Database } from '@backend.ai/database';
+import type {
+  Database,
+  KeypairResourcePolicyRow,
+  ProjectResourcePolicyRow,
+  UserResourcePolicyRow,
+} from '@backend.ai/database';
 import { createRpcServer, type ListenOptions, type PeerIdentity, type RpcAddress } from '@backend.ai/rpc';
 import { Lifecycle } from '@backend.ai/runtime';
 import { BackgroundTasks, currentRequestId, type Logger, ReconcileLoop } from '@backend.ai/telemetry';
@@ -21,16 +26,22 @@ import { StartSessions } from './reconcilers/start-sessions.ts';
 import { SweepDeadlines } from './reconcilers/sweep-deadlines.ts';
 import { TerminateSessions } from './reconcilers/terminate-sessions.ts';
 import { WatchAgents } from './reconcilers/watch-agents.ts';
+import { AgentAdministrationRepository } from './repositories/agent-administration.ts';
 import { AgentRepository } from './repositories/agents.ts';
 import { InstallationRepository } from './repositories/installation.ts';
 import { KeypairRepository } from './repositories/keypairs.ts';
 import { type LedgerViolation, verifyLedger } from './repositories/ledger.ts';
 import { PeerRepository } from './repositories/peers.ts';
+import { QuotaRepository } from './repositories/quotas.ts';
+import { ResourceGroupRepository } from './repositories/resource-groups.ts';
+import { ResourcePolicyRepository } from './repositories/resource-policies.ts';
+import { ResourcePresetRepository } from './repositories/resource-presets.ts';
 import { SessionTransitions } from './repositories/session-transitions.ts';
 import { SessionRepository } from './repositories/sessions.ts';
 import { type Duty, Leader } from './scheduling/leader.ts';
 import { LoopTimes } from './scheduling/loop-times.ts';
 import { SchedulingMemory } from './scheduling/scheduling-memory.ts';
+import { AgentAdminService } from './services/agents/agent-admin-service.ts';
 import { AgentDirectory } from './services/agents/agent-directory.ts';
 import { AgentGatewayService } from './services/agents/agent-gateway-service.ts';
 import { KernelFacts } from './services/agents/kernel-facts.ts';
@@ -43,6 +54,9 @@ import { RunningKernels } from './services/kernels/running-kernels.ts';
 import { KeypairService } from './services/keypairs/keypair-service.ts';
 import { PeerService } from './services/peers/peer-service.ts';
 import { SessionCallbacks } from './services/sessions/session-callbacks.ts';
+import { ResourceGroupService } from './services/resource-groups/resource-group-service.ts';
+import { ResourcePolicyService } from './services/resource-policies/resource-policy-service.ts';
+import { ResourcePresetService } from './services/resource-presets/resource-preset-service.ts';
 import { SessionChanges } from './services/sessions/session-changes.ts';
 import { SessionCreation } from './services/sessions/session-creation.ts';
 import { SessionService } from './services/sessions/session-service.ts';
@@ -314,11 +328,40 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   });
   peers.onRevoked(() => syncPeers.hint(currentRequestId()));
 
+  const groupRows = new ResourceGroupRepository(db);
+  const groups = new ResourceGroupService(groupRows, () => {
+    memory.forgetAll();
+    leader.hint('schedule', currentRequestId());
+  });
+  const presets = new ResourcePresetService({
+    presets: new ResourcePresetRepository(db),
+    groups: groupRows,
+    quotas: new QuotaRepository(db),
+    agents: agentRows,
+  });
   const api: ApiServices = {
     auth: createAuthApi(keypairs),
     cluster: createClusterApi(cluster),
     image: createImageApi(images),
     session: createSessionApi(creation, sessions, kernels),
+    resourceGroup: { list: (input, ctx) => groups.usable(input, ctx) },
+    resourcePreset: presets,
+    admin: {
+      resourcePolicy: {
+        keypair: new ResourcePolicyService(
+          new ResourcePolicyRepository<KeypairResourcePolicyRow>(db, 'keypair'),
+          'keypair',
+        ),
+        user: new ResourcePolicyService(new ResourcePolicyRepository<UserResourcePolicyRow>(db, 'user'), 'user'),
+        project: new ResourcePolicyService(
+          new ResourcePolicyRepository<ProjectResourcePolicyRow>(db, 'project'),
+          'project',
+        ),
+      },
+      resourceGroup: groups.admin,
+      resourcePreset: presets.admin,
+      agent: new AgentAdminService(new AgentAdministrationRepository(db), directory, sessions),
+    },
   };
   let ready = false;
   const health = (): { live: boolean; ready: boolean } => ({ live: true, ready });

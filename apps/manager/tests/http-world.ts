@@ -30,6 +30,14 @@ export const actor: UserActor = {
   domain: 'default',
 };
 
+/** A service of any noun, and of those inside, whose calls fail. */
+const notOffered: object = new Proxy(() => {}, {
+  get: () => notOffered,
+  apply: () => {
+    throw new AppError('not-implemented', 'The fake does not offer this.');
+  },
+});
+
 export interface Call {
   readonly name: string;
   readonly input: unknown;
@@ -114,7 +122,7 @@ export class FakeWorld {
       this.calls.push({ name, input, ctx, boundId: bound?.requestId, boundActor: bound?.actor });
       if (this.fail) throw this.fail;
     };
-    const services: ApiServices = {
+    const services: Pick<ApiServices, 'auth' | 'cluster' | 'image' | 'session'> & Partial<ApiServices> = {
       auth: {
         whoami: async (ctx) => {
           record('whoami', undefined, ctx);
@@ -207,7 +215,12 @@ export class FakeWorld {
       },
     };
     return {
-      services,
+      services: {
+        resourceGroup: notOffered,
+        resourcePreset: notOffered,
+        admin: notOffered,
+        ...services,
+      } as ApiServices,
       keypairs: {
         find: async (key) => (key === accessKey ? { actor, secretKey, rateLimit: this.rate.limit } : undefined),
         actFor: async (caller, owner) => {

@@ -33,6 +33,26 @@ export const actions = {
   'session:read': entry('list and look at sessions', 'own', 'domain', 'all'),
   'session:use': entry('execute code in sessions, move files, read logs', 'own', 'domain', 'all'),
   'session:destroy': entry('end sessions', 'own', 'domain', 'all'),
+  'resource-group:use': entry('list resource groups that one may use', 'own', 'own', 'own'),
+  'resource-group:read': entry('see all resource groups with options and allow lists', null, null, 'all'),
+  'resource-group:modify': entry('create, modify, delete resource groups, say who may use them', null, null, 'all'),
+  'resource-policy:read': entry(
+    'see resource policies: those of the own key pairs, user and projects',
+    'own',
+    'own',
+    'all',
+  ),
+  'resource-policy:modify': entry('create, modify and delete resource policies', null, null, 'all'),
+  'resource-preset:read': entry('list resource presets', 'all', 'all', 'all'),
+  'resource-preset:check': entry(
+    'see which presets one could start now, and what is left of limits',
+    'own',
+    'own',
+    'own',
+  ),
+  'resource-preset:modify': entry('create, modify and delete resource presets', null, null, 'all'),
+  'agent:read': entry('see agents with what they hold and where they are', null, null, 'all'),
+  'agent:modify': entry('keep agents from new sessions, move them to other groups', null, null, 'all'),
 } as const satisfies Record<`${string}:${string}`, ActionEntry>;
 
 export type Action = keyof typeof actions;

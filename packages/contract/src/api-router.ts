@@ -1,7 +1,22 @@
 import { z } from 'zod';
 import type { AgentView, Image } from './agent.ts';
+import { type AgentAdminApi, createAgentAdminRouter } from './agent-administration.ts';
 import { type FileListing, homePathSchema } from './files.ts';
+import type { SessionIdleView } from './idle.ts';
 import { type CallContext, procedureFor, router } from './link.ts';
+import {
+  createResourceGroupAdminRouter,
+  createResourceGroupRouter,
+  type ResourceGroupAdminApi,
+  type ResourceGroupApi,
+} from './resource-group.ts';
+import { createResourcePolicyRouter, type ResourcePolicyApi } from './resource-policy.ts';
+import {
+  createResourcePresetAdminRouter,
+  createResourcePresetRouter,
+  type ResourcePresetAdminApi,
+  type ResourcePresetApi,
+} from './resource-preset.ts';
 import {
   type CompleteInput,
   type CompleteResult,
@@ -22,6 +37,7 @@ import {
   sessionRefSchema,
   waitSessionSchema,
 } from './session.ts';
+import type { SessionStatisticsView } from './statistics.ts';
 
 /** SDK, CLI, UI → manager. Same services and same authentication as the REST API; file bytes go over plain HTTP. */
 
@@ -73,6 +89,17 @@ export interface SessionApi {
   complete(input: CompleteInput & { session: string }, ctx: CallContext): Promise<CompleteResult>;
   logs(input: z.infer<typeof bySession>, ctx: CallContext): Promise<{ logs: string }>;
   listFiles(input: z.infer<typeof listFilesSession>, ctx: CallContext): Promise<FileListing>;
+  /** What it uses, or used last. */
+  stats(input: z.infer<typeof bySession>, ctx: CallContext): Promise<SessionStatisticsView>;
+  /** What idle checkers would say now; nothing happens by asking. @throws AppError `session-not-running` */
+  idle(input: z.infer<typeof bySession>, ctx: CallContext): Promise<SessionIdleView>;
+}
+
+export interface AdminServices {
+  readonly resourcePolicy: ResourcePolicyApi;
+  readonly resourceGroup: ResourceGroupAdminApi;
+  readonly resourcePreset: ResourcePresetAdminApi;
+  readonly agent: AgentAdminApi;
 }
 
 export interface ApiServices {
@@ -80,14 +107,30 @@ export interface ApiServices {
   readonly cluster: ClusterApi;
   readonly image: ImageApi;
   readonly session: SessionApi;
+  readonly resourceGroup: ResourceGroupApi;
+  readonly resourcePreset: ResourcePresetApi;
+  readonly admin: AdminServices;
 }
 
-export function createApiRouter({ auth, cluster, image, session }: ApiServices) {
+export function createApiRouter(services: ApiServices) {
+  const { auth, cluster, image, session, resourceGroup, resourcePreset, admin } = services;
   return router({
     auth: router({ whoami: procedureFor('account:read').query(({ ctx }) => auth.whoami(ctx)) }),
     cluster: router({ status: procedureFor('cluster:read').query(({ ctx }) => cluster.status(ctx)) }),
     image: router({ list: procedureFor('image:read').query(({ ctx }) => image.list(ctx)) }),
     session: createSessionRouter(session),
+    resourceGroup: createResourceGroupRouter(resourceGroup),
+    resourcePreset: createResourcePresetRouter(resourcePreset),
+    admin: createAdminRouter(admin),
+  });
+}
+
+function createAdminRouter({ resourcePolicy, resourceGroup, resourcePreset, agent }: AdminServices) {
+  return router({
+    resourcePolicy: createResourcePolicyRouter(resourcePolicy),
+    resourceGroup: createResourceGroupAdminRouter(resourceGroup),
+    resourcePreset: createResourcePresetAdminRouter(resourcePreset),
+    agent: createAgentAdminRouter(agent),
   });
 }
 
@@ -113,6 +156,8 @@ function createSessionRouter(session: SessionApi) {
     complete: use.input(completeSession).query(({ input, ctx }) => session.complete(input, ctx)),
     logs: use.input(bySession).query(({ input, ctx }) => session.logs(input, ctx)),
     listFiles: use.input(listFilesSession).query(({ input, ctx }) => session.listFiles(input, ctx)),
+    stats: read.input(bySession).query(({ input, ctx }) => session.stats(input, ctx)),
+    idle: read.input(bySession).query(({ input, ctx }) => session.idle(input, ctx)),
   });
 }
 

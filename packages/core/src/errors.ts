@@ -64,8 +64,13 @@ export const errorCodes = {
   'route-not-found': entry('not-found', 'Check the URL and the API version.'),
   'method-not-allowed': entry('fix-input', 'Use a method that this URL offers.'),
   'too-many-matches': entry('fix-input', 'Name it by its full id.'),
+  'object-exists': entry('conflict', 'Choose another name, or modify the one that is there.'),
   'session-exists': entry('conflict', 'Choose another name, or destroy the existing session first.'),
   'session-not-running': entry('conflict', 'Wait until it runs: ./backend.ai session info NAME tells why it does not.'),
+  'quota-exceeded': entry(
+    'conflict',
+    'Ask for less, end or cancel sessions, or ask an administrator for another resource policy.',
+  ),
   'kernel-busy': entry('wait', 'Wait for the running execution, or interrupt it.'),
   'state-conflict': entry('conflict', 'Look at the present state and decide again.'),
   'stale-epoch': entry('operator', 'Another manager leads; this one must step down.'),

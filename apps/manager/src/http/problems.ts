@@ -58,12 +58,14 @@ const problems: Readonly<Record<ErrorCode, Problem>> = {
   'route-not-found': problem(404, 'url-not-found', 'Unknown URL path.'),
   'method-not-allowed': problem(405, 'method-not-allowed', 'HTTP Method Not Allowed.'),
   'too-many-matches': problem(404, 'too-many-sessions-matched', 'Too many sessions matched.'),
+  'object-exists': { ...badRequest, status: 409 },
   'session-exists': problem(
     400,
     'session-already-exists',
     'The session already exists but you requested not to reuse existing one.',
   ),
   'session-not-running': badRequest,
+  'quota-exceeded': problem(412, 'quota-exceeded', 'You have reached your resource limit.'),
   'kernel-busy': { ...badRequest, status: 409 },
   // As the official server refuses to destroy a session in a state that does not allow it.
   'state-conflict': problem(403, 'generic-forbidden', 'Forbidden operation.'),

@@ -46,24 +46,27 @@ export class AgentRepository {
 
   /**
    * Records what an agent offers. What it no longer offers keeps its row with no capacity, because allocations may
-   * still be open. @throws AppError `invalid-input` for an unknown resource group
+   * still be open. One that was known stays in its group: an administrator may have moved it. @throws AppError `invalid-input` for an unknown resource group
    */
-  async register(agent: AgentRegistration, resourceGroup: string): Promise<{ ackedSeq: number }> {
+  async register(
+    agent: AgentRegistration,
+    resourceGroup: string,
+  ): Promise<{ ackedSeq: number; resourceGroup: string }> {
     const slots = JSON.stringify(agent.slots);
     try {
-      const [row] = await this.#db.execute<{ seq: string }>(sql`
+      const [row] = await this.#db.execute<{ seq: string; resourceGroup: string }>(sql`
         with agent as (
           insert into agents (id, resource_group, status, address, data_address, rpc_version, version, architecture,
             backend, isolation, images, boot_id)
           values (${agent.agentId}, ${resourceGroup}, 'ALIVE', ${agent.address}, ${agent.dataAddress},
             ${agent.rpcVersion}, ${agent.version}, ${agent.architecture}, ${agent.backend},
             ${JSON.stringify(agent.isolation)}::jsonb, ${JSON.stringify(agent.images)}::jsonb, ${agent.bootId})
-          on conflict (id) do update set resource_group = excluded.resource_group, status = 'ALIVE',
+          on conflict (id) do update set status = 'ALIVE',
             address = excluded.address, data_address = excluded.data_address, rpc_version = excluded.rpc_version,
             version = excluded.version, architecture = excluded.architecture, backend = excluded.backend,
             isolation = excluded.isolation, images = excluded.images, boot_id = excluded.boot_id,
             last_heartbeat = now(), lost_at = null
-          returning id, last_event_seq
+          returning id, last_event_seq, resource_group
         ), offered as (
           insert into agent_resources (agent_id, slot_name, capacity)
           select a.id, o.key, o.value::numeric from agent a cross join lateral jsonb_each_text(${slots}::jsonb) o
@@ -72,8 +75,8 @@ export class AgentRepository {
           update agent_resources r set capacity = 0 from agent a
           where r.agent_id = a.id and not (${slots}::jsonb) ? r.slot_name
         )
-        select last_event_seq as seq from agent`);
-      return { ackedSeq: Number(row?.seq ?? 0) };
+        select last_event_seq as seq, resource_group as "resourceGroup" from agent`);
+      return { ackedSeq: Number(row?.seq ?? 0), resourceGroup: row?.resourceGroup ?? resourceGroup };
     } catch (error) {
       if (sqlStateOf(error) === sqlStates.foreignKeyViolation) {
         throw new AppError('invalid-input', `The resource group "${resourceGroup}" does not exist.`, { cause: error });

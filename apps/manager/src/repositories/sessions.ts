@@ -3,6 +3,8 @@ import type { AccessKey, KernelId, SessionId, SessionStatus, SessionType } from 
 import { type Database, fencedBy } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
 import { storableText } from './json-text.ts';
+import { type QueueLimit, withinQueueLimits } from './quotas.ts';
+import { mayUseGroup, takesSessionType } from './resource-groups.ts';
 import { ownedWithin, projectWithin } from './scopes.ts';
 import {
   detailColumns,
@@ -48,6 +50,8 @@ export interface NewSession {
   readonly tag: string | null;
   readonly clusterMode: 'single-node' | 'multi-node';
   readonly resourceGroup: string;
+  /** Where it may wait as well, when nobody named one: the first that its owner may use counts, the default one before. */
+  readonly otherGroups?: readonly string[];
   /** Of all kernels together, and of each. */
   readonly slots: Record<string, string>;
   readonly kernelSlots: Record<string, string>;
@@ -82,11 +86,14 @@ export interface DependencyRecord {
 }
 
 export type InsertOutcome =
-  | { readonly kind: 'created'; readonly createdAt: string; readonly projectId: string }
+  | { readonly kind: 'created'; readonly createdAt: string; readonly projectId: string; readonly resourceGroup: string }
   | { readonly kind: 'exists'; readonly id: SessionId; readonly image: string; readonly architecture: string }
   /** The project does not exist, or its owner is no member. */
   | { readonly kind: 'no-project' }
+  /** None that exists, is active, takes the type, and that the owner may use. */
   | { readonly kind: 'no-resource-group' }
+  /** What the key pair's policy says against it. */
+  | { readonly kind: 'over-limit'; readonly limit: QueueLimit }
   /** Somebody inserted the name at the same moment: look again. */
   | { readonly kind: 'raced' };
 
@@ -134,6 +141,13 @@ export class SessionRepository {
   /** Session, kernel and first history row in one statement, unless a live one has the name. */
   async insert(session: NewSession): Promise<InsertOutcome> {
     const { owner } = session;
+    const groups = JSON.stringify([session.resourceGroup, ...(session.otherGroups ?? [])]);
+    const request = {
+      accessKey: owner.accessKey,
+      priority: session.priority,
+      kernels: session.kernels.length,
+      slots: session.slots,
+    };
     const [row] = await this.#db.execute<{
       hasProject: boolean;
       hasGroup: boolean;
@@ -142,17 +156,28 @@ export class SessionRepository {
       existingArchitecture: string;
       createdAt: string | null;
       projectId: string;
+      resourceGroup: string;
+      refused: QueueLimit | null;
     }>(sql`
       with project as (
         select p.id from projects p join domains d on d.name = p.domain_name
         where p.domain_name = ${session.domain} and p.name = ${session.project} and p.is_active and d.is_active
           and ${projectWithin(owner.mayUse)}
       ), resource_group as (
-        select name from resource_groups where name = ${session.resourceGroup} and is_active
+        select g.name from resource_groups g
+          join jsonb_array_elements_text(${groups}::jsonb) with ordinality c (name, nth) on c.name = g.name
+        where ${mayUseGroup({ ...owner, domain: session.domain, projectIds: sql`select id from project` })}
+          and ${takesSessionType(session.type)}
+        order by g.is_default desc, c.nth limit 1
       ), existing as (
         select id, image, architecture from sessions
         where access_key = ${owner.accessKey} and name = ${session.name} and status not in (${terminalTexts})
-      ), created as (
+      ), ${withinQueueLimits(
+        request,
+        sql`refused is null and exists (select 1 from project)
+        and exists (select 1 from resource_group) and not exists (select 1 from existing)`,
+      )},
+      created as (
         insert into sessions (id, name, domain_name, project_id, user_id, access_key, type, image, architecture, tag,
           cluster_mode, cluster_size, resource_group, status_reason, requested_slots, environ, options, priority,
           job_priority, is_preemptible, starts_not_before, designated_agents, callback_url, request_id)
@@ -163,9 +188,10 @@ export class SessionRepository {
           ${session.priority}::int, ${session.jobPriority}::int, ${session.isPreemptible}::boolean,
           ${session.startsNotBefore}::timestamptz, ${JSON.stringify(session.designatedAgents)}::jsonb,
           ${session.callbackUrl}::text, ${session.requestId}
-        from project p cross join resource_group g where not exists (select 1 from existing)
+        from project p cross join resource_group g cross join queue_limit q
+        where q.refused is null and not exists (select 1 from existing)
         on conflict (access_key, name) where status not in (${terminalTexts}) do nothing
-        returning id, created_at, project_id
+        returning id, created_at, project_id, resource_group
       ), kernel as (
         insert into kernels (id, session_id, cluster_role, cluster_index, hostname, image, status_reason,
           requested_slots, request_id)
@@ -183,14 +209,17 @@ export class SessionRepository {
       )
       select exists (select 1 from project) as "hasProject", exists (select 1 from resource_group) as "hasGroup",
         e.id as "existingId", e.image as "existingImage", e.architecture as "existingArchitecture",
-        c.created_at as "createdAt", c.project_id as "projectId"
+        c.created_at as "createdAt", c.project_id as "projectId",
+        c.resource_group as "resourceGroup", (select refused from queue_limit) as refused
       from (select 1) one left join existing e on true left join created c on true`);
     if (!row?.hasProject) return { kind: 'no-project' };
     if (row.existingId) {
       return { kind: 'exists', id: row.existingId, image: row.existingImage, architecture: row.existingArchitecture };
     }
-    if (row.createdAt) return { kind: 'created', createdAt: row.createdAt, projectId: row.projectId };
-    return row.hasGroup ? { kind: 'raced' } : { kind: 'no-resource-group' };
+    const { createdAt, projectId, resourceGroup, refused } = row;
+    if (createdAt) return { kind: 'created', createdAt, projectId, resourceGroup };
+    if (!row.hasGroup) return { kind: 'no-resource-group' };
+    return refused ? { kind: 'over-limit', limit: refused } : { kind: 'raced' };
   }
 
   /**

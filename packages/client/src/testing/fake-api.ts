@@ -1,7 +1,13 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { type ApiServices, type CallContext, createApiRouter, type UserActor } from '@backend.ai/contract';
+import {
+  type AdminServices,
+  type ApiServices,
+  type CallContext,
+  createApiRouter,
+  type UserActor,
+} from '@backend.ai/contract';
 import { AppError, newRequestId, parseRequestId, sameSecret, signRequest } from '@backend.ai/core';
 import { createHTTPHandler } from '@trpc/server/adapters/standalone';
 import { FakeSession, type Program } from './fake-session.ts';
@@ -26,7 +32,21 @@ export interface FakeApi extends AsyncDisposable {
 export interface FakeApiOptions {
   readonly program?: Program;
   readonly images?: readonly string[];
+  /** Of the caller. */
+  readonly role?: UserActor['role'];
+  /** Nouns besides sessions that a test is about; others answer that they are not offered. */
+  readonly services?: Partial<Pick<ApiServices, 'resourceGroup' | 'resourcePreset'>> & {
+    admin?: Partial<AdminServices>;
+  };
 }
+
+/** A service of any noun, and of those inside, whose calls fail. */
+const notOffered: object = new Proxy(() => {}, {
+  get: () => notOffered,
+  apply: () => {
+    throw new AppError('not-implemented', 'The fake does not offer this.');
+  },
+});
 
 const credentials = { accessKey: 'AKIATESTTESTTESTTEST', secretKey: 'secret-of-the-test-secret-of-the-test-xx' };
 
@@ -42,7 +62,7 @@ export async function startFakeApi(options: FakeApiOptions = {}): Promise<FakeAp
     return found;
   }
 
-  const services: ApiServices = {
+  const services: Pick<ApiServices, 'auth' | 'cluster' | 'image' | 'session'> = {
     auth: {
       whoami: async () => ({
         accessKey: credentials.accessKey,
@@ -115,6 +135,14 @@ export async function startFakeApi(options: FakeApiOptions = {}): Promise<FakeAp
       execute: ({ session, ...call }) => find(session).execute(call),
       interrupt: async ({ session }) => find(session).interrupt(),
       complete: async ({ code, position }) => ({ completions: [`${code.slice(0, position)}…`] }),
+      stats: async ({ session }) => {
+        const { view } = find(session);
+        return { sessionId: view.id, name: view.name, windowMs: 600_000, kernels: [] };
+      },
+      idle: async ({ session }) => {
+        const { view } = find(session);
+        return { sessionId: view.id, name: view.name, checks: [] };
+      },
       logs: async ({ session }) => ({ logs: `log of ${find(session).view.name}\n` }),
       listFiles: async ({ session: ref, path }) => ({
         abspath: `/home/work/${path}`,
@@ -130,16 +158,24 @@ export async function startFakeApi(options: FakeApiOptions = {}): Promise<FakeAp
     },
   };
 
+  const offered = options.services ?? {};
+  const allServices = {
+    ...services,
+    resourceGroup: offered.resourceGroup ?? notOffered,
+    resourcePreset: offered.resourcePreset ?? notOffered,
+    admin: new Proxy(offered.admin ?? {}, { get: (admin, name) => Reflect.get(admin, name) ?? notOffered }),
+  } as ApiServices;
+
   const actor: UserActor = {
     kind: 'user',
     accessKey: credentials.accessKey,
     userId: 'u-1',
     email: 'user@example.com',
-    role: 'user',
+    role: options.role ?? 'user',
     domain: 'default',
   };
   const rpc = createHTTPHandler({
-    router: createApiRouter(services),
+    router: createApiRouter(allServices),
     basePath: '/rpc/',
     allowMethodOverride: true,
     createContext: ({ req }): CallContext => ({

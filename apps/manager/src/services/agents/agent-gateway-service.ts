@@ -54,9 +54,9 @@ export class AgentGatewayService implements AgentGateway {
     const { agentId, bootId, backend } = input;
     checkOwn(agentId, ctx);
     return await this.#inLine(agentId, async () => {
-      // The token that let it in decides; what it says itself counts only if that said nothing.
-      const resourceGroup = (await peers.resourceGroupOf('agent', agentId)) ?? input.resourceGroup;
-      const { ackedSeq } = await agents.register(input, resourceGroup);
+      // At first the token that let it in decides; what it says itself counts only if that said nothing.
+      const initialGroup = (await peers.resourceGroupOf('agent', agentId)) ?? input.resourceGroup;
+      const { ackedSeq, resourceGroup } = await agents.register(input, initialGroup);
       this.#counted.set(agentId, ackedSeq);
       clients.refresh(agentId);
       this.#log.agentRegistered(agentId, { bootId, backend, resourceGroup });

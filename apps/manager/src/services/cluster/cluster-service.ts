@@ -1,8 +1,8 @@
-import type { AgentView, ClusterStatus, UserActor } from '@backend.ai/contract';
+import type { ClusterStatus, UserActor } from '@backend.ai/contract';
 import { addSlots, type ResourceSlots, slotsFromTexts, slotsToTexts } from '@backend.ai/core';
 import type { AgentRecord, AgentRepository } from '../../repositories/agents.ts';
+import { toAgentView } from '../agents/agent-view.ts';
 import type { SessionService } from '../sessions/session-service.ts';
-import { plainAmounts, toIso } from '../sessions/session-view.ts';
 
 export interface ClusterFacts {
   readonly version: string;
@@ -35,22 +35,4 @@ export class ClusterService {
       sessions,
     };
   }
-}
-
-function toAgentView(agent: AgentRecord): AgentView {
-  const { id, status, resourceGroup, version, architecture, backend, isolation } = agent;
-  return {
-    id,
-    status,
-    resourceGroup,
-    version,
-    architecture,
-    backend,
-    isolation,
-    capacity: plainAmounts(agent.capacity),
-    used: plainAmounts(agent.used),
-    images: agent.images.map((image) => image.name),
-    firstContact: toIso(agent.firstContact),
-    lastHeartbeat: toIso(agent.lastHeartbeat),
-  };
 }

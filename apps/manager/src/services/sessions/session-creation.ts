@@ -14,7 +14,7 @@ import type { SessionOptions } from '../../repositories/session-rows.ts';
 import type { NewKernel, NewSession, SessionRepository } from '../../repositories/sessions.ts';
 import type { AgentDirectory } from '../agents/agent-directory.ts';
 import type { ImageService } from '../images/image-service.ts';
-import { checkRights, checkSupported, decideResourceGroup, decideSlots, kernelPlaces } from './session-request.ts';
+import { checkRights, checkSupported, decideResourceGroups, decideSlots, kernelPlaces } from './session-request.ts';
 import { newRecord, toSessionView } from './session-view.ts';
 
 export interface SessionCreationOptions {
@@ -50,6 +50,7 @@ export class SessionCreation {
     const { slots, shmem } = decideSlots(input, resolved, await agents.list());
     const kernels = kernelPlaces(input.clusterSize).map((place): NewKernel => ({ ...place, id: newId<KernelId>() }));
     const [main] = kernels as [NewKernel, ...NewKernel[]];
+    const [resourceGroup, ...otherGroups] = decideResourceGroups(input.resourceGroup, slots, resolved.agents);
     const session: NewSession = {
       id,
       kernelId: main.id,
@@ -67,7 +68,8 @@ export class SessionCreation {
       architecture: resolved.image.architecture,
       tag: input.tag ?? null,
       clusterMode: input.clusterMode,
-      resourceGroup: decideResourceGroup(input.resourceGroup, slots, resolved.agents),
+      resourceGroup,
+      otherGroups,
       slots: slotsToTexts(sumOf(kernels.map(() => slots))),
       kernelSlots: slotsToTexts(slots),
       environ: input.environ,
@@ -113,9 +115,11 @@ export class SessionCreation {
     const { sessions, onCreated } = this.#options;
     const outcome = await sessions.insert(session);
     switch (outcome.kind) {
-      case 'created':
-        onCreated(session, outcome.createdAt);
-        return { session: toSessionView(newRecord(session, outcome)), created: true };
+      case 'created': {
+        const created = { ...session, resourceGroup: outcome.resourceGroup };
+        onCreated(created, outcome.createdAt);
+        return { session: toSessionView(newRecord(created, outcome)), created: true };
+      }
       case 'exists': {
         const same = outcome.image === session.image && outcome.architecture === session.architecture;
         if (!same || !reuseIfExists) {
@@ -132,8 +136,17 @@ export class SessionCreation {
           data: { fields: { project: 'does not exist, or you are not a member' } },
         });
       case 'no-resource-group':
-        throw new AppError('invalid-input', `There is no resource group "${session.resourceGroup}".`, {
-          data: { fields: { resourceGroup: 'does not exist' } },
+        throw new AppError(
+          'invalid-input',
+          `There is no resource group "${session.resourceGroup}" for you that takes ${session.type} sessions.`,
+          {
+            hint: 'Those that you may use are listed by: ./backend.ai scaling-group list',
+            data: { fields: { resourceGroup: 'does not exist, or is not for you or this type of session' } },
+          },
+        );
+      case 'over-limit':
+        throw new AppError('quota-exceeded', `Your resource policy does not allow it: ${outcome.limit} is reached.`, {
+          data: { scope: 'keypair', limit: outcome.limit },
         });
       case 'raced':
         break;

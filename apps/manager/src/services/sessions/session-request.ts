@@ -134,14 +134,16 @@ function tooLarge(wanted: ResourceSlots, capacities: readonly ResourceSlots[]): 
   });
 }
 
-/** The group named, or the one of an agent that could take it; `default` is preferred. */
-export function decideResourceGroup(
+/** The group named, or those of agents that could take it, in the order in which they are tried; `default` is preferred. */
+export function decideResourceGroups(
   named: string | null | undefined,
   slots: ResourceSlots,
   agents: readonly AgentRecord[],
-): string {
-  if (named) return named;
+): [string, ...string[]] {
+  if (named) return [named];
   const able = agents.filter((agent) => fits(slots, slotsFromTexts(agent.capacity)));
-  const groups = new Set(able.map((agent) => agent.resourceGroup));
-  return groups.has('default') ? 'default' : ([...groups].sort()[0] ?? 'default');
+  const [first, ...others] = [...new Set(able.map((agent) => agent.resourceGroup))].sort(
+    (a, b) => Number(b === 'default') - Number(a === 'default') || (a < b ? -1 : 1),
+  );
+  return [first ?? 'default', ...others];
 }

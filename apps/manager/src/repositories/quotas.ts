@@ -1,0 +1,186 @@
+import { occupyingStatuses } from '@backend.ai/core';
+import type { Database } from '@backend.ai/database';
+import { type SQL, sql } from 'drizzle-orm';
+import { terminalTexts } from './session-rows.ts';
+
+/**
+ * Limits of resource policies, of projects and of domains, in the statements that could exceed them.
+ *
+ * What counts is the ledger: open entries of kernels, wherever they are; a session that waits holds nothing, and neither
+ * does one that has ended. Private sessions (of the system) have a limit on their number and count for nothing else.
+ *
+ * A statement sees one snapshot, so that two that decide at once would both find room. That is why whoever decides under
+ * a limit counts up the scope's row of `quota_turns` in the same statement: the later one then loses against the earlier
+ * one, and is repeated with what that took. Scopes without limits take no turn and cost nothing.
+ */
+
+export type QuotaKind = 'keypair' | 'user' | 'project' | 'domain';
+
+/** What a scope may hold, and holds now. */
+export interface QuotaRecord {
+  readonly kind: QuotaKind;
+  /** Access key, id of the user or project, name of the domain. */
+  readonly id: string;
+  /** Amounts by slot; `Infinity` is unlimited. */
+  readonly limits: Record<string, string>;
+  /** Slots that `limits` does not name: 0 if closed, else unlimited. */
+  readonly closed: boolean;
+  /** 0: unlimited. */
+  readonly maxSessions: number;
+  readonly maxPrivateSessions: number;
+  readonly used: Record<string, string>;
+  readonly sessions: number;
+  readonly privateSessions: number;
+}
+
+const occupying = sql.raw(occupyingStatuses.map((status) => `'${status}'`).join(', '));
+
+/** The limits of the scopes of `s`, a row of sessions (or one that has the same columns). */
+const scopesOfSession = sql`
+  select 'keypair' as kind, k.access_key as id, p.total_resource_slots as limits,
+    p.default_for_unspecified = 'LIMITED' as closed, p.max_concurrent_sessions as max_sessions,
+    p.max_concurrent_sftp_sessions as max_private_sessions
+  from keypairs k join keypair_resource_policies p on p.name = k.resource_policy where k.access_key = s.access_key
+  union all
+  select 'user', u.id::text, p.total_resource_slots, false, 0, 0
+  from users u join user_resource_policies p on p.name = u.resource_policy where u.id = s.user_id
+  union all
+  select 'project', p.id::text, p.total_resource_slots, false, 0, 0 from projects p where p.id = s.project_id
+  union all
+  select 'domain', d.name, d.total_resource_slots, false, 0, 0 from domains d where d.name = s.domain_name`;
+
+/** Whether `o`, a row of sessions, belongs to the scope `q`. */
+const belongs = sql`(case q.kind when 'keypair' then o.access_key = q.id when 'user' then o.user_id = q.id::uuid
+  when 'project' then o.project_id = q.id::uuid else o.domain_name = q.id end)`;
+
+/**
+ * CTEs for a placement, after one named `target` with the `id` of the session: `quotas` has the scopes with a limit, and
+ * `within_quotas` one row whose `ok` says whether the session may hold all that it asked for besides what is held. To be
+ * followed by `quotaTurns`.
+ */
+export const withinQuotas: SQL = sql`quotas as materialized (
+    select q.*, s.requested_slots, s.type = 'system' as private
+    from target t join sessions s on s.id = t.id cross join lateral (${scopesOfSession}) q
+    where q.closed or q.limits <> '{}' or q.max_sessions > 0 or q.max_private_sessions > 0
+  ), within_quotas as materialized (
+    select not exists (
+      select 1 from quotas q cross join lateral (
+        select case when q.private then q.max_private_sessions else q.max_sessions end as most
+      ) n
+      where (n.most > 0 and n.most <= (
+          select count(*) from sessions o
+          where ${belongs} and o.status in (${occupying}) and (o.type = 'system') = q.private
+            and o.id not in (select id from target)))
+        or (not q.private and exists (
+          select 1 from jsonb_each_text(q.requested_slots) w
+          where w.value::numeric > 0 and (q.closed or q.limits ? w.key)
+            and coalesce((q.limits ->> w.key)::numeric, 0) < w.value::numeric + (
+              select coalesce(sum(a.amount), 0)
+              from resource_allocations a join kernels k on k.id = a.kernel_id join sessions o on o.id = k.session_id
+              where a.free_at is null and a.slot_name = w.key and ${belongs} and o.type <> 'system'
+                and o.id not in (select id from target))))
+    ) as ok
+  )`;
+
+/** A CTE of the same statement, which takes the turns if `decided` is true. In one order, so that no two wait for each other. */
+export function quotaTurns(decided: SQL): SQL {
+  return sql`turns as (
+    insert into quota_turns (scope) select q.kind || ':' || q.id from quotas q where ${decided} order by 1
+    on conflict (scope) do update set turn = quota_turns.turn + 1
+  )`;
+}
+
+/** What the policy of a key pair says of a session that is to be queued. */
+export interface QueueRequest {
+  readonly accessKey: string;
+  readonly priority: number;
+  readonly kernels: number;
+  /** Of all kernels together, decimal texts. */
+  readonly slots: Readonly<Record<string, string>>;
+}
+
+/** Names of the policy's fields that may refuse a session before it waits. */
+export const queueLimits = [
+  'max_containers_per_session',
+  'max_priority',
+  'max_pending_session_count',
+  'max_pending_session_resource_slots',
+] as const;
+export type QueueLimit = (typeof queueLimits)[number];
+
+/**
+ * CTEs for the insertion of a session: `queue_limit` has one row, whose `refused` names the limit that stands against it,
+ * or is null, and `queue_turn` takes the turn if `decided` is true.
+ */
+export function withinQueueLimits(request: QueueRequest, decided: SQL): SQL {
+  const { accessKey, priority, kernels } = request;
+  return sql`queue_limit as materialized (
+    select case
+      when p.max_containers_per_session > 0 and ${kernels}::int > p.max_containers_per_session
+        then 'max_containers_per_session'
+      when ${priority}::int > p.max_priority then 'max_priority'
+      when p.max_pending_session_count > 0 and p.max_pending_session_count <= (
+          select count(*) from sessions o where o.access_key = k.access_key and ${isWaiting})
+        then 'max_pending_session_count'
+      when exists (
+          select 1 from jsonb_each_text(p.max_pending_session_resource_slots) l
+          where l.value::numeric < coalesce((${JSON.stringify(request.slots)}::jsonb ->> l.key)::numeric, 0) + (
+            select coalesce(sum((o.requested_slots ->> l.key)::numeric), 0) from sessions o
+            where o.access_key = k.access_key and ${isWaiting}))
+        then 'max_pending_session_resource_slots'
+      end as refused,
+      p.max_pending_session_count > 0 or p.max_pending_session_resource_slots <> '{}' as counted
+    from keypairs k join keypair_resource_policies p on p.name = k.resource_policy where k.access_key = ${accessKey}
+  ), queue_turn as (
+    insert into quota_turns (scope) select 'queue:' || ${accessKey}::text from queue_limit where counted and ${decided}
+    on conflict (scope) do update set turn = quota_turns.turn + 1
+  )`;
+}
+
+const isWaiting = sql`o.status not in (${terminalTexts}) and o.status not in (${occupying})`;
+
+export class QuotaRepository {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  /** Of every scope with a limit that a live session belongs to: for the scheduler. */
+  async limited(): Promise<QuotaRecord[]> {
+    return await this.#read(sql`
+      select distinct q.* from (
+        select distinct access_key, user_id, project_id, domain_name from sessions where status not in (${terminalTexts})
+      ) s cross join lateral (${scopesOfSession}) q
+      where q.closed or q.limits <> '{}' or q.max_sessions > 0 or q.max_private_sessions > 0`);
+  }
+
+  /** Of the scopes that a session of this key pair in this project would belong to. Those that are not there are absent. */
+  async of(owner: { accessKey: string; userId: string; projectId: string; domain: string }): Promise<QuotaRecord[]> {
+    return await this.#read(sql`
+      select q.* from (select ${owner.accessKey}::text as access_key, ${owner.userId}::uuid as user_id,
+        ${owner.projectId}::uuid as project_id, ${owner.domain}::text as domain_name) s
+      cross join lateral (${scopesOfSession}) q`);
+  }
+
+  async #read(scopes: SQL): Promise<QuotaRecord[]> {
+    const rows = await this.#db.execute<QuotaRecord & Record<string, unknown>>(sql`
+      with q as (${scopes})
+      select q.kind, q.id, q.limits, q.closed, q.max_sessions as "maxSessions",
+        q.max_private_sessions as "maxPrivateSessions", coalesce(n.sessions, 0) as sessions,
+        coalesce(n.private_sessions, 0) as "privateSessions", coalesce(h.used, '{}') as used
+      from q cross join lateral (
+        select count(*) filter (where o.type <> 'system')::int as sessions,
+          count(*) filter (where o.type = 'system')::int as private_sessions
+        from sessions o where ${belongs} and o.status in (${occupying})
+      ) n cross join lateral (
+        select jsonb_object_agg(sums.slot_name, trim_scale(sums.amount)::text) as used from (
+          select a.slot_name, sum(a.amount) as amount
+          from resource_allocations a join kernels k on k.id = a.kernel_id join sessions o on o.id = k.session_id
+          where a.free_at is null and o.type <> 'system' and ${belongs} group by a.slot_name
+        ) sums
+      ) h
+      order by q.kind, q.id`);
+    return [...rows];
+  }
+}

@@ -1,0 +1,21 @@
+import type { AgentView } from '@backend.ai/contract';
+import type { AgentRecord } from '../../repositories/agents.ts';
+import { plainAmounts, toIso } from '../sessions/session-view.ts';
+
+export function toAgentView(agent: AgentRecord): AgentView {
+  const { id, status, resourceGroup, version, architecture, backend, isolation } = agent;
+  return {
+    id,
+    status,
+    resourceGroup,
+    version,
+    architecture,
+    backend,
+    isolation,
+    capacity: plainAmounts(agent.capacity),
+    used: plainAmounts(agent.used),
+    images: agent.images.map((image) => image.name),
+    firstContact: toIso(agent.firstContact),
+    lastHeartbeat: toIso(agent.lastHeartbeat),
+  };
+}

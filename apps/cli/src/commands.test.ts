@@ -174,6 +174,47 @@ describe('session', () => {
     expect(again).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('[session-exists]') });
   });
 
+  it('is created with everything that can be asked for', async () => {
+    await writeFile(join(folder, 'begin.sh'), 'echo begins');
+    const { exitCode, stderr } = await cli([
+      ...['session', 'create', '--type', 'batch', '-c', 'python main.py', '--batch-timeout', '90s'],
+      ...['--starts-at', '2030-01-31T12:00:00+09:00', '--depends', 'first', '--depends', 'second'],
+      ...['--priority', '20', '--no-preempt', '--cluster-size', '2', '--cluster-mode', 'MULTI_NODE'],
+      ...['--resource-opts', 'shmem=64m', '--preopen', '3000,3001', '--callback-url', 'https://example.com/'],
+      ...['--assign-agent', 'i-1,i-2', '-b', 'begin.sh', 'python'],
+    ]);
+    expect([exitCode, stderr]).toEqual([0, '']);
+    expect(onlySession().view).toMatchObject({
+      type: 'batch',
+      startupCommand: 'python main.py',
+      bootstrapScript: 'echo begins',
+      dependencies: ['first', 'second'],
+      options: {
+        startsAt: '2030-01-31T03:00:00.000Z',
+        timeoutMs: 90_000,
+        priority: 20,
+        isPreemptible: false,
+        clusterSize: 2,
+        clusterMode: 'multi-node',
+        preopenPorts: [3000, 3001],
+        callbackUrl: 'https://example.com/',
+        designatedAgents: ['i-1', 'i-2'],
+      },
+    });
+  });
+
+  it.each([
+    ['--type later', '--type takes one of interactive, batch, inference, system, not "later".'],
+    ['--priority high', '--priority takes a whole number, not "high".'],
+    ['--cluster-mode wide', '--cluster-mode takes single-node or multi-node, not "wide".'],
+    ['--starts-at 2030-99-99', '--starts-at takes a moment such as 2030-01-31T12:00:00Z, not "2030-99-99".'],
+    ['-b /nowhere/at-all', '--bootstrap-script: /nowhere/at-all cannot be read (ENOENT).'],
+  ])('is not created with %s', async (options, problem) => {
+    const { exitCode, stderr, stdout } = await cli(`session create ${options} python`);
+    expect(exitCode).toBe(2);
+    expect(stdout + stderr).toContain(problem);
+  });
+
   it('is only queued, or waited for so long, when asked', async () => {
     api.pendingPolls = 1_000_000;
     expect((await cli('session create --enqueue-only python --json')).json).toMatchObject({

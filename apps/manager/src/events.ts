@@ -7,7 +7,7 @@ export type ManagerEvents = {
   'agents-changed': { readonly agentId: string };
 };
 
-/** A session moved, or (with equal `from` and `to`) the reason of its state did. */
+/** A session moved, or (with equal `from` and `to`) the reason of its state or one of its kernels did. */
 export interface SessionChange {
   readonly sessionId: string;
   readonly kernelId: string;
@@ -34,6 +34,10 @@ export class BusinessLog {
 
   sessionMoved(change: SessionChange): void {
     this.#logger.info('session changed state', { ...fieldsOf(change), from: change.from, to: change.to });
+  }
+
+  kernelMoved(change: SessionChange): void {
+    this.#logger.info('kernel of a session changed state', { ...fieldsOf(change), session: change.to });
   }
 
   sessionWaits(change: SessionChange): void {

@@ -29,6 +29,7 @@ import { WatchAgents } from './reconcilers/watch-agents.ts';
 import { AgentAdministrationRepository } from './repositories/agent-administration.ts';
 import { AgentRepository } from './repositories/agents.ts';
 import { InstallationRepository } from './repositories/installation.ts';
+import { KernelRepository } from './repositories/kernels.ts';
 import { KeypairRepository } from './repositories/keypairs.ts';
 import { type LedgerViolation, verifyLedger } from './repositories/ledger.ts';
 import { PeerRepository } from './repositories/peers.ts';
@@ -36,6 +37,7 @@ import { QuotaRepository } from './repositories/quotas.ts';
 import { ResourceGroupRepository } from './repositories/resource-groups.ts';
 import { ResourcePolicyRepository } from './repositories/resource-policies.ts';
 import { ResourcePresetRepository } from './repositories/resource-presets.ts';
+import { QueueRepository } from './repositories/queue.ts';
 import { SessionTransitions } from './repositories/session-transitions.ts';
 import { SessionRepository } from './repositories/sessions.ts';
 import { type Duty, Leader } from './scheduling/leader.ts';
@@ -146,7 +148,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
 
   const changes = new SessionChanges(eventBus, processName, logger, tasks);
   const directory = new AgentDirectory(agentRows, eventBus, tasks);
-  const memory = new SchedulingMemory(sessionRows, directory, clock, config.tickMs);
+  const memory = new SchedulingMemory(new QueueRepository(db), directory, clock, config.tickMs);
   const peers = new PeerService(new PeerRepository(db), clock, logger);
   const keypairs = new KeypairService({
     keypairs: new KeypairRepository(db),
@@ -193,8 +195,8 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     images,
     agents: directory,
     checkCallback: (url) => callbackClient.checkUrl(url),
-    onCreated(session, createdAt) {
-      memory.queued(session, createdAt);
+    onCreated(session, row) {
+      memory.queued(session, row);
       const { callbackUrl: url, requestId } = session;
       callbacks.created(session.id, url === null ? null : { url, requestId });
       const { id: sessionId, kernelId, name, owner } = session;
@@ -228,6 +230,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
         memory,
         transitions,
         sessions: sessionRows,
+        kernels: new KernelRepository(db),
         changes,
         clients,
         tasks,
@@ -242,7 +245,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       });
       const schedule = new ScheduleSessions({
         ...shared,
-        begin: (kernel, epoch) => start.begin(kernel, epoch),
+        begin: (kernels, epoch) => start.begin(kernels, epoch),
         again: () => again('schedule'),
       });
       const terminate = new TerminateSessions({

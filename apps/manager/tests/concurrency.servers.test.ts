@@ -1,5 +1,5 @@
 import { EmbeddedLeases } from '@backend.ai/coordination';
-import { type KernelId, newId, type SessionId } from '@backend.ai/core';
+import { newId } from '@backend.ai/core';
 import { type Database, type DatabaseHandle, leaderLease } from '@backend.ai/database';
 import { createTenant, testDatabase, waitFor } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
@@ -8,9 +8,11 @@ import { AgentRepository } from '../src/repositories/agents.ts';
 import { InstallationRepository } from '../src/repositories/installation.ts';
 import { verifyLedger } from '../src/repositories/ledger.ts';
 import { PeerRepository } from '../src/repositories/peers.ts';
+import { QueueRepository } from '../src/repositories/queue.ts';
 import { SessionTransitions } from '../src/repositories/session-transitions.ts';
 import { SessionRepository } from '../src/repositories/sessions.ts';
 import { simulated } from './fake-agent.ts';
+import { newSession } from './new-session.ts';
 
 /** What only several connections can show: statements that really meet, in an order that locks decide. */
 
@@ -58,37 +60,16 @@ const register = (slots: Record<string, string>) =>
     'default',
   );
 
-const newSession = (name: string, slots: Record<string, string> = { cpu: '1', mem: '100' }) => ({
-  id: newId<SessionId>(),
-  kernelId: newId<KernelId>(),
-  name,
-  domain: tenant.domain.name,
-  project: tenant.project.name,
-  owner: {
-    userId: tenant.user.id,
-    accessKey: tenant.keypair.accessKey,
-    mayUse: { extent: 'project' as const, userId: tenant.user.id, domain: tenant.domain.name },
-  },
-  type: 'interactive' as const,
-  image: 'i',
-  architecture: 'x86_64',
-  tag: null,
-  resourceGroup: 'default',
-  slots,
-  environ: {},
-  options: {},
-  priority: 10,
-  requestId: 'req-1',
-});
-
 async function insert(): Promise<{ sessionId: string; kernelId: string }> {
-  const session = newSession(`s-${newId()}`);
+  const session = newSession(tenant);
   expect((await new SessionRepository(db).insert(session)).kind).toBe('created');
   return { sessionId: session.id, kernelId: session.kernelId };
 }
 
-const place = (on: Database, ids: { sessionId: string; kernelId: string }, at = epoch) =>
-  new SessionTransitions(on).place({ ...ids, agentId: 'i-one', epoch: at });
+const place = async (on: Database, { sessionId, kernelId }: { sessionId: string; kernelId: string }, at = epoch) => {
+  const kernels = [{ kernelId, agentId: 'i-one' }];
+  return (await new SessionTransitions(on).place({ sessionId, kernels, epoch: at })).length > 0;
+};
 const end = (sessionId: string) =>
   new SessionTransitions(db).apply({ target: { sessionId }, to: 'ERROR', reason: 'agent-lost' });
 
@@ -142,12 +123,12 @@ describe('the ledger', () => {
     const transitions = new SessionTransitions(db);
     const all = await Promise.all(Array.from({ length: 12 }, insert));
     const pending = async (sessionId: string) =>
-      (await new SessionRepository(db).pending()).find((session) => session.sessionId === sessionId);
+      (await new QueueRepository(db).pending()).find((session) => session.sessionId === sessionId);
     await Promise.all([
       ...all.map(async ({ sessionId }) => {
         for (let round = 0; round < 6; round++) {
           const waiting = await pending(sessionId);
-          if (waiting) await place(db, { sessionId, kernelId: waiting.kernelId });
+          if (waiting) await place(db, { sessionId, kernelId: waiting.kernels[0]!.kernelId });
           await transitions.apply({ target: { sessionId }, to: 'PENDING', reason: 'agent-refused', epoch });
         }
         await end(sessionId);
@@ -208,7 +189,7 @@ describe('what is decided once', () => {
     expect(won.filter(Boolean)).toHaveLength(1);
 
     const names = await Promise.all(
-      Array.from({ length: 10 }, () => new SessionRepository(db).insert(newSession('wanted'))),
+      Array.from({ length: 10 }, () => new SessionRepository(db).insert(newSession(tenant, { name: 'wanted' }))),
     );
     expect(names.filter(({ kind }) => kind === 'created')).toHaveLength(1);
     expect(names.filter(({ kind }) => kind === 'exists' || kind === 'raced')).toHaveLength(9);
@@ -249,7 +230,7 @@ describe('what is decided once', () => {
     const ids = await insert();
     await place(db, ids);
     const tell = () =>
-      new SessionTransitions(db).apply({
+      new SessionTransitions(db).applyToKernels({
         target: { kernelId: ids.kernelId, agentId: 'i-one' },
         to: 'TERMINATING',
         reason: 'kernel-lost',

@@ -1,14 +1,14 @@
 import type { Clock } from '@backend.ai/core';
 import type { BackgroundTasks, Logger } from '@backend.ai/telemetry';
 import type { AgentClients } from '../clients/agent-clients.ts';
+import type { KernelRepository } from '../repositories/kernels.ts';
 import type { SessionTransitions } from '../repositories/session-transitions.ts';
-import type { SessionRepository } from '../repositories/sessions.ts';
 import type { SessionChanges } from '../services/sessions/session-changes.ts';
 
 /** What a loop needs that gives orders to agents. Orders carry the epoch of the term in which they were decided. */
 export interface OrderOptions {
   readonly transitions: SessionTransitions;
-  readonly sessions: SessionRepository;
+  readonly kernels: KernelRepository;
   readonly changes: SessionChanges;
   readonly clients: AgentClients;
   readonly tasks: BackgroundTasks;

@@ -31,7 +31,7 @@ function loops(kernels: object[]) {
     orderDeadlineMs: 1_000,
     again: () => {},
     changes: { announce: () => {} },
-    sessions: { preparing: async () => kernels, kernelsIn: async () => kernels },
+    kernels: { preparing: async () => kernels, ending: async () => kernels },
     clients: { call: (_agent: string, work: (given: typeof api) => unknown) => work(api) },
     startSettled: async () => {},
   };
@@ -45,7 +45,7 @@ describe('an order', () => {
 
   it('carries the epoch of the term in which it was decided, whenever it leaves', async () => {
     const { sent, tasks, start, terminate } = loops([kernel]);
-    start.begin(kernel as never, 5);
+    start.begin([kernel] as never, 5);
     await start.run(6);
     await tasks.drain();
     expect(sent).toEqual([{ what: 'create', epoch: 5 }]);

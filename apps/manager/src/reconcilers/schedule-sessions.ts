@@ -11,8 +11,8 @@ export interface ScheduleSessionsOptions {
   readonly sessions: SessionRepository;
   readonly changes: SessionChanges;
   readonly clock: Clock;
-  /** Orders what was placed, in the background. */
-  readonly begin: (kernel: StartableKernel, epoch: number) => void;
+  /** Orders the kernels of a session that was placed, in the background. */
+  readonly begin: (kernels: readonly StartableKernel[], epoch: number) => void;
   /** Asks for another pass, under a request id of its own. */
   readonly again: () => void;
 }
@@ -36,11 +36,11 @@ export class ScheduleSessions {
     let conflicts = 0;
     for (const placement of plan.placements) {
       if (signal.aborted) return;
-      const [placed] = placement.kernels;
-      const kernel = placed && (await transitions.place({ sessionId: placement.sessionId, ...placed, epoch }));
-      if (kernel) {
+      const { sessionId, kernels } = placement;
+      const placed = await transitions.place({ sessionId, kernels, epoch });
+      if (placed.length > 0) {
         memory.placed(placement);
-        begin(kernel, epoch);
+        begin(placed, epoch);
       } else conflicts += 1;
     }
     await this.#writeReasons(plan, epoch);

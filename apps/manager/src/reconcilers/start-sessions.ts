@@ -1,8 +1,8 @@
-import type { KernelSpec } from '@backend.ai/contract';
-import { AppError, backoffMs, hasCode, parseRequestId } from '@backend.ai/core';
+import { AppError, backoffMs, hasCode, parseRequestId, startingStatuses } from '@backend.ai/core';
 import { BusinessLog } from '../events.ts';
 import type { StartableKernel } from '../repositories/session-transitions.ts';
 import type { SchedulingMemory } from '../scheduling/scheduling-memory.ts';
+import { kernelSpecOf } from '../services/sessions/kernel-spec.ts';
 import type { OrderOptions } from './order-options.ts';
 
 export interface StartSessionsOptions extends OrderOptions {
@@ -31,22 +31,24 @@ export class StartSessions {
     this.#log = new BusinessLog(options.logger);
   }
 
-  /** Orders what was placed and is PREPARING since this moment. */
-  begin(kernel: StartableKernel, epoch: number): void {
-    this.#inBackground(kernel, () => {
-      const steps = [
-        { ...kernel, from: 'PENDING', to: 'SCHEDULED' },
-        { ...kernel, from: 'SCHEDULED', to: 'PREPARING' },
-      ] as const;
-      this.#options.changes.announce(steps);
-      return this.#order(kernel, epoch);
-    });
+  /** Orders the kernels of a session that was placed and is PREPARING since this moment. */
+  begin(kernels: readonly StartableKernel[], epoch: number): void {
+    for (const [nth, kernel] of kernels.entries()) {
+      this.#inBackground(kernel, () => {
+        const steps = [
+          { ...kernel, from: 'PENDING', to: 'SCHEDULED' },
+          { ...kernel, from: 'SCHEDULED', to: 'PREPARING' },
+        ] as const;
+        if (nth === 0) this.#options.changes.announce(steps);
+        return this.#order(kernel, epoch);
+      });
+    }
   }
 
   /** Asks about what should have been ordered and is not known to be there. */
   async run(epoch: number): Promise<void> {
-    const { sessions, clock, askAgainMs } = this.#options;
-    const kernels = await sessions.preparing();
+    const { clock, askAgainMs } = this.#options;
+    const kernels = await this.#options.kernels.preparing();
     const present = new Set<string>(kernels.map((kernel) => kernel.kernelId));
     for (const kernelId of this.#confirmed.keys()) if (!present.has(kernelId)) this.#confirmed.delete(kernelId);
     for (const kernel of kernels) {
@@ -79,7 +81,9 @@ export class StartSessions {
     const { clients, clock, orderDeadlineMs: deadlineMs } = this.#options;
     const agentId = kernel.agentId ?? '';
     try {
-      await clients.call(agentId, (api) => api.createKernel.mutate(specOf(kernel), { context: { deadlineMs, epoch } }));
+      await clients.call(agentId, (api) =>
+        api.createKernel.mutate(kernelSpecOf(kernel), { context: { deadlineMs, epoch } }),
+      );
       this.#confirmed.set(kernel.kernelId, clock.monotonic());
     } catch (error) {
       if (isOutcomeUnknown(error)) this.#askLater(kernel, agentId, error);
@@ -120,9 +124,34 @@ export class StartSessions {
     );
     const data = { agent: agentId, error: error.toBody(), nextTryAt: new Date(notBefore).toISOString() };
     const target = { kernelId: kernel.kernelId, agentId };
-    changes.announce(
-      await transitions.apply({ target, from: ['PREPARING'], to: 'PENDING', reason: 'agent-refused', data, epoch }),
-    );
+    const back = await transitions.apply({
+      target,
+      from: startingStatuses,
+      to: 'PENDING',
+      reason: 'agent-refused',
+      data,
+      epoch,
+    });
+    changes.announce(back);
+    for (const sibling of back.flatMap(({ kernels }) => kernels)) {
+      if (sibling.kernelId !== kernel.kernelId) await this.#giveUp(sibling.kernelId, sibling.agentId, epoch);
+    }
+  }
+
+  /** Ends a kernel whose session went back to the queue. Should this fail, the agent hears it with its next heartbeat. */
+  async #giveUp(kernelId: string, agentId: string | null, epoch: number): Promise<void> {
+    const { clients, orderDeadlineMs: deadlineMs } = this.#options;
+    if (agentId === null) return;
+    try {
+      await clients.call(agentId, (api) =>
+        api.destroyKernel.mutate(
+          { kernelId, reason: 'agent-refused', forced: true },
+          { context: { deadlineMs, epoch } },
+        ),
+      );
+    } catch (error) {
+      this.#log.destroyFailed(kernelId, agentId, error);
+    }
   }
 }
 
@@ -137,20 +166,4 @@ export function isOutcomeUnknown(error: unknown): boolean {
     'shutting-down',
     'rate-limited',
   );
-}
-
-function specOf(kernel: StartableKernel): KernelSpec {
-  const { sessionId, kernelId, name, accessKey, image, clusterRole, clusterIndex, hostname, slots, environ } = kernel;
-  return {
-    kernelId,
-    sessionId,
-    sessionName: name,
-    accessKey,
-    image,
-    clusterRole,
-    clusterIndex,
-    hostname,
-    slots,
-    environ,
-  };
 }

@@ -1,6 +1,6 @@
 import { hasCode, parseRequestId } from '@backend.ai/core';
 import { BusinessLog } from '../events.ts';
-import type { KernelAtAgent } from '../repositories/sessions.ts';
+import type { KernelAtAgent } from '../repositories/kernels.ts';
 import type { OrderOptions } from './order-options.ts';
 
 export interface TerminateSessionsOptions extends OrderOptions {
@@ -25,8 +25,8 @@ export class TerminateSessions {
   }
 
   async run(epoch: number): Promise<void> {
-    const { sessions, transitions, changes, tasks, clock, askAgainMs } = this.#options;
-    const kernels = await sessions.kernelsIn(['TERMINATING']);
+    const { transitions, changes, tasks, clock, askAgainMs } = this.#options;
+    const kernels = await this.#options.kernels.ending();
     const present = new Set(kernels.map((kernel) => kernel.kernelId));
     for (const kernelId of this.#toldAt.keys()) if (!present.has(kernelId)) this.#toldAt.delete(kernelId);
     if (kernels.length === 0) return;
@@ -41,7 +41,7 @@ export class TerminateSessions {
     // Only an agent that was told long ago can have been forgotten since.
     if (kernels.some((kernel) => kernel.ageMs > askAgainMs)) {
       changes.announce(
-        await transitions.apply({
+        await transitions.applyToKernels({
           target: { agentForgotten: true },
           from: ['TERMINATING'],
           to: 'TERMINATED',
@@ -71,7 +71,7 @@ export class TerminateSessions {
       if (hasCode(error, 'kernel-not-found')) {
         const target = { kernelId, agentId };
         changes.announce(
-          await transitions.apply({
+          await transitions.applyToKernels({
             target,
             from: ['TERMINATING'],
             to: 'TERMINATED',

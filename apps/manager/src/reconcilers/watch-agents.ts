@@ -1,4 +1,4 @@
-import { type Clock, type SessionStatus, startingStatuses } from '@backend.ai/core';
+import { type Clock, startingStatuses } from '@backend.ai/core';
 import type { Logger } from '@backend.ai/telemetry';
 import { BusinessLog } from '../events.ts';
 import type { AgentRepository } from '../repositories/agents.ts';
@@ -16,8 +16,6 @@ export interface WatchAgentsOptions {
   readonly lostAfterMs: number;
   readonly graceMs: number;
 }
-
-const mayStartElsewhere: readonly SessionStatus[] = startingStatuses;
 
 /**
  * An agent not heard of is LOST: what was being started there starts elsewhere (should the agent come back with it, a
@@ -45,10 +43,10 @@ export class WatchAgents {
     }
     const lost = { reason: 'agent-lost', epoch } as const;
     changes.announce(
-      await transitions.apply({ ...lost, target: { agentLostForMs: 0 }, from: mayStartElsewhere, to: 'PENDING' }),
+      await transitions.apply({ ...lost, target: { agentLostForMs: 0 }, from: startingStatuses, to: 'PENDING' }),
     );
     changes.announce(
-      await transitions.apply({
+      await transitions.applyToKernels({
         ...lost,
         target: { agentLostForMs: graceMs },
         from: ['RUNNING', 'TERMINATING'],

@@ -1,5 +1,5 @@
 import type { AgentRegistration, AgentStatus, Image, IsolationReport } from '@backend.ai/contract';
-import { AppError, type SessionStatus } from '@backend.ai/core';
+import { AppError, type KernelStatus } from '@backend.ai/core';
 import { type Database, fencedBy, sqlStateOf, sqlStates } from '@backend.ai/database';
 import { sql } from 'drizzle-orm';
 import { terminalTexts } from './session-rows.ts';
@@ -27,7 +27,7 @@ export interface AgentRecord {
 export interface BelievedKernel {
   readonly kernelId: string;
   readonly sessionId: string;
-  readonly status: SessionStatus;
+  readonly status: KernelStatus;
 }
 
 export interface HeartbeatRecord {
@@ -92,7 +92,7 @@ export class AgentRepository {
       seq: string;
       kernelId: string | null;
       sessionId: string;
-      status: SessionStatus;
+      status: KernelStatus;
     }>(sql`
       with before as (
         select id, status, last_event_seq from agents where id = ${agentId} for update

@@ -1,6 +1,8 @@
-import { occupyingStatuses } from '@backend.ai/core';
+import { holdingStatuses, kernelStatusesOf } from '@backend.ai/core';
 import type { Database } from '@backend.ai/database';
 import { sql } from 'drizzle-orm';
+import { terminalTexts } from './session-rows.ts';
+import { promotedFrom } from './transition-sql.ts';
 
 export interface LedgerViolation {
   readonly kind:
@@ -8,17 +10,24 @@ export interface LedgerViolation {
     | 'over-capacity'
     | 'open-without-kernel'
     | 'kernel-without-allocation'
-    | 'states-differ';
+    | 'states-differ'
+    | 'left-behind';
   readonly subject: string;
   readonly detail: Record<string, unknown>;
 }
 
-const occupying = sql.raw(occupyingStatuses.map((status) => `'${status}'`).join(', '));
+const holding = sql.raw(holdingStatuses.map((status) => `'${status}'`).join(', '));
+
+const kernelsMayBeSo = sql.raw(
+  `bool_and(case s.status ${Object.entries(kernelStatusesOf)
+    .map(([status, kernels]) => `when '${status}' then k.status in (${kernels.map((k) => `'${k}'`).join(', ')})`)
+    .join(' ')} end)`,
+);
 
 /**
  * The invariants of the ledger, checked online: the balance of an agent is the sum of its open allocations and within
- * capacity (unless capacity shrank under them), exactly the kernels at work hold allocations, and a session is where
- * its kernel is.
+ * capacity (unless capacity shrank under them), exactly the kernels at work hold allocations, a session has all its
+ * kernels in states that go with its own, and it is where they lead it.
  */
 export async function verifyLedger(db: Database): Promise<LedgerViolation[]> {
   const rows = await db.execute<LedgerViolation & Record<string, unknown>>(sql`
@@ -36,15 +45,21 @@ export async function verifyLedger(db: Database): Promise<LedgerViolation[]> {
     union all
     select 'open-without-kernel', ra.kernel_id::text, jsonb_build_object('status', k.status, 'slot', ra.slot_name)
     from resource_allocations ra join kernels k on k.id = ra.kernel_id
-    where ra.free_at is null and (k.status not in (${occupying}) or k.agent_id is distinct from ra.agent_id)
+    where ra.free_at is null and (k.status not in (${holding}) or k.agent_id is distinct from ra.agent_id)
     union all
     select 'kernel-without-allocation', k.id::text, jsonb_build_object('status', k.status, 'slot', w.key)
     from kernels k cross join lateral jsonb_each_text(k.requested_slots) w
-    where k.status in (${occupying}) and w.value::numeric > 0 and not exists (
+    where k.status in (${holding}) and w.value::numeric > 0 and not exists (
       select 1 from resource_allocations ra
       where ra.kernel_id = k.id and ra.slot_name = w.key and ra.free_at is null and ra.amount = w.value::numeric)
     union all
-    select 'states-differ', s.id::text, jsonb_build_object('session', s.status, 'kernel', k.status)
-    from sessions s join kernels k on k.session_id = s.id where s.status <> k.status`);
+    select 'states-differ', s.id::text, jsonb_build_object('session', s.status, 'kernels', jsonb_agg(k.status))
+    from sessions s join kernels k on k.session_id = s.id
+    group by s.id having not (${kernelsMayBeSo}) or count(*) <> s.cluster_size
+    union all
+    select 'left-behind', t.id::text, jsonb_build_object('session', t.from_status, 'kernels', jsonb_agg(f.first_status))
+    from (select id, status as from_status, failure_policy from sessions where status not in (${terminalTexts})) t
+    join (select session_id, status as first_status, cluster_role from kernels) f on f.session_id = t.id
+    group by t.id, t.from_status, t.failure_policy having ${promotedFrom} is distinct from t.from_status`);
   return [...rows];
 }

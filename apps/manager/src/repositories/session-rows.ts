@@ -10,6 +10,8 @@ export interface SessionOptions {
   readonly preopenPorts?: readonly number[];
   /** In bytes. */
   readonly shmem?: string;
+  /** Who it was made for, as of then; written by the database. */
+  readonly owner?: { readonly id: string; readonly email: string; readonly name: string };
 }
 
 /** A session with its kernels, as one round trip reads it. Moments are PostgreSQL's text in UTC. */
@@ -67,6 +69,7 @@ export interface KernelRecord {
   readonly clusterIndex: number;
   readonly status: KernelStatus;
   readonly exitCode: number | null;
+  readonly requestedSlots: Record<string, string>;
   /** Steps, isolation; the kept log is left out. */
   readonly data: Record<string, unknown>;
 }
@@ -79,13 +82,13 @@ export const sessionColumns = sql.raw(`
   s.cluster_mode as "clusterMode", s.cluster_size as "clusterSize", s.priority, s.job_priority as "jobPriority",
   s.is_preemptible as "isPreemptible", s.starts_not_before as "startsNotBefore",
   s.designated_agents as "designatedAgents", s.callback_url as "callbackUrl",
-  s.options - '{startupCommand,bootstrapScript}'::text[] as "options",
+  s.options - '{startupCommand,bootstrapScript,owner}'::text[] as "options",
   s.resource_group as "resourceGroup", s.status, s.status_reason as "statusReason", s.status_data as "statusData",
   s.result, s.requested_slots as "requestedSlots", s.created_at as "createdAt",
   s.status_changed_at as "statusChangedAt", s.scheduled_at as "scheduledAt", s.started_at as "startedAt",
   s.terminated_at as "terminatedAt", s.request_id as "requestId", s.version,
   (select jsonb_agg(jsonb_build_object('id', k.id, 'agentId', k.agent_id, 'clusterRole', k.cluster_role,
-      'clusterIndex', k.cluster_index, 'status', k.status, 'exitCode', k.exit_code,
+      'clusterIndex', k.cluster_index, 'status', k.status, 'exitCode', k.exit_code, 'requestedSlots', k.requested_slots,
       'data', k.status_data - 'log') order by k.cluster_role, k.cluster_index)
     from kernels k where k.session_id = s.id) as "kernels"`);
 

@@ -14,7 +14,6 @@ import {
   sessionColumns,
   terminalTexts,
 } from './session-rows.ts';
-import type { StartableKernel } from './session-transitions.ts';
 
 export interface SessionRef {
   /** Null: it is not the form of an id. */
@@ -97,31 +96,6 @@ export type InsertOutcome =
   /** Somebody inserted the name at the same moment: look again. */
   | { readonly kind: 'raced' };
 
-export interface PendingRecord {
-  readonly sessionId: string;
-  readonly kernelId: string;
-  readonly image: string;
-  readonly architecture: string;
-  readonly resourceGroup: string;
-  readonly slots: Record<string, string>;
-  readonly createdAt: string;
-  readonly priority: number;
-  readonly reason: string;
-  readonly data: Record<string, unknown>;
-}
-
-/** A kernel at work, with where its agent is. */
-export interface KernelAtAgent {
-  readonly sessionId: string;
-  readonly kernelId: string;
-  readonly agentId: string;
-  readonly status: SessionStatus;
-  readonly reason: string;
-  readonly data: Record<string, unknown>;
-  readonly requestId: string;
-  readonly ageMs: number;
-}
-
 export interface HistoryRecord {
   readonly fromStatus: SessionStatus | null;
   readonly toStatus: SessionStatus;
@@ -184,7 +158,9 @@ export class SessionRepository {
         select ${session.id}::uuid, ${session.name}, ${session.domain}, p.id, ${owner.userId}::uuid, ${owner.accessKey},
           ${session.type}, ${session.image}, ${session.architecture}, ${session.tag}::text, ${session.clusterMode},
           ${session.kernels.length}::int, g.name, 'queued', ${JSON.stringify(session.slots)}::jsonb,
-          ${JSON.stringify(session.environ)}::jsonb, ${JSON.stringify(session.options)}::jsonb,
+          ${JSON.stringify(session.environ)}::jsonb, ${JSON.stringify(session.options)}::jsonb || coalesce(
+            (select jsonb_build_object('owner', jsonb_build_object('id', u.id, 'email', u.email, 'name',
+              coalesce(nullif(u.full_name, ''), u.username))) from users u where u.id = ${owner.userId}::uuid), '{}'),
           ${session.priority}::int, ${session.jobPriority}::int, ${session.isPreemptible}::boolean,
           ${session.startsNotBefore}::timestamptz, ${JSON.stringify(session.designatedAgents)}::jsonb,
           ${session.callbackUrl}::text, ${session.requestId}
@@ -286,17 +262,7 @@ export class SessionRepository {
   async history(sessionId: string): Promise<HistoryRecord[]> {
     const rows = await this.#db.execute<HistoryRecord & Record<string, unknown>>(sql`
       select from_status as "fromStatus", to_status as "toStatus", reason, data, request_id as "requestId", at
-      from session_history where session_id = ${sessionId}::uuid order by at, id`);
-    return [...rows];
-  }
-
-  async pending(): Promise<PendingRecord[]> {
-    const rows = await this.#db.execute<PendingRecord & Record<string, unknown>>(sql`
-      select s.id as "sessionId", k.id as "kernelId", s.image, s.architecture, s.resource_group as "resourceGroup",
-        s.requested_slots as "slots", s.created_at as "createdAt", s.priority, s.status_reason as "reason",
-        s.status_data as "data"
-      from sessions s join kernels k on k.session_id = s.id
-      where s.status = 'PENDING' order by s.priority desc, s.created_at, s.id`);
+      from session_history where session_id = ${sessionId}::uuid and kernel_id is null order by at, id`);
     return [...rows];
   }
 
@@ -317,30 +283,6 @@ export class SessionRepository {
       where s.id = r."sessionId" and s.status = 'PENDING' and ${fencedBy(epoch)}
       returning s.id as "sessionId", s.name, s.access_key as "accessKey", s.status_reason as reason,
         (select k.id from kernels k where k.session_id = s.id order by k.cluster_role limit 1) as "kernelId"`);
-    return [...rows];
-  }
-
-  /** Kernels that are with agents in one of these states. */
-  async kernelsIn(statuses: readonly SessionStatus[]): Promise<KernelAtAgent[]> {
-    const rows = await this.#db.execute<KernelAtAgent & Record<string, unknown>>(sql`
-      select s.id as "sessionId", k.id as "kernelId", k.agent_id as "agentId", k.status, k.status_reason as "reason",
-        s.status_data as "data", s.request_id as "requestId",
-        (extract(epoch from now() - s.status_changed_at) * 1000)::float8 as "ageMs"
-      from kernels k join sessions s on s.id = k.session_id
-      where k.status in (${sql.raw(statuses.map((status) => `'${status}'`).join(', '))}) and k.agent_id is not null
-      order by s.status_changed_at, s.id`);
-    return [...rows];
-  }
-
-  /** Kernels whose agent was told to start them, or should have been. */
-  async preparing(): Promise<Array<StartableKernel & { ageMs: number }>> {
-    const rows = await this.#db.execute<StartableKernel & { ageMs: number } & Record<string, unknown>>(sql`
-      select s.id as "sessionId", k.id as "kernelId", k.agent_id as "agentId", s.name, s.access_key as "accessKey",
-        s.status as "from", s.status as "to", s.status_reason as reason, s.request_id as "requestId",
-        k.image, k.cluster_role as "clusterRole", k.cluster_index as "clusterIndex", k.hostname,
-        k.requested_slots as slots, s.environ, s.options,
-        (extract(epoch from now() - s.status_changed_at) * 1000)::float8 as "ageMs"
-      from kernels k join sessions s on s.id = k.session_id where s.status = 'PREPARING' and k.agent_id is not null`);
     return [...rows];
   }
 

@@ -1,10 +1,11 @@
 import { addSlots, type Clock, type SessionStatus } from '@backend.ai/core';
 import type { AgentSnapshot, PendingSession, Placement, Snapshot } from '@backend.ai/scheduler';
 import type { SessionChange } from '../events.ts';
-import type { NewSession, SessionRepository } from '../repositories/sessions.ts';
+import type { QueueRepository } from '../repositories/queue.ts';
+import type { NewSession } from '../repositories/sessions.ts';
 import type { AgentDirectory } from '../services/agents/agent-directory.ts';
 import { toAgentSnapshot } from '../services/agents/agent-snapshot.ts';
-import { pendingOf } from '../services/sessions/pending-session.ts';
+import { pendingOf, queuedOf } from '../services/sessions/pending-session.ts';
 
 interface Waiting {
   readonly session: PendingSession;
@@ -25,7 +26,7 @@ interface Refusals {
  * was read long ago, because what another manager did may never be heard of.
  */
 export class SchedulingMemory {
-  readonly #sessions: SessionRepository;
+  readonly #queue: QueueRepository;
   readonly #directory: AgentDirectory;
   readonly #clock: Clock;
   readonly #keptMs: number;
@@ -39,8 +40,8 @@ export class SchedulingMemory {
   #meanwhile: Waiting[] | undefined;
 
   /** @param keptMs What was read longer ago than this is read again by the next pass. */
-  constructor(sessions: SessionRepository, directory: AgentDirectory, clock: Clock, keptMs: number) {
-    this.#sessions = sessions;
+  constructor(queue: QueueRepository, directory: AgentDirectory, clock: Clock, keptMs: number) {
+    this.#queue = queue;
     this.#directory = directory;
     this.#clock = clock;
     this.#keptMs = keptMs;
@@ -56,11 +57,13 @@ export class SchedulingMemory {
   }
 
   /** A session of this process was queued: known without reading. */
-  queued(session: NewSession, createdAt: string): void {
-    const waiting: Waiting = {
-      session: pendingOf({ ...session, sessionId: session.id, createdAt }),
-      reason: 'queued',
-    };
+  queued(session: NewSession, created: { createdAt: string; projectId: string }): void {
+    const queued = queuedOf(session, created);
+    if (!queued) {
+      this.#waitingStale = true;
+      return;
+    }
+    const waiting: Waiting = { session: queued, reason: 'queued' };
     this.#waiting.set(session.id, waiting);
     this.#meanwhile?.push(waiting);
   }
@@ -74,10 +77,9 @@ export class SchedulingMemory {
       return;
     }
     if (to !== 'SCHEDULED') this.#waiting.delete(sessionId);
-    if (endsHolding(to)) {
-      this.#agentsStale = true;
-      this.#refusals.delete(sessionId);
-    }
+    // With equal states it is one of its kernels that moved.
+    if (endsHolding(to) || from === to) this.#agentsStale = true;
+    if (endsHolding(to)) this.#refusals.delete(sessionId);
     if (to === 'RUNNING') this.#refusals.delete(sessionId);
   }
 
@@ -149,7 +151,7 @@ export class SchedulingMemory {
     this.#waitingStale = false;
     this.#meanwhile = [];
     try {
-      const rows = await this.#sessions.pending();
+      const rows = await this.#queue.pending();
       const waiting = new Map<string, Waiting>();
       for (const row of rows) {
         waiting.set(row.sessionId, { session: pendingOf(row), reason: row.reason });

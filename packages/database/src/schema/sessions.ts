@@ -1,8 +1,11 @@
 import {
   type AccessKey,
   type AgentId,
+  type FailurePolicy,
+  failurePolicies,
   type KernelId,
   type KernelStatus,
+  kernelStatuses,
   type ProjectId,
   type ResourceSlotTexts,
   type SessionId,
@@ -75,6 +78,8 @@ export const sessions = pgTable(
     designatedAgents: jsonb('designated_agents').$type<AgentId[]>().notNull().default([]),
     /** Told of every change of state. */
     callbackUrl: text('callback_url'),
+    /** What the end of a sub kernel means for the session. */
+    failurePolicy: text('failure_policy').$type<FailurePolicy>().notNull().default('strict'),
     createdAt: moment('created_at').notNull().defaultNow(),
     statusChangedAt: moment('status_changed_at').notNull().defaultNow(),
     scheduledAt: moment('scheduled_at'),
@@ -87,6 +92,7 @@ export const sessions = pgTable(
     check('sessions_type_check', oneOf(table.type, sessionTypes)),
     check('sessions_cluster_mode_check', oneOf(table.clusterMode, clusterModes)),
     check('sessions_status_check', oneOf(table.status, sessionStatuses)),
+    check('sessions_failure_policy_check', oneOf(table.failurePolicy, failurePolicies)),
     check('sessions_result_check', oneOf(table.result, sessionResults)),
     uniqueIndex('sessions_live_name_key').on(table.accessKey, table.name).where(noneOf(table.status, terminalStatuses)),
     index('sessions_queue_idx').on(table.status, table.priority.desc(), table.createdAt, table.id),
@@ -147,7 +153,7 @@ export const kernels = pgTable(
   },
   (table) => [
     check('kernels_cluster_role_check', oneOf(table.clusterRole, clusterRoles)),
-    check('kernels_status_check', oneOf(table.status, sessionStatuses)),
+    check('kernels_status_check', oneOf(table.status, kernelStatuses)),
     index('kernels_session_id_idx').on(table.sessionId),
     index('kernels_agent_id_status_idx').on(table.agentId, table.status),
   ],

@@ -1,9 +1,9 @@
 import type { Heartbeat } from '@backend.ai/contract';
-import type { SessionStatus } from '@backend.ai/core';
+import type { KernelStatus } from '@backend.ai/core';
 import { describe, expect, it } from 'vitest';
 import { compareKernels } from './compare-kernels.ts';
 
-const kernel = (status: SessionStatus) => ({ kernelId: 'k', sessionId: 's', status });
+const kernel = (status: KernelStatus) => ({ kernelId: 'k', sessionId: 's', status });
 const heartbeat = (state: Heartbeat['kernels'][number]['state'] | undefined, lastEventSeq = 5): Heartbeat => ({
   agentId: 'a',
   bootId: 'b',

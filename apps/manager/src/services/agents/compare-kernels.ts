@@ -1,6 +1,8 @@
 import type { Heartbeat } from '@backend.ai/contract';
-import { startingStatuses } from '@backend.ai/core';
+import { type KernelStatus, startingStatuses } from '@backend.ai/core';
 import type { BelievedKernel } from '../../repositories/agents.ts';
+
+const starting: readonly KernelStatus[] = startingStatuses;
 
 type Report = Heartbeat['kernels'][number];
 
@@ -39,7 +41,7 @@ export function compareKernels(
     if (kernel.status === 'TERMINATING' && gone) differences.ended.push({ kernel, report });
     else if (report?.state === 'terminated') differences.ended.push({ kernel, report });
     else if (gone && (kernel.status === 'RUNNING' || kernel.status === 'CREATING')) differences.lost.push(kernel);
-    else if (report?.state === 'running' && startingStatuses.includes(kernel.status)) {
+    else if (report?.state === 'running' && starting.includes(kernel.status)) {
       differences.running.push({ kernel, report });
     }
   }

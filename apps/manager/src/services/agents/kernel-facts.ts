@@ -1,10 +1,16 @@
-import type { KernelEvent } from '@backend.ai/contract';
-import { type SessionStatus, type StatusReason, sourcesOf, startingStatuses, statusReasons } from '@backend.ai/core';
+import type { BatchEnd, KernelEvent } from '@backend.ai/contract';
+import {
+  type KernelStatus,
+  kernelSourcesOf,
+  type StatusReason,
+  startingStatuses,
+  statusReasons,
+} from '@backend.ai/core';
 import type {
   ChangedSession,
   EventGuard,
+  KernelTransitionOptions,
   SessionTransitions,
-  TransitionOptions,
 } from '../../repositories/session-transitions.ts';
 
 /** What is known about a change at an agent, from an event or a heartbeat. */
@@ -17,7 +23,7 @@ export interface Fact {
 }
 
 /** The way of a start, in order. */
-const stepsOfStart: readonly SessionStatus[] = ['PREPARING', 'CREATING', 'RUNNING'];
+const stepsOfStart: readonly KernelStatus[] = ['PREPARING', 'CREATING', 'RUNNING'];
 
 /**
  * Turns facts from agents into changes of state. Each function is harmless when its fact comes twice, late, or about a
@@ -39,10 +45,14 @@ export class KernelFacts {
         return [];
       case 'kernel-creating':
         return await this.#move(fact, { to: 'CREATING', reason: 'progress' });
-      case 'kernel-started':
-        return await this.started(fact, { steps: event.steps, isolation: event.isolation });
+      case 'kernel-started': {
+        const services = event.services ? { services: event.services } : {};
+        return await this.started(fact, { steps: event.steps, isolation: event.isolation, ...services });
+      }
       case 'kernel-start-failed':
         return await this.ended(fact, 'start-failed', null, { error: event.error, failedStep: event.failedStep });
+      case 'batch-finished':
+        return await this.finished(fact, event);
       case 'kernel-terminated':
         return await this.ended(fact, event.reason, event.exitCode);
     }
@@ -60,6 +70,21 @@ export class KernelFacts {
     return [...changed, ...(await this.#move(fact, last))];
   }
 
+  /** The job of its batch session is over, and with it the session. */
+  async finished(fact: Fact, { result, exitCode, reason }: BatchEnd): Promise<ChangedSession[]> {
+    const { agentId, kernelId, requestId } = fact;
+    return await this.#transitions.apply({
+      target: { kernelId, agentId },
+      from: ['RUNNING', 'RUNNING_DEGRADED'],
+      to: 'TERMINATING',
+      reason,
+      result,
+      data: exitCode === null ? {} : { exitCode },
+      requestId,
+      ...guard(fact, true),
+    });
+  }
+
   /** It is gone: as wished, by itself, or before it ran. */
   async ended(
     fact: Fact,
@@ -75,10 +100,10 @@ export class KernelFacts {
       ...(known === reason ? {} : { detail: reason }),
     };
     const base = { reason: known, exitCode, data: facts };
-    const from: SessionStatus[] = failed ? ['TERMINATING'] : sourcesOf('TERMINATED');
+    const from: KernelStatus[] = failed ? ['TERMINATING'] : kernelSourcesOf('TERMINATED');
     const asWished = await this.#move(fact, { ...base, from, to: 'TERMINATED', keepReasonOfEnding: true });
     if (asWished.length > 0) return asWished;
-    const early: SessionStatus[] = failed ? [...startingStatuses, 'RUNNING'] : [...startingStatuses];
+    const early: KernelStatus[] = failed ? [...startingStatuses, 'RUNNING'] : [...startingStatuses];
     return await this.#move(fact, { ...base, from: early, to: 'ERROR', reason: failed ? known : startReason(known) });
   }
 
@@ -88,14 +113,18 @@ export class KernelFacts {
   }
 
   async #move(
-    { agentId, kernelId, requestId, seq }: Fact,
-    change: Omit<TransitionOptions, 'target' | 'requestId' | 'event'>,
+    fact: Fact,
+    change: Omit<KernelTransitionOptions, 'target' | 'requestId' | 'event'>,
     count = true,
   ): Promise<ChangedSession[]> {
-    const event: EventGuard | undefined = seq === undefined ? undefined : { agentId, seq, count };
+    const { agentId, kernelId, requestId } = fact;
     const target = { kernelId, agentId };
-    return await this.#transitions.apply({ ...change, target, requestId, ...(event ? { event } : {}) });
+    return await this.#transitions.applyToKernels({ ...change, target, requestId, ...guard(fact, count) });
   }
+}
+
+function guard({ agentId, seq }: Fact, count: boolean): { event?: EventGuard } {
+  return seq === undefined ? {} : { event: { agentId, seq, count } };
 }
 
 /** Why it ended before it ran, when that is worth more than that it did. */

@@ -1,26 +1,70 @@
-import { slotsFromTexts } from '@backend.ai/core';
+import { isPrivateType, slotsFromTexts } from '@backend.ai/core';
 import type { PendingSession } from '@backend.ai/scheduler';
+import type { PendingRecord } from '../../repositories/queue.ts';
+import type { SessionRecord } from '../../repositories/session-rows.ts';
+import type { NewSession } from '../../repositories/sessions.ts';
 
-export interface WaitingSession {
-  readonly sessionId: string;
-  readonly kernelId: string;
-  readonly image: string;
-  readonly architecture: string;
-  readonly resourceGroup: string;
-  readonly slots: Record<string, string>;
-  readonly createdAt: string;
-  readonly priority: number;
-}
-
-/** A waiting session of one kernel as the scheduler sees it. */
-export function pendingOf(session: WaitingSession): PendingSession {
-  const { sessionId, kernelId, image, architecture, resourceGroup, priority } = session;
+/** A waiting session as the scheduler sees it. */
+export function pendingOf(record: Omit<PendingRecord, 'reason'>): PendingSession {
+  const { sessionId, resourceGroup, type, clusterMode, priority, jobPriority, isPreemptible, architecture } = record;
+  const { startsNotBefore, designatedAgents, timeoutMs, dependencies } = record;
   return {
     sessionId,
     resourceGroup,
-    owner: { keypair: '', user: '', project: '', domain: '' },
-    kernels: [{ kernelId, role: 'main', index: 1, slots: slotsFromTexts(session.slots), image, architecture }],
-    createdAt: Date.parse(session.createdAt),
+    owner: { keypair: record.accessKey, user: record.userId, project: record.projectId, domain: record.domainName },
+    kernels: record.kernels.map((kernel) => ({ ...kernel, slots: slotsFromTexts(kernel.slots), architecture })),
+    clusterMode,
+    type,
+    ...(isPrivateType(type) ? { private: true } : {}),
+    createdAt: Date.parse(record.createdAt),
     priority,
+    jobPriority,
+    isPreemptible,
+    ...(startsNotBefore === null ? {} : { startsAt: Date.parse(startsNotBefore) }),
+    ...(dependencies.length === 0 ? {} : { dependencies }),
+    ...(designatedAgents.length === 0 ? {} : { designated: { agents: designatedAgents, mode: 'strict' as const } }),
+    ...(timeoutMs === null ? {} : { timeLimitMs: timeoutMs }),
   };
+}
+
+/** One that was queued this moment. What it depends on is for the database to tell: undefined when there is something. */
+export function queuedOf(
+  session: NewSession,
+  created: { createdAt: string; projectId: string },
+): PendingSession | undefined {
+  if (session.dependencies.length > 0) return undefined;
+  return pendingOf({
+    ...session,
+    ...created,
+    sessionId: session.id,
+    accessKey: session.owner.accessKey,
+    userId: session.owner.userId,
+    domainName: session.domain,
+    timeoutMs: session.options.timeoutMs ?? null,
+    kernels: session.kernels.map(({ id, role, index }) => ({
+      kernelId: id,
+      role,
+      index,
+      slots: session.kernelSlots,
+      image: session.image,
+    })),
+    dependencies: [],
+  });
+}
+
+/** One that was read to be shown. */
+export function waitingOf(record: SessionRecord): PendingSession {
+  return pendingOf({
+    ...record,
+    sessionId: record.id,
+    timeoutMs: record.options.timeoutMs ?? null,
+    kernels: record.kernels.map(({ id, clusterRole, clusterIndex, requestedSlots }) => ({
+      kernelId: id,
+      role: clusterRole,
+      index: clusterIndex,
+      slots: requestedSlots,
+      image: record.image,
+    })),
+    dependencies: [],
+  });
 }

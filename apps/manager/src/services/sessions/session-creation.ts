@@ -23,7 +23,7 @@ export interface SessionCreationOptions {
   readonly agents: AgentDirectory;
   /** @throws AppError `callback-forbidden` */
   readonly checkCallback: (url: string) => void;
-  readonly onCreated: (session: NewSession, createdAt: string) => void;
+  readonly onCreated: (session: NewSession, created: { createdAt: string; projectId: string }) => void;
 }
 
 /** Records what users want to run. Nothing is left behind by a request that is refused. */
@@ -117,7 +117,7 @@ export class SessionCreation {
     switch (outcome.kind) {
       case 'created': {
         const created = { ...session, resourceGroup: outcome.resourceGroup };
-        onCreated(created, outcome.createdAt);
+        onCreated(created, outcome);
         return { session: toSessionView(newRecord(created, outcome)), created: true };
       }
       case 'exists': {

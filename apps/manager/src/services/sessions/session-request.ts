@@ -27,8 +27,6 @@ export function checkSupported(input: CreateSessionInput): void {
   if (input.clusterMode !== 'single-node') refuse('clusterMode', 'Sessions over several nodes');
   if (input.clusterSize > 1) refuse('clusterSize', 'Sessions of several kernels');
   if (input.type === 'batch') refuse('type', 'Batch sessions');
-  if (input.bootstrapScript) refuse('bootstrapScript', 'Bootstrap scripts');
-  if (input.preopenPorts.length > 0) refuse('preopenPorts', 'Ports of programs');
   if (input.dependencies.length > 0) refuse('dependencies', 'Dependencies');
   if (input.designatedAgents.length > 0) refuse('designatedAgents', 'Designated agents');
 }

@@ -15,16 +15,16 @@ import {
   isUuid,
   type SessionStatus,
   type StatusReason,
-  startingStatuses,
+  servingStatuses,
 } from '@backend.ai/core';
-import { explain, type PendingSession } from '@backend.ai/scheduler';
+import { explain } from '@backend.ai/scheduler';
 import { requireRequestId } from '@backend.ai/telemetry';
 import type { SessionRecord } from '../../repositories/session-rows.ts';
 import type { ChangedSession, SessionTransitions } from '../../repositories/session-transitions.ts';
 import type { SessionRepository } from '../../repositories/sessions.ts';
 import type { AgentDirectory } from '../agents/agent-directory.ts';
 import { toAgentSnapshot } from '../agents/agent-snapshot.ts';
-import { pendingOf } from './pending-session.ts';
+import { waitingOf } from './pending-session.ts';
 import type { Following, SessionChanges } from './session-changes.ts';
 import { toHistoryEntry, toSessionDetails, toSessionView } from './session-view.ts';
 
@@ -36,6 +36,8 @@ export interface SessionServiceOptions {
   readonly clock: Clock;
 }
 
+/** It ran, whatever became of it since. */
+const runningOrEnding: readonly SessionStatus[] = [...servingStatuses, 'TERMINATING'];
 /** A waiter looks again after this even if nobody told it of a change. */
 const lookAgainMs = 5_000;
 
@@ -93,7 +95,7 @@ export class SessionService {
     signal: AbortSignal | undefined,
   ): Promise<SessionView> {
     const reached = (status: SessionStatus): boolean =>
-      isTerminal(status) || (input.until === 'running' && (status === 'RUNNING' || status === 'TERMINATING'));
+      isTerminal(status) || (input.until === 'running' && runningOrEnding.includes(status));
     let record = await this.find(input.session, actor);
     if (reached(record.status)) return toSessionView(record);
     const { clock, changes, sessions } = this.#options;
@@ -204,8 +206,7 @@ export class SessionService {
     // Sessions on their way from PENDING to SCHEDULED and back are met at the second round.
     for (let round = 0; round < 2; round++) {
       const cancelled = await transitions.apply({ target: {}, to: 'CANCELLED', reason, requestId, data });
-      const from: SessionStatus[] = [...startingStatuses, 'RUNNING'];
-      const ending = await transitions.apply({ target: {}, from, to: 'TERMINATING', reason, requestId, data });
+      const ending = await transitions.apply({ target: {}, to: 'TERMINATING', reason, requestId, data });
       announceAll(changes, cancelled, ending);
       count += cancelled.length + ending.length;
     }
@@ -233,9 +234,4 @@ function toRef(ref: string): { id: string | null; name: string } {
 
 function notFound(ref: string): AppError {
   return new AppError('session-not-found', `There is no session "${ref}".`);
-}
-
-function waitingOf(record: SessionRecord): PendingSession {
-  const { id: sessionId, requestedSlots: slots, kernels } = record;
-  return pendingOf({ ...record, sessionId, slots, kernelId: kernels[0]?.id ?? '', priority: record.priority });
 }

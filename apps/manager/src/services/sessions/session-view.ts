@@ -105,6 +105,7 @@ export function newRecord(
       clusterIndex: index,
       status: 'PENDING',
       exitCode: null,
+      requestedSlots: session.kernelSlots,
       data: {},
     })),
   };

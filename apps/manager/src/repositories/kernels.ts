@@ -1,0 +1,47 @@
+import type { KernelStatus } from '@backend.ai/core';
+import type { Database } from '@backend.ai/database';
+import { sql } from 'drizzle-orm';
+import { startColumns } from './placement-sql.ts';
+import type { StartableKernel } from './session-transitions.ts';
+
+/** A kernel at work, with where its agent is. */
+export interface KernelAtAgent {
+  readonly sessionId: string;
+  readonly kernelId: string;
+  readonly agentId: string;
+  readonly status: KernelStatus;
+  readonly reason: string;
+  /** Of the session's state. */
+  readonly data: Record<string, unknown>;
+  readonly requestId: string;
+  readonly ageMs: number;
+}
+
+export class KernelRepository {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  /** Kernels whose agent was told to end them, or should have been. */
+  async ending(): Promise<KernelAtAgent[]> {
+    const rows = await this.#db.execute<KernelAtAgent & Record<string, unknown>>(sql`
+      select s.id as "sessionId", k.id as "kernelId", k.agent_id as "agentId", k.status, k.status_reason as "reason",
+        s.status_data as "data", s.request_id as "requestId",
+        (extract(epoch from now() - k.status_changed_at) * 1000)::float8 as "ageMs"
+      from kernels k join sessions s on s.id = k.session_id
+      where k.status = 'TERMINATING' and k.agent_id is not null order by k.status_changed_at, k.id`);
+    return [...rows];
+  }
+
+  /** Kernels whose agent was told to start them, or should have been. */
+  async preparing(): Promise<StartableKernel[]> {
+    const rows = await this.#db.execute<StartableKernel & Record<string, unknown>>(sql`
+      select s.id as "sessionId", k.id as "kernelId", k.agent_id as "agentId", s.name, s.access_key as "accessKey",
+        s.status as "from", s.status as "to", s.status_reason as reason, s.request_id as "requestId", ${startColumns}
+      from kernels k join sessions s on s.id = k.session_id
+      where k.status = 'PREPARING' and k.agent_id is not null order by k.status_changed_at, k.id`);
+    return [...rows];
+  }
+}

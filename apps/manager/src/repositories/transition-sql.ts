@@ -1,0 +1,262 @@
+import { type KernelStatus, promotions, type SessionStatus, terminalStatuses } from '@backend.ai/core';
+import { fencedBy } from '@backend.ai/database';
+import { type SQL, sql } from 'drizzle-orm';
+import { storableJson } from './json-text.ts';
+import type {
+  EventGuard,
+  KernelTransitionOptions,
+  TransitionOptions,
+  TransitionTarget,
+} from './session-transitions.ts';
+
+/**
+ * The one statement of a change of state, up to its final SELECT, which reads `target` (the sessions as they were),
+ * `moved` (their kernels) and `changed` (the sessions as they are).
+ *
+ * A session's row changes with every change of one of its kernels, if only its version: statements about two kernels of
+ * one session then meet at that row, and the later one sees what the earlier one did.
+ */
+
+type AnyOptions = TransitionOptions | KernelTransitionOptions;
+
+/** Sessions go to `to` and take their kernels along. */
+export function sessionChange(options: TransitionOptions, from: readonly SessionStatus[]): SQL {
+  const { to, target } = options;
+  const sessions = [sql`s.status in (${texts(from)})`, ...sessionConditions(target)];
+  const kernels = kernelConditions(target);
+  if (kernels.length > 0) {
+    const live = sql`k.status not in (${terminal})`;
+    sessions.push(sql`exists (select 1 from kernels k
+      where k.session_id = s.id and ${sql.join([live, ...kernels], sql` and `)})`);
+  }
+  if (target.kernelsEnded) {
+    sessions.push(
+      sql`not exists (select 1 from kernels k where k.session_id = s.id and k.status not in (${terminal}))`,
+    );
+  }
+  return statement(options, {
+    sessions,
+    selected: sql`false`,
+    kernelStatus: kernelsGoingTo(to),
+    present: to,
+    releases: to === 'PENDING' || terminalStatuses.includes(to),
+  });
+}
+
+/** Kernels go to `to`, and their sessions where `promotions` say. */
+export function kernelChange(options: KernelTransitionOptions, from: readonly KernelStatus[]): SQL {
+  const { to, target } = options;
+  const selected = sql.join([sql`k.status in (${texts(from)})`, ...kernelConditions(target)], sql` and `);
+  const sessions = [sql`s.id in (select k.session_id from kernels k where ${selected})`, ...sessionConditions(target)];
+  return statement(options, {
+    sessions,
+    selected,
+    kernelStatus: sql`case when ${selected} then ${text(to)} else k.status end`,
+    present: undefined,
+    releases: terminalStatuses.includes(to),
+  });
+}
+
+interface Parts {
+  readonly sessions: SQL[];
+  /** Of kernels `k`: the change is about them. */
+  readonly selected: SQL;
+  /** Of kernels `k`: where they go first. */
+  readonly kernelStatus: SQL;
+  /** Where sessions are before promotions; undefined: where they were. */
+  readonly present: SessionStatus | undefined;
+  readonly releases: boolean;
+}
+
+function statement(options: AnyOptions, parts: Parts): SQL {
+  const { to, reason, keepReasonOfEnding, event } = options;
+  const { sessions, selected, kernelStatus, present, releases } = parts;
+  if (options.epoch !== undefined) sessions.push(fencedBy(options.epoch));
+  if (event) {
+    sessions.push(sql`exists (select 1 from agents a
+      where a.id = ${event.agentId} and a.last_event_seq < ${event.seq} for update)`);
+  }
+  const facts = 'kernelData' in options || 'exitCode' in options ? options : undefined;
+  const result = 'result' in options ? options.result : undefined;
+  const data = sql`${storableJson(options.data ?? {})}::jsonb`;
+  const requestId = options.requestId === undefined ? sql`t.request_id` : sql`${options.requestId}::text`;
+  const ending = keepReasonOfEnding ? sql`t.from_status = 'TERMINATING'` : sql`false`;
+  const again = to === 'PENDING';
+
+  return sql`with target as (
+      select s.id, s.status as from_status, s.request_id, s.status_reason, s.status_data, s.cluster_size, s.failure_policy
+      from sessions s where ${sql.join(sessions, sql` and `)}
+      for update of s
+    ), fact as (
+      select k.id, k.session_id, k.agent_id, k.hostname, k.cluster_role, k.cluster_index, k.status as from_status,
+        k.status_reason, ${selected} as selected, ${kernelStatus} as first_status
+      from kernels k join target t on t.id = k.session_id
+      for update of k
+    ), next as (
+      select t.id, ${present ? text(present) : sql`t.from_status`} as present, ${promoted(present)} as rule,
+        min(f.hostname) filter (where f.selected) as hostname
+      from target t join fact f on f.session_id = t.id group by t.id, t.from_status, t.failure_policy
+    ), decided as (
+      select n.id, n.hostname, coalesce(r.to_status, n.present) as to_status, r.reason
+      from next n left join (values ${ruleRows}) as r (nth, to_status, reason) on r.nth = n.rule
+    ), moved as (
+      select f.*, d.reason as cause, case
+          when d.to_status = 'TERMINATING' and f.first_status not in (${terminal}) then 'TERMINATING'
+          else f.first_status end as to_status,
+        ${
+          again
+            ? sql`true`
+            : sql`f.first_status <> f.from_status or (d.to_status = 'TERMINATING'
+          and f.first_status not in (${terminal}) and f.from_status <> 'TERMINATING')`
+        } as moves
+      from fact f join decided d on d.id = f.session_id
+    ), changed as (
+      update sessions s set version = s.version + 1, status = d.to_status,
+        status_reason = case when d.to_status = t.from_status or ${ending} then t.status_reason
+          else coalesce(d.reason, ${reason}::text) end,
+        status_data = case when d.to_status = t.from_status then t.status_data
+          when ${ending} then t.status_data || ${data}
+          when d.reason is not null then jsonb_build_object('kernel', d.hostname, 'reason', ${reason}::text) || ${data}
+          else ${data} end,
+        status_changed_at = case when d.to_status = t.from_status then s.status_changed_at else now() end,
+        started_at = case when d.to_status = 'RUNNING' and t.from_status <> 'RUNNING' then now()
+          when d.to_status = 'PENDING' then null else s.started_at end,
+        scheduled_at = case when d.to_status = 'PENDING' then null else s.scheduled_at end,
+        terminated_at = case when d.to_status in (${terminal}) then now() else s.terminated_at end
+        ${result === undefined ? sql`` : sql`, result = ${result}`}
+      from target t join decided d on d.id = t.id where s.id = t.id
+      returning s.id, s.name, s.access_key, s.status, s.status_reason
+    ), kernel as (
+      update kernels k set version = k.version + 1, status = m.to_status,
+        status_reason = case when ${keepReasonOfEnding ?? false}::boolean and m.from_status = 'TERMINATING'
+          then m.status_reason else coalesce(m.cause, ${reason}::text) end,
+        status_changed_at = now(),
+        started_at = case m.to_status when 'RUNNING' then now() when 'PENDING' then null else k.started_at end,
+        terminated_at = case when m.to_status in (${terminal}) then now() when m.to_status = 'PENDING' then null
+          else k.terminated_at end
+        ${again ? sql`, id = gen_random_uuid(), agent_id = null, exit_code = null, status_data = '{}'` : sql``}
+        ${
+          facts
+            ? sql`, exit_code = case when m.selected then coalesce(${facts.exitCode ?? null}::int, k.exit_code)
+            else k.exit_code end, status_data = case when m.selected
+            then k.status_data || ${storableJson(facts.kernelData ?? {})}::jsonb else k.status_data end`
+            : sql``
+        }
+      from moved m where k.id = m.id and m.moves
+    ), history as (
+      insert into session_history (id, session_id, kernel_id, from_status, to_status, reason, data, request_id)
+      select gen_random_uuid(), t.id, null, t.from_status, c.status, c.status_reason, ${data}, ${requestId}
+      from target t join changed c on c.id = t.id where c.status <> t.from_status
+      union all
+      select gen_random_uuid(), t.id, m.id, m.from_status, m.to_status, coalesce(m.cause, ${reason}::text),
+        ${data}, ${requestId}
+      from target t join moved m on m.session_id = t.id where t.cluster_size > 1 and m.to_status <> m.from_status
+    ) ${event?.count ? counted(event) : sql``} ${releases ? release : sql``}`;
+}
+
+function sessionConditions(target: TransitionTarget): SQL[] {
+  const conditions: SQL[] = [];
+  if (target.sessionId !== undefined) conditions.push(sql`s.id = ${target.sessionId}`);
+  if (target.olderThanMs !== undefined) {
+    conditions.push(sql`s.status_changed_at < now() - ${target.olderThanMs}::int * interval '1 millisecond'`);
+  }
+  return conditions;
+}
+
+function kernelConditions(target: TransitionTarget): SQL[] {
+  const conditions: SQL[] = [];
+  if (target.kernelId !== undefined) conditions.push(sql`k.id = ${target.kernelId}`);
+  if (target.agentId !== undefined) conditions.push(sql`k.agent_id = ${target.agentId}`);
+  if (target.agentLostForMs !== undefined) {
+    conditions.push(sql`k.agent_id in (select a.id from agents a where a.status = 'LOST'
+      and a.lost_at <= now() - ${target.agentLostForMs}::int * interval '1 millisecond')`);
+  }
+  if (target.agentForgotten) {
+    conditions.push(sql`not exists (select 1 from agents a where a.id = k.agent_id and a.status <> 'TERMINATED')`);
+  }
+  return conditions;
+}
+
+/** Where a kernel goes with its session. One that has no agent yet has nothing to end: it is closed at once. */
+function kernelsGoingTo(to: SessionStatus): SQL {
+  switch (to) {
+    case 'PENDING':
+      return text('PENDING');
+    case 'DEPRIORITIZING':
+    case 'PREEMPTED':
+    case 'RUNNING_DEGRADED':
+      return sql`k.status`;
+    case 'TERMINATING':
+    case 'RESTARTING':
+    case 'RESCHEDULING':
+      return sql`case when k.status in (${terminal}) then k.status
+        when k.status in ('PENDING', 'RESERVED') then 'CANCELLED' else 'TERMINATING' end`;
+    default:
+      return sql`case when k.status in (${terminal}) then k.status else ${text(to)} end`;
+  }
+}
+
+/** `promotions` for a session `t` with its kernels `f`, as the number of the rule that fits. */
+function promoted(present: SessionStatus | undefined): SQL {
+  const cases = promotions.flatMap((rule, nth) => {
+    if (present !== undefined && !rule.from.includes(present)) return [];
+    const conditions: SQL[] = [];
+    if (present === undefined) conditions.push(sql`t.from_status in (${texts(rule.from)})`);
+    if (rule.tolerant) conditions.push(sql`t.failure_policy = 'tolerant'`);
+    if (rule.every) conditions.push(sql`bool_and(f.first_status in (${texts(rule.every)}))`);
+    if (rule.some) conditions.push(sql`bool_or(f.first_status in (${texts(rule.some)}))`);
+    if (rule.main) conditions.push(sql`bool_or(f.cluster_role = 'main' and f.first_status in (${texts(rule.main)}))`);
+    return [sql`when ${sql.join(conditions, sql` and `)} then ${sql.raw(String(nth))}`];
+  });
+  return cases.length === 0 ? sql`null::int` : sql`case ${sql.join(cases, sql` `)} end`;
+}
+
+/** Where sessions `t` belong whose kernels are `f`, grouped by session. */
+export const promotedFrom = sql`coalesce((array[${sql.raw(promotions.map(({ to }) => `'${to}'`).join(', '))}])[${promoted(undefined)} + 1], t.from_status)`;
+
+const ruleRows = sql.raw(
+  promotions
+    .map(({ to, reason }, nth) => `(${nth}, '${to}', ${reason === undefined ? 'null' : `'${reason}'`})`)
+    .join(', '),
+);
+
+/** The event and what it changed are in the database together, or neither is. */
+function counted(event: EventGuard): SQL {
+  return sql`, counted as (
+      update agents a set last_event_seq = ${event.seq}
+      where a.id = ${event.agentId} and a.last_event_seq < ${event.seq} and exists (select 1 from target)
+    )`;
+}
+
+/**
+ * An entry of the ledger is closed once: `free_at is null` is the guard, and the balance follows what it closed. Balances
+ * are locked in the order in which placements lock them, so that the two never wait for each other.
+ */
+const release = sql`, freed as (
+      update resource_allocations a set free_at = now() from moved m
+      where a.kernel_id = m.id and a.free_at is null and m.moves and m.to_status in ('PENDING', ${sql.raw(
+        terminalStatuses.map((status) => `'${status}'`).join(', '),
+      )})
+      returning a.agent_id, a.slot_name, a.amount
+    ), released as (
+      update agent_resources r set used = r.used - f.amount
+      from (
+        select b.agent_id, b.slot_name, g.amount
+        from agent_resources b
+        join (select agent_id, slot_name, sum(amount) as amount from freed group by agent_id, slot_name) g
+          on g.agent_id = b.agent_id and g.slot_name = b.slot_name
+        order by b.agent_id, b.slot_name for update of b
+      ) f
+      where r.agent_id = f.agent_id and r.slot_name = f.slot_name
+    )`;
+
+const terminal = texts(terminalStatuses);
+
+/** Constants of the state table, never input. */
+function texts(values: readonly string[]): SQL {
+  return values.length === 0 ? sql.raw('null') : sql.raw(values.map((value) => `'${value}'`).join(', '));
+}
+
+function text(value: string): SQL {
+  return sql.raw(`'${value}'`);
+}

@@ -1,0 +1,53 @@
+import { kernelSpecSchema } from '@backend.ai/contract';
+import { newId } from '@backend.ai/core';
+import { describe, expect, it } from 'vitest';
+import { type KernelToStart, kernelSpecOf } from './kernel-spec.ts';
+
+const kernel: KernelToStart = {
+  sessionId: newId(),
+  kernelId: newId(),
+  name: 'demo',
+  accessKey: 'AKIA',
+  image: 'local/python:3.11',
+  clusterRole: 'main',
+  clusterIndex: 1,
+  hostname: 'main1',
+  slots: { cpu: '1' },
+  environ: { A: 'B' },
+  options: {},
+};
+const owner = { id: newId(), email: 'user@example.com', name: 'A User' };
+
+describe('what an agent is told of a kernel', () => {
+  it('has only what applies', () => {
+    const { name: sessionName, options: _options, ...rest } = kernel;
+    expect(kernelSpecOf(kernel)).toEqual({ ...rest, sessionName });
+  });
+
+  it('names the owner to its programs, whatever the user says', () => {
+    const environ = { BACKENDAI_USER_EMAIL: 'somebody@else.example', A: 'B' };
+    expect(kernelSpecOf({ ...kernel, environ, options: { owner } }).environ).toEqual({
+      A: 'B',
+      BACKENDAI_USER_UUID: owner.id,
+      BACKENDAI_USER_EMAIL: 'user@example.com',
+      BACKENDAI_USER_NAME: 'A User',
+    });
+  });
+
+  it('has all that was asked for, in the form that agents take', () => {
+    const options = { startupCommand: 'ls', timeoutMs: 5_000, bootstrapScript: 'id', preopenPorts: [3000], owner };
+    const spec = kernelSpecOf({ ...kernel, options });
+    expect(spec).toMatchObject({
+      batch: { startupCommand: 'ls', timeoutMs: 5_000 },
+      bootstrap: { script: 'id' },
+      preopenPorts: [3000],
+    });
+    expect(kernelSpecSchema.parse(spec)).toEqual(spec);
+  });
+
+  it('has the batch job in the main kernel only, without a limit that nobody gave', () => {
+    const options = { startupCommand: 'ls' };
+    expect(kernelSpecOf({ ...kernel, options }).batch).toEqual({ startupCommand: 'ls' });
+    expect(kernelSpecOf({ ...kernel, clusterRole: 'sub', hostname: 'sub1', options }).batch).toBeUndefined();
+  });
+});

@@ -1,0 +1,53 @@
+import type { KernelSpec } from '@backend.ai/contract';
+import { transientDeadlines } from '@backend.ai/core';
+import type { SessionOptions } from '../../repositories/session-rows.ts';
+
+/** What the database knows of a kernel that is to be started. */
+export interface KernelToStart {
+  readonly sessionId: string;
+  readonly kernelId: string;
+  readonly name: string;
+  readonly accessKey: string;
+  readonly image: string;
+  readonly clusterRole: 'main' | 'sub';
+  readonly clusterIndex: number;
+  readonly hostname: string;
+  readonly slots: Record<string, string>;
+  readonly environ: Record<string, string>;
+  readonly options: SessionOptions;
+}
+
+/** A bootstrap script has three quarters of the time that a kernel may take until it runs. */
+const bootstrapTimeoutMs = Math.floor((transientDeadlines.CREATING?.afterMs ?? 60_000) * 0.75);
+
+/** What its agent is told. Fields that do not apply are absent, so that agents of earlier versions start it, too. */
+export function kernelSpecOf(kernel: KernelToStart): KernelSpec {
+  const { sessionId, kernelId, name, accessKey, image, clusterRole, clusterIndex, hostname, slots, options } = kernel;
+  const { startupCommand, timeoutMs, bootstrapScript, preopenPorts } = options;
+  const isMain = clusterRole === 'main';
+  return {
+    kernelId,
+    sessionId,
+    sessionName: name,
+    accessKey,
+    image,
+    clusterRole,
+    clusterIndex,
+    hostname,
+    slots,
+    environ: { ...kernel.environ, ...ownerEnviron(options.owner) },
+    ...(preopenPorts && preopenPorts.length > 0 ? { preopenPorts: [...preopenPorts] } : {}),
+    ...(bootstrapScript ? { bootstrap: { script: bootstrapScript, timeoutMs: bootstrapTimeoutMs } } : {}),
+    ...(startupCommand && isMain ? { batch: { startupCommand, ...(timeoutMs ? { timeoutMs } : {}) } } : {}),
+  };
+}
+
+/** Who owns the session, for its programs. The agent adds what tells of the kernel and its cluster. */
+function ownerEnviron(owner: SessionOptions['owner']): Record<string, string> {
+  if (!owner) return {};
+  return {
+    BACKENDAI_USER_UUID: owner.id,
+    BACKENDAI_USER_EMAIL: owner.email,
+    BACKENDAI_USER_NAME: owner.name,
+  };
+}

@@ -10,7 +10,7 @@ const onServers = ['packages/*/tests/**/*.servers.test.ts', 'apps/*/tests/**/*.s
 /** Their `testDatabase()` is PGlite in the project `integration` and PostgreSQL in the project `servers`. */
 const onBothDatabases = [
   'packages/database/tests/{catalogue,database,fencing,migrations}.test.ts',
-  'apps/manager/tests/{arbitrary-input,backup,faults,file-service,fixtures,identity,interleavings,operator,session-*,state-changes}.test.ts',
+  'apps/manager/tests/{arbitrary-input,backup,faults,file-service,fixtures,identity,interleavings,operator,session-*,state-*}.test.ts',
 ];
 
 /** What is installed and published, tried outside of the repository. They need npm's registry and a build. */

@@ -32,6 +32,8 @@ export interface Backend {
    * @throws when something cannot be removed now
    */
   sweep(isKnown: (kernelId: string) => boolean): Promise<string[]>;
+  /** Removes what was kept for a while, and nobody came for. @throws when something cannot be removed now */
+  expire(): Promise<void>;
   /** @throws AppError `unknown-image`, `unsupported-feature` */
   plan(spec: KernelSpec, requestId: string): KernelPlan;
   /** Lets go of everything; kernels go on. */

@@ -364,6 +364,7 @@ export class KernelSupervisor {
       this.#swept = true;
       if (swept.length > 0) logger.warn('strays removed', { swept });
     }
+    await backend.expire();
     if (this.#remains.size > 0) {
       const kernels = [...this.#remains.keys()];
       throw new AppError('internal', 'Some kernels have left what cannot be removed yet.', { detail: { kernels } });

@@ -37,6 +37,11 @@ export class UidPool {
     });
   }
 
+  /** Whether it is one of these, and taken. */
+  has(uid: number): boolean {
+    return this.#taken.has(uid);
+  }
+
   /** One that a kernel found after a restart has. */
   take(uid: number): void {
     this.#taken.add(uid);

@@ -115,6 +115,8 @@ export class FakeBackend implements Backend {
     return strays;
   }
 
+  async expire(): Promise<void> {}
+
   plan(spec: KernelSpec): KernelPlan {
     const { images } = this.capabilities;
     if (!images.some(({ name, aliases }) => name === spec.image || aliases.includes(spec.image))) {

@@ -5,6 +5,7 @@ import type { Logger } from '@backend.ai/telemetry';
 import type { CgroupHost } from '../../resources/cgroups.ts';
 import type { UidPool } from '../../resources/uid-pool.ts';
 import type { SandboxCandidate } from './isolation.ts';
+import type { KeptHomes } from './kept-homes.ts';
 import type { SandboxLauncher } from './launcher.ts';
 import type { MemoryWatch } from './memory-watch.ts';
 import { machineBootId, type ProcessIdentity } from './proc.ts';
@@ -20,6 +21,7 @@ export interface ProcessContext {
   readonly isolation: IsolationReport;
   readonly cgroups: CgroupHost | null;
   readonly uids: UidPool;
+  readonly keptHomes: KeptHomes;
   readonly launcher: SandboxLauncher;
   readonly memoryWatch: MemoryWatch;
   readonly recentProcesses: RecentProcesses;
@@ -49,6 +51,8 @@ export interface KernelDraft {
   monitor: ProcessIdentity | null;
   init: ProcessIdentity | null;
   kernel: ProcessKernel | null;
+  /** It ends because its session is started anew: its home waits for the next kernel. */
+  keepHome: boolean;
 }
 
 /** Who `work` is to the programs of the kernel. */

@@ -23,6 +23,7 @@ import { endOfJob } from './batch-job.ts';
 import type { KernelDraft, ProcessContext } from './draft.ts';
 import { endProcesses } from './end-processes.ts';
 import { chooseSandbox, isolationReport, type SandboxKind, sandboxCandidates } from './isolation.ts';
+import { KeptHomes } from './kept-homes.ts';
 import { labelName, labelOf, SandboxLauncher } from './launcher.ts';
 import { MemoryWatch } from './memory-watch.ts';
 import { makeSandboxEtc, makeSandboxRoot, readHostMounts, systemMounts } from './mount-plan.ts';
@@ -124,7 +125,8 @@ export class ProcessBackend implements Backend {
     let cgroups = this.#options.useCgroups === false ? null : openCgroupHost(view, `backendai-${installationId}`);
     const uids = new UidPool(uidBaseOf(installationId));
     // Before the first is given away: the self-test ends whatever has its id.
-    for (const uid of uidsInScratch(this.#scratchDir)) uids.take(uid);
+    const keptHomes = new KeptHomes(join(dataDir, 'kept-homes'));
+    for (const uid of [...uidsInScratch(this.#scratchDir), ...keptHomes.owners()]) uids.take(uid);
     const candidates = sandboxCandidates({ asRoot, tools }, this.#options.sandbox);
     const candidate = await chooseSandbox(candidates, { asRoot, allowUnisolated }, async (each) => {
       // Without a sandbox the kernel's user comes by the real path. Everything else in these folders is private by itself.
@@ -147,6 +149,7 @@ export class ProcessBackend implements Backend {
       isolation,
       cgroups,
       uids,
+      keptHomes,
       launcher,
       memoryWatch: new MemoryWatch(clock),
       recentProcesses: new RecentProcesses(clock),
@@ -189,6 +192,7 @@ export class ProcessBackend implements Backend {
       monitor: null,
       init: null,
       kernel: null,
+      keepHome: false,
     });
   }
 
@@ -220,6 +224,7 @@ export class ProcessBackend implements Backend {
       monitor: sameBoot ? facts.monitor : null,
       init: sameBoot ? facts.init : null,
       kernel: null,
+      keepHome: false,
     };
     const alive = draft.monitor !== null && isAlive(draft.monitor);
     const label = labelOf(facts.installationId, spec.kernelId);
@@ -274,6 +279,11 @@ export class ProcessBackend implements Backend {
       swept.push(`folder ${kernelId}`);
     }
     return swept;
+  }
+
+  async expire(): Promise<void> {
+    const { keptHomes, uids, clock } = this.#started();
+    for (const uid of await keptHomes.expire(clock.now())) uids.release(uid);
   }
 
   async close(): Promise<void> {

@@ -172,6 +172,11 @@ export class ProcessKernel implements KernelHandle {
     this.#client?.close();
   }
 
+  /** Why it was ended; undefined while it was not, and for one that ended by itself. */
+  get stopReason(): StatusReason | undefined {
+    return this.#stopReason;
+  }
+
   /** Its first process is known from the moment the runner has answered. */
   get processes(): KernelProcesses {
     return this.#processes;

@@ -64,6 +64,7 @@ export function launchStep(draft: KernelDraft, context: ProcessContext): CreateS
     },
     async undo() {
       const { monitor, cgroups, uid } = draft;
+      draft.keepHome ||= draft.kernel?.stopReason === 'restart-requested';
       draft.kernel?.close();
       const init = draft.init ?? findInit(paths, draft.isolation.sandbox, monitor);
       await endProcesses({ monitor, init, cgroups, label, uid }, clock);

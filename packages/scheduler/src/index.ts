@@ -1,4 +1,18 @@
-export * from './explain.ts';
+export * from './apply-remedy.ts';
+export type { Estimate } from './estimate.ts';
+export {
+  type AgentExplanation,
+  type AgentObstacle,
+  agentObstacles,
+  explain,
+  type WaitingExplanation,
+} from './explain.ts';
+export * from './fair-share.ts';
+export { attemptsBeforeGivingUp, priorityLostByGivingUp } from './pass.ts';
 export * from './plan.ts';
+export type { Change, Remedy } from './remedies.ts';
 export * from './schedule.ts';
+export { defaultSlotPriority } from './selection.ts';
 export * from './snapshot.ts';
+export * from './snapshot-json.ts';
+export * from './state.ts';

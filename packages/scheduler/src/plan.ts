@@ -47,7 +47,9 @@ export interface Decision {
   /** 1 for what counts against the agent: not one of those preferred, refused the session before. */
   readonly rank: readonly [notPreferred: number, refusedBefore: number];
   /** What agents of equal rank were compared by: slots left unused, then what was free of each slot. */
-  readonly key: { readonly unutilised: number; readonly free: Readonly<Record<string, string>> } | { readonly index: number };
+  readonly key:
+    | { readonly unutilised: number; readonly free: Readonly<Record<string, string>> }
+    | { readonly index: number };
 }
 
 export interface Victim {

@@ -1,0 +1,229 @@
+import type { ResourceSlots } from '@backend.ai/core';
+import { AgentTable } from './agent-table.ts';
+import { fairShareDefaults, fairShareFactor, normalisedUsage } from './fair-share.ts';
+import { type Group, groupOf } from './group.ts';
+import { countSession, type ScopeUsage, scopeUsage } from './quota.ts';
+import { kindOf, type Shape } from './shape.ts';
+import { type DenseSlots, SlotTable } from './slot-table.ts';
+import {
+  type AgentSnapshot,
+  type FairShareScope,
+  fairShareScopes,
+  type Owner,
+  type PendingSession,
+  type QuotaScope,
+  quotaScopes,
+  type RunningSession,
+  type Snapshot,
+} from './snapshot.ts';
+
+/** A waiting session, compiled. */
+export interface Waiting {
+  readonly session: PendingSession;
+  readonly group: Group;
+  /** What is placed at once: the whole session, or each kernel of a multi-node session. */
+  readonly shapes: readonly Shape[];
+  readonly total: DenseSlots;
+  /** Quotas that it counts in. */
+  readonly scopes: readonly ScopeUsage[];
+  /** Of domain, project and user: higher comes first. */
+  readonly factors: readonly number[];
+  readonly preferred: ReadonlySet<number> | undefined;
+  readonly refusedBy: ReadonlySet<number> | undefined;
+}
+
+/** A session that holds resources, compiled. */
+export interface Holding {
+  readonly session: RunningSession;
+  /** Kernels with agents that are in the table. */
+  readonly kernels: ReadonlyArray<{ readonly agent: number; readonly slots: DenseSlots }>;
+  readonly total: DenseSlots;
+  readonly scopes: readonly ScopeUsage[];
+}
+
+/** A snapshot in the form in which a pass works on it. */
+export class Cluster {
+  readonly table: AgentTable;
+  readonly slots: SlotTable;
+  readonly groups = new Map<string, Group>();
+  readonly waiting = new Map<string, Waiting>();
+  readonly holdings = new Map<string, Holding>();
+  readonly #scopes = new Map<string, ScopeUsage>();
+  readonly #factors = new Map<string, number>();
+
+  constructor(snapshot: Snapshot) {
+    this.slots = new SlotTable(slotNames(snapshot));
+    this.table = new AgentTable(snapshot.agents, this.slots);
+    const named = new Map(snapshot.groups.map((group) => [group.name, group]));
+    const names = new Set([
+      ...named.keys(),
+      ...[...snapshot.agents, ...snapshot.pending, ...snapshot.running].map((thing) => thing.resourceGroup),
+    ]);
+    const members = new Map<string, number[]>([...names].map((name) => [name, []]));
+    this.table.agents.forEach((agent, index) => {
+      members.get(agent.resourceGroup)?.push(index);
+    });
+    for (const name of [...names].sort()) {
+      this.groups.set(name, groupOf(named.get(name) ?? { name }, Int32Array.from(members.get(name) ?? []), this.table));
+    }
+    for (const quota of snapshot.quotas) {
+      this.#scopes.set(scopeKey(quota.scope, quota.id), scopeUsage(quota, this.slots));
+    }
+    this.#rateUsage(snapshot);
+    for (const session of snapshot.running) this.hold(session);
+    for (const session of snapshot.pending) this.enqueue(session, false);
+    for (const group of this.groups.values()) group.queue.sort(group.compare);
+  }
+
+  /** Whether all that it names is known; else everything has to be compiled again. */
+  knows(session: PendingSession): boolean {
+    return this.groups.has(session.resourceGroup) && session.kernels.every((kernel) => this.slots.has(kernel.slots));
+  }
+
+  /** @param sorted Whether the queue is in order, and has to stay so. */
+  enqueue(session: PendingSession, sorted = true): void {
+    const waiting = this.compile(session);
+    for (const shape of waiting.shapes) shape.uses += 1;
+    this.waiting.set(session.sessionId, waiting);
+    const { queue } = waiting.group;
+    if (sorted) queue.splice(positionIn(waiting.group, waiting), 0, waiting);
+    else queue.push(waiting);
+  }
+
+  /** As it would be in the queue. */
+  compile(session: PendingSession): Waiting {
+    const group = this.groups.get(session.resourceGroup)!;
+    const { refusedBy = [], designated } = session;
+    const multi = session.clusterMode === 'multi-node';
+    const units = multi ? session.kernels.map((kernel) => [kernel]) : [session.kernels];
+    return {
+      session,
+      group,
+      shapes: units.map((kernels, index) => this.#shapeOf(group, session, kernels, multi ? index : 0)),
+      total: this.slots.dense(session.kernels.map((kernel) => kernel.slots)),
+      scopes: this.#scopesOf(session.owner),
+      factors: fairShareScopes.map(
+        (scope) => this.#factors.get(factorKey(group.name, scope, session.owner[scope])) ?? 0,
+      ),
+      preferred: designated?.mode === 'preferred' ? this.#indices(designated.agents) : undefined,
+      refusedBy: refusedBy.length > 0 ? this.#indices(refusedBy) : undefined,
+    };
+  }
+
+  dequeue(sessionId: string): void {
+    const waiting = this.waiting.get(sessionId);
+    if (!waiting || !this.waiting.delete(sessionId)) return;
+    for (const shape of waiting.shapes) shape.uses -= 1;
+    const { queue } = waiting.group;
+    const position = positionIn(waiting.group, waiting);
+    queue.splice(queue[position] === waiting ? position : queue.indexOf(waiting), 1);
+  }
+
+  /** Counts a session that holds resources. What agents have free is not touched: they tell it themselves. */
+  hold(session: RunningSession): void {
+    const kernels = session.kernels.flatMap(({ agentId, slots }) => {
+      const agent = this.table.indexOf(agentId);
+      return agent === undefined ? [] : [{ agent, slots: this.slots.dense([slots]) }];
+    });
+    const total = this.slots.dense(session.kernels.map((kernel) => kernel.slots));
+    const holding = { session, kernels, total, scopes: this.#scopesOf(session.owner) };
+    this.holdings.set(session.sessionId, holding);
+    countSession(holding.scopes, total, session.private ?? false, 1);
+    const group = this.groups.get(session.resourceGroup);
+    group?.holdings.add(holding);
+    if (!session.private) group?.count(session.owner.user, total, 1);
+  }
+
+  release(sessionId: string): void {
+    const holding = this.holdings.get(sessionId);
+    if (!holding || !this.holdings.delete(sessionId)) return;
+    const { session, scopes, total } = holding;
+    countSession(scopes, total, session.private ?? false, -1);
+    const group = this.groups.get(session.resourceGroup);
+    group?.holdings.delete(holding);
+    if (!session.private) group?.count(session.owner.user, total, -1);
+  }
+
+  #scopesOf(owner: Owner): ScopeUsage[] {
+    return quotaScopes.flatMap((scope) => this.#scopes.get(scopeKey(scope, owner[scope])) ?? []);
+  }
+
+  #indices(ids: readonly string[]): Set<number> {
+    return new Set(ids.map((id) => this.table.indexOf(id) ?? -1));
+  }
+
+  #shapeOf(group: Group, session: PendingSession, kernels: PendingSession['kernels'], index: number): Shape {
+    const slots = this.slots.dense(kernels.map((kernel) => kernel.slots));
+    const kind = kindOf(group, this.table, kernels, designatedFor(session, index));
+    const key = `${kind.key}|${kernels.length}|${slots.columns.join()}|${slots.amounts.join()}`;
+    let shape = group.shapes.get(key);
+    if (!shape) {
+      shape = { kind, slots, kernels: kernels.length, uses: 0, tournament: undefined, exceeds: undefined };
+      group.shapes.set(key, shape);
+    }
+    return shape;
+  }
+
+  #rateUsage(snapshot: Snapshot): void {
+    const options = new Map(snapshot.groups.map((group) => [group.name, group.fairShare ?? {}]));
+    for (const { resourceGroup, scope, id, usage, weight } of snapshot.fairShares) {
+      const group = this.groups.get(resourceGroup);
+      if (!group) continue;
+      const spec = options.get(resourceGroup) ?? {};
+      const normalised = normalisedUsage(usage, group.capacity, spec);
+      const factor = fairShareFactor(normalised, weight ?? spec.defaultWeight ?? fairShareDefaults.defaultWeight);
+      this.#factors.set(factorKey(resourceGroup, scope, id), factor);
+    }
+  }
+}
+
+/** The agents that a session has to go to; undefined: any. */
+export function designatedFor(session: PendingSession, index: number): readonly string[] | undefined {
+  const { designated, clusterMode, kernels } = session;
+  if (designated?.mode !== 'strict') return undefined;
+  const parallel = clusterMode === 'multi-node' && designated.agents.length === kernels.length;
+  return parallel ? designated.agents.slice(index, index + 1) : designated.agents;
+}
+
+function slotNames({ agents, pending, running, quotas }: Snapshot): Set<string> {
+  const names = new Set<string>();
+  const add = (slots: ResourceSlots): void => {
+    for (const name of Object.keys(slots)) names.add(name);
+  };
+  for (const agent of agents) {
+    add(agent.capacity);
+    add(agent.used);
+  }
+  for (const session of [...pending, ...running]) for (const kernel of session.kernels) add(kernel.slots);
+  for (const quota of quotas) add(quota.limits);
+  return names;
+}
+
+/** Where a session stands in its group's sorted queue, or would. */
+function positionIn({ queue, compare }: Group, waiting: Waiting): number {
+  let low = 0;
+  let high = queue.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (compare(queue[middle]!, waiting) < 0) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+const scopeKey = (scope: QuotaScope, id: string): string => `${scope} ${id}`;
+const factorKey = (group: string, scope: FairShareScope, id: string): string => `${group} ${scope} ${id}`;
+
+/** Whether only amounts differ: what an update of the table can take in. */
+export function sameButAmounts(before: AgentSnapshot, after: AgentSnapshot): boolean {
+  const capacities = Object.keys(after.capacity);
+  return (
+    before.status === after.status &&
+    before.schedulable === after.schedulable &&
+    before.resourceGroup === after.resourceGroup &&
+    before.architecture === after.architecture &&
+    (before.images === after.images || before.images.join('\n') === after.images.join('\n')) &&
+    capacities.length === Object.keys(before.capacity).length &&
+    capacities.every((name) => Object.hasOwn(before.capacity, name) && before.capacity[name] === after.capacity[name])
+  );
+}

@@ -1,0 +1,195 @@
+import { BackfillGate, type Release, releasesOf, reserveFor } from './backfill.ts';
+import type { Cluster, Holding, Waiting } from './cluster.ts';
+import type { Group } from './group.ts';
+import { turns } from './order.ts';
+import { type Choice, Placing, placementOf, shortageOf } from './placing.ts';
+import type { Placement, Plan, Reservation, WaitingReason } from './plan.ts';
+import { preemptFor } from './preemption.ts';
+import { countSession } from './quota.ts';
+import { exceedsAgents, obstacleBefore } from './validate.ts';
+
+/** After so many failed attempts a session at the head of its queue loses priority. */
+export const attemptsBeforeGivingUp = 5;
+export const priorityLostByGivingUp = 10;
+
+interface Head {
+  readonly waiting: Waiting;
+  readonly reason: WaitingReason;
+  /** Where the group lets others pass. */
+  readonly gate: BackfillGate | undefined;
+}
+
+/**
+ * One pass over all queues: highest priority first, through all groups, since quotas are shared between them.
+ *
+ * A session that lacks resources only is the head of its group: nothing behind it starts in this pass, unless the group
+ * backfills. What concerns one session alone (a quota, a dependency, an image, a size that no agent has) holds back nobody.
+ */
+export function runPass(cluster: Cluster, now: number): Plan {
+  const pass = new Pass(cluster, now);
+  try {
+    return pass.run();
+  } finally {
+    pass.restore();
+  }
+}
+
+class Pass {
+  readonly #cluster: Cluster;
+  readonly #now: number;
+  readonly #placing: Placing;
+  readonly #mark: number;
+  readonly #heads = new Map<Group, Head>();
+  readonly #begun = new Map<Group, Release[]>();
+  readonly #claimed = new Set<Holding>();
+  readonly #counted: Waiting[] = [];
+  readonly #placements: Placement[] = [];
+  readonly #reservations: Reservation[] = [];
+  readonly #reasons = new Map<string, WaitingReason>();
+  readonly #attempted: string[] = [];
+  readonly #deprioritised: Array<{ sessionId: string; priority: number }> = [];
+  readonly #expired: string[] = [];
+
+  constructor(cluster: Cluster, now: number) {
+    this.#cluster = cluster;
+    this.#now = now;
+    this.#placing = new Placing(cluster.table);
+    this.#mark = cluster.table.mark();
+  }
+
+  run(): Plan {
+    for (const [group, band] of this.#bands()) {
+      const queue = turns(group, band);
+      for (let waiting = queue.next(); waiting; waiting = queue.next()) this.#consider(waiting);
+    }
+    return {
+      placements: this.#placements,
+      reservations: this.#reservations,
+      reasons: this.#reasons,
+      attempted: this.#attempted,
+      deprioritised: this.#deprioritised,
+      expired: this.#expired,
+      roundRobin: Object.fromEntries([...this.#placing.roundRobin].sort(([a], [b]) => (a < b ? -1 : 1))),
+    };
+  }
+
+  /** The cluster as it was. */
+  restore(): void {
+    for (const waiting of this.#counted) this.#count(waiting, -1);
+    this.#cluster.table.undo(this.#mark);
+    this.#cluster.table.changes.length = 0;
+    for (const group of this.#cluster.groups.values()) {
+      for (const shape of group.shapes.values()) shape.tournament = undefined;
+    }
+  }
+
+  /** Each priority of each group: highest first, then by name of the group. */
+  #bands(): Array<[Group, Waiting[]]> {
+    const bands: Array<{ group: Group; sessions: Waiting[]; priority: number }> = [];
+    for (const group of this.#cluster.groups.values()) {
+      let priority: number | undefined;
+      for (const waiting of group.queue) {
+        if (waiting.session.priority !== priority) {
+          priority = waiting.session.priority;
+          bands.push({ group, sessions: [], priority });
+        }
+        bands.at(-1)!.sessions.push(waiting);
+      }
+    }
+    // Groups stand in order of their names, and sorting keeps the order of equals.
+    return bands.sort((a, b) => b.priority - a.priority).map(({ group, sessions }) => [group, sessions]);
+  }
+
+  #consider(waiting: Waiting): void {
+    const { session, group } = waiting;
+    const { sessionId } = session;
+    const { pendingTimeoutMs = 0 } = group.options;
+    if (pendingTimeoutMs > 0 && this.#now - session.createdAt >= pendingTimeoutMs) {
+      this.#expired.push(sessionId);
+      this.#reasons.set(sessionId, { code: 'pending-timeout', data: { resourceGroup: group.name } });
+      return;
+    }
+    const obstacle = obstacleBefore(waiting, this.#cluster, this.#now);
+    if (obstacle) {
+      this.#reasons.set(sessionId, obstacle);
+      return;
+    }
+    const head = this.#heads.get(group);
+    if (head) this.#behind(head, waiting);
+    else this.#first(waiting);
+  }
+
+  #first(waiting: Waiting): void {
+    const { sessionId } = waiting.session;
+    const choices = this.#placing.place(waiting);
+    if (!('failed' in choices)) {
+      this.#place(waiting, choices);
+      return;
+    }
+    const exceeds = exceedsAgents(waiting, this.#cluster);
+    if (exceeds) {
+      this.#reasons.set(sessionId, exceeds);
+      return;
+    }
+    const reservation = preemptFor(waiting, this.#cluster, this.#placing, this.#claimed, this.#now);
+    if (reservation) {
+      this.#reservations.push(reservation);
+      this.#count(waiting, 1);
+      this.#counted.push(waiting);
+      return;
+    }
+    this.#lead(waiting, shortageOf(waiting, choices.failed, this.#cluster.table));
+  }
+
+  /** It lacks resources, and everything behind it in its group waits for it. */
+  #lead(waiting: Waiting, reason: WaitingReason): void {
+    const { sessionId, priority, attempts = 0 } = waiting.session;
+    const { group } = waiting;
+    this.#reasons.set(sessionId, reason);
+    this.#attempted.push(sessionId);
+    if (attempts + 1 >= attemptsBeforeGivingUp && priority > 0) {
+      this.#deprioritised.push({ sessionId, priority: Math.max(0, priority - priorityLostByGivingUp) });
+    }
+    let gate: BackfillGate | undefined;
+    if (group.options.backfill) {
+      const releases = [...releasesOf(waiting, this.#now), ...(this.#begun.get(group) ?? [])];
+      const reservation = reserveFor(waiting, releases, this.#placing);
+      gate = new BackfillGate(waiting, reservation, this.#cluster, releases, this.#now);
+    }
+    this.#heads.set(group, { waiting, gate, reason: { code: 'behind-head-of-line', data: { head: sessionId } } });
+  }
+
+  #behind({ gate, reason }: Head, waiting: Waiting): void {
+    if (gate?.consider(waiting)) {
+      const choices = this.#placing.place(waiting, gate);
+      if (!('failed' in choices)) {
+        this.#place(waiting, choices, true);
+        return;
+      }
+      // Smaller than the head's excuse: it would not fit anywhere, ever.
+      const exceeds = exceedsAgents(waiting, this.#cluster);
+      if (exceeds) {
+        this.#reasons.set(waiting.session.sessionId, exceeds);
+        return;
+      }
+    }
+    this.#reasons.set(waiting.session.sessionId, reason);
+  }
+
+  #place(waiting: Waiting, choices: Choice[], backfilled = false): void {
+    const { session, group } = waiting;
+    this.#placements.push({ ...placementOf(waiting, choices), ...(backfilled ? { backfilled: true as const } : {}) });
+    this.#count(waiting, 1);
+    this.#counted.push(waiting);
+    const endsAt = session.timeLimitMs === undefined ? undefined : this.#now + session.timeLimitMs;
+    const kernels = choices.map(({ agent, shape }) => ({ agent, slots: shape.slots, kernels: shape.kernels }));
+    const begun = this.#begun.get(group);
+    if (begun) begun.push({ endsAt, kernels });
+    else this.#begun.set(group, [{ endsAt, kernels }]);
+  }
+
+  #count({ session, scopes, total, group }: Waiting, sign: 1 | -1): void {
+    countSession(scopes, total, session.private ?? false, sign);
+    if (!session.private) group.count(session.owner.user, total, sign);
+  }
+}

@@ -1,0 +1,172 @@
+import type { AgentTable } from './agent-table.ts';
+import { Tournament } from './candidates.ts';
+import type { Waiting } from './cluster.ts';
+import type { Decision, Lacking, PlacedKernel, Placement, WaitingReason } from './plan.ts';
+import type { Shape } from './shape.ts';
+
+/** Where one unit of placement goes. */
+export interface Choice {
+  readonly agent: number;
+  readonly shape: Shape;
+  readonly decision: Decision;
+}
+
+/** A further condition on agents, which counts what was placed under it. */
+export interface Gate {
+  allows(agent: number, shape: Shape): boolean;
+  took(agent: number, shape: Shape): void;
+  /** What was taken since the last `settle` stays, or is given back. */
+  settle(kept: boolean): void;
+}
+
+/** No condition: agents are looked at one by one, as tables that are tried out need it. */
+export const anywhere: Gate = { allows: () => true, took: () => undefined, settle: () => undefined };
+
+/** A tournament pays for itself when a shape is asked for several times. */
+const usesWorthTournament = 3;
+
+/** Next indices of groups with `roundrobin`. */
+export type RoundRobin = Map<string, number>;
+
+export class Placing {
+  readonly table: AgentTable;
+  readonly roundRobin: RoundRobin;
+
+  constructor(table: AgentTable, roundRobin: RoundRobin = new Map()) {
+    this.table = table;
+    this.roundRobin = roundRobin;
+  }
+
+  /**
+   * Takes room for all units, or for none.
+   * @param gate Agents that may be used; with one they are looked at one by one.
+   */
+  place(waiting: Waiting, gate?: Gate): Choice[] | { readonly failed: Shape } {
+    const mark = this.table.mark();
+    const next = this.roundRobin.get(waiting.group.name);
+    const choices: Choice[] = [];
+    for (const shape of waiting.shapes) {
+      const choice = this.#choose(waiting, shape, gate);
+      if (!choice) {
+        this.table.undo(mark);
+        if (next === undefined) this.roundRobin.delete(waiting.group.name);
+        else this.roundRobin.set(waiting.group.name, next);
+        gate?.settle(false);
+        return { failed: shape };
+      }
+      this.table.take(choice.agent, shape.slots, shape.kernels);
+      gate?.took(choice.agent, shape);
+      choices.push(choice);
+    }
+    gate?.settle(true);
+    return choices;
+  }
+
+  /** Whether an agent has room for a shape now. */
+  hasRoom(waiting: Waiting, agent: number, shape: Shape): boolean {
+    return (
+      this.table.fits(agent, shape.slots) && this.table.kernels[agent]! + shape.kernels <= waiting.group.kernelLimit
+    );
+  }
+
+  rank({ preferred, refusedBy }: Waiting, agent: number): readonly [number, number] {
+    return [preferred && !preferred.has(agent) ? 1 : 0, refusedBy?.has(agent) ? 1 : 0];
+  }
+
+  decide(waiting: Waiting, shape: Shape, agent: number, candidates: number, index?: number): Decision {
+    const { table } = this;
+    const { group } = waiting;
+    const free: Record<string, string> = {};
+    for (const column of group.columns) {
+      const amount = table.free[column]![agent]!;
+      if (Number.isFinite(amount)) free[table.slots.names[column]!] = table.slots.text(column, amount);
+    }
+    const unutilised = table.freeKinds[agent]! - shape.slots.columns.length;
+    return {
+      agentId: table.agents[agent]!.id,
+      strategy: group.strategy,
+      suitable: shape.kind.agents.length,
+      candidates,
+      rank: this.rank(waiting, agent),
+      key: index === undefined ? { unutilised, free } : { index },
+    };
+  }
+
+  #choose(waiting: Waiting, shape: Shape, gate: Gate | undefined): Choice | undefined {
+    const { group, preferred, refusedBy } = waiting;
+    if (!gate && !preferred && !refusedBy && group.strategy !== 'roundrobin' && shape.uses >= usesWorthTournament) {
+      shape.tournament ??= new Tournament(
+        shape.kind.agents,
+        (agent) => this.hasRoom(waiting, agent, shape),
+        group.prefers,
+      );
+      const best = shape.tournament.best(this.table.changes, shape.kind.positions);
+      return best && { agent: best.agent, shape, decision: this.decide(waiting, shape, best.agent, best.candidates) };
+    }
+    return this.#look(waiting, shape, gate);
+  }
+
+  /** Looks at each agent. */
+  #look(waiting: Waiting, shape: Shape, gate: Gate | undefined): Choice | undefined {
+    const { group } = waiting;
+    const roundRobin = group.strategy === 'roundrobin';
+    const ranked = waiting.preferred !== undefined || waiting.refusedBy !== undefined;
+    let candidates = 0;
+    let best = -1;
+    let bestRank = Number.POSITIVE_INFINITY;
+    let equals: number[] = [];
+    for (const agent of shape.kind.agents) {
+      if (!this.hasRoom(waiting, agent, shape) || (gate && !gate.allows(agent, shape))) continue;
+      candidates += 1;
+      let rank = 0;
+      if (ranked) {
+        const [notPreferred, refused] = this.rank(waiting, agent);
+        rank = 2 * notPreferred + refused;
+      }
+      if (rank > bestRank) continue;
+      if (rank < bestRank) {
+        bestRank = rank;
+        best = agent;
+        equals = [];
+      } else if (group.prefers(agent, best)) best = agent;
+      if (roundRobin) equals.push(agent);
+    }
+    if (best < 0) return undefined;
+    if (!roundRobin) return { agent: best, shape, decision: this.decide(waiting, shape, best, candidates) };
+    const next = this.roundRobin.get(group.name) ?? group.options.roundRobin ?? 0;
+    const index = next % equals.length;
+    this.roundRobin.set(group.name, next + 1);
+    const agent = equals[index]!;
+    return { agent, shape, decision: this.decide(waiting, shape, agent, candidates, index) };
+  }
+}
+
+/** A placement from what was chosen for each unit. */
+export function placementOf({ session, shapes }: Waiting, choices: readonly Choice[]): Placement {
+  const agentFor = (index: number): string => choices[shapes.length === 1 ? 0 : index]!.decision.agentId;
+  const kernels: PlacedKernel[] = session.kernels.map(({ kernelId }, index) => ({
+    kernelId,
+    agentId: agentFor(index),
+  }));
+  return { sessionId: session.sessionId, kernels, decision: choices.map((choice) => choice.decision) };
+}
+
+/** Why there is no room for a unit. */
+export function shortageOf({ group }: Waiting, shape: Shape, table: AgentTable): WaitingReason {
+  const full = shape.kind.agents.some((agent) => table.fits(agent, shape.slots));
+  if (full) return { code: 'kernel-limit-reached', data: { limit: group.kernelLimit } };
+  return { code: 'insufficient-resources', data: { lacking: lackingOf(shape, table, table.free) } };
+}
+
+/** Slots of which no agent has enough; where each alone would do, all that were asked for. */
+export function lackingOf({ kind, slots }: Shape, table: AgentTable, offered: AgentTable['free']): Lacking {
+  const { columns, amounts } = slots;
+  const all = Array.from(columns, (column, i) => {
+    let most = 0;
+    for (const agent of kind.agents) most = Math.max(most, offered[column]![agent]!);
+    const texts = { asked: table.slots.text(column, amounts[i]!), mostFree: table.slots.text(column, most) };
+    return { name: table.slots.names[column]!, texts, lacks: most < amounts[i]! };
+  });
+  const lacking = all.filter((slot) => slot.lacks);
+  return Object.fromEntries((lacking.length > 0 ? lacking : all).map(({ name, texts }) => [name, texts]));
+}

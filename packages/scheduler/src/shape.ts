@@ -1,0 +1,104 @@
+import type { AgentTable } from './agent-table.ts';
+import type { Tournament } from './candidates.ts';
+import type { Group } from './group.ts';
+import type { WaitingReason } from './plan.ts';
+import type { DenseSlots } from './slot-table.ts';
+import { type AgentSnapshot, imageKey, type KernelRequest } from './snapshot.ts';
+
+/** What has to hold of an agent whatever it has free: open, of the architecture, with the images, named. */
+export interface Kind {
+  readonly key: string;
+  /** Agents that can take it, in order of their ids. */
+  readonly agents: Int32Array;
+  /** Where an agent stands in `agents`, or −1. */
+  readonly positions: Int32Array;
+  /** Why `agents` is empty. */
+  readonly obstacle: WaitingReason | undefined;
+}
+
+/** A request as many sessions make it. */
+export interface Shape {
+  readonly kind: Kind;
+  readonly slots: DenseSlots;
+  /** Kernels that it adds to an agent. */
+  readonly kernels: number;
+  /** Waiting sessions with it. */
+  uses: number;
+  /** Of the present pass. */
+  tournament: Tournament | undefined;
+  /** Whether even an empty agent is too small. */
+  exceeds: boolean | undefined;
+}
+
+export function kindOf(
+  group: Group,
+  table: AgentTable,
+  kernels: readonly KernelRequest[],
+  designated: readonly string[] | undefined,
+): Kind {
+  const images = new Map(kernels.map((kernel) => [imageKey(kernel.image, kernel.architecture), kernel]));
+  const wanted = [...images].sort(([a], [b]) => (a < b ? -1 : 1));
+  const key = `${wanted.map(([name]) => name).join('\n')}\n\n${designated?.join('\n') ?? ''}`;
+  const kind = group.kinds.get(key) ?? { key, ...suitable(group, table, wanted, designated) };
+  group.kinds.set(key, kind);
+  return kind;
+}
+
+/**
+ * The filters, in their order; the first that leaves nothing is the obstacle.
+ * @param wanted Keys of images, sorted, each with a kernel that wants it.
+ */
+function suitable(
+  group: Group,
+  table: AgentTable,
+  wanted: ReadonlyArray<readonly [key: string, kernel: KernelRequest]>,
+  designated: readonly string[] | undefined,
+): Pick<Kind, 'agents' | 'positions' | 'obstacle'> {
+  const { name: resourceGroup } = group;
+  let left = Array.from(group.agents);
+  let obstacle: WaitingReason | undefined;
+  const filter = (
+    passes: (agent: AgentSnapshot) => boolean,
+    reason: (before: AgentSnapshot[]) => WaitingReason,
+  ): void => {
+    if (obstacle) return;
+    const before = left;
+    left = left.filter((agent) => passes(table.agents[agent]!));
+    if (left.length === 0) obstacle = reason(before.map((agent) => table.agents[agent]!));
+  };
+  filter(
+    (agent) => agent.status !== 'TERMINATED',
+    () => ({ code: 'no-agent', data: { resourceGroup } }),
+  );
+  filter(
+    (agent) => agent.status === 'ALIVE' && agent.schedulable,
+    () => ({ code: 'no-agent-alive', data: { resourceGroup } }),
+  );
+  filter(
+    (agent) => wanted.every(([, kernel]) => kernel.architecture === agent.architecture),
+    (agents) => {
+      const missing = wanted.find(([, kernel]) => agents.every((agent) => agent.architecture !== kernel.architecture));
+      const { architecture } = (missing ?? wanted[0]!)[1];
+      return { code: 'no-agent-of-architecture', data: { architecture } };
+    },
+  );
+  if (designated) {
+    filter(
+      (agent) => designated.includes(agent.id),
+      () => ({ code: 'designated-agent-unavailable', data: { agents: [...designated].sort() } }),
+    );
+  }
+  filter(
+    (agent) => wanted.every(([key]) => agent.images.includes(key)),
+    (agents) => {
+      const missing = wanted.find(([key]) => agents.every((agent) => !agent.images.includes(key)));
+      const { image, architecture } = (missing ?? wanted[0]!)[1];
+      return { code: 'no-agent-with-image', data: { image, architecture } };
+    },
+  );
+  const positions = new Int32Array(table.agents.length).fill(-1);
+  left.forEach((agent, position) => {
+    positions[agent] = position;
+  });
+  return { agents: Int32Array.from(left), positions, obstacle };
+}

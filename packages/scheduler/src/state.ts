@@ -1,0 +1,189 @@
+import { addSlots } from '@backend.ai/core';
+import { Cluster, sameButAmounts } from './cluster.ts';
+import { explainWaiting, type WaitingExplanation } from './explain.ts';
+import { runPass } from './pass.ts';
+import { Placing } from './placing.ts';
+import type { Placement, Plan, Reservation } from './plan.ts';
+import { preemptFor } from './preemption.ts';
+import { negative, startedSession, withKernel } from './schedule.ts';
+import type {
+  AgentSnapshot,
+  FairShareUsage,
+  PendingSession,
+  Quota,
+  ResourceGroup,
+  RunningSession,
+  Snapshot,
+} from './snapshot.ts';
+
+/**
+ * A snapshot that follows what happens and stays compiled, for who schedules again and again: a pass after one change costs
+ * that change. Plans are those of `schedule(state.snapshot(now))`, always.
+ */
+export class SchedulingState {
+  #groups: Map<string, ResourceGroup>;
+  readonly #agents: Map<string, AgentSnapshot>;
+  readonly #pending: Map<string, PendingSession>;
+  readonly #running: Map<string, RunningSession>;
+  #quotas: readonly Quota[];
+  #fairShares: readonly FairShareUsage[];
+  #compiled: Cluster | undefined;
+  #lastPlan: { readonly now: number; readonly plan: Plan } | undefined;
+
+  constructor(snapshot: Omit<Snapshot, 'now'>) {
+    this.#groups = new Map(snapshot.groups.map((group) => [group.name, group]));
+    this.#agents = new Map(snapshot.agents.map((agent) => [agent.id, agent]));
+    this.#pending = new Map(snapshot.pending.map((session) => [session.sessionId, session]));
+    this.#running = new Map(snapshot.running.map((session) => [session.sessionId, session]));
+    this.#quotas = snapshot.quotas;
+    this.#fairShares = snapshot.fairShares;
+  }
+
+  snapshot(now: number): Snapshot {
+    return {
+      now,
+      groups: [...this.#groups.values()],
+      agents: [...this.#agents.values()],
+      pending: [...this.#pending.values()],
+      running: [...this.#running.values()],
+      quotas: this.#quotas,
+      fairShares: this.#fairShares,
+    };
+  }
+
+  /** Options, quotas, usage: whatever is given replaces what was. */
+  setRules(rules: {
+    readonly groups?: readonly ResourceGroup[];
+    readonly quotas?: readonly Quota[];
+    readonly fairShares?: readonly FairShareUsage[];
+  }): void {
+    if (rules.groups) this.#groups = new Map(rules.groups.map((group) => [group.name, group]));
+    if (rules.quotas) this.#quotas = rules.quotas;
+    if (rules.fairShares) this.#fairShares = rules.fairShares;
+    this.#compileAnew();
+  }
+
+  setAgent(agent: AgentSnapshot): void {
+    const before = this.#agents.get(agent.id);
+    this.#agents.set(agent.id, agent);
+    const index = this.#compiled?.table.indexOf(agent.id);
+    if (index === undefined || !before || !sameButAmounts(before, agent)) this.#compileAnew();
+    else {
+      this.#compiled?.table.update(index, agent);
+      this.#changed();
+    }
+  }
+
+  removeAgent(id: string): void {
+    if (this.#agents.delete(id)) this.#compileAnew();
+  }
+
+  /** A session waits, or what it waits for has changed. */
+  queue(session: PendingSession): void {
+    this.#pending.set(session.sessionId, session);
+    if (!this.#compiled?.knows(session)) this.#compileAnew();
+    else {
+      this.#compiled.dequeue(session.sessionId);
+      this.#compiled.enqueue(session);
+      this.#changed();
+    }
+  }
+
+  /** It waits no more and was not placed. */
+  unqueue(sessionId: string): void {
+    if (!this.#pending.delete(sessionId)) return;
+    this.#compiled?.dequeue(sessionId);
+    this.#changed();
+  }
+
+  /** A placement of a plan was carried out. @param startedAt Absent while it is being started. */
+  placed({ sessionId, kernels }: Pick<Placement, 'sessionId' | 'kernels'>, startedAt?: number): void {
+    const session = this.#pending.get(sessionId);
+    if (!session) return;
+    this.unqueue(sessionId);
+    const running = startedSession(session, kernels, startedAt);
+    for (const { agentId, slots } of running.kernels) {
+      const agent = this.#agents.get(agentId);
+      if (agent) this.setAgent(withKernel(agent, slots, 1));
+    }
+    this.setRunning(running);
+  }
+
+  /** A session holds resources, or its facts have changed. What its agents hold is told by `setAgent`. */
+  setRunning(session: RunningSession): void {
+    const compiled = this.#compiled;
+    this.#running.set(session.sessionId, session);
+    compiled?.release(session.sessionId);
+    if (
+      compiled?.groups.has(session.resourceGroup) &&
+      session.kernels.every(({ slots }) => compiled.slots.has(slots))
+    ) {
+      compiled.hold(session);
+      this.#changed();
+    } else this.#compileAnew();
+  }
+
+  /** It holds nothing any more. */
+  ended(sessionId: string): void {
+    const session = this.#running.get(sessionId);
+    if (!session || !this.#running.delete(sessionId)) return;
+    this.#compiled?.release(sessionId);
+    for (const { agentId, slots } of session.kernels) {
+      const agent = this.#agents.get(agentId);
+      if (!agent) continue;
+      if (session.awaitsVictims) this.setAgent({ ...agent, reserved: addSlots(agent.reserved ?? {}, negative(slots)) });
+      else this.setAgent(withKernel(agent, negative(slots), -1));
+    }
+    this.#changed();
+  }
+
+  /** Where `roundrobin` goes on, as a plan that was carried out says. */
+  advanceRoundRobin(next: Plan['roundRobin']): void {
+    for (const [name, roundRobin] of Object.entries(next)) {
+      const options = { ...(this.#groups.get(name) ?? { name }), roundRobin };
+      this.#groups.set(name, options);
+      const group = this.#compiled?.groups.get(name);
+      if (group) group.options = options;
+    }
+    this.#changed();
+  }
+
+  plan(now: number): Plan {
+    if (this.#lastPlan?.now === now) return this.#lastPlan.plan;
+    const plan = runPass(this.#cluster, now);
+    this.#lastPlan = { now, plan };
+    return plan;
+  }
+
+  /** Why a session waits and what would help; undefined when it does not wait. */
+  explain(sessionId: string, now: number): WaitingExplanation | undefined {
+    return explainWaiting(this.#cluster, this.plan(now), sessionId, now);
+  }
+
+  /** Who would have to leave if a session were to start now; undefined: nobody may, or nobody has to. */
+  previewPreemption(sessionId: string, now: number): Reservation | undefined {
+    const cluster = this.#cluster;
+    const waiting = cluster.waiting.get(sessionId);
+    if (!waiting || waiting.shapes.some(({ kind }) => kind.obstacle)) return undefined;
+    const mark = cluster.table.mark();
+    const placing = new Placing(cluster.table);
+    const fits = !('failed' in placing.place(waiting));
+    const reservation = fits ? undefined : preemptFor(waiting, cluster, placing, new Set(), now);
+    cluster.table.undo(mark);
+    return reservation;
+  }
+
+  get #cluster(): Cluster {
+    this.#compiled ??= new Cluster(this.snapshot(0));
+    return this.#compiled;
+  }
+
+  #changed(): void {
+    this.#lastPlan = undefined;
+  }
+
+  #compileAnew(): void {
+    this.#compiled = undefined;
+    this.#changed();
+  }
+}

@@ -1,0 +1,77 @@
+import type { Cluster, Waiting } from './cluster.ts';
+import { anywhere, lackingOf, Placing } from './placing.ts';
+import type { WaitingReason } from './plan.ts';
+import { violatedQuotas } from './quota.ts';
+
+/** Rules that concern a session alone, in the order in which they are asked. */
+export const rules: ReadonlyArray<
+  readonly [name: string, rule: (waiting: Waiting, cluster: Cluster, now: number) => WaitingReason | undefined]
+> = [
+  ['refusal', refusal],
+  ['start moment', startMoment],
+  ['dependencies', dependencies],
+  ['quotas', quotas],
+  ['suitable agents', suitableAgents],
+];
+
+/** The first rule that a session does not pass. */
+export function obstacleBefore(waiting: Waiting, cluster: Cluster, now: number): WaitingReason | undefined {
+  for (const [, rule] of rules) {
+    const reason = rule(waiting, cluster, now);
+    if (reason) return reason;
+  }
+  return undefined;
+}
+
+function refusal(
+  { session: { notBefore, refusedBy = [] } }: Waiting,
+  _: Cluster,
+  now: number,
+): WaitingReason | undefined {
+  if (notBefore === undefined || notBefore <= now) return undefined;
+  const nextTryAt = new Date(notBefore).toISOString();
+  return { code: 'agent-refused', data: { nextTryAt, agents: [...refusedBy].sort() } };
+}
+
+function startMoment({ session: { type, startsAt } }: Waiting, _: Cluster, now: number): WaitingReason | undefined {
+  if (type !== 'batch' || startsAt === undefined || startsAt <= now) return undefined;
+  return { code: 'starts-later', data: { startsAt: new Date(startsAt).toISOString() } };
+}
+
+function dependencies({ session }: Waiting): WaitingReason | undefined {
+  if (!session.dependencies) return undefined;
+  const unmet = session.dependencies.filter(({ status, result }) => status !== 'TERMINATED' || result !== 'success');
+  if (unmet.length === 0) return undefined;
+  const failed = unmet.filter(({ status }) => status === 'TERMINATED' || status === 'ERROR' || status === 'CANCELLED');
+  return {
+    code: failed.length > 0 ? 'dependency-failed' : 'dependency-unfinished',
+    data: { sessions: (failed.length > 0 ? failed : unmet).map(({ sessionId }) => sessionId).sort() },
+  };
+}
+
+function quotas({ session, scopes, total }: Waiting, { slots }: Cluster): WaitingReason | undefined {
+  if (scopes.length === 0) return undefined;
+  const violations = violatedQuotas(scopes, total, session.private ?? false, slots);
+  return violations.length === 0 ? undefined : { code: 'quota-exceeded', data: { violations } };
+}
+
+function suitableAgents({ shapes }: Waiting): WaitingReason | undefined {
+  for (const { kind } of shapes) if (kind.obstacle) return kind.obstacle;
+  return undefined;
+}
+
+/** Whether the session would have no room even with nothing running: it then holds back nobody. */
+export function exceedsAgents(waiting: Waiting, { table }: Cluster): WaitingReason | undefined {
+  const { shapes, group } = waiting;
+  for (const shape of shapes) {
+    shape.exceeds ??=
+      shape.kernels > group.kernelLimit || !shape.kind.agents.some((agent) => table.fitsEmpty(agent, shape.slots));
+    if (shape.exceeds) return { code: 'exceeds-agents', data: { lacking: lackingOf(shape, table, table.capacity) } };
+  }
+  if (shapes.length === 1) return undefined;
+  const failed = table.withNothingHeld(() => {
+    const choices = new Placing(table).place(waiting, anywhere);
+    return 'failed' in choices ? choices.failed : undefined;
+  });
+  return failed && { code: 'exceeds-agents', data: { lacking: lackingOf(failed, table, table.capacity) } };
+}

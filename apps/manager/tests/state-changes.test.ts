@@ -1,7 +1,17 @@
-import { type KernelStatus, kernelStatusesOf, type SessionStatus, sessionStatuses, sourcesOf } from '@backend.ai/core';
+import {
+  type KernelStatus,
+  kernelSourcesOf,
+  kernelStatuses,
+  kernelStatusesOf,
+  promotionOf,
+  type SessionStatus,
+  sessionStatuses,
+  sourcesOf,
+} from '@backend.ai/core';
 import type { DatabaseHandle } from '@backend.ai/database';
 import { createTenant, testDatabase } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
+import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { AgentRepository } from '../src/repositories/agents.ts';
 import { KernelRepository } from '../src/repositories/kernels.ts';
@@ -28,9 +38,14 @@ beforeAll(async () => {
   await db.execute(
     sql`insert into leases (name, holder, epoch, expires_at) values ('manager-leader', 'x', ${epoch}, now())`,
   );
-  await new AgentRepository(db).register(
+  await register('i-one', { cpu: '4', mem: '1000' });
+});
+afterAll(() => handle.close());
+
+async function register(agentId: string, slots: Record<string, string>): Promise<void> {
+  await new AgentRepository(handle.db).register(
     {
-      agentId: 'i-one',
+      agentId,
       bootId: 'b',
       rpcVersion: 3,
       version: '1',
@@ -39,14 +54,13 @@ beforeAll(async () => {
       backend: 'fake',
       address: 'inproc:x',
       dataAddress: '127.0.0.1:1',
-      slots: { cpu: '4', mem: '1000' },
+      slots,
       images: [],
       isolation: simulated,
     },
     'default',
   );
-});
-afterAll(() => handle.close());
+}
 
 async function insert(slots?: Record<string, string>, size = 1) {
   const session = newSession(tenant, { ...(slots ? { slots } : {}), size });
@@ -62,8 +76,11 @@ async function insert(slots?: Record<string, string>, size = 1) {
 const place = async ({ sessionId, kernelId }: { sessionId: string; kernelId: string }, at = epoch) =>
   (await transitions.place({ sessionId, kernels: [{ kernelId, agentId: 'i-one' }], epoch: at }))[0] ?? false;
 const used = async () =>
-  (await handle.db.execute<{ used: string }>(sql`select used::text from agent_resources where slot_name = 'cpu'`))[0]!
-    .used;
+  (
+    await handle.db.execute<{ used: string }>(
+      sql`select used::text from agent_resources where agent_id = 'i-one' and slot_name = 'cpu'`,
+    )
+  )[0]!.used;
 /** Violations but for those that come of states which were written by hand. */
 const inconsistent = async () => (await verifyLedger(handle.db)).filter(({ kind }) => kind === 'states-differ');
 async function put(sessionId: string, status: SessionStatus, kernels: readonly KernelStatus[]): Promise<void> {
@@ -173,6 +190,126 @@ describe('a placement', () => {
       { sessionId, kernelId, agentId: 'i-one' },
     ]);
     await move(ids.sessionId, 'ERROR');
+  });
+});
+
+describe('a session of several kernels', () => {
+  const placeAll = async ({ sessionId, kernels }: { sessionId: string; kernels: string[] }, agents: string[]) =>
+    await transitions.place({
+      sessionId,
+      kernels: kernels.map((kernelId, at) => ({ kernelId, agentId: agents[at % agents.length]! })),
+      epoch,
+    });
+  const tell = (kernelId: string, to: KernelStatus) =>
+    transitions.applyToKernels({ target: { kernelId }, to, reason: 'progress', keepReasonOfEnding: true });
+  const stateOf = async (sessionId: string) => {
+    const session = await sessions.findById(sessionId);
+    return { status: session!.status, reason: session!.statusReason, kernels: session!.kernels.map((k) => k.status) };
+  };
+  const both = ['i-one', 'i-two'];
+
+  beforeAll(() => register('i-two', { cpu: '2', mem: '1000' }));
+
+  it('is placed over several agents with all its kernels or not at all', async () => {
+    const ids = await insert({ cpu: '1', mem: '100' }, 3);
+    const { sessionId, kernels } = ids;
+    expect(
+      await transitions.place({ sessionId, kernels: [{ kernelId: kernels[0]!, agentId: 'i-one' }], epoch }),
+    ).toEqual([]);
+    const greedy = await insert({ cpu: '2', mem: '100' }, 4);
+    expect(await placeAll(greedy, both)).toEqual([]);
+    expect(await used()).toBe('0.000000');
+    const placed = await placeAll(ids, both);
+    expect(placed.map(({ hostname, agentId }) => [hostname, agentId])).toEqual([
+      ['main1', 'i-one'],
+      ['sub1', 'i-two'],
+      ['sub2', 'i-one'],
+    ]);
+    expect(await used()).toBe('2.000000');
+    expect(await verifyLedger(handle.db)).toEqual([]);
+    await move(sessionId, 'ERROR');
+    expect(await used()).toBe('0.000000');
+  });
+
+  it('runs when the last of its kernels does', async () => {
+    const ids = await insert({ cpu: '1' }, 2);
+    const [main, sub] = ids.kernels as [string, string];
+    await placeAll(ids, both);
+    for (const [kernel, to, expected] of [
+      [main, 'CREATING', 'PREPARING'],
+      [main, 'RUNNING', 'PREPARING'],
+      [sub, 'CREATING', 'CREATING'],
+      [sub, 'RUNNING', 'RUNNING'],
+    ] as const) {
+      expect(await tell(kernel, to)).toHaveLength(1);
+      expect((await stateOf(ids.sessionId)).status).toBe(expected);
+      expect(await verifyLedger(handle.db)).toEqual([]);
+    }
+    const { length } = await sessions.history(ids.sessionId);
+    expect(length).toBe(5);
+    await move(ids.sessionId, 'ERROR');
+  });
+
+  it('ends with any of its kernels, keeps the reason, and frees each kernel with its own end', async () => {
+    const ids = await insert({ cpu: '1' }, 2);
+    const [main, sub] = ids.kernels as [string, string];
+    await placeAll(ids, ['i-one']);
+    for (const kernel of [main, sub]) for (const to of ['CREATING', 'RUNNING'] as const) await tell(kernel, to);
+    expect(await tell(sub, 'ERROR')).toMatchObject([{ from: 'RUNNING', to: 'TERMINATING', kernelId: sub }]);
+    expect(await stateOf(ids.sessionId)).toEqual({
+      status: 'TERMINATING',
+      reason: 'abnormal-termination',
+      kernels: ['TERMINATING', 'ERROR'],
+    });
+    expect(await used()).toBe('1.000000');
+    expect(await verifyLedger(handle.db)).toEqual([]);
+    await tell(main, 'TERMINATED');
+    expect(await stateOf(ids.sessionId)).toMatchObject({ status: 'ERROR' });
+    expect(await used()).toBe('0.000000');
+  });
+
+  it('goes back to the queue as a whole, with new kernels', async () => {
+    const ids = await insert({ cpu: '1' }, 3);
+    await placeAll(ids, both);
+    await tell(ids.kernels[0]!, 'CREATING');
+    const [back] = await transitions.apply({
+      target: { kernelId: ids.kernels[1]!, agentId: 'i-two' },
+      to: 'PENDING',
+      reason: 'agent-refused',
+    });
+    expect(back?.kernels.map(({ kernelId }) => kernelId).sort()).toEqual([...ids.kernels].sort());
+    expect(await tell(ids.kernels[0]!, 'RUNNING')).toEqual([]);
+    expect(await stateOf(ids.sessionId)).toMatchObject({ kernels: ['PENDING', 'PENDING', 'PENDING'] });
+    expect(await used()).toBe('0.000000');
+    expect(await verifyLedger(handle.db)).toEqual([]);
+    expect(await move(ids.sessionId, 'CANCELLED')).toHaveLength(1);
+  });
+
+  it('follows its kernels in the database as the pure rules say, whatever they are', async () => {
+    const { sessionId, kernels } = await insert({}, 2);
+    await fc.assert(
+      fc.asyncProperty(
+        fc.constantFrom(...sessionStatuses),
+        fc.tuple(fc.constantFrom(...kernelStatuses), fc.constantFrom(...kernelStatuses)),
+        fc.constantFrom(...kernelStatuses),
+        fc.boolean(),
+        async (status, [main, sub], to, tolerant) => {
+          await put(sessionId, status, [main, sub]);
+          await handle.db.execute(sql`update sessions set failure_policy = ${tolerant ? 'tolerant' : 'strict'}
+            where id = ${sessionId}::uuid`);
+          const moved = await tell(kernels[0]!, to);
+          expect(moved).toHaveLength(kernelSourcesOf(to).includes(main) ? 1 : 0);
+          if (moved.length === 0) return;
+          const after = [
+            { status: to, role: 'main' as const },
+            { status: sub, role: 'sub' as const },
+          ];
+          expect(moved[0]?.to).toBe(promotionOf(after, status, tolerant)?.to ?? status);
+        },
+      ),
+      { numRuns: 150 },
+    );
+    await handle.db.execute(sql`delete from sessions where id = ${sessionId}::uuid`);
   });
 });
 

@@ -38,6 +38,8 @@ export const managerConfigSchema = z.strictObject({
   deadlinesMs: z
     .partialRecord(z.enum(Object.keys(transientDeadlines) as [SessionStatus, ...SessionStatus[]]), ms)
     .default({}),
+  /** How often running sessions are judged by the idle checkers. */
+  judgeIdleEveryMs: ms.min(10).default(15_000),
   /** How long a looked-up key pair is believed. */
   keypairCacheMs: ms.default(5_000),
   /** Callbacks of sessions may go to this machine and its networks, too. */

@@ -1,5 +1,5 @@
 import { type ApiServices, createAgentGatewayRouter, type Scope } from '@backend.ai/contract';
-import type { EventBus, Leases, LiveValues } from '@backend.ai/coordination';
+import type { ConfigStore, EventBus, Leases, LiveValues } from '@backend.ai/coordination';
 import { type Clock, delay, newId, type StatusReason, systemClock } from '@backend.ai/core';
 import type {
   Database,
@@ -21,6 +21,8 @@ import { type ManagerConfigInput, parseManagerConfig } from './config.ts';
 import { BusinessLog, type ManagerEvents } from './events.ts';
 import { createHttpServer, type HttpServerOptions } from './http/server.ts';
 import { openInstallationKey } from './installation.ts';
+import { createMonitoring } from './monitoring.ts';
+import { EndIdleSessions } from './reconcilers/end-idle-sessions.ts';
 import { ScheduleSessions } from './reconcilers/schedule-sessions.ts';
 import { StartSessions } from './reconcilers/start-sessions.ts';
 import { SweepDeadlines } from './reconcilers/sweep-deadlines.ts';
@@ -49,6 +51,7 @@ import { AgentGatewayService } from './services/agents/agent-gateway-service.ts'
 import { KernelFacts } from './services/agents/kernel-facts.ts';
 import { ClusterService } from './services/cluster/cluster-service.ts';
 import { type DataPortDialler, FileService } from './services/files/file-service.ts';
+import { SessionActivity } from './services/idle/session-activity.ts';
 import { ImageService } from './services/images/image-service.ts';
 import { type AdminCredentials, InstallationService } from './services/installation/installation-service.ts';
 import { KernelService } from './services/kernels/kernel-service.ts';
@@ -69,6 +72,7 @@ export interface ManagerOptions {
   readonly eventBus: EventBus;
   readonly leases: Leases;
   readonly liveValues: LiveValues;
+  readonly configStore: ConfigStore;
   /** Of kind `manager`. */
   readonly identity: PeerIdentity;
   /** Where agents reach it. */
@@ -132,7 +136,7 @@ const everybodys: Scope = { extent: 'all', userId: '', domain: '' };
  */
 export async function createManager(options: ManagerOptions): Promise<Manager> {
   const config = parseManagerConfig(options.config);
-  const { database: db, leases, liveValues, identity, logger } = options;
+  const { database: db, leases, liveValues, configStore, identity, logger } = options;
   const clock = options.clock ?? systemClock;
   const eventBus = options.eventBus as EventBus<ManagerEvents>;
   // A restarted process is another one to the bus and to leases, whatever its operator calls it.
@@ -205,7 +209,13 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     },
   });
   const running = new RunningKernels(clock);
-  const kernels = new KernelService(sessions, sessionRows, clients, running);
+  const activity = new SessionActivity({ liveValues, clock, tasks, logger });
+  const monitoring = createMonitoring(activity, {
+    ...{ db, liveValues, configStore, sessions, clock, tasks, logger },
+    tickMs: config.tickMs,
+  });
+  const { kernelStatistics, statistics, idle, idleSettings } = monitoring;
+  const kernels = new KernelService(sessions, sessionRows, clients, running, activity);
   const files = new FileService(kernels, options.overrides?.dialDataPort);
   const cluster = new ClusterService(agentRows, sessions, {
     version: config.version,
@@ -264,12 +274,17 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
         lostAfterMs: config.agentLostAfterMs,
         graceMs: config.agentLostGraceMs,
       });
+      const endIdle = new EndIdleSessions({
+        ...{ idle, transitions, changes, clock },
+        everyMs: config.judgeIdleEveryMs,
+      });
       return {
         schedule: duty('schedule-sessions', schedule),
         start: duty('start-sessions', start),
         terminate: duty('terminate-sessions', terminate),
         sweep: duty('sweep-deadlines', sweep),
         agents: duty('watch-agents', watch),
+        idle: duty('end-idle-sessions', endIdle),
       };
     },
   });
@@ -282,7 +297,10 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     const cause = currentRequestId();
     if (to === 'PENDING' && from !== to) leader.hint('schedule', cause);
     else if (to === 'TERMINATING') leader.hint('terminate', cause);
-    else if (to === 'TERMINATED' || to === 'ERROR') leader.hint('schedule', cause);
+    else if (to === 'TERMINATED' || to === 'ERROR') {
+      activity.forget(change.sessionId);
+      leader.hint('schedule', cause);
+    }
   });
   directory.onChange((agentId) => {
     clients.refresh(agentId);
@@ -297,6 +315,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     clients,
     peers,
     facts: new KernelFacts(transitions),
+    ...{ kernelStatistics, statistics },
     changes,
     logger,
     heartbeatMs: config.heartbeatMs,
@@ -346,7 +365,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     auth: createAuthApi(keypairs),
     cluster: createClusterApi(cluster),
     image: createImageApi(images),
-    session: createSessionApi(creation, sessions, kernels),
+    session: createSessionApi(creation, sessions, kernels, { statistics, idle }),
     resourceGroup: { list: (input, ctx) => groups.usable(input, ctx) },
     resourcePreset: presets,
     admin: {
@@ -426,6 +445,8 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
           },
           stop: () => leader.stop(),
         },
+        { name: 'activity', stop: () => activity.stop() },
+        { name: 'idle settings', start: () => idleSettings.start(), stop: () => idleSettings.stop() },
         { name: 'peers', start: () => syncPeers.start(), stop: () => syncPeers.stop() },
         {
           name: 'agent gateway',
@@ -486,7 +507,10 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
         };
       },
       verifyLedger: () => verifyLedger(db),
-      settle: () => leader.settle(),
+      async settle() {
+        await idleSettings.settle();
+        await leader.settle();
+      },
       leaderEpoch: () => leader.epoch,
       onSessionChange: (listener) => changes.onChange(listener),
     },

@@ -59,9 +59,9 @@ async function start(options: ManagerServerOptions, logger: Logger): Promise<Run
       name: 'manager',
       async start() {
         const { database, coordination } = stores;
-        const { eventBus, liveValues, leases } = coordination;
+        const { eventBus, liveValues, configStore, leases } = coordination;
         manager = await createManager({
-          ...{ config, database: database.db, eventBus, liveValues, leases, identity, logger },
+          ...{ config, database: database.db, eventBus, liveValues, configStore, leases, identity, logger },
           rpc: { webSocket: options.rpc },
           http: options.http,
         });

@@ -7,6 +7,7 @@ import {
   createAgentRouter,
   type IsolationReport,
   type KernelEvent,
+  type KernelMeasurement,
   type KernelReport,
   type KernelSpec,
   procedureMetas,
@@ -79,6 +80,8 @@ export class FakeAgent implements AgentService {
   readonly destroyCalls: Array<{ kernelId: string; requestId: string; forced: boolean; epoch: number | undefined }> =
     [];
   behaviour: CreateBehaviour = 'start';
+  /** What its heartbeats tell of the use of kernels. */
+  measurements: KernelMeasurement[] | undefined;
   /** Events stay in the outbox while true. */
   holdEvents = false;
   destroyBehaviour: 'end' | 'ignore' = 'end';
@@ -200,6 +203,7 @@ export class FakeAgent implements AgentService {
       bootId: this.#bootId,
       kernels: [...this.kernels.values()].map((kernel) => this.#report(kernel)),
       lastEventSeq: this.#seq,
+      ...(this.measurements ? { measurements: this.measurements } : {}),
     };
   }
 

@@ -4,6 +4,7 @@ import { buffer } from 'node:stream/consumers';
 import type { CallContext, TransferTicket, UserActor } from '@backend.ai/contract';
 import { AppError, newRequestId } from '@backend.ai/core';
 import { encodeHead, readHead } from '@backend.ai/rpc';
+import { waitFor } from '@backend.ai/testing';
 import { afterEach, expect, it } from 'vitest';
 import { FileService } from '../src/services/files/file-service.ts';
 import type { KernelService } from '../src/services/kernels/kernel-service.ts';
@@ -11,7 +12,10 @@ import type { KernelService } from '../src/services/kernels/kernel-service.ts';
 /** A data port whose side of the conversation each test writes. */
 let server: Server | undefined;
 const sockets = new Set<Socket>();
+/** Transfers that keep their session in use. */
+let inUse = 0;
 afterEach(async () => {
+  await waitFor(() => inUse === 0, { what: 'no transfer in use' });
   for (const socket of sockets) socket.destroy();
   sockets.clear();
   await new Promise<void>((resolve) => (server ? server.close(() => resolve()) : resolve()));
@@ -26,7 +30,15 @@ async function filesOver(serve: (socket: Socket) => Promise<void>): Promise<File
   await new Promise<void>((resolve) => server!.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as { port: number };
   const ticket: TransferTicket = { ticket: 't', address: `127.0.0.1:${port}`, size: null, expiresAt: '' };
-  return new FileService({ openTransfer: async () => ticket } as unknown as KernelService);
+  inUse = 0;
+  const openTransfer = async () => {
+    inUse += 1;
+    const done = (): void => {
+      inUse -= 1;
+    };
+    return { ticket, done };
+  };
+  return new FileService({ openTransfer } as unknown as KernelService);
 }
 
 const actor = { kind: 'user', accessKey: 'A' } as UserActor;

@@ -1,6 +1,8 @@
 import type { CallContext, CreateSessionInput, SessionView, UserActor } from '@backend.ai/contract';
 import { createSessionSchema } from '@backend.ai/contract';
 import {
+  type ConfigStore,
+  EmbeddedConfigStore,
   EmbeddedLeases,
   type EventBus,
   InProcessEventBus,
@@ -26,6 +28,7 @@ export interface World {
   readonly installationKeyFile: string;
   /** Of the manager that runs now. */
   liveValues(): LiveValues;
+  readonly configStore: ConfigStore;
   /** Ends the manager and starts another one on the same database. */
   restartManager(): Promise<void>;
   /**
@@ -75,6 +78,8 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
   const agents = new Set<FakeAgent>();
   const installationKeyFile = `${directory.path}/installation.key`;
 
+  const configStore = new EmbeddedConfigStore(database.db, logger);
+
   async function boot(leases: Leases, name = inProcessName): Promise<Booted> {
     const eventBus = options.eventBus?.() ?? new InProcessEventBus({ source: 'manager', logger });
     const liveValues = new InProcessLiveValues();
@@ -87,6 +92,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
         heartbeatMs: 250,
         agentLostAfterMs: 4_000,
         agentLostGraceMs: 600_000,
+        judgeIdleEveryMs: 50,
         orderDeadlineMs: 500,
         refusalBackoffMs: 20,
         refusalBackoffMaxMs: 100,
@@ -96,6 +102,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
       eventBus,
       leases,
       liveValues,
+      configStore,
       identity,
       rpc: { inProcessName: name },
       ...(options.http ? { http: options.http } : {}),
@@ -133,6 +140,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
     adminSecret: credentials.secretKey,
     installationKeyFile,
     liveValues: () => running.liveValues,
+    configStore,
     get manager() {
       return running.manager;
     },

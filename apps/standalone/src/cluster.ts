@@ -192,12 +192,14 @@ export class Cluster {
     const { db } = database;
     const { keyFiles } = directory;
     const liveValues = new InProcessLiveValues();
+    const configStore = new EmbeddedConfigStore(db, logger);
     const manager = await createManager({
       config: { embedded: true, installationKeyFile: keyFiles['installation.key'] },
       database: db,
       eventBus: new InProcessEventBus({ logger, source: 'manager' }),
       leases: await EmbeddedLeases.open(db),
       liveValues,
+      configStore,
       identity,
       rpc: { inProcessName: inProcess },
       http: { host: config.host, port: config.port },
@@ -210,7 +212,7 @@ export class Cluster {
     });
     const operator = createOperator({
       database,
-      configStore: new EmbeddedConfigStore(db, logger),
+      configStore,
       liveValues,
       peers: manager.services.peers,
       fixtures,

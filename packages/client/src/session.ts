@@ -3,6 +3,8 @@ import type {
   CreateSessionResult,
   FileListing,
   SessionHistoryEntry,
+  SessionIdleView,
+  SessionStatisticsView,
   SessionView,
 } from '@backend.ai/contract';
 import { AppError, explainReason, hasCode, isTerminal } from '@backend.ai/core';
@@ -103,6 +105,16 @@ export class Session implements AsyncDisposable {
       this.#see(await this.#rpc.session.wait.query(input, signal ? { signal } : {}));
       holdMs = Math.min(1000, holdMs * 2);
     }
+  }
+
+  /** What its kernels use now, or used last. */
+  stats(): Promise<SessionStatisticsView> {
+    return this.#rpc.session.stats.query(this.#ref);
+  }
+
+  /** What idle checkers would say now; nothing happens by asking. @throws AppError `session-not-running` */
+  idle(): Promise<SessionIdleView> {
+    return this.#rpc.session.idle.query(this.#ref);
   }
 
   /** The session now and after each change, until it has ended or the loop is left. */

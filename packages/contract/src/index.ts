@@ -5,6 +5,7 @@ export * from './agent-gateway-router.ts';
 export * from './agent-router.ts';
 export * from './api-router.ts';
 export * from './files.ts';
+export * from './idle.ts';
 export * from './kernel.ts';
 export * from './link.ts';
 export * from './resource-group.ts';

@@ -1,13 +1,16 @@
 import type { SessionApi } from '@backend.ai/contract';
+import type { IdleService } from '../services/idle/idle-service.ts';
 import type { KernelService } from '../services/kernels/kernel-service.ts';
 import type { SessionCreation } from '../services/sessions/session-creation.ts';
 import { actorOf, type SessionService } from '../services/sessions/session-service.ts';
+import type { StatisticsService } from '../services/statistics/statistics-service.ts';
 
 /** The router lets only users in; which sessions they may touch is decided where a reference is looked up. */
 export function createSessionApi(
   creation: SessionCreation,
   sessions: SessionService,
   kernels: KernelService,
+  { statistics, idle }: { readonly statistics: StatisticsService; readonly idle: IdleService },
 ): SessionApi {
   return {
     create: (input, ctx) => creation.create(input, actorOf(ctx)),
@@ -22,5 +25,7 @@ export function createSessionApi(
     complete: ({ session, ...input }, ctx) => kernels.complete(session, input, actorOf(ctx), ctx.signal),
     logs: ({ session }, ctx) => kernels.logs(session, actorOf(ctx), ctx.signal),
     listFiles: ({ session, path }, ctx) => kernels.listFiles(session, path, actorOf(ctx), ctx.signal),
+    stats: ({ session }, ctx) => statistics.ofSession(session, actorOf(ctx)),
+    idle: ({ session }, ctx) => idle.dryRun(session, actorOf(ctx)),
   };
 }

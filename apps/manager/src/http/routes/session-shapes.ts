@@ -37,8 +37,6 @@ export function sessionInfo(view: SessionDetailsView, nowMs: number): Record<str
     creationTime: view.createdAt,
     terminationTime: view.terminatedAt,
     numQueriesExecuted: null,
-    lastStat: null,
-    idleChecks: {},
   };
 }
 

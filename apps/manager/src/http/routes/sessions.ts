@@ -1,9 +1,21 @@
+import { hasCode } from '@backend.ai/core';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { readParams, sendJson, sessionOf } from '../parameters.ts';
 import { edgeOf } from '../request-edge.ts';
 import type { RouteContext } from '../server.ts';
 import { readCreateRequest, waitUntilStarted, withOfficialNames } from './create-session.ts';
+import { idleChecks, lastStat } from './live-shapes.ts';
 import { publicStatus, sessionInfo, statusHistory } from './session-shapes.ts';
+
+/** Null: the session does not run. */
+async function ifRunning<T>(asking: Promise<T>): Promise<T | null> {
+  try {
+    return await asking;
+  } catch (error) {
+    if (hasCode(error, 'session-not-running')) return null;
+    throw error;
+  }
+}
 
 export function registerSessionRoutes(app: FastifyInstance, context: RouteContext): void {
   const { services, clock } = context;
@@ -42,7 +54,11 @@ export function registerSessionRoutes(app: FastifyInstance, context: RouteContex
     const session = sessionOf(request);
     const edge = edgeOf(request);
     const view = await services.session.get({ session }, edge.callContext);
-    return sendJson(reply, 200, sessionInfo(view, clock.now()));
+    const { kernels } = await services.session.stats({ session: view.id }, edge.callContext);
+    const idle = kernels.length > 0 && (await ifRunning(services.session.idle({ session: view.id }, edge.callContext)));
+    const main = kernels.find(({ role }) => role === 'main');
+    const live = { lastStat: main ? lastStat(main) : null, idleChecks: idleChecks(idle ? idle.checks : []) };
+    return sendJson(reply, 200, { ...sessionInfo(view, clock.now()), ...live });
   });
 
   app.delete('/session/:session', async (request, reply) => {

@@ -16,6 +16,8 @@ import type { ChangedSession } from '../../repositories/session-transitions.ts';
 import type { SessionRepository } from '../../repositories/sessions.ts';
 import type { PeerService } from '../peers/peer-service.ts';
 import type { SessionChanges } from '../sessions/session-changes.ts';
+import type { KernelStatistics } from '../statistics/kernel-statistics.ts';
+import type { StatisticsService } from '../statistics/statistics-service.ts';
 import type { AgentDirectory } from './agent-directory.ts';
 import { compareKernels } from './compare-kernels.ts';
 import type { Fact, KernelFacts } from './kernel-facts.ts';
@@ -27,6 +29,8 @@ export interface AgentGatewayOptions {
   readonly clients: AgentClients;
   readonly peers: PeerService;
   readonly facts: KernelFacts;
+  readonly kernelStatistics: KernelStatistics;
+  readonly statistics: StatisticsService;
   readonly changes: SessionChanges;
   readonly logger: Logger;
   readonly heartbeatMs: number;
@@ -85,6 +89,10 @@ export class AgentGatewayService implements AgentGateway {
       this.#log.agentBack(agentId);
       directory.announce(agentId);
     }
+    if (input.measurements) {
+      const ours = new Set(seen.kernels.map(({ kernelId }) => kernelId));
+      this.#options.kernelStatistics.record(agentId, input.measurements, ours);
+    }
     const differences = compareKernels(input, seen.kernels, seen.ackedSeq);
     for (const { kernel, report } of differences.running) {
       const isolation = report.isolation;
@@ -120,6 +128,7 @@ export class AgentGatewayService implements AgentGateway {
         if (event.type === 'kernel-terminated' && event.log !== undefined) {
           await this.#options.sessions.keepLog(event.kernelId, agentId, event.log);
         }
+        if (event.type === 'kernel-terminated') await this.#options.statistics.end(agentId, event.kernelId);
         this.#announce(changed, event.requestId);
         uncounted = changed.length === 0;
         counted = event.seq;

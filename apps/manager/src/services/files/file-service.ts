@@ -32,7 +32,7 @@ export class FileService {
     stream: Readable,
     ctx: CallContext,
   ): Promise<void> {
-    const { socket } = await this.#open(session, { kind: 'upload', path, ...target }, ctx);
+    const { socket, done } = await this.#open(session, { kind: 'upload', path, ...target }, ctx);
     const stopped = new AbortController();
     // The agent speaks when it has all bytes, or before that when it refuses.
     const reply = readHead(socket);
@@ -47,28 +47,39 @@ export class FileService {
     } finally {
       reply.catch(() => {});
       dispose(socket);
+      done();
     }
   }
 
   /** Resolves when the first byte may be read. @throws AppError `file-not-found`, `invalid-path` … */
   async download(session: string, path: string, ctx: CallContext): Promise<{ stream: Readable; size: number | null }> {
-    const { socket, size } = await this.#open(session, { kind: 'download', path }, ctx);
-    return { stream: read(socket, size === null ? undefined : exactly(size), ctx.signal), size };
+    const { socket, size, done } = await this.#open(session, { kind: 'download', path }, ctx);
+    return { stream: read(socket, size === null ? undefined : exactly(size), ctx.signal, done), size };
   }
 
   /** A tar of the file or folder. `maxBytes` 0 is unlimited. @throws AppError `payload-too-large` and those above */
   async archive(session: string, path: string, maxBytes: number, ctx: CallContext): Promise<{ stream: Readable }> {
-    const { socket } = await this.#open(session, { kind: 'archive', path, maxBytes }, ctx);
-    return { stream: read(socket, wholeTar(), ctx.signal) };
+    const { socket, done } = await this.#open(session, { kind: 'archive', path, maxBytes }, ctx);
+    return { stream: read(socket, wholeTar(), ctx.signal, done) };
   }
 
-  async #open(session: string, transfer: Transfer, ctx: CallContext): Promise<DataChannel> {
-    const ticket = await this.#kernels.openTransfer(session, transfer, actorOf(ctx));
-    return await this.#dial(ticket, ctx.signal);
+  async #open(session: string, transfer: Transfer, ctx: CallContext): Promise<DataChannel & { done: () => void }> {
+    const { ticket, done } = await this.#kernels.openTransfer(session, transfer, actorOf(ctx));
+    try {
+      return { ...(await this.#dial(ticket, ctx.signal)), done };
+    } catch (error) {
+      done();
+      throw error;
+    }
   }
 }
 
-function read(socket: Socket, check: Transform | undefined, signal: AbortSignal | undefined): Readable {
+function read(
+  socket: Socket,
+  check: Transform | undefined,
+  signal: AbortSignal | undefined,
+  done: () => void,
+): Readable {
   // An aborted caller reads no more; the socket goes with the stream.
   const abort = (): void => void socket.destroy(new AppError('cancelled', 'The transfer was cancelled.'));
   signal?.addEventListener('abort', abort, { once: true });
@@ -79,6 +90,7 @@ function read(socket: Socket, check: Transform | undefined, signal: AbortSignal 
     .finally(() => {
       signal?.removeEventListener('abort', abort);
       dispose(socket);
+      done();
     });
   return checked;
 }

@@ -12,12 +12,13 @@ import { AppError, explainReason, hasCode, isTerminal } from '@backend.ai/core';
 import type { AgentApi, AgentClients } from '../../clients/agent-clients.ts';
 import type { SessionRecord } from '../../repositories/session-rows.ts';
 import type { SessionRepository } from '../../repositories/sessions.ts';
+import type { SessionActivity } from '../idle/session-activity.ts';
 import type { SessionService } from '../sessions/session-service.ts';
 import type { RunningKernels } from './running-kernels.ts';
 
 const logBytes = 1024 * 1024;
 
-type Work<T> = (api: AgentApi, kernelId: string) => Promise<T>;
+type Work<T> = (api: AgentApi, kernelId: string, sessionId: string) => Promise<T>;
 
 /** What users do inside running sessions: each call goes to the agent of the main kernel. */
 export class KernelService {
@@ -25,12 +26,20 @@ export class KernelService {
   readonly #repository: SessionRepository;
   readonly #agents: AgentClients;
   readonly #running: RunningKernels;
+  readonly #activity: SessionActivity;
 
-  constructor(sessions: SessionService, repository: SessionRepository, agents: AgentClients, running: RunningKernels) {
+  constructor(
+    sessions: SessionService,
+    repository: SessionRepository,
+    agents: AgentClients,
+    running: RunningKernels,
+    activity: SessionActivity,
+  ) {
     this.#sessions = sessions;
     this.#repository = repository;
     this.#agents = agents;
     this.#running = running;
+    this.#activity = activity;
   }
 
   execute(ref: string, input: ExecuteInput, actor: UserActor, signal: AbortSignal | undefined): Promise<RunResult> {
@@ -56,8 +65,18 @@ export class KernelService {
     return this.#inside(ref, actor, (api, kernelId) => api.listFiles.query({ kernelId, path }, options(signal)));
   }
 
-  openTransfer(ref: string, transfer: Transfer, actor: UserActor): Promise<TransferTicket> {
-    return this.#inside(ref, actor, (api, kernelId) => api.openTransfer.mutate({ kernelId, transfer }));
+  /** The session is in use until `done` is called. */
+  async openTransfer(
+    ref: string,
+    transfer: Transfer,
+    actor: UserActor,
+  ): Promise<{ readonly ticket: TransferTicket; readonly done: () => void }> {
+    let sessionId: string | undefined;
+    const ticket = await this.#inside(ref, actor, (api, kernelId, session) => {
+      sessionId = session;
+      return api.openTransfer.mutate({ kernelId, transfer });
+    });
+    return { ticket, done: sessionId === undefined ? () => {} : this.#activity.begin(sessionId) };
   }
 
   /** Of a running session from its agent; of an ended one what was kept. @throws AppError `session-not-running` */
@@ -87,7 +106,9 @@ export class KernelService {
     const kernel = this.#running.recall(ref, actor);
     if (!kernel) return await this.#call(await this.#find(ref, actor), work, afterItsEnd);
     try {
-      return await this.#agents.call(kernel.agentId, (api) => work(api, kernel.kernelId));
+      return await this.#activity.during(kernel.sessionId, () =>
+        this.#agents.call(kernel.agentId, (api) => work(api, kernel.kernelId, kernel.sessionId)),
+      );
     } catch (error) {
       if (!hasCode(error, 'kernel-not-found', 'agent-unreachable')) throw error;
       this.#running.forget(kernel.sessionId);
@@ -107,7 +128,9 @@ export class KernelService {
     const runs = session.status === 'RUNNING';
     if (!kernel?.agentId || !(runs || afterItsEnd)) throw notRunning(session);
     try {
-      return await this.#agents.call(kernel.agentId, (api) => work(api, kernel.id));
+      const { id, agentId } = kernel;
+      const call = (): Promise<T> => this.#agents.call(agentId, (api) => work(api, id, session.id));
+      return runs ? await this.#activity.during(session.id, call) : await call();
     } catch (error) {
       if (!runs && hasCode(error, 'kernel-not-found', 'run-not-found', 'agent-unreachable')) throw notRunning(session);
       if (!hasCode(error, 'kernel-not-found')) throw error;

@@ -1,0 +1,45 @@
+import type { ConfigStore, LiveValues } from '@backend.ai/coordination';
+import type { Clock } from '@backend.ai/core';
+import type { Database } from '@backend.ai/database';
+import type { BackgroundTasks, Logger } from '@backend.ai/telemetry';
+import { IdleRepository } from './repositories/idle.ts';
+import { KernelStatisticsRepository } from './repositories/kernel-statistics.ts';
+import { IdleService } from './services/idle/idle-service.ts';
+import { IdleSettingsSource } from './services/idle/idle-settings-source.ts';
+import type { SessionActivity } from './services/idle/session-activity.ts';
+import type { SessionService } from './services/sessions/session-service.ts';
+import { KernelStatistics } from './services/statistics/kernel-statistics.ts';
+import { StatisticsService } from './services/statistics/statistics-service.ts';
+
+export interface MonitoringOptions {
+  readonly db: Database;
+  readonly liveValues: LiveValues;
+  readonly configStore: ConfigStore;
+  readonly sessions: SessionService;
+  readonly tickMs: number;
+  readonly clock: Clock;
+  readonly tasks: BackgroundTasks;
+  readonly logger: Logger;
+}
+
+/** What watches over running sessions: what they use, who uses them, and whether they are of use to anybody. */
+export interface Monitoring {
+  readonly kernelStatistics: KernelStatistics;
+  readonly statistics: StatisticsService;
+  readonly idle: IdleService;
+  readonly idleSettings: IdleSettingsSource;
+}
+
+export function createMonitoring(activity: SessionActivity, options: MonitoringOptions): Monitoring {
+  const { db, liveValues, configStore, sessions, tickMs, clock, tasks, logger } = options;
+  const idleSettings = new IdleSettingsSource({ configStore, tickMs, clock, logger });
+  const settings = () => idleSettings.current;
+  const windowMs = (): number => settings().windowMs;
+  const kernelStatistics = new KernelStatistics({ liveValues, keepMs: windowMs, clock, tasks, logger });
+  const rows = new KernelStatisticsRepository(db);
+  const statistics = new StatisticsService({ sessions, rows, statistics: kernelStatistics, windowMs });
+  const idle = new IdleService({
+    ...{ rows: new IdleRepository(db), sessions, statistics: kernelStatistics, activity, settings, clock },
+  });
+  return { kernelStatistics, statistics, idle, idleSettings };
+}

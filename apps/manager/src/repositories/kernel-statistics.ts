@@ -1,0 +1,35 @@
+import type { Database } from '@backend.ai/database';
+import { sql } from 'drizzle-orm';
+
+export interface MeasuredKernel {
+  readonly id: string;
+  readonly role: 'main' | 'sub';
+  readonly index: number;
+  readonly agentId: string | null;
+  readonly slots: Readonly<Record<string, string>>;
+  /** What was kept of its use when it ended. */
+  readonly kept: Record<string, unknown> | null;
+}
+
+export class KernelStatisticsRepository {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  async kernelsOf(sessionId: string): Promise<MeasuredKernel[]> {
+    const rows = await this.#db.execute<MeasuredKernel & Record<string, unknown>>(sql`
+      select k.id, k.cluster_role as "role", k.cluster_index as "index", k.agent_id as "agentId",
+        k.requested_slots as "slots", k.status_data->'statistics' as "kept"
+      from kernels k where k.session_id = ${sessionId}::uuid order by k.cluster_role, k.cluster_index`);
+    return [...rows];
+  }
+
+  /** What a kernel had used when it ended. */
+  async keep(kernelId: string, agentId: string, last: Record<string, unknown>): Promise<void> {
+    await this.#db.execute(sql`
+      update kernels set status_data = status_data || jsonb_build_object('statistics', ${JSON.stringify(last)}::jsonb)
+      where id = ${kernelId}::uuid and agent_id = ${agentId}`);
+  }
+}

@@ -1,0 +1,100 @@
+import type { KernelMeasurement } from '@backend.ai/contract';
+import { InProcessLiveValues, type LiveValues } from '@backend.ai/coordination';
+import { BackgroundTasks } from '@backend.ai/telemetry';
+import { collectLogs, FakeClock } from '@backend.ai/testing';
+import { describe, expect, it } from 'vitest';
+import { KernelStatistics } from './kernel-statistics.ts';
+
+const kernelId = '0b5a0c2e-6f51-4f0c-9d2b-1f5a1f2f3a4b';
+const measurement = (cpuMs: number, memoryBytes: number, more: Partial<KernelMeasurement> = {}): KernelMeasurement => ({
+  kernelId,
+  ageMs: 0,
+  cpuMs,
+  cpuPercent: 10,
+  memoryBytes,
+  memoryPeakBytes: memoryBytes,
+  ...more,
+});
+
+function world() {
+  const clock = new FakeClock();
+  const logs = collectLogs('manager');
+  const tasks = new BackgroundTasks(logs.logger);
+  const real = new InProcessLiveValues(clock);
+  let away = false;
+  const liveValues: LiveValues = new Proxy(real, {
+    get: (target, name) =>
+      away ? () => Promise.reject(new Error('Redis is away')) : Reflect.get(target, name, target).bind(target),
+  });
+  const manager = () => new KernelStatistics({ liveValues, keepMs: () => 600_000, clock, tasks, logger: logs.logger });
+  const statistics = manager();
+  const tell = async (by: KernelStatistics, measurements: KernelMeasurement[], kernels = [kernelId]) => {
+    by.record('a', measurements, new Set(kernels));
+    await tasks.drain();
+  };
+  return { clock, logs, manager, statistics, tell, drain: () => tasks.drain(), goAway: (is: boolean) => (away = is) };
+}
+
+describe('statistics of kernels', () => {
+  it('are known to every manager, and go on where another one takes the agent over', async () => {
+    const { clock, manager, statistics, tell } = world();
+    await tell(statistics, [measurement(0, 900)]);
+    await clock.advance(20_000);
+    const other = manager();
+    await tell(other, [measurement(10_000, 100, { memoryPeakBytes: 100 })]);
+    const known = await statistics.find(kernelId);
+    expect(known).toMatchObject({ cpuMs: 10_000, memoryBytes: 100, memoryPeakBytes: 900 });
+    expect(known?.series.map(({ cpuMs }) => cpuMs)).toEqual([0, 10_000]);
+  });
+
+  it('take a measurement that is told again for one', async () => {
+    const { clock, statistics, tell } = world();
+    await tell(statistics, [measurement(0, 1)]);
+    await clock.advance(3_000);
+    await tell(statistics, [measurement(0, 1, { ageMs: 3_001 })]);
+    expect((await statistics.find(kernelId))?.series).toHaveLength(1);
+  });
+
+  it('are gone when the kernel has ended, and its agent cannot bring them back', async () => {
+    const { statistics, tell, drain } = world();
+    await tell(statistics, [measurement(5, 1)]);
+    expect(statistics.end('a', kernelId)).toMatchObject({ cpuMs: 5 });
+    await drain();
+    expect(await statistics.find(kernelId)).toBeUndefined();
+    await tell(statistics, [measurement(6, 1)], []);
+    expect(await statistics.find(kernelId)).toBeUndefined();
+  });
+
+  it('are gone when the kernel ends while they are being kept', async () => {
+    const { clock, statistics, tell, drain } = world();
+    await tell(statistics, [measurement(5, 1)]);
+    await clock.advance(5_000);
+    statistics.record('a', [measurement(6, 1)], new Set([kernelId]));
+    statistics.end('a', kernelId);
+    await drain();
+    expect(await statistics.find(kernelId)).toBeUndefined();
+  });
+
+  it('are gone when the agent measures the kernel no more, and expire when nobody measures', async () => {
+    const { clock, statistics, tell } = world();
+    await tell(statistics, [measurement(5, 1)]);
+    await tell(statistics, []);
+    expect(await statistics.find(kernelId)).toBeUndefined();
+    await tell(statistics, [measurement(5, 1)]);
+    await clock.advance(120_001);
+    expect(await statistics.find(kernelId)).toBeUndefined();
+  });
+
+  it('go on after live values were away, which is said once', async () => {
+    const { clock, logs, statistics, tell, goAway } = world();
+    goAway(true);
+    for (let i = 0; i < 3; i++) {
+      await tell(statistics, [measurement(i, 1)]);
+      await clock.advance(5_000);
+    }
+    expect(logs.records.filter(({ msg }) => msg === 'statistics of kernels cannot be kept')).toHaveLength(1);
+    goAway(false);
+    await tell(statistics, [measurement(9, 1)]);
+    expect((await statistics.find(kernelId))?.cpuMs).toBe(9);
+  });
+});

@@ -1,0 +1,126 @@
+import type { KernelMeasurement } from '@backend.ai/contract';
+import type { LiveValues } from '@backend.ai/coordination';
+import { type Clock, deferred } from '@backend.ai/core';
+import type { BackgroundTasks, Logger } from '@backend.ai/telemetry';
+import { addPoint, type UsageSeries } from './usage-series.ts';
+
+/** What is known of the use of one kernel. */
+export interface KernelUse {
+  /** When it was measured, by the clock of the manager that heard of it. */
+  readonly atMs: number;
+  readonly cpuMs: number | null;
+  readonly cpuPercent: number | null;
+  readonly memoryBytes: number | null;
+  readonly memoryPeakBytes: number | null;
+  readonly series: UsageSeries;
+}
+
+export interface KernelStatisticsOptions {
+  readonly liveValues: LiveValues;
+  /** How long the series has to reach back, in milliseconds. */
+  readonly keepMs: () => number;
+  readonly clock: Clock;
+  readonly tasks: BackgroundTasks;
+  readonly logger: Logger;
+}
+
+/** Of a kernel that nobody measures any more nothing is known. */
+const expiryMs = 120_000;
+
+/**
+ * What kernels use, as their agents tell it: kept in live values, so that every manager knows it and another one can go
+ * on with an agent, and forgotten when the kernel ends. It is told with heartbeats, which must neither wait for it nor
+ * fail with it: it is kept in the background, for one agent in order.
+ */
+export class KernelStatistics {
+  readonly #options: KernelStatisticsOptions;
+  /** By agent, of those that tell this manager: its kernels. */
+  readonly #known = new Map<string, Map<string, KernelUse>>();
+  readonly #underWay = new Map<string, Promise<void>>();
+  /** The live values cannot be written: told once. */
+  #failing = false;
+
+  constructor(options: KernelStatisticsOptions) {
+    this.#options = options;
+  }
+
+  /** @param kernels Those that the agent has by what we know: others have ended, or are nobody's. */
+  record(agentId: string, measurements: readonly KernelMeasurement[], kernels: ReadonlySet<string>): void {
+    // The next heartbeat tells the newest again.
+    if (this.#underWay.has(agentId)) return;
+    const now = this.#options.clock.now();
+    const ours = measurements.filter(({ kernelId }) => kernels.has(kernelId));
+    if (ours.length === 0 && !this.#known.has(agentId)) return;
+    const keeping = deferred<void>();
+    this.#underWay.set(agentId, keeping.promise);
+    this.#options.tasks.start('keep statistics', async () => {
+      try {
+        await this.#keep(agentId, ours, now);
+        this.#failing = false;
+      } catch (error) {
+        if (!this.#failing)
+          this.#options.logger.warn('statistics of kernels cannot be kept', { agent: agentId, error });
+        this.#failing = true;
+      } finally {
+        this.#underWay.delete(agentId);
+        keeping.resolve();
+      }
+    });
+  }
+
+  /** The kernel has ended: nothing of it is kept. Answers what was known last, if its agent told this manager. */
+  end(agentId: string, kernelId: string): KernelUse | undefined {
+    const { tasks, liveValues } = this.#options;
+    const last = this.#known.get(agentId)?.get(kernelId);
+    const keeping = this.#underWay.get(agentId);
+    if (last || keeping) {
+      tasks.start('forget statistics', async () => {
+        await keeping;
+        if (this.#known.get(agentId)?.delete(kernelId)) await liveValues.delete(keyOf(kernelId));
+      });
+    }
+    return last;
+  }
+
+  async find(kernelId: string): Promise<KernelUse | undefined> {
+    const text = await this.#options.liveValues.get(keyOf(kernelId));
+    return text === null ? undefined : (JSON.parse(text) as KernelUse);
+  }
+
+  async #keep(agentId: string, measurements: readonly KernelMeasurement[], now: number): Promise<void> {
+    const { liveValues, keepMs } = this.#options;
+    const before = this.#known.get(agentId) ?? new Map<string, KernelUse>();
+    const present = new Map<string, KernelUse>();
+    await Promise.all(
+      measurements.map(async ({ kernelId, ageMs, ...measured }) => {
+        const last = before.get(kernelId) ?? (await this.find(kernelId));
+        const next = following(last, { atMs: now - ageMs, ...measured }, keepMs());
+        present.set(kernelId, next);
+        if (next !== last) await liveValues.set(keyOf(kernelId), JSON.stringify(next), expiryMs);
+      }),
+    );
+    if (present.size > 0) this.#known.set(agentId, present);
+    else this.#known.delete(agentId);
+    const ended = [...before.keys()].filter((kernelId) => !present.has(kernelId));
+    await Promise.all(ended.map((kernelId) => liveValues.delete(keyOf(kernelId))));
+  }
+}
+
+/** The same one when there is nothing newer: measurements are told until they are followed by others. */
+function following(last: KernelUse | undefined, measured: Omit<KernelUse, 'series'>, keepMs: number): KernelUse {
+  const { atMs, cpuMs, memoryBytes } = measured;
+  if (last && atMs - last.atMs < sameWithinMs) return last;
+  const peaks = [measured.memoryPeakBytes, last?.memoryPeakBytes].filter((peak) => typeof peak === 'number');
+  return {
+    ...measured,
+    memoryPeakBytes: peaks.length === 0 ? null : Math.max(...peaks),
+    series: addPoint(last?.series ?? [], { atMs, cpuMs, memoryBytes }, keepMs),
+  };
+}
+
+/** The age of a measurement is rounded, and the way to here takes its time. */
+const sameWithinMs = 1_000;
+
+function keyOf(kernelId: string): string {
+  return `kernel:${kernelId}:statistics`;
+}

@@ -1,0 +1,75 @@
+import type { KernelStatisticsView, SessionStatisticsView, UserActor } from '@backend.ai/contract';
+import type { KernelStatisticsRepository, MeasuredKernel } from '../../repositories/kernel-statistics.ts';
+import type { SessionService } from '../sessions/session-service.ts';
+import type { KernelStatistics, KernelUse } from './kernel-statistics.ts';
+import { averageOf } from './usage-series.ts';
+
+export interface StatisticsServiceOptions {
+  readonly sessions: SessionService;
+  readonly rows: KernelStatisticsRepository;
+  readonly statistics: KernelStatistics;
+  /** Averages look back this far. */
+  readonly windowMs: () => number;
+}
+
+/** What sessions use, and what ended ones had used. */
+export class StatisticsService {
+  readonly #options: StatisticsServiceOptions;
+
+  constructor(options: StatisticsServiceOptions) {
+    this.#options = options;
+  }
+
+  /** @throws AppError `session-not-found` */
+  async ofSession(ref: string, actor: UserActor): Promise<SessionStatisticsView> {
+    const { sessions, rows, statistics, windowMs: window } = this.#options;
+    const { id, name } = await sessions.find(ref, actor);
+    const windowMs = window();
+    const kernels = await Promise.all(
+      (await rows.kernelsOf(id)).map(async (kernel) =>
+        toView(kernel, (await statistics.find(kernel.id)) ?? endOf(kernel), windowMs),
+      ),
+    );
+    return { sessionId: id, name, windowMs, kernels };
+  }
+
+  /** The agent has reported the end of the kernel. */
+  async end(agentId: string, kernelId: string): Promise<void> {
+    const last = this.#options.statistics.end(agentId, kernelId);
+    if (!last) return;
+    const { series: _, ...kept } = last;
+    await this.#options.rows.keep(kernelId, agentId, kept);
+  }
+}
+
+function endOf({ kept }: MeasuredKernel): KernelUse | undefined {
+  return kept === null ? undefined : ({ ...kept, series: [] } as unknown as KernelUse);
+}
+
+function toView(kernel: MeasuredKernel, use: KernelUse | undefined, windowMs: number): KernelStatisticsView {
+  const average = averageOf(use?.series ?? [], windowMs);
+  const { cpu, mem } = kernel.slots;
+  return {
+    kernelId: kernel.id,
+    role: kernel.role,
+    index: kernel.index,
+    agent: kernel.agentId,
+    measuredAt: use ? new Date(use.atMs).toISOString() : null,
+    cpu: {
+      usedMs: use?.cpuMs ?? null,
+      percent: use?.cpuPercent ?? null,
+      averagePercent: rounded(average.cpuPercent, 1_000),
+      capacityPercent: cpu === undefined ? null : Number(cpu) * 100,
+    },
+    memory: {
+      bytes: use?.memoryBytes ?? null,
+      peakBytes: use?.memoryPeakBytes ?? null,
+      averageBytes: rounded(average.memoryBytes, 1),
+      capacityBytes: mem === undefined ? null : Number(mem),
+    },
+  };
+}
+
+function rounded(value: number | null, places: number): number | null {
+  return value === null ? null : Math.round(value * places) / places;
+}

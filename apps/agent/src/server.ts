@@ -1,16 +1,7 @@
-import { dirname, join } from 'node:path';
 import { loadOrCreateIdentity } from '@backend.ai/rpc';
-import {
-  AdminSocket,
-  type DirectoryLock,
-  InternalServer,
-  Lifecycle,
-  lockDirectory,
-  type RunningService,
-  type ServiceState,
-} from '@backend.ai/runtime';
-import { Metrics } from '@backend.ai/runtime/metrics';
-import { ensureRequestId, type Logger } from '@backend.ai/telemetry';
+import type { RunningService } from '@backend.ai/runtime';
+import { startComponentServer } from '@backend.ai/runtime/server';
+import type { Logger } from '@backend.ai/telemetry';
 import { Agent } from './agent.ts';
 import type { AgentServerOptions } from './server-config.ts';
 import { agentVersion, stopDeadlineMs } from './service-facts.ts';
@@ -20,84 +11,44 @@ import { agentVersion, stopDeadlineMs } from './service-facts.ts';
  * Ending it does not end its kernels.
  * @throws AppError `data-directory-locked`, `port-in-use`, `config-invalid`, `isolation-unavailable`
  */
-export async function startAgentServer(options: AgentServerOptions, logger: Logger): Promise<RunningService> {
-  return await ensureRequestId(() => start(options, logger));
-}
-
-async function start(options: AgentServerOptions, logger: Logger): Promise<RunningService> {
-  const { identityFile, runDir } = options;
-  const lifecycle = new Lifecycle({ logger, stopDeadlineMs });
-  const metrics = new Metrics('agent');
-  let state: ServiceState = 'starting';
-  let lock: DirectoryLock | undefined;
-  let agent: Agent | undefined;
-  let door: AdminSocket | undefined;
-  let internal: InternalServer | undefined;
-  let health = '';
-  await lifecycle.start([
-    { name: 'metrics', stop: () => metrics.close() },
-    {
-      name: 'data folder',
-      async start() {
-        lock = await lockDirectory(dirname(runDir));
+export function startAgentServer(options: AgentServerOptions, logger: Logger): Promise<RunningService> {
+  const { runDir, metrics } = options;
+  let agent!: Agent;
+  return startComponentServer(
+    { component: 'agent', version: agentVersion, runDir, metrics, stopDeadlineMs, logger },
+    [
+      {
+        name: 'agent',
+        async start() {
+          const identity = await loadOrCreateIdentity(options.identityFile, 'agent', options.agent.agentId);
+          agent = Agent.create({ ...options.agent, identity, logger });
+          await agent.start();
+        },
+        stop: () => agent?.close(),
       },
-      stop: () => lock?.release(),
+    ],
+    () => {
+      const { address, dataAddress } = agent.status();
+      return {
+        addresses: { RPC: address, Data: dataAddress },
+        handlers: { status: () => agent.status() },
+        dependencies: [{ name: 'Manager', check: async () => registrationOf(agent) }],
+        gauges: [
+          {
+            name: 'backend_agent_kernels',
+            help: 'Kernels on this agent by state',
+            label: 'state',
+            collect: () => countBy(agent.status().kernels.map((kernel) => kernel.state)),
+          },
+          {
+            name: 'backend_agent_unreported_events',
+            help: 'Events that no manager has acknowledged yet',
+            collect: () => agent.status().outboxDepth,
+          },
+        ],
+      };
     },
-    {
-      name: 'agent',
-      async start() {
-        const identity = await loadOrCreateIdentity(identityFile, 'agent', options.agent.agentId);
-        agent = Agent.create({ ...options.agent, identity, logger });
-        await agent.start();
-      },
-      stop: () => agent?.close(),
-    },
-    {
-      name: 'admin socket',
-      async start() {
-        door = new AdminSocket(join(runDir, 'agent.sock'), { status: () => agent?.status() }, logger);
-        await door.start();
-      },
-      stop: () => door?.stop(),
-    },
-    {
-      name: 'internal port',
-      async start() {
-        internal = new InternalServer({
-          ...options.metrics,
-          component: 'agent',
-          version: agentVersion,
-          state: () => state,
-          dependencies: [{ name: 'Manager', check: async () => registrationOf(agent as Agent) }],
-          metrics,
-          logger,
-        });
-        health = `${(await internal.start()).url}/health`;
-      },
-      stop: () => internal?.stop(),
-    },
-  ]);
-  const running = agent as unknown as Agent;
-  metrics.addGauge({
-    name: 'backend_agent_kernels',
-    help: 'Kernels on this agent by state',
-    label: 'state',
-    collect: () => countBy(running.status().kernels.map((kernel) => kernel.state)),
-  });
-  metrics.addGauge({
-    name: 'backend_agent_unreported_events',
-    help: 'Events that no manager has acknowledged yet',
-    collect: () => running.status().outboxDepth,
-  });
-  state = 'ready';
-  const { address, dataAddress } = running.status();
-  return {
-    addresses: { RPC: address, Data: dataAddress, Health: health },
-    async stop() {
-      state = 'stopping';
-      await lifecycle.stop();
-    },
-  };
+  );
 }
 
 /** @throws what keeps it from a manager */

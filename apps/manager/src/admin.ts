@@ -27,17 +27,18 @@ export interface ManagerStatusView {
   readonly residentBytes: number;
 }
 
-/** Handlers of a manager's admin socket; those of an operator where the stores have no other way in. */
-export function managerHandlers(manager: Manager, operator?: Operator): AdminHandlers {
+/** Handlers of every manager's admin socket. */
+export function managerHandlers(manager: Manager): AdminHandlers {
   const status = async (): Promise<ManagerStatusView> => ({
     ...(await manager.services.status()),
     pid: process.pid,
     residentBytes: process.memoryUsage.rss(),
   });
-  if (operator === undefined) return { status };
+  return { status };
+}
+
+/** Handlers of an operator's commands, where the stores have no other way in than this process. */
+export function operatorHandlers(operator: Operator): AdminHandlers {
   const methods = operator as unknown as Record<string, (params: unknown) => unknown>;
-  return {
-    status,
-    ...Object.fromEntries(operatorMethods.map((name) => [name, (params) => methods[name]?.(params)])),
-  };
+  return Object.fromEntries(operatorMethods.map((name) => [name, (params) => methods[name]?.(params)]));
 }

@@ -1,4 +1,4 @@
-export { type ManagerStatusView, managerHandlers } from './admin.ts';
+export { type ManagerStatusView, managerHandlers, operatorHandlers } from './admin.ts';
 export {
   defaultAdminEmail,
   type ManagerConfig,

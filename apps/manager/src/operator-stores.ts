@@ -1,13 +1,12 @@
-import { systemClock } from '@backend.ai/core';
 import { type Deadlines, migrationDeadlines } from '@backend.ai/database';
 import { silentLogger } from '@backend.ai/telemetry';
 import { defaultAdminEmail, managerVersion } from './config.ts';
 import { openInstallation } from './installation.ts';
 import { createOperator, type Operator } from './operator.ts';
-import { BackupRepository } from './repositories/backup.ts';
+import { restoreBackup } from './restore-backup.ts';
 import { type SchemaOperations, schemaOperations } from './schema-operations.ts';
 import type { ManagerServerOptions } from './server-config.ts';
-import { type BackupReport, BackupService } from './services/backup/backup-service.ts';
+import type { BackupReport } from './services/backup/backup-service.ts';
 import { openDatabase, openStores, requireSchema, type Stores } from './stores.ts';
 
 /** The operator of an installation on its own stores, while `work` goes on; no manager need run. */
@@ -33,20 +32,11 @@ export async function onDatabase<T>(
 /** On empty stores. */
 export async function restoreStores(options: ManagerServerOptions, file: string): Promise<BackupReport> {
   const stores = await open(options, migrationDeadlines);
-  const { db } = stores.database;
+  const { configStore } = stores.coordination;
   try {
-    const service = new BackupService({
-      rows: new BackupRepository(db),
-      configStore: stores.coordination.configStore,
-      keyFiles: keyFilesOf(options),
-      version: managerVersion,
-      clock: systemClock,
-    });
-    return await service.restore(file, {
-      settings: () => stores.coordination.configStore.list(''),
-      async migrateTo(last) {
-        await schemaOperations(db).migrateSchema(last === undefined ? {} : { to: last });
-      },
+    return await restoreBackup(file, {
+      ...{ db: stores.database.db, configStore, keyFiles: keyFilesOf(options) },
+      settings: () => configStore.list(''),
     });
   } finally {
     await stores.close();

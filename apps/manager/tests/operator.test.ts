@@ -5,7 +5,7 @@ import { runWithRequest, silentLogger } from '@backend.ai/telemetry';
 import { makeTempDirectory, waitFor } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
-import { managerHandlers, openInstallation } from '../src/index.ts';
+import { managerHandlers, openInstallation, operatorHandlers } from '../src/index.ts';
 import { createOperator, type Operator, type OperatorOptions, operatorMethods } from '../src/operator.ts';
 import { createWorld, type World } from './world.ts';
 
@@ -161,7 +161,7 @@ describe('an operator', () => {
 
   it('finds every command, and how the manager is, at its admin socket', async () => {
     expect([...operatorMethods].sort()).toEqual(Object.keys(operator).sort());
-    const handlers = managerHandlers(world.manager, operator);
+    const handlers = { ...managerHandlers(world.manager), ...operatorHandlers(operator) };
     expect(await handlers.verify?.({})).toEqual([]);
     expect(await handlers.status?.({})).toMatchObject({
       managerId: 'manager',

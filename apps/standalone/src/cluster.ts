@@ -17,6 +17,7 @@ import {
   defaultAdminEmail,
   type Manager,
   managerHandlers,
+  operatorHandlers,
   managerVersion,
   type Operator,
   openInstallation,
@@ -142,7 +143,7 @@ export class Cluster {
             manager = made.manager;
             managerSocket = new AdminSocket(
               directory.managerSocket,
-              managerHandlers(manager, made.operator),
+              { ...managerHandlers(manager), ...operatorHandlers(made.operator) },
               this.#logger,
             );
             const { accessKey, secretKey } = await manager.services.ensureInstallation();

@@ -1,6 +1,6 @@
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { AppError, isErrorBody, newRequestId, parseRequestId, type RequestId } from '@backend.ai/core';
 import { type Logger, runWithRequest } from '@backend.ai/telemetry';
@@ -13,6 +13,11 @@ import { withSocketPath } from './unix-socket.ts';
 export type AdminHandlers = Readonly<Record<string, (params: Record<string, unknown>) => unknown>>;
 
 const maxLine = 1024 * 1024;
+
+/** @param component `manager`, for the socket of a manager. */
+export function adminSocketPath(runDir: string, component: string): string {
+  return join(runDir, `${component}.sock`);
+}
 
 export class AdminSocket {
   readonly #path: string;

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { adminSocketPath } from './admin-socket.ts';
 
 /** Where things lie in the data directory of an embedded cluster that others than the cluster itself look for. */
 export interface ClusterLayout {
@@ -22,7 +23,7 @@ export function clusterLayout(root: string): ClusterLayout {
       'agent.pem': key('agent.pem'),
       'agent-id.json': key('agent-id.json'),
     },
-    managerSocket: join(root, 'run', 'manager.sock'),
-    agentSocket: join(root, 'run', 'agent.sock'),
+    managerSocket: adminSocketPath(join(root, 'run'), 'manager'),
+    agentSocket: adminSocketPath(join(root, 'run'), 'agent'),
   };
 }

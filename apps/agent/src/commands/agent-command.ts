@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { ComponentCommand, dataDirectory } from '@backend.ai/cli-kit';
 import { AppError, hasCode, parseRequestId } from '@backend.ai/core';
-import { callAdminSocket } from '@backend.ai/runtime';
+import { adminSocketPath, callAdminSocket, clusterLayout } from '@backend.ai/runtime';
 import { Option } from 'clipanion';
 import type { AgentStatusView } from '../agent.ts';
 import { agentServerOptions } from '../server-config.ts';
@@ -21,26 +21,27 @@ export abstract class AgentCommand extends ComponentCommand<AgentShape> {
 
   /** @throws AppError `server-unreachable` when no agent runs */
   protected async status(): Promise<AgentStatusView> {
-    const { runDir, hint } = this.#place();
+    const { folder, socket, hint } = this.#place();
     const requestId = parseRequestId(this.context.requestId);
     try {
       const options = requestId === undefined ? {} : { requestId };
-      return await callAdminSocket<AgentStatusView>(join(runDir, 'agent.sock'), 'status', {}, options);
+      return await callAdminSocket<AgentStatusView>(socket, 'status', {}, options);
     } catch (cause) {
       if (!hasCode(cause, 'server-unreachable')) throw cause;
-      throw new AppError('server-unreachable', `No agent runs on ${resolve(runDir, '..')}.`, { hint, cause });
+      throw new AppError('server-unreachable', `No agent runs on ${folder}.`, { hint, cause });
     }
   }
 
-  #place(): { readonly runDir: string; readonly hint: string } {
+  #place(): { readonly folder: string; readonly socket: string; readonly hint: string } {
     const { env, cwd } = this.context;
     const file = this.configFile ?? agentComponent.configuration.defaultFile;
     const configured = this.dataDir === undefined && (this.configFile !== undefined || existsSync(resolve(cwd, file)));
     if (configured) {
       const { runDir } = agentServerOptions(this.loadConfig().values, env.PATH ?? '');
-      return { runDir, hint: 'Start it: ./backend.ai ag start-server' };
+      const socket = adminSocketPath(runDir, 'agent');
+      return { folder: dirname(runDir), socket, hint: 'Start it: ./backend.ai ag start-server' };
     }
     const folder = resolve(cwd, this.dataDir ?? dataDirectory(env));
-    return { runDir: join(folder, 'run'), hint: 'Start a cluster: ./backend.ai up --detach' };
+    return { folder, socket: clusterLayout(folder).agentSocket, hint: 'Start a cluster: ./backend.ai up --detach' };
   }
 }

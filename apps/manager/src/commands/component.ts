@@ -1,11 +1,9 @@
 import type { Component } from '@backend.ai/cli-kit';
-import type { LoadedConfig } from '@backend.ai/runtime';
 import { silentLogger } from '@backend.ai/telemetry';
 import { managerVersion } from '../config.ts';
 import { managerConfiguration, managerServerOptions } from '../server-config.ts';
 
 export type ManagerShape = (typeof managerConfiguration)['sections'];
-export type ManagerConfigFile = LoadedConfig<ManagerShape>;
 
 export const managerComponent: Component<ManagerShape> = {
   title: 'Manager',

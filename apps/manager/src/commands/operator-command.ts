@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { ComponentCommand, dataDirectory } from '@backend.ai/cli-kit';
 import { AppError, hasCode, parseRequestId } from '@backend.ai/core';
-import { callAdminSocket } from '@backend.ai/runtime';
+import { adminSocketPath, callAdminSocket, clusterLayout } from '@backend.ai/runtime';
 import { ensureRequestId } from '@backend.ai/telemetry';
 import { Option } from 'clipanion';
 import type { Operator } from '../operator.ts';
@@ -38,7 +38,10 @@ export abstract class OperatorCommand extends ComponentCommand<ManagerShape> {
   /** @throws AppError `server-unreachable` when no manager answers there */
   protected async callManager<T>(method: string, params: Record<string, unknown> = {}): Promise<T> {
     const folder = this.embeddedFolder;
-    const socket = join(folder === undefined ? this.serverOptions.runDir : join(folder, 'run'), 'manager.sock');
+    const socket =
+      folder === undefined
+        ? adminSocketPath(this.serverOptions.runDir, 'manager')
+        : clusterLayout(folder).managerSocket;
     const requestId = parseRequestId(this.context.requestId);
     try {
       // Backups and the like take as long as they take.

@@ -1,7 +1,15 @@
 import { randomUUID } from 'node:crypto';
-import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  type Stats,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import {
   type AgentGatewayService,
@@ -27,7 +35,7 @@ import {
   type RpcClient,
 } from '@backend.ai/rpc';
 import { collectLogs, makeTempDirectory, waitFor } from '@backend.ai/testing';
-import { afterAll, expect, onTestFinished } from 'vitest';
+import { expect, onTestFinished } from 'vitest';
 import { Agent, type AgentOptions } from '../src/index.ts';
 import { cgroupParents, remainsOf } from './remains.ts';
 
@@ -175,26 +183,31 @@ export async function agentWorld({ epoch = () => 1, ...defaults }: WorldOptions 
   };
 }
 
-/** What an agent finds out at its first start on a machine, for the next tests: asking interpreters takes a while. */
-let findings: string | undefined;
-const isFinding = (name: string): boolean => name === 'runtimes.json' || name.startsWith('runner-');
-
-afterAll(() => {
-  if (findings) rmSync(findings, { recursive: true, force: true });
-});
+/** What an agent finds out at its first start on a machine, for the next ones: asking interpreters takes a while. */
+const findings = new Map<string, { readonly content: Buffer; readonly stat: Stats }>();
 
 function keepFindings(dataDir: string): void {
-  const names = readdirSync(dataDir).filter(isFinding);
-  if (findings || names.length < 2) return;
-  const kept = mkdtempSync(join(tmpdir(), 'bai-findings-'));
-  for (const name of names)
-    cpSync(join(dataDir, name), join(kept, name), { recursive: true, preserveTimestamps: true });
-  findings = kept;
+  const names = readdirSync(dataDir).filter((name) => name === 'runtimes.json' || name.startsWith('runner-'));
+  if (findings.size > 0 || names.length < 2) return;
+  for (const name of names) {
+    const folder = join(dataDir, name);
+    const inside = statSync(folder).isDirectory() ? readdirSync(folder, { recursive: true, encoding: 'utf8' }) : [''];
+    for (const file of inside.map((each) => join(name, each))) {
+      const stat = statSync(join(dataDir, file));
+      if (stat.isFile()) findings.set(file, { content: readFileSync(join(dataDir, file)), stat });
+    }
+  }
 }
 
 function reuseFindings(dataDir: string): void {
-  if (!findings || existsSync(join(dataDir, 'runtimes.json'))) return;
-  cpSync(findings, dataDir, { recursive: true, preserveTimestamps: true });
+  if (existsSync(join(dataDir, 'runtimes.json'))) return;
+  for (const [name, { content, stat }] of findings) {
+    const path = join(dataDir, name);
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, content, { mode: stat.mode });
+    // Python compares its compiled files with the times of their sources.
+    utimesSync(path, stat.atime, stat.mtime);
+  }
 }
 
 export function kernelSpec(overrides: Partial<KernelSpec> = {}): KernelSpec {

@@ -159,9 +159,9 @@ class GuardedQuery implements PromiseLike<unknown> {
     }
   }
 
-  async #once(): Promise<unknown> {
+  #once(): PromiseLike<unknown> {
     const query = this.#start();
-    return await (this.#asValues ? query.values() : query);
+    return this.#asValues ? query.values() : query;
   }
 }
 
@@ -178,7 +178,7 @@ const leftNothing: ReadonlySet<string | undefined> = new Set([
 
 interface RunningDeadline {
   /** The outcome of `work`, or `deadline-exceeded`; `work` does not start when the time is already over. */
-  race<T>(work: () => Promise<T>): Promise<T>;
+  race<T>(work: () => PromiseLike<T>): Promise<T>;
   cancel(): void;
 }
 
@@ -194,9 +194,17 @@ function startDeadline(ms: number, message: string): RunningDeadline {
       new Promise((resolve, reject) => {
         if (passed) return reject(passed);
         rejects.add(reject);
-        work()
-          .then(resolve, reject)
-          .finally(() => rejects.delete(reject));
+        // No promise more than these: every statement comes by here.
+        work().then(
+          (value) => {
+            rejects.delete(reject);
+            resolve(value);
+          },
+          (error: unknown) => {
+            rejects.delete(reject);
+            reject(error);
+          },
+        );
       }),
     cancel,
   };

@@ -98,6 +98,9 @@ export class AgentGatewayService implements AgentGateway {
       const isolation = report.isolation;
       await this.#apply(agentId, kernel.kernelId, report.requestId, (fact) => facts.started(fact, { isolation }));
     }
+    for (const { kernel, report, batch } of differences.finished) {
+      await this.#apply(agentId, kernel.kernelId, report.requestId, (fact) => facts.finished(fact, batch));
+    }
     for (const { kernel, report } of differences.ended) {
       const reason = report?.reason ?? 'self-terminated';
       const exitCode = report?.exitCode ?? null;

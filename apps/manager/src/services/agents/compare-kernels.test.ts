@@ -44,6 +44,18 @@ describe('comparing kernels', () => {
     expect(found).toEqual({ ...none, ...expected });
   });
 
+  it.each([
+    ['RUNNING', 1],
+    ['TERMINATING', 0],
+  ] as const)('hears of a batch job that has ended while its kernel is %s', (status, count) => {
+    const batch = { result: 'success', exitCode: 0, reason: 'task-finished' } as const;
+    const beat = heartbeat('running');
+    const told = { ...beat, kernels: beat.kernels.map((report) => ({ ...report, batch })) };
+    const { finished } = compareKernels(told, [kernel(status)], 5);
+    expect(finished.map((each) => each.batch)).toEqual(Array(count).fill(batch));
+    expect(compareKernels({ ...told, lastEventSeq: 6 }, [kernel(status)], 5).finished).toEqual([]);
+  });
+
   it('believes no heartbeat that knows less or more than what was acknowledged', () => {
     for (const seq of [4, 6]) {
       const { lost, ended, running } = compareKernels(heartbeat(undefined, seq), [kernel('RUNNING')], 5);

@@ -1,4 +1,4 @@
-import type { Heartbeat } from '@backend.ai/contract';
+import type { BatchEnd, Heartbeat } from '@backend.ai/contract';
 import { type KernelStatus, startingStatuses } from '@backend.ai/core';
 import type { BelievedKernel } from '../../repositories/agents.ts';
 
@@ -13,6 +13,8 @@ export interface KernelDifferences {
   readonly lost: BelievedKernel[];
   /** They run at the agent, and we have not heard of it. */
   readonly running: Array<{ readonly kernel: BelievedKernel; readonly report: Report }>;
+  /** They run, their batch jobs have ended, and we have not heard of it. */
+  readonly finished: Array<{ readonly kernel: BelievedKernel; readonly report: Report; readonly batch: BatchEnd }>;
   /** They ended, and we have not heard of it. */
   readonly ended: Array<{ readonly kernel: BelievedKernel; readonly report: Report | undefined }>;
 }
@@ -32,7 +34,7 @@ export function compareKernels(
   const byId = new Map(believed.map((kernel) => [kernel.kernelId, kernel]));
   const reports = new Map(heartbeat.kernels.map((report) => [report.kernelId, report]));
   const unknown = heartbeat.kernels.filter((report) => !byId.has(report.kernelId)).map((report) => report.kernelId);
-  const differences: KernelDifferences = { unknown, lost: [], running: [], ended: [] };
+  const differences: KernelDifferences = { unknown, lost: [], running: [], finished: [], ended: [] };
   if (heartbeat.lastEventSeq !== ackedSeq) return differences;
 
   for (const kernel of believed) {
@@ -43,6 +45,8 @@ export function compareKernels(
     else if (gone && (kernel.status === 'RUNNING' || kernel.status === 'CREATING')) differences.lost.push(kernel);
     else if (report?.state === 'running' && starting.includes(kernel.status)) {
       differences.running.push({ kernel, report });
+    } else if (report?.batch && kernel.status === 'RUNNING') {
+      differences.finished.push({ kernel, report, batch: report.batch });
     }
   }
   return differences;

@@ -149,6 +149,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   const sessionRows = new SessionRepository(db);
   const transitions = new SessionTransitions(db);
   const agentRows = new AgentRepository(db);
+  const quotas = new QuotaRepository(db);
 
   const changes = new SessionChanges(eventBus, processName, logger, tasks);
   const directory = new AgentDirectory(agentRows, eventBus, tasks);
@@ -255,6 +256,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       });
       const schedule = new ScheduleSessions({
         ...shared,
+        quotas,
         begin: (kernels, epoch) => start.begin(kernels, epoch),
         again: () => again('schedule'),
       });
@@ -358,7 +360,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   const presets = new ResourcePresetService({
     presets: new ResourcePresetRepository(db),
     groups: groupRows,
-    quotas: new QuotaRepository(db),
+    quotas,
     agents: agentRows,
   });
   const api: ApiServices = {

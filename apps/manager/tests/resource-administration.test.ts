@@ -5,9 +5,10 @@ import {
   createResourceGroupSchema,
 } from '@backend.ai/contract';
 import { newId } from '@backend.ai/core';
-import { createTenant, type Tenant } from '@backend.ai/testing';
+import { createTenant, type Tenant, waitFor } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { FakeAgent } from './fake-agent.ts';
 import { createWorld, type World } from './world.ts';
 
 let world: World;
@@ -18,6 +19,12 @@ beforeAll(async () => {
 });
 afterAll(() => world.close());
 
+const agents: FakeAgent[] = [];
+const addAgent = async (id: string) => {
+  const agent = await world.addAgent(id);
+  agents.push(agent);
+  return agent;
+};
 const api = () => world.manager.services.api;
 /** A call of the tenant's user. */
 const asUser = (): CallContext => {
@@ -87,6 +94,34 @@ describe('a resource policy', () => {
   });
 });
 
+describe('a session beyond a limit', () => {
+  it('waits with the limits that it exceeds, and runs when they are raised', async () => {
+    const { keypair } = api().admin.resourcePolicy;
+    const { db } = world.database;
+    await addAgent('i-limits');
+    await keypair.create(policy('tight', { totalResourceSlots: { cpu: 1 } }), world.ctx());
+    await db.execute(sql`update keypairs set resource_policy = 'tight' where access_key = ${world.admin.accessKey}`);
+    const [first, second] = [await world.create(), await world.create()];
+    await world.until(first.id, 'RUNNING');
+    const reason = await waitFor(
+      async () => {
+        const view = await api().session.get({ session: second.id }, world.ctx());
+        return view.reason.code === 'quota-exceeded' && view.reason;
+      },
+      { what: 'a reason' },
+    );
+    const id = world.admin.accessKey;
+    expect(reason.data).toMatchObject({
+      violations: [{ scope: 'keypair', id, slot: 'cpu', asked: '1', used: '1', limit: '1' }],
+    });
+    await keypair.modify({ name: 'tight', totalResourceSlots: { cpu: 2 } }, world.ctx());
+    await world.until(second.id, 'RUNNING');
+    await db.execute(sql`update keypairs set resource_policy = 'default'`);
+    for (const { id: session } of [first, second]) await api().session.destroy({ session, forced: false }, world.ctx());
+    for (const { id: session } of [first, second]) await world.until(session, 'TERMINATED');
+  });
+});
+
 describe('a resource group', () => {
   const names = async (ctx: CallContext) => (await api().resourceGroup.list({}, ctx)).map(({ name }) => name);
 
@@ -140,7 +175,7 @@ describe('a resource group', () => {
       group('closed', { isPublic: false, options: { allowedSessionTypes: ['batch'] } }),
       world.ctx(),
     );
-    const agent = await world.addAgent('i-closed');
+    await addAgent('i-closed');
     const create = () => world.create({ name: `s-${newId()}`, resourceGroup: 'closed' });
     await expect(create()).rejects.toMatchObject({
       code: 'invalid-input',
@@ -161,7 +196,6 @@ describe('a resource group', () => {
     await api().session.destroy({ session: session.id, forced: true }, world.ctx());
     await world.until(session.id, 'CANCELLED');
     await resourceGroup.delete({ name: 'closed' }, world.ctx());
-    await agent.stop();
   });
 });
 
@@ -169,7 +203,7 @@ describe('an agent', () => {
   it('stays in the group that an administrator chose when it registers again', async () => {
     const { agent: agents, resourceGroup } = api().admin;
     await resourceGroup.create(group('chosen'), world.ctx());
-    const agent = await world.addAgent('i-moved');
+    const agent = await addAgent('i-moved');
     expect(await agents.modify({ id: 'i-moved', resourceGroup: 'chosen', force: false }, world.ctx())).toMatchObject({
       resourceGroup: 'chosen',
       kernels: 0,
@@ -183,7 +217,7 @@ describe('an agent', () => {
   it('with kernels is moved only by force, which ends their sessions, and can be kept from new ones', async () => {
     const { agent: agents, resourceGroup } = api().admin;
     await resourceGroup.create(group('busy'), world.ctx());
-    await world.addAgent('i-busy');
+    await addAgent('i-busy');
     await agents.modify({ id: 'i-busy', resourceGroup: 'busy', force: false }, world.ctx());
     const session = await world.create({ name: `s-${newId()}`, resourceGroup: 'busy' });
     await world.until(session.id, 'RUNNING');
@@ -237,11 +271,12 @@ describe('a preset', () => {
     await db.execute(sql`update agents set schedulable = true`);
     await db.execute(sql`update agents set resource_group = 'default'`);
     expect((await check()).presets).toMatchObject([{ name: 'one', allocatable: true, allocatableIn: ['default'] }]);
+    // Their heartbeats would bring them back.
+    await Promise.all(agents.map((agent) => agent.stop()));
     await db.execute(sql`update agents set status = 'LOST'`);
     const dead = await check();
     expect(dead.presets).toMatchObject([{ allocatable: false, allocatableIn: [] }]);
     expect(dead.resourceGroups).toEqual({ default: { using: {}, remaining: {} } });
-    await db.execute(sql`update agents set status = 'ALIVE'`);
     await resourcePreset.delete({ id }, world.ctx());
   });
 });

@@ -16,6 +16,7 @@ let handle: DatabaseHandle;
 let db: Database;
 let tenant: Tenant;
 const epoch = 3;
+const agents = Array.from({ length: 12 }, (_, at) => `i-${at}`);
 
 beforeAll(async () => {
   handle = await testDatabase();
@@ -24,23 +25,25 @@ beforeAll(async () => {
   await db.execute(
     sql`insert into leases (name, holder, epoch, expires_at) values ('manager-leader', 'x', ${epoch}, now())`,
   );
-  await new AgentRepository(db).register(
-    {
-      agentId: 'i-one',
-      bootId: 'b',
-      rpcVersion: 3,
-      version: '1',
-      architecture: 'x86_64',
-      resourceGroup: 'default',
-      backend: 'fake',
-      address: 'inproc:x',
-      dataAddress: '127.0.0.1:1',
-      slots: { cpu: '100', mem: '100000' },
-      images: [],
-      isolation: simulated,
-    },
-    'default',
-  );
+  // Several of them, so that placements that meet have nothing in common but their limits.
+  for (const agentId of agents)
+    await new AgentRepository(db).register(
+      {
+        agentId,
+        bootId: 'b',
+        rpcVersion: 3,
+        version: '1',
+        architecture: 'x86_64',
+        resourceGroup: 'default',
+        backend: 'fake',
+        address: 'inproc:x',
+        dataAddress: '127.0.0.1:1',
+        slots: { cpu: '10', mem: '10000' },
+        images: [],
+        isolation: simulated,
+      },
+      'default',
+    );
 });
 afterAll(() => handle.close());
 beforeEach(async () => {
@@ -57,8 +60,8 @@ async function insert(over: Partial<NewSession> = {}, of: Tenant = tenant) {
   return { sessionId: session.id, kernelId: session.kernelId };
 }
 
-const place = async ({ sessionId, kernelId }: { sessionId: string; kernelId: string }) => {
-  const placed = { sessionId, kernels: [{ kernelId, agentId: 'i-one' }], epoch };
+const place = async ({ sessionId, kernelId }: { sessionId: string; kernelId: string }, at = 0) => {
+  const placed = { sessionId, kernels: [{ kernelId, agentId: agents[at]! }], epoch };
   return (await new SessionTransitions(db).place(placed)).length > 0;
 };
 const end = (sessionId: string) =>
@@ -108,7 +111,7 @@ describe('a placement', () => {
     async (kind) => {
       await limit(kind, { cpu: '3' });
       const all = await Promise.all(Array.from({ length: 12 }, () => insert()));
-      const placed = await Promise.all(all.map(place));
+      const placed = await Promise.all(all.map((session, at) => place(session, at)));
       expect(placed.filter(Boolean)).toHaveLength(3);
       expect(await verifyLedger(db)).toEqual([]);
     },
@@ -139,9 +142,9 @@ describe('a placement', () => {
   it('keeps to the number of sessions, of private ones apart, also when they meet', async () => {
     await limit('keypair', {}, { max_concurrent_sessions: 2, max_concurrent_sftp_sessions: 1 });
     const all = await Promise.all(Array.from({ length: 6 }, () => insert()));
-    expect((await Promise.all(all.map(place))).filter(Boolean)).toHaveLength(2);
+    expect((await Promise.all(all.map((session, at) => place(session, at)))).filter(Boolean)).toHaveLength(2);
     const secret = await Promise.all(Array.from({ length: 3 }, () => insert({ type: 'system' })));
-    expect((await Promise.all(secret.map(place))).filter(Boolean)).toHaveLength(1);
+    expect((await Promise.all(secret.map((session, at) => place(session, at)))).filter(Boolean)).toHaveLength(1);
     expect(await new QuotaRepository(db).limited()).toMatchObject([
       { sessions: 2, privateSessions: 1, used: { cpu: '2' } },
     ]);

@@ -1,5 +1,6 @@
 import type { Clock } from '@backend.ai/core';
-import { type Plan, schedule } from '@backend.ai/scheduler';
+import { type Plan, schedule, type WaitingReason } from '@backend.ai/scheduler';
+import type { QuotaRepository } from '../repositories/quotas.ts';
 import type { SessionTransitions, StartableKernel } from '../repositories/session-transitions.ts';
 import type { SessionRepository } from '../repositories/sessions.ts';
 import type { SchedulingMemory } from '../scheduling/scheduling-memory.ts';
@@ -9,6 +10,8 @@ export interface ScheduleSessionsOptions {
   readonly memory: SchedulingMemory;
   readonly transitions: SessionTransitions;
   readonly sessions: SessionRepository;
+  /** Says why a placement was refused that went beyond limits. */
+  readonly quotas: QuotaRepository;
   readonly changes: SessionChanges;
   readonly clock: Clock;
   /** Orders the kernels of a session that was placed, in the background. */
@@ -28,12 +31,13 @@ export class ScheduleSessions {
   }
 
   async run(epoch: number, signal: AbortSignal): Promise<void> {
-    const { memory, transitions, begin, clock, again } = this.#options;
+    const { memory, transitions, quotas, begin, clock, again } = this.#options;
     const now = clock.now();
     const snapshot = await memory.snapshot(now);
     if (snapshot.pending.length === 0) return;
     const plan = schedule(snapshot);
     let conflicts = 0;
+    const exceeding = new Map<string, WaitingReason>();
     for (const placement of plan.placements) {
       if (signal.aborted) return;
       const { sessionId, kernels } = placement;
@@ -41,9 +45,13 @@ export class ScheduleSessions {
       if (placed.length > 0) {
         memory.placed(placement);
         begin(placed, epoch);
-      } else conflicts += 1;
+        continue;
+      }
+      const violations = await quotas.violations(sessionId);
+      if (violations.length > 0) exceeding.set(sessionId, { code: 'quota-exceeded', data: { violations } });
+      else conflicts += 1;
     }
-    await this.#writeReasons(plan, epoch);
+    await this.#writeReasons(new Map([...plan.reasons, ...exceeding]), epoch);
     this.#wakeAt(
       snapshot.pending.map((session) => session.notBefore).filter((at) => at !== undefined && at > now),
       now,
@@ -60,9 +68,9 @@ export class ScheduleSessions {
     this.#cancelWake?.();
   }
 
-  async #writeReasons(plan: Plan, epoch: number): Promise<void> {
+  async #writeReasons(reasons: Plan['reasons'], epoch: number): Promise<void> {
     const { memory, sessions, changes } = this.#options;
-    const changed = [...plan.reasons]
+    const changed = [...reasons]
       .filter(([sessionId, reason]) => memory.reasonOf(sessionId) !== reason.code)
       .map(([sessionId, { code, data }]) => ({ sessionId, code, data }));
     if (changed.length === 0) return;

@@ -1,5 +1,6 @@
-import { occupyingStatuses } from '@backend.ai/core';
+import { amountToText, occupyingStatuses, slotsFromTexts } from '@backend.ai/core';
 import type { Database } from '@backend.ai/database';
+import type { QuotaViolation } from '@backend.ai/scheduler';
 import { type SQL, sql } from 'drizzle-orm';
 import { terminalTexts } from './session-rows.ts';
 
@@ -163,6 +164,23 @@ export class QuotaRepository {
       cross join lateral (${scopesOfSession}) q`);
   }
 
+  /** What stands between a session that waits and its placement, of its scopes. */
+  async violations(sessionId: string): Promise<QuotaViolation[]> {
+    const [session] = await this.#db.execute<{
+      accessKey: string;
+      userId: string;
+      projectId: string;
+      domain: string;
+      isPrivate: boolean;
+      slots: Record<string, string>;
+    }>(sql`
+      select access_key as "accessKey", user_id as "userId", project_id as "projectId", domain_name as domain,
+        type = 'system' as "isPrivate", requested_slots as slots
+      from sessions where id = ${sessionId}::uuid`);
+    if (!session) return [];
+    return (await this.of(session)).flatMap((quota) => violationsOf(quota, session));
+  }
+
   async #read(scopes: SQL): Promise<QuotaRecord[]> {
     const rows = await this.#db.execute<QuotaRecord & Record<string, unknown>>(sql`
       with q as (${scopes})
@@ -183,4 +201,24 @@ export class QuotaRepository {
       order by q.kind, q.id`);
     return [...rows];
   }
+}
+
+function violationsOf(
+  quota: QuotaRecord,
+  { isPrivate, slots }: { isPrivate: boolean; slots: Readonly<Record<string, string>> },
+): QuotaViolation[] {
+  const { kind: scope, id, limits, closed, used } = quota;
+  const [most, count] = isPrivate
+    ? [quota.maxPrivateSessions, quota.privateSessions]
+    : [quota.maxSessions, quota.sessions];
+  const number = { scope, id, slot: isPrivate ? 'private-sessions' : 'sessions', asked: '1', used: String(count) };
+  const violations: QuotaViolation[] = most > 0 && count >= most ? [{ ...number, limit: String(most) }] : [];
+  if (isPrivate) return violations;
+  const held = slotsFromTexts(used);
+  for (const [slot, asked] of Object.entries(slotsFromTexts(slots))) {
+    const limit = limits[slot] ?? (closed ? '0' : 'Infinity');
+    if (limit === 'Infinity' || asked + (held[slot] ?? 0n) <= (slotsFromTexts({ [slot]: limit })[slot] ?? 0n)) continue;
+    violations.push({ scope, id, slot, asked: amountToText(asked), used: amountToText(held[slot] ?? 0n), limit });
+  }
+  return violations;
 }

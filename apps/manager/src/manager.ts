@@ -1,6 +1,6 @@
 import { type ApiServices, createAgentGatewayRouter, type Scope } from '@backend.ai/contract';
 import type { ConfigStore, EventBus, Leases, LiveValues } from '@backend.ai/coordination';
-import { type Clock, delay, newId, type StatusReason, systemClock } from '@backend.ai/core';
+import { type Clock, delay, isTerminal, newId, type StatusReason, systemClock } from '@backend.ai/core';
 import type {
   Database,
   KeypairResourcePolicyRow,
@@ -23,6 +23,7 @@ import { createHttpServer, type HttpServerOptions } from './http/server.ts';
 import { openInstallationKey } from './installation.ts';
 import { createMonitoring } from './monitoring.ts';
 import { EndIdleSessions } from './reconcilers/end-idle-sessions.ts';
+import { EndDependents } from './reconcilers/end-dependents.ts';
 import { ScheduleSessions } from './reconcilers/schedule-sessions.ts';
 import { StartSessions } from './reconcilers/start-sessions.ts';
 import { SweepDeadlines } from './reconcilers/sweep-deadlines.ts';
@@ -265,6 +266,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
         again: () => again('terminate'),
         startSettled: (kernelId) => start.settled(kernelId),
       });
+      const dependents = new EndDependents(sessionRows, transitions, changes);
       const sweep = new SweepDeadlines(transitions, changes, config.deadlinesMs);
       const watch = new WatchAgents({
         agents: agentRows,
@@ -285,6 +287,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
         start: duty('start-sessions', start),
         terminate: duty('terminate-sessions', terminate),
         sweep: duty('sweep-deadlines', sweep),
+        dependents: duty('end-dependents', dependents),
         agents: duty('watch-agents', watch),
         idle: duty('end-idle-sessions', endIdle),
       };
@@ -303,6 +306,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       activity.forget(change.sessionId);
       leader.hint('schedule', cause);
     }
+    if (isTerminal(to)) leader.hint('dependents', cause);
   });
   directory.onChange((agentId) => {
     clients.refresh(agentId);

@@ -252,6 +252,14 @@ export class FakeAgent implements AgentService {
     this.#emit(kernel, { type: 'kernel-terminated', reason, exitCode, log: 'hello from the kernel\n' });
   }
 
+  /** The job of a batch session ends. */
+  finishBatch(kernelId: string, result: 'success' | 'failure'): void {
+    const kernel = this.kernels.get(kernelId);
+    if (!kernel) return;
+    const [exitCode, reason] = result === 'success' ? ([0, 'task-finished'] as const) : ([1, 'task-failed'] as const);
+    this.#emit(kernel, { type: 'batch-finished', result, exitCode, reason });
+  }
+
   /** What `stall` left open. */
   finishStart(kernelId: string): void {
     const kernel = this.kernels.get(kernelId);

@@ -60,12 +60,11 @@ describe('a request for a session', () => {
     ['insufficient-capacity', { resources: { mem: '1t' } }],
     ['invalid-input', { project: 'nowhere' }],
     ['invalid-input', { resourceGroup: 'nowhere' }],
-    ['unsupported-feature', { type: 'batch', startupCommand: 'ls' }],
     ['invalid-input', { resourceOpts: { shmem: 'much' } }],
     ['invalid-input', { resources: { mem: '1g' }, resourceOpts: { shmem: '1g' } }],
     ['invalid-input', { resources: { mem: '300m' }, resourceOpts: { shmem: '256m' } }],
-    ['unsupported-feature', { clusterSize: 2 }],
-    ['unsupported-feature', { clusterMode: 'multi-node' }],
+    ['insufficient-capacity', { clusterSize: 2, resources: { cpu: 3 } }],
+    ['invalid-input', { dependencies: ['nothing-here'] }],
   ])('is refused with %s: %j', async (code, input) => {
     await expect(create(input)).rejects.toMatchObject({ code });
     expect(await world.manager.services.api.session.list({ all: true, limit: 10 }, world.ctx())).toEqual([]);

@@ -20,6 +20,9 @@ export interface ScheduleSessionsOptions {
   readonly again: () => void;
 }
 
+/** Timers of the system take no more than 25 days; a session may wait for longer. */
+const longestTimerMs = 3_600_000;
+
 /** PENDING → SCHEDULED → PREPARING for what fits, which is then ordered; a reason for what does not, written when its code changes. */
 export class ScheduleSessions {
   readonly #options: ScheduleSessionsOptions;
@@ -53,7 +56,9 @@ export class ScheduleSessions {
     }
     await this.#writeReasons(new Map([...plan.reasons, ...exceeding]), epoch);
     this.#wakeAt(
-      snapshot.pending.map((session) => session.notBefore).filter((at) => at !== undefined && at > now),
+      snapshot.pending
+        .flatMap(({ notBefore, startsAt }) => [notBefore, startsAt])
+        .filter((at) => at !== undefined && at > now),
       now,
     );
     if (conflicts > 0) {
@@ -79,11 +84,12 @@ export class ScheduleSessions {
     changes.announce(written.map((row) => ({ ...row, agentId: null, from: 'PENDING', to: 'PENDING' })));
   }
 
-  /** Sessions that an agent refused are tried again at their time. */
+  /** Sessions that an agent refused, or that have a time to start at, are tried again at their time. */
   #wakeAt(moments: ReadonlyArray<number | undefined>, now: number): void {
     this.#cancelWake?.();
     this.#cancelWake = undefined;
     const next = moments.reduce<number>((least, at) => Math.min(least, at ?? least), Number.POSITIVE_INFINITY);
-    if (Number.isFinite(next)) this.#cancelWake = this.#options.clock.setTimer(next - now + 1, this.#options.again);
+    if (Number.isFinite(next))
+      this.#cancelWake = this.#options.clock.setTimer(Math.min(next - now + 1, longestTimerMs), this.#options.again);
   }
 }

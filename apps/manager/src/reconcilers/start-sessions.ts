@@ -81,9 +81,9 @@ export class StartSessions {
     const { clients, clock, orderDeadlineMs: deadlineMs } = this.#options;
     const agentId = kernel.agentId ?? '';
     try {
-      await clients.call(agentId, (api) =>
-        api.createKernel.mutate(kernelSpecOf(kernel), { context: { deadlineMs, epoch } }),
-      );
+      const members = kernel.clusterSize > 1 ? await this.#options.kernels.cluster(kernel.sessionId) : [];
+      const spec = kernelSpecOf(kernel, members);
+      await clients.call(agentId, (api) => api.createKernel.mutate(spec, { context: { deadlineMs, epoch } }));
       this.#confirmed.set(kernel.kernelId, clock.monotonic());
     } catch (error) {
       if (isOutcomeUnknown(error)) this.#askLater(kernel, agentId, error);

@@ -17,6 +17,15 @@ export interface KernelAtAgent {
   readonly ageMs: number;
 }
 
+/** A kernel among those of its session. */
+export interface ClusterMember {
+  readonly role: 'main' | 'sub';
+  readonly hostname: string;
+  readonly agentId: string | null;
+  /** host:port of its agent's data port. */
+  readonly agentAddress: string | null;
+}
+
 export class KernelRepository {
   readonly #db: Database;
 
@@ -42,6 +51,15 @@ export class KernelRepository {
         s.status as "from", s.status as "to", s.status_reason as reason, s.request_id as "requestId", ${startColumns}
       from kernels k join sessions s on s.id = k.session_id
       where k.status = 'PREPARING' and k.agent_id is not null order by k.status_changed_at, k.id`);
+    return [...rows];
+  }
+
+  /** All kernels of a session, in the order of their ranks. */
+  async cluster(sessionId: string): Promise<ClusterMember[]> {
+    const rows = await this.#db.execute<ClusterMember & Record<string, unknown>>(sql`
+      select k.cluster_role as role, k.hostname, k.agent_id as "agentId", a.data_address as "agentAddress"
+      from kernels k left join agents a on a.id = k.agent_id
+      where k.session_id = ${sessionId}::uuid order by k.cluster_role, k.cluster_index`);
     return [...rows];
   }
 }

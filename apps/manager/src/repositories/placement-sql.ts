@@ -89,4 +89,4 @@ export function placement({ sessionId, kernels, epoch }: PlacementWrite): SQL {
 /** What agents need besides, of a session `s` and its kernel `k`. */
 export const startColumns = sql.raw(`
   k.image, k.cluster_role as "clusterRole", k.cluster_index as "clusterIndex", k.hostname,
-  k.requested_slots as "slots", s.environ, s.options`);
+  k.requested_slots as "slots", s.environ, s.options, s.cluster_size as "clusterSize"`);

@@ -110,6 +110,8 @@ export interface StartableKernel extends Omit<ChangedSession, 'kernels'> {
   readonly slots: Record<string, string>;
   readonly environ: Record<string, string>;
   readonly options: SessionOptions;
+  /** Number of kernels of its session. */
+  readonly clusterSize: number;
 }
 
 export class SessionTransitions {

@@ -80,6 +80,7 @@ export interface DependencyRecord {
   /** As it was named. */
   readonly ref: string;
   readonly id: string;
+  readonly type: SessionType;
   /** It has ended and not with success. */
   readonly failed: boolean;
 }
@@ -227,10 +228,20 @@ export class SessionRepository {
   /** Of each reference (an id or a name) the owner's session that `find` would find. */
   async findDependencies(refs: readonly string[], accessKey: string): Promise<DependencyRecord[]> {
     const rows = await this.#db.execute<DependencyRecord & Record<string, unknown>>(sql`
-      select distinct on (r.ref) r.ref, s.id, s.status in (${terminalTexts}) and s.result <> 'success' as failed
+      select distinct on (r.ref) r.ref, s.id, s.type, s.status in (${terminalTexts}) and s.result <> 'success' as failed
       from jsonb_array_elements_text(${JSON.stringify(refs)}::jsonb) as r (ref)
       join sessions s on s.access_key = ${accessKey} and (s.name = r.ref or s.id::text = lower(r.ref))
       order by r.ref, (s.id::text = lower(r.ref)) desc, (s.status in (${terminalTexts})), s.created_at desc`);
+    return [...rows];
+  }
+
+  /** Sessions that wait for others which have ended without success, with the ids of those. */
+  async failedDependents(): Promise<Array<{ sessionId: string; failed: string[] }>> {
+    const rows = await this.#db.execute<{ sessionId: string; failed: string[] }>(sql`
+      select s.id as "sessionId", jsonb_agg(d.id order by d.id) as failed
+      from session_dependencies sd join sessions s on s.id = sd.session_id join sessions d on d.id = sd.depends_on
+      where s.status = 'PENDING' and d.status in (${terminalTexts}) and d.result <> 'success'
+      group by s.id order by s.id`);
     return [...rows];
   }
 

@@ -80,7 +80,14 @@ export class SchedulingMemory {
     // With equal states it is one of its kernels that moved.
     if (endsHolding(to) || from === to) this.#agentsStale = true;
     if (endsHolding(to)) this.#refusals.delete(sessionId);
+    if (endsHolding(to) && this.#isWaitedFor(sessionId)) this.#waitingStale = true;
     if (to === 'RUNNING') this.#refusals.delete(sessionId);
+  }
+
+  #isWaitedFor(sessionId: string): boolean {
+    for (const { session } of this.#waiting.values())
+      if (session.dependencies?.some((dependency) => dependency.sessionId === sessionId)) return true;
+    return false;
   }
 
   /** An agent refused: wait longer each time, and try others first. */

@@ -6,6 +6,7 @@ import { type KernelToStart, kernelSpecOf } from './kernel-spec.ts';
 const kernel: KernelToStart = {
   sessionId: newId(),
   kernelId: newId(),
+  agentId: 'i-one',
   name: 'demo',
   accessKey: 'AKIA',
   image: 'local/python:3.11',
@@ -20,7 +21,7 @@ const owner = { id: newId(), email: 'user@example.com', name: 'A User' };
 
 describe('what an agent is told of a kernel', () => {
   it('has only what applies', () => {
-    const { name: sessionName, options: _options, ...rest } = kernel;
+    const { name: sessionName, options: _options, agentId: _agentId, ...rest } = kernel;
     expect(kernelSpecOf(kernel)).toEqual({ ...rest, sessionName });
   });
 
@@ -49,5 +50,21 @@ describe('what an agent is told of a kernel', () => {
     const options = { startupCommand: 'ls' };
     expect(kernelSpecOf({ ...kernel, options }).batch).toEqual({ startupCommand: 'ls' });
     expect(kernelSpecOf({ ...kernel, clusterRole: 'sub', hostname: 'sub1', options }).batch).toBeUndefined();
+  });
+
+  it('knows its place among all kernels, and where those on other machines are', () => {
+    const members = [
+      { role: 'main', hostname: 'main1', agentId: 'i-one', agentAddress: '10.0.0.1:6001' },
+      { role: 'sub', hostname: 'sub1', agentId: 'i-one', agentAddress: '10.0.0.1:6001' },
+      { role: 'sub', hostname: 'sub2', agentId: 'i-two', agentAddress: '[fd00::2]:6001' },
+    ] as const;
+    const sub = { ...kernel, clusterRole: 'sub', clusterIndex: 1, hostname: 'sub1' } as const;
+    const spec = kernelSpecOf(sub, members);
+    expect(spec.cluster).toEqual({
+      localRank: 1,
+      replicas: { main: 1, sub: 2 },
+      hosts: [{ name: 'main1' }, { name: 'sub1' }, { name: 'sub2', address: 'fd00::2' }],
+    });
+    expect(kernelSpecSchema.parse(spec)).toEqual(spec);
   });
 });

@@ -1,11 +1,13 @@
-import type { KernelSpec } from '@backend.ai/contract';
+import type { KernelCluster, KernelSpec } from '@backend.ai/contract';
 import { transientDeadlines } from '@backend.ai/core';
+import type { ClusterMember } from '../../repositories/kernels.ts';
 import type { SessionOptions } from '../../repositories/session-rows.ts';
 
 /** What the database knows of a kernel that is to be started. */
 export interface KernelToStart {
   readonly sessionId: string;
   readonly kernelId: string;
+  readonly agentId: string | null;
   readonly name: string;
   readonly accessKey: string;
   readonly image: string;
@@ -20,8 +22,11 @@ export interface KernelToStart {
 /** A bootstrap script has three quarters of the time that a kernel may take until it runs. */
 const bootstrapTimeoutMs = Math.floor((transientDeadlines.CREATING?.afterMs ?? 60_000) * 0.75);
 
-/** What its agent is told. Fields that do not apply are absent, so that agents of earlier versions start it, too. */
-export function kernelSpecOf(kernel: KernelToStart): KernelSpec {
+/**
+ * What its agent is told. Fields that do not apply are absent, so that agents of earlier versions start it, too.
+ * @param members All kernels of its session in the order of their ranks; none when it is the only one.
+ */
+export function kernelSpecOf(kernel: KernelToStart, members: readonly ClusterMember[] = []): KernelSpec {
   const { sessionId, kernelId, name, accessKey, image, clusterRole, clusterIndex, hostname, slots, options } = kernel;
   const { startupCommand, timeoutMs, bootstrapScript, preopenPorts } = options;
   const isMain = clusterRole === 'main';
@@ -36,9 +41,23 @@ export function kernelSpecOf(kernel: KernelToStart): KernelSpec {
     hostname,
     slots,
     environ: { ...kernel.environ, ...ownerEnviron(options.owner) },
+    ...(members.length > 1 ? { cluster: clusterOf(kernel, members) } : {}),
     ...(preopenPorts && preopenPorts.length > 0 ? { preopenPorts: [...preopenPorts] } : {}),
     ...(bootstrapScript ? { bootstrap: { script: bootstrapScript, timeoutMs: bootstrapTimeoutMs } } : {}),
     ...(startupCommand && isMain ? { batch: { startupCommand, ...(timeoutMs ? { timeoutMs } : {}) } } : {}),
+  };
+}
+
+function clusterOf(kernel: KernelToStart, members: readonly ClusterMember[]): KernelCluster {
+  const main = members.filter(({ role }) => role === 'main').length;
+  return {
+    localRank: members.findIndex(({ hostname }) => hostname === kernel.hostname),
+    replicas: { main, sub: members.length - main },
+    hosts: members.map(({ hostname: name, agentId, agentAddress }) => {
+      const address =
+        agentId === kernel.agentId ? undefined : agentAddress?.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1');
+      return address ? { name, address } : { name };
+    }),
   };
 }
 

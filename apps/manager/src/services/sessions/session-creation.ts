@@ -1,20 +1,11 @@
 import { type CreateSessionInput, type CreateSessionResult, scopeOf, type UserActor } from '@backend.ai/contract';
-import {
-  AppError,
-  addSlots,
-  checkSessionName,
-  type KernelId,
-  newId,
-  type ResourceSlots,
-  type SessionId,
-  slotsToTexts,
-} from '@backend.ai/core';
+import { AppError, checkSessionName, type KernelId, newId, type SessionId, slotsToTexts } from '@backend.ai/core';
 import { requireRequestId } from '@backend.ai/telemetry';
 import type { SessionOptions } from '../../repositories/session-rows.ts';
 import type { NewKernel, NewSession, SessionRepository } from '../../repositories/sessions.ts';
 import type { AgentDirectory } from '../agents/agent-directory.ts';
 import type { ImageService } from '../images/image-service.ts';
-import { checkRights, checkSupported, decideResourceGroups, decideSlots, kernelPlaces } from './session-request.ts';
+import { checkRights, decideResourceGroups, decideSlots, kernelPlaces, times } from './session-request.ts';
 import { newRecord, toSessionView } from './session-view.ts';
 
 export interface SessionCreationOptions {
@@ -36,12 +27,11 @@ export class SessionCreation {
 
   /**
    * Records a session as PENDING and returns.
-   * @throws AppError `invalid-session-name`, `unsupported-feature`, `unknown-image`, `no-agent`, `unknown-slot`,
+   * @throws AppError `invalid-session-name`, `unknown-image`, `no-agent`, `unknown-slot`,
    * `insufficient-capacity`, `invalid-input`, `forbidden`, `callback-forbidden`, `session-exists`
    */
   async create(input: CreateSessionInput, owner: UserActor): Promise<CreateSessionResult> {
     checkRights(input, owner);
-    checkSupported(input);
     if (input.callbackUrl) this.#checkCallback(input.callbackUrl);
     const id = newId<SessionId>();
     const name = input.name === undefined ? `session-${id.slice(-12)}` : checkSessionName(input.name);
@@ -70,7 +60,7 @@ export class SessionCreation {
       clusterMode: input.clusterMode,
       resourceGroup,
       otherGroups,
-      slots: slotsToTexts(sumOf(kernels.map(() => slots))),
+      slots: slotsToTexts(times(input.clusterSize, slots)),
       kernelSlots: slotsToTexts(slots),
       environ: input.environ,
       options: optionsOf(input, shmem),
@@ -106,6 +96,7 @@ export class SessionCreation {
     };
     for (const ref of refs) {
       const session = found.find((row) => row.ref === ref) ?? refuse(ref, 'is no session of yours');
+      if (session.type !== 'batch') refuse(ref, 'is no batch session: only those end with success');
       if (session.failed) refuse(ref, 'has ended without success');
     }
     return [...new Set(found.map((row) => row.id))];
@@ -165,8 +156,4 @@ function optionsOf(input: CreateSessionInput, shmem: bigint | null): SessionOpti
     ...(preopenPorts.length > 0 ? { preopenPorts } : {}),
     ...(shmem === null ? {} : { shmem: String(shmem) }),
   };
-}
-
-function sumOf(amounts: readonly ResourceSlots[]): ResourceSlots {
-  return amounts.reduce((sum, slots) => addSlots(sum, slots), {});
 }

@@ -17,20 +17,6 @@ import type { ResolvedImage } from '../images/image-service.ts';
 
 /** Pure checks of what a user asked for, against what the cluster could give at best. */
 
-/** @throws AppError `unsupported-feature` */
-export function checkSupported(input: CreateSessionInput): void {
-  const refuse = (field: keyof CreateSessionInput, what: string): never => {
-    throw new AppError('unsupported-feature', `${what} are not part of this version.`, {
-      data: { fields: { [field]: 'is not offered' } },
-    });
-  };
-  if (input.clusterMode !== 'single-node') refuse('clusterMode', 'Sessions over several nodes');
-  if (input.clusterSize > 1) refuse('clusterSize', 'Sessions of several kernels');
-  if (input.type === 'batch') refuse('type', 'Batch sessions');
-  if (input.dependencies.length > 0) refuse('dependencies', 'Dependencies');
-  if (input.designatedAgents.length > 0) refuse('designatedAgents', 'Designated agents');
-}
-
 /** @throws AppError `forbidden` */
 export function checkRights(input: CreateSessionInput, owner: Pick<UserActor, 'role'>): void {
   if (owner.role === 'superadmin') return;
@@ -75,13 +61,13 @@ export interface DecidedSlots {
  * @throws AppError `unknown-slot`, `invalid-input`, `insufficient-capacity`
  */
 export function decideSlots(
-  { resources, resourceOpts }: Pick<CreateSessionInput, 'resources' | 'resourceOpts'>,
+  request: Pick<CreateSessionInput, 'resources' | 'resourceOpts' | 'clusterMode' | 'clusterSize'>,
   { image, agents }: ResolvedImage,
   allAgents: readonly AgentRecord[],
 ): DecidedSlots {
   const known = new Set(allAgents.flatMap((agent) => Object.keys(agent.capacity)));
-  const asked = parseResourceSlots(resources, known);
-  const shmem = parseShmem(resourceOpts.shmem);
+  const asked = parseResourceSlots(request.resources, known);
+  const shmem = parseShmem(request.resourceOpts.shmem);
   const imageLeast = slotsFromTexts(image.minSlots);
   const least = shmem === null ? imageLeast : addSlots(imageLeast, { mem: shmem * 1000n });
   const wanted = { ...least, ...asked };
@@ -97,8 +83,15 @@ export function decideSlots(
     });
   }
   const capacities = agents.map((agent) => slotsFromTexts(agent.capacity));
-  if (!capacities.some((capacity) => fits(wanted, capacity))) throw tooLarge(wanted, capacities);
+  // On a single node all kernels have to find room together.
+  const together = request.clusterMode === 'single-node' ? times(request.clusterSize, wanted) : wanted;
+  if (!capacities.some((capacity) => fits(together, capacity))) throw tooLarge(together, capacities);
   return { slots: wanted, shmem };
+}
+
+/** What so many kernels have together. */
+export function times(count: number, slots: ResourceSlots): ResourceSlots {
+  return Object.fromEntries(Object.entries(slots).map(([name, amount]) => [name, amount * BigInt(count)]));
 }
 
 function parseShmem(text: string | null | undefined): bigint | null {

@@ -1,35 +1,11 @@
-/** One behaviour suite for all languages, against real interpreters; then what only some of them do. */
-import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+/** One behaviour suite for all languages, against real interpreters. */
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { deferred } from '@backend.ai/core';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { KernelExit, RunResult } from './collect-run.ts';
-import { type Execution, RunnerClient } from './runner-client.ts';
-import { type RunnerLanguage, runnerCommand, runnerFiles } from './runner-command.ts';
-
-const python = findPython();
-
-/** The interpreter itself: a version manager's wrapper would be measured and killed in its place. */
-function findPython(): string | undefined {
-  try {
-    return execFileSync('python3', ['-c', 'import sys; print(sys.executable)'], { encoding: 'utf8' }).trim();
-  } catch {
-    return undefined;
-  }
-}
+import type { RunResult } from './collect-run.ts';
+import { Kernel, python, until, untilOutput } from './runner.test.kit.ts';
+import type { RunnerClient } from './runner-client.ts';
+import { type RunnerLanguage, runnerFiles } from './runner-command.ts';
 
 interface Snippets {
   readonly remember: string;
@@ -97,126 +73,12 @@ const snippets: Record<RunnerLanguage, Snippets> = {
   },
 };
 
-class Kernel {
-  readonly root = mkdtempSync(join(tmpdir(), 'kernel-'));
-  readonly run: string = join(this.root, 'run');
-  readonly home: string = join(this.root, 'home');
-  readonly clients: RunnerClient[] = [];
-  readonly ended = deferred<KernelExit>();
-  readonly process: ChildProcess;
-  #count = 0;
-
-  constructor(language: RunnerLanguage, outputLimitBytes?: number) {
-    mkdirSync(this.run);
-    mkdirSync(this.home);
-    const interpreter = language === 'node' ? process.execPath : (python ?? '');
-    const directories = { runnerDirectory: runnerFiles(), runDirectory: this.run, homeDirectory: this.home };
-    const [file = '', ...rest] = runnerCommand(language, interpreter, { ...directories, outputLimitBytes });
-    this.process = spawn(file, rest, { stdio: ['ignore', 'inherit', 'inherit'], detached: true });
-    this.process.once('exit', (code) => this.ended.resolve({ exitCode: code }));
-  }
-
-  async connect(): Promise<RunnerClient> {
-    const client = await RunnerClient.connect({
-      runDirectory: this.run,
-      ended: this.ended.promise,
-      deadlineMs: 10_000,
-    });
-    this.clients.push(client);
-    return client;
-  }
-
-  file(name: string, content: string): void {
-    writeFileSync(join(this.home, name), content);
-  }
-
-  /** SIGKILL to the runner, and to its children: here no namespace ends them with it. */
-  async kill(): Promise<void> {
-    if (this.process.exitCode !== null || this.process.signalCode !== null) return;
-    const exited = once(this.process, 'exit');
-    const listed = spawnSync('ps', ['-o', 'pid=', '--ppid', String(this.process.pid)], { encoding: 'utf8' });
-    this.process.kill('SIGKILL');
-    await exited;
-    for (const pid of listed.stdout.split('\n').map(Number)) {
-      try {
-        if (pid > 1) process.kill(-pid, 'SIGKILL');
-      } catch {
-        // it has ended
-      }
-    }
-  }
-
-  async stop(): Promise<void> {
-    for (const client of this.clients) client.close();
-    await this.kill();
-    rmSync(this.root, { recursive: true, force: true });
-  }
-
-  nextRunId(): string {
-    this.#count += 1;
-    return `run-${this.#count}`;
-  }
-
-  /** Runs to the end, answering no questions. */
-  async finish(
-    client: RunnerClient,
-    execution: Execution | string,
-    runId: string = this.nextRunId(),
-  ): Promise<Outcome> {
-    await client.execute(runId, typeof execution === 'string' ? { mode: 'query', code: execution } : execution);
-    return this.follow(client, runId, 0);
-  }
-
-  async follow(client: RunnerClient, runId: string, cursor: number): Promise<Outcome> {
-    const results: RunResult[] = [];
-    let at = cursor;
-    for (;;) {
-      const result = await client.collect(runId, at, { flushMs: 5, holdMs: 500 });
-      results.push(result);
-      at = result.cursor;
-      if (result.status === 'finished' || result.status === 'waiting-input') break;
-    }
-    const last = results.at(-1)!;
-    const items = results.flatMap((result) => result.console);
-    const text = (kind: string): string =>
-      items.flatMap((item) => (item[0] === kind ? [String(item[1])] : [])).join('');
-    return {
-      ...last,
-      items,
-      statuses: results.map((result) => result.status).filter((status) => status !== 'continued'),
-      wasTruncated: results.some((result) => result.truncated),
-      stdout: text('stdout'),
-      stderr: text('stderr'),
-    };
-  }
-}
-
-interface Outcome extends RunResult {
-  readonly items: RunResult['console'];
-  readonly statuses: readonly string[];
-  readonly wasTruncated: boolean;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + 10_000;
-  while (!(await holds())) {
-    if (Date.now() > deadline) throw new Error(`waited in vain for: ${what}`);
-    await sleep(5);
-  }
-}
-
 let kernel: Kernel;
 let client: RunnerClient;
 
 async function start(language: RunnerLanguage, outputLimitBytes?: number): Promise<void> {
   kernel = new Kernel(language, outputLimitBytes);
   client = await kernel.connect();
-}
-
-async function untilOutput(runId: string): Promise<void> {
-  await until('output', async () => (await client.journal(runId).waitBeyond(0, { timeoutMs: 50 })) === true);
 }
 
 // Without a Python on this machine its runner cannot be tried: node alone remains.
@@ -279,7 +141,7 @@ describe.each((['python', 'node', 'shell'] as const).map((language) => ({ langua
       it('answers while an endless loop runs, and can interrupt it', async () => {
         await kernel.finish(client, code.remember);
         await client.execute('a', { mode: 'query', code: code.loop });
-        await untilOutput('a');
+        await untilOutput(client, 'a');
         expect((await client.ping({ timeoutMs: 2000 })).current).toBe('a');
         expect(await client.interrupt()).toBe(true);
         expect((await kernel.follow(client, 'a', 0)).exitCode).toBe(130);
@@ -293,7 +155,7 @@ describe.each((['python', 'node', 'shell'] as const).map((language) => ({ langua
         await client.execute('c', { mode: 'query', code: code.hello });
         await client.interrupt('b');
         expect((await kernel.follow(client, 'b', 0)).exitCode).toBe(130);
-        await untilOutput('a');
+        await untilOutput(client, 'a');
         await client.interrupt('a');
         expect(await kernel.follow(client, 'c', 0)).toMatchObject({ exitCode: 0, stdout: 'hello\n', stderr: '' });
       });
@@ -340,7 +202,7 @@ describe.each((['python', 'node', 'shell'] as const).map((language) => ({ langua
 
       it('resolves pending collects when the runner is killed', async () => {
         await client.execute('a', { mode: 'query', code: code.loop });
-        await untilOutput('a');
+        await untilOutput(client, 'a');
         const pending = kernel.follow(client, 'a', 0);
         await kernel.kill();
         expect(await pending).toMatchObject({ status: 'finished', exitCode: 137, stdout: 'looping\n' });
@@ -394,7 +256,7 @@ describe.each((['python', 'node', 'shell'] as const).map((language) => ({ langua
           ['kill', 137],
         ] as const) {
           await client.execute(runId, { mode: 'batch', exec: 'echo up; sleep 60; echo not reached' });
-          await untilOutput(runId);
+          await untilOutput(client, runId);
           // Debian's sh swallows a signal in the moment of its fork; people press Ctrl-C again, too.
           await until(`end by ${runId}`, async () => {
             await client[runId](runId);
@@ -473,158 +335,3 @@ function merged(items: RunResult['console']): Array<[string, unknown]> {
   }
   return result;
 }
-
-describe.skipIf(python === undefined)('a python kernel alone', () => {
-  beforeEach(() => start('python'));
-  afterEach(() => kernel.stop());
-
-  it("begins a traceback in the user's code and shows its lines", async () => {
-    await kernel.finish(client, 'def f():\n    return 1 / 0');
-    const { stderr } = await kernel.finish(client, 'f()');
-    expect(stderr).toMatch(
-      /^Traceback \(most recent call last\):\n {2}File "<input>", line 1, in <module>\n {4}f\(\)\n/,
-    );
-    expect(stderr).toContain('return 1 / 0');
-    expect(stderr).toMatch(/ZeroDivisionError: division by zero\n$/);
-    expect((await kernel.finish(client, 'def')).stderr).toContain('SyntaxError');
-  });
-
-  it('captures what programs started from it print, in order', async () => {
-    const { stdout } = await kernel.finish(client, 'import os\nprint(1)\nos.system("echo 2")\nprint(3)');
-    expect(stdout).toBe('1\n2\n3\n');
-  });
-
-  it('asks for passwords', async () => {
-    const asked = await kernel.finish(client, 'import getpass\ngetpass.getpass("secret: ")', 'a');
-    expect(asked).toMatchObject({ status: 'waiting-input', options: { is_password: true }, stdout: 'secret: ' });
-    await client.input('a', 'pw');
-    expect((await kernel.follow(client, 'a', asked.cursor)).stdout).toBe("'pw'\n");
-    const again = await kernel.finish(client, 'input()', 'b');
-    await client.input('b', '', { eof: true });
-    expect((await kernel.follow(client, 'b', again.cursor)).stderr).toContain('EOFError');
-  });
-
-  it('shows pictures and HTML', async () => {
-    await kernel.finish(
-      client,
-      'class P:\n  def _repr_png_(self): return b"png"\nclass H:\n  def _repr_html_(self): return "<b>"',
-    );
-    expect((await kernel.finish(client, 'print(1)\nP()')).items).toEqual([
-      ['stdout', '1\n'],
-      ['media', ['image/png', Buffer.from('png').toString('base64')]],
-    ]);
-    expect((await kernel.finish(client, 'H()')).items).toEqual([['html', '<b>']]);
-  });
-
-  it('awaits at top level', async () => {
-    expect((await kernel.finish(client, 'import asyncio\nawait asyncio.sleep(0, 7)')).stdout).toBe('7\n');
-  });
-
-  it('lets background output after the end go to the console log only', async () => {
-    await kernel.finish(
-      client,
-      'import os\nprint("x")\n_ = os.spawnlp(os.P_NOWAIT, "sh", "sh", "-c", "sleep 0.1; echo late")',
-    );
-    await until('late output', () => readFileSync(join(kernel.run, 'console.log'), 'utf8').includes('late'));
-    expect((await kernel.finish(client, 'print("y")')).stdout).toBe('y\n');
-  });
-
-  it('interrupts programs that wait in a child process', async () => {
-    await client.execute('a', {
-      mode: 'query',
-      code: 'import os\nprint("up")\nos.system("sleep 60")\nimport time\ntime.sleep(60)',
-    });
-    await untilOutput('a');
-    await until('the end', async () => {
-      await client.interrupt('a');
-      return (await client.ping()).current === null;
-    });
-    expect((await kernel.follow(client, 'a', 0)).exitCode).toBe(130);
-  });
-
-  it('completes attributes', async () => {
-    await kernel.finish(client, 'import os');
-    expect(await client.complete('x = os.pa')).toContain('os.path');
-    expect(await client.complete('os.pa + 1', 5)).toContain('os.path');
-  });
-
-  it('reaps the orphans of its programs', async () => {
-    await kernel.finish(client, { mode: 'batch', exec: 'exit 0' });
-    const children = execFileSync('ps', ['-o', 'stat=', '--ppid', String(kernel.process.pid)], { encoding: 'utf8' });
-    expect(children).not.toMatch(/Z/);
-  });
-
-  it('is replaced by a new runner in the same folder, which closes the old journals', async () => {
-    await client.execute('a', { mode: 'query', code: snippets.python.loop });
-    await untilOutput('a');
-    await kernel.kill();
-    const directories = { runnerDirectory: runnerFiles(), runDirectory: kernel.run, homeDirectory: kernel.home };
-    const [file = '', ...rest] = runnerCommand('python', python ?? '', directories);
-    const successor = spawn(file, rest, { stdio: 'ignore' });
-    const later = await RunnerClient.connect({ runDirectory: kernel.run, deadlineMs: 10_000 });
-    kernel.clients.push(later);
-    expect(await kernel.follow(later, 'a', 0)).toMatchObject({ exitCode: 137, stdout: 'looping\n' });
-    expect((await kernel.finish(later, '1')).stdout).toBe('1\n');
-    successor.kill('SIGKILL');
-    await once(successor, 'exit');
-  });
-});
-
-describe('a node kernel alone', () => {
-  beforeEach(() => start('node'));
-  afterEach(() => kernel.stop());
-
-  it('lets declarations be repeated and finds modules of the home folder', async () => {
-    kernel.file('lib.cjs', 'module.exports = 5');
-    kernel.file('lib.mjs', 'export default 6');
-    await kernel.finish(client, 'const a = 1');
-    expect((await kernel.finish(client, 'const a = require("./lib.cjs"); a')).stdout).toBe('5\n');
-    expect((await kernel.finish(client, '(await import("./lib.mjs")).default')).stdout).toBe('6\n');
-  });
-
-  it('captures what programs started from it print', async () => {
-    const code = 'require("child_process").execSync("echo sub; echo err > /dev/stderr", { stdio: "inherit" }); 0';
-    expect(await kernel.finish(client, code)).toMatchObject({ stdout: 'sub\n0\n', stderr: 'err\n' });
-  });
-
-  it('interrupts a pending await, and replaces an interpreter that does not react', async () => {
-    await client.execute('a', { mode: 'query', code: 'console.log(1); await new Promise(() => {})' });
-    await untilOutput('a');
-    await client.interrupt();
-    expect((await kernel.follow(client, 'a', 0)).exitCode).toBe(130);
-    await client.execute('b', { mode: 'query', code: 'console.log(1); await 1; while (true);' });
-    await untilOutput('b');
-    await client.interrupt();
-    expect(await kernel.follow(client, 'b', 0)).toMatchObject({ exitCode: 130, stdout: '1\n' });
-    expect((await kernel.finish(client, '2')).stdout).toBe('2\n');
-  });
-});
-
-describe('before a runner answers', () => {
-  it('a client waits for the socket only as long as it is told', async () => {
-    const run = mkdtempSync(join(tmpdir(), 'kernel-'));
-    const options = { runDirectory: run, deadlineMs: 30 };
-    await expect(RunnerClient.connect(options)).rejects.toMatchObject({ code: 'deadline-exceeded' });
-    const ended = Promise.resolve({ exitCode: 9 });
-    await expect(RunnerClient.connect({ ...options, deadlineMs: 60_000, ended })).rejects.toMatchObject({
-      code: 'kernel-start-failed',
-      data: { exitCode: 9 },
-    });
-    rmSync(run, { recursive: true });
-  });
-
-  it.skipIf(python === undefined)('a client finds a socket whose path is longer than unix allows', async () => {
-    const root = join(mkdtempSync(join(tmpdir(), 'kernel-')), 'x'.repeat(120));
-    mkdirSync(join(root, 'run'), { recursive: true });
-    const directories = { runnerDirectory: runnerFiles(), runDirectory: join(root, 'run'), homeDirectory: root };
-    const [file = '', ...rest] = runnerCommand('python', python ?? '', directories);
-    const child = spawn(file, rest, { stdio: 'ignore' });
-    const found = await RunnerClient.connect({ runDirectory: join(root, 'run'), deadlineMs: 10_000 });
-    expect((await found.ping()).language).toBe('python');
-    expect(existsSync(join(root, 'run', 'runner.sock'))).toBe(true);
-    found.close();
-    child.kill('SIGKILL');
-    await once(child, 'exit');
-    rmSync(root, { recursive: true });
-  });
-});

@@ -1,0 +1,133 @@
+/** A runner and its interpreter as a process, for tests: no agent, no sandbox. */
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { deferred } from '@backend.ai/core';
+import { waitFor } from '@backend.ai/testing';
+import type { KernelExit, RunResult } from './collect-run.ts';
+import { type Execution, RunnerClient } from './runner-client.ts';
+import { type RunnerLanguage, runnerCommand, runnerFiles } from './runner-command.ts';
+
+/** Of this machine, where it has one. */
+export const python: string | undefined = findPython();
+
+/** The interpreter itself: a version manager's wrapper would be measured and killed in its place. */
+function findPython(): string | undefined {
+  try {
+    return execFileSync('python3', ['-c', 'import sys; print(sys.executable)'], { encoding: 'utf8' }).trim();
+  } catch {
+    return undefined;
+  }
+}
+
+export class Kernel {
+  readonly root = mkdtempSync(join(tmpdir(), 'kernel-'));
+  readonly run: string = join(this.root, 'run');
+  readonly home: string = join(this.root, 'home');
+  readonly clients: RunnerClient[] = [];
+  readonly ended = deferred<KernelExit>();
+  readonly process: ChildProcess;
+  #count = 0;
+
+  constructor(language: RunnerLanguage, outputLimitBytes?: number) {
+    mkdirSync(this.run);
+    mkdirSync(this.home);
+    const interpreter = language === 'node' ? process.execPath : (python ?? '');
+    const directories = { runnerDirectory: runnerFiles(), runDirectory: this.run, homeDirectory: this.home };
+    const [file = '', ...rest] = runnerCommand(language, interpreter, { ...directories, outputLimitBytes });
+    this.process = spawn(file, rest, { stdio: ['ignore', 'inherit', 'inherit'], detached: true });
+    this.process.once('exit', (code) => this.ended.resolve({ exitCode: code }));
+  }
+
+  async connect(): Promise<RunnerClient> {
+    const client = await RunnerClient.connect({
+      runDirectory: this.run,
+      ended: this.ended.promise,
+      deadlineMs: 10_000,
+    });
+    this.clients.push(client);
+    return client;
+  }
+
+  file(name: string, content: string): void {
+    writeFileSync(join(this.home, name), content);
+  }
+
+  /** SIGKILL to the runner, and to its children: here no namespace ends them with it. */
+  async kill(): Promise<void> {
+    if (this.process.exitCode !== null || this.process.signalCode !== null) return;
+    const exited = once(this.process, 'exit');
+    const listed = spawnSync('ps', ['-o', 'pid=', '--ppid', String(this.process.pid)], { encoding: 'utf8' });
+    this.process.kill('SIGKILL');
+    await exited;
+    for (const pid of listed.stdout.split('\n').map(Number)) {
+      try {
+        if (pid > 1) process.kill(-pid, 'SIGKILL');
+      } catch {
+        // it has ended
+      }
+    }
+  }
+
+  async stop(): Promise<void> {
+    for (const client of this.clients) client.close();
+    await this.kill();
+    rmSync(this.root, { recursive: true, force: true });
+  }
+
+  nextRunId(): string {
+    this.#count += 1;
+    return `run-${this.#count}`;
+  }
+
+  /** Runs to the end, answering no questions. */
+  async finish(
+    client: RunnerClient,
+    execution: Execution | string,
+    runId: string = this.nextRunId(),
+  ): Promise<Outcome> {
+    await client.execute(runId, typeof execution === 'string' ? { mode: 'query', code: execution } : execution);
+    return this.follow(client, runId, 0);
+  }
+
+  async follow(client: RunnerClient, runId: string, cursor: number): Promise<Outcome> {
+    const results: RunResult[] = [];
+    let at = cursor;
+    for (;;) {
+      const result = await client.collect(runId, at, { flushMs: 5, holdMs: 500 });
+      results.push(result);
+      at = result.cursor;
+      if (result.status === 'finished' || result.status === 'waiting-input') break;
+    }
+    const last = results.at(-1)!;
+    const items = results.flatMap((result) => result.console);
+    const text = (kind: string): string =>
+      items.flatMap((item) => (item[0] === kind ? [String(item[1])] : [])).join('');
+    return {
+      ...last,
+      items,
+      statuses: results.map((result) => result.status).filter((status) => status !== 'continued'),
+      wasTruncated: results.some((result) => result.truncated),
+      stdout: text('stdout'),
+      stderr: text('stderr'),
+    };
+  }
+}
+
+export interface Outcome extends RunResult {
+  readonly items: RunResult['console'];
+  readonly statuses: readonly string[];
+  readonly wasTruncated: boolean;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
+  await waitFor(holds, { timeoutMs: 10_000, what });
+}
+
+export async function untilOutput(client: RunnerClient, runId: string): Promise<void> {
+  await until('output', async () => (await client.journal(runId).waitBeyond(0, { timeoutMs: 50 })) === true);
+}

@@ -15,6 +15,7 @@ import { createAuthApi } from './api/auth.ts';
 import { createClusterApi } from './api/cluster.ts';
 import { createImageApi } from './api/image.ts';
 import { createSessionApi } from './api/session.ts';
+import { createUsageApi } from './api/usage.ts';
 import { AgentClients } from './clients/agent-clients.ts';
 import { CallbackClient } from './clients/callback-client.ts';
 import { type ManagerConfigInput, parseManagerConfig } from './config.ts';
@@ -43,6 +44,7 @@ import { ResourcePresetRepository } from './repositories/resource-presets.ts';
 import { QueueRepository } from './repositories/queue.ts';
 import { SessionTransitions } from './repositories/session-transitions.ts';
 import { SessionRepository } from './repositories/sessions.ts';
+import { UsageRepository } from './repositories/usage.ts';
 import { type Duty, Leader } from './scheduling/leader.ts';
 import { LoopTimes } from './scheduling/loop-times.ts';
 import { SchedulingMemory } from './scheduling/scheduling-memory.ts';
@@ -66,6 +68,7 @@ import { ResourcePresetService } from './services/resource-presets/resource-pres
 import { SessionChanges } from './services/sessions/session-changes.ts';
 import { SessionCreation } from './services/sessions/session-creation.ts';
 import { SessionService } from './services/sessions/session-service.ts';
+import { UsageService } from './services/usage/usage-service.ts';
 
 export interface ManagerOptions {
   readonly config: ManagerConfigInput;
@@ -372,6 +375,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     cluster: createClusterApi(cluster),
     image: createImageApi(images),
     session: createSessionApi(creation, sessions, kernels, { statistics, idle }),
+    usage: createUsageApi(new UsageService(new UsageRepository(db), clock)),
     resourceGroup: { list: (input, ctx) => groups.usable(input, ctx) },
     resourcePreset: presets,
     admin: {

@@ -1,4 +1,4 @@
-import type { ApiRouter, ClusterStatus, Image, Whoami } from '@backend.ai/contract';
+import type { ApiRouter, ClusterStatus, Image, UsageReport, Whoami } from '@backend.ai/contract';
 import type { inferRouterInputs } from '@trpc/server';
 import { createRpc, type Rpc } from './rpc.ts';
 import { type CreateSessionOptions, Session } from './session.ts';
@@ -6,6 +6,8 @@ import { createTransport, type TransportOptions } from './transport.ts';
 
 export type ClientOptions = TransportOptions;
 export type ListSessionsOptions = inferRouterInputs<ApiRouter>['session']['list'];
+
+export type UsageReportOptions = inferRouterInputs<ApiRouter>['usage']['report'];
 
 export interface Client {
   readonly endpoint: string;
@@ -25,6 +27,10 @@ export interface Client {
     /** By id or name. @throws AppError `session-not-found`, `too-many-matches` */
     get(ref: string): Promise<Session>;
     list(options?: ListSessionsOptions): Promise<Session[]>;
+  };
+  readonly usage: {
+    /** What was held for how long: amounts times seconds. One's own; for administrators also others'. */
+    report(options: UsageReportOptions): Promise<UsageReport>;
   };
   /** The whole API, typed, for what has no method here. */
   readonly rpc: Rpc;
@@ -48,6 +54,7 @@ export function createClient(options: ClientOptions): Client {
           (session) => new Session(transport, rpc, { session, created: false }),
         ),
     },
+    usage: { report: (input) => rpc.usage.report.query(input) },
     rpc,
   };
 }

@@ -9,11 +9,14 @@ export type {
   ReasonView,
   RunStatus,
   SessionHistoryEntry,
+  SessionIdleView,
+  SessionStatisticsView,
   SessionView,
+  UsageReport,
   Whoami,
 } from '@backend.ai/contract';
 export { AppError, type ErrorBody, type ErrorCode, hasCode } from '@backend.ai/core';
-export { type Client, type ClientOptions, createClient, type ListSessionsOptions } from './client.ts';
+export { type Client, type ClientOptions, createClient, type ListSessionsOptions, type UsageReportOptions } from './client.ts';
 export { apiVersion, authHeaders, type Credentials, type SignedRequest } from './credentials.ts';
 export type { Fetch, FetchInit, FetchResponse } from './fetch.ts';
 export { nodeFetch } from './node-fetch.ts';

@@ -32,6 +32,7 @@ export const actions = {
   'session:create': entry('create sessions in projects', 'project', 'domain', 'all'),
   'session:read': entry('list and look at sessions', 'own', 'domain', 'all'),
   'session:use': entry('execute code in sessions, move files, read logs', 'own', 'domain', 'all'),
+  'usage:read': entry('see how much of what was used for how long', 'own', 'domain', 'all'),
   'session:destroy': entry('end sessions', 'own', 'domain', 'all'),
   'resource-group:use': entry('list resource groups that one may use', 'own', 'own', 'own'),
   'resource-group:read': entry('see all resource groups with options and allow lists', null, null, 'all'),

@@ -38,6 +38,7 @@ import {
   waitSessionSchema,
 } from './session.ts';
 import type { SessionStatisticsView } from './statistics.ts';
+import { type UsageReport, type UsageReportInput, usageReportSchema } from './usage.ts';
 
 /** SDK, CLI, UI → manager. Same services and same authentication as the REST API; file bytes go over plain HTTP. */
 
@@ -102,23 +103,34 @@ export interface AdminServices {
   readonly agent: AgentAdminApi;
 }
 
+export interface UsageApi {
+  /** What was held for how long: the actor's own, for administrators also others'. */
+  report(input: UsageReportInput, ctx: CallContext): Promise<UsageReport>;
+}
+
 export interface ApiServices {
   readonly auth: AuthApi;
   readonly cluster: ClusterApi;
   readonly image: ImageApi;
   readonly session: SessionApi;
+  readonly usage: UsageApi;
   readonly resourceGroup: ResourceGroupApi;
   readonly resourcePreset: ResourcePresetApi;
   readonly admin: AdminServices;
 }
 
 export function createApiRouter(services: ApiServices) {
-  const { auth, cluster, image, session, resourceGroup, resourcePreset, admin } = services;
+  const { auth, cluster, image, session, usage, resourceGroup, resourcePreset, admin } = services;
   return router({
     auth: router({ whoami: procedureFor('account:read').query(({ ctx }) => auth.whoami(ctx)) }),
     cluster: router({ status: procedureFor('cluster:read').query(({ ctx }) => cluster.status(ctx)) }),
     image: router({ list: procedureFor('image:read').query(({ ctx }) => image.list(ctx)) }),
     session: createSessionRouter(session),
+    usage: router({
+      report: procedureFor('usage:read')
+        .input(usageReportSchema)
+        .query(({ input, ctx }) => usage.report(input, ctx)),
+    }),
     resourceGroup: createResourceGroupRouter(resourceGroup),
     resourcePreset: createResourcePresetRouter(resourcePreset),
     admin: createAdminRouter(admin),

@@ -15,3 +15,4 @@ export * from './run.ts';
 export * from './session.ts';
 export * from './statistics.ts';
 export * from './text.ts';
+export * from './usage.ts';

@@ -229,7 +229,8 @@ function counted(event: EventGuard): SQL {
 }
 
 /**
- * An entry of the ledger is closed once: `free_at is null` is the guard, and the balance follows what it closed. Balances
+ * An entry of the ledger is closed once: `free_at is null` is the guard, and the balance follows what it closed. What was
+ * held, and for how long, is recorded by the same statement, so that usage is exact whatever happens in between. Balances
  * are locked in the order in which placements lock them, so that the two never wait for each other.
  */
 const release = sql`, freed as (
@@ -237,7 +238,15 @@ const release = sql`, freed as (
       where a.kernel_id = m.id and a.free_at is null and m.moves and m.to_status in ('PENDING', ${sql.raw(
         terminalStatuses.map((status) => `'${status}'`).join(', '),
       )})
-      returning a.agent_id, a.slot_name, a.amount
+      returning a.kernel_id, a.agent_id, a.slot_name, a.amount, a.allocated_at
+    ), recorded as (
+      insert into usage_records (id, session_id, session_name, kernel_id, domain_name, project_id, user_id, access_key,
+        resource_group, agent_id, slots, began_at, ended_at)
+      select gen_random_uuid(), s.id, s.name, f.kernel_id, s.domain_name, s.project_id, s.user_id, s.access_key,
+        s.resource_group, f.agent_id, jsonb_object_agg(f.slot_name, trim_scale(f.amount)::text), min(f.allocated_at),
+        greatest(now(), min(f.allocated_at))
+      from freed f join moved m on m.id = f.kernel_id join sessions s on s.id = m.session_id
+      group by s.id, f.kernel_id, f.agent_id
     ), released as (
       update agent_resources r set used = r.used - f.amount
       from (

@@ -35,7 +35,7 @@ export interface FakeApiOptions {
   /** Of the caller. */
   readonly role?: UserActor['role'];
   /** Nouns besides sessions that a test is about; others answer that they are not offered. */
-  readonly services?: Partial<Pick<ApiServices, 'resourceGroup' | 'resourcePreset'>> & {
+  readonly services?: Partial<Pick<ApiServices, 'usage' | 'resourceGroup' | 'resourcePreset'>> & {
     admin?: Partial<AdminServices>;
   };
 }
@@ -161,6 +161,7 @@ export async function startFakeApi(options: FakeApiOptions = {}): Promise<FakeAp
   const offered = options.services ?? {};
   const allServices = {
     ...services,
+    usage: offered.usage ?? notOffered,
     resourceGroup: offered.resourceGroup ?? notOffered,
     resourcePreset: offered.resourcePreset ?? notOffered,
     admin: new Proxy(offered.admin ?? {}, { get: (admin, name) => Reflect.get(admin, name) ?? notOffered }),

@@ -6,3 +6,4 @@ export * from './peers.ts';
 export * from './resource-groups.ts';
 export * from './resource-policies.ts';
 export * from './sessions.ts';
+export * from './usage-records.ts';

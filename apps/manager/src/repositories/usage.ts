@@ -1,0 +1,132 @@
+import type { Scope, UsageKey, UsagePeriod } from '@backend.ai/contract';
+import type { Database } from '@backend.ai/database';
+import { type SQL, sql } from 'drizzle-orm';
+import { ownedWithin } from './scopes.ts';
+
+export interface UsageQuery {
+  readonly from: string;
+  readonly to: string;
+  readonly by: UsageKey;
+  readonly period: UsagePeriod;
+  readonly user: string | null;
+  readonly project: string | null;
+  readonly domain: string | null;
+  readonly scope: Scope;
+  readonly limit: number;
+}
+
+export interface UsageRecord {
+  /** PostgreSQL's text in UTC. */
+  readonly period: string;
+  readonly id: string;
+  readonly name: string;
+  readonly sessions: number;
+  readonly used: Record<string, string>;
+}
+
+/** What a scope used in a resource group on one day back from now. */
+export interface DailyUsage {
+  readonly resourceGroup: string;
+  readonly scope: 'domain' | 'project' | 'user';
+  readonly id: string;
+  /** 0: the 24 hours until now. */
+  readonly daysAgo: number;
+  /** Amount times seconds by slot. */
+  readonly used: Record<string, string>;
+}
+
+/**
+ * Every time that something was held between two moments: what was given back, as it was recorded then, and what is held
+ * now, from the ledger, until the present. An allocation is in one of the two and never in both, as one statement closes
+ * it and records it.
+ */
+const spans = (from: SQL, to: SQL): SQL => sql`
+  select u.session_id, u.session_name, u.domain_name, u.project_id, u.user_id, u.resource_group, slot.key as slot_name,
+    slot.value::numeric as amount, greatest(u.began_at, ${from}) as began_at, least(u.ended_at, ${to}) as ended_at
+  from usage_records u cross join lateral jsonb_each_text(u.slots) slot
+  where u.ended_at > ${from} and u.began_at < ${to}
+  union all
+  select s.id, s.name, s.domain_name, s.project_id, s.user_id, s.resource_group, a.slot_name,
+    a.amount, greatest(a.allocated_at, ${from}), least(now(), ${to})
+  from resource_allocations a join kernels k on k.id = a.kernel_id join sessions s on s.id = k.session_id
+  where a.free_at is null and a.allocated_at < ${to}`;
+
+const keys: Readonly<Record<UsageKey, { readonly id: SQL; readonly name: SQL }>> = {
+  session: { id: sql`h.session_id::text`, name: sql`h.session_name` },
+  user: {
+    id: sql`h.user_id::text`,
+    name: sql`coalesce((select u.email from users u where u.id = h.user_id), h.user_id::text)`,
+  },
+  project: {
+    id: sql`h.project_id::text`,
+    name: sql`coalesce((select p.name from projects p where p.id = h.project_id), h.project_id::text)`,
+  },
+  domain: { id: sql`h.domain_name`, name: sql`h.domain_name` },
+};
+
+export class UsageRepository {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  /** Exact: sums over periods that follow each other are the sum over the whole. */
+  async report(query: UsageQuery): Promise<UsageRecord[]> {
+    const { by, period, user, project, domain, scope, limit } = query;
+    const [from, to] = [sql`${query.from}::timestamptz`, sql`${query.to}::timestamptz`];
+    const { id, name } = keys[by];
+    // A period begins where its predecessor ends; the first and the last may be cut.
+    const starts =
+      period === 'whole'
+        ? sql`select ${from} as starts_at, ${to} as ends_at`
+        : sql`select step at time zone 'UTC' as starts_at, (step + ${`1 ${period}`}::interval) at time zone 'UTC' as ends_at
+            from generate_series(date_trunc(${period}::text, ${from} at time zone 'UTC'), ${to} at time zone 'UTC',
+              ${`1 ${period}`}::interval) step`;
+    const rows = await this.#db.execute<UsageRecord & Record<string, unknown>>(sql`
+      with held as (${spans(from, to)}), parts as (
+        select p.starts_at, ${id} as id, ${name} as name, h.session_id, h.slot_name, h.amount
+          * extract(epoch from least(h.ended_at, p.ends_at) - greatest(h.began_at, p.starts_at)) as used
+        from held h join (${starts}) p on h.began_at < p.ends_at and h.ended_at > p.starts_at
+        where h.ended_at > h.began_at and ${ownedWithin(scope, sql`h`)}
+          and (${domain}::text is null or h.domain_name = ${domain})
+          and (${user}::text is null or h.user_id in (select u.id from users u where u.email = ${user}))
+          and (${project}::text is null or h.project_id in (select p.id from projects p where p.name = ${project}))
+      ), sums as (
+        select starts_at, id, name, slot_name, sum(used) as used from parts group by starts_at, id, name, slot_name
+      ), counts as (
+        select starts_at, id, name, count(distinct session_id)::int as sessions from parts group by starts_at, id, name
+      )
+      select c.starts_at as "period", c.id, c.name, c.sessions,
+        (select jsonb_object_agg(s.slot_name, trim_scale(s.used)::text) from sums s
+          where s.starts_at = c.starts_at and s.id = c.id and s.name = c.name) as "used"
+      from counts c order by c.starts_at, c.name, c.id limit ${limit}::int`);
+    return [...rows];
+  }
+
+  /**
+   * What domains, projects and users used in each resource group, day by day back from now: what the scheduler's fair
+   * share lets decay.
+   */
+  async dailyUsage(lookbackDays: number): Promise<DailyUsage[]> {
+    const rows = await this.#db.execute<DailyUsage & Record<string, unknown>>(sql`
+      with days as (
+        select back as days_ago, now() - (back + 1) * interval '24 hours' as starts_at,
+          now() - back * interval '24 hours' as ends_at
+        from generate_series(0, ${lookbackDays}::int - 1) back
+      ), held as (${spans(sql`now() - ${lookbackDays}::int * interval '24 hours'`, sql`now()`)}), parts as (
+        select d.days_ago, h.resource_group, h.domain_name, h.project_id, h.user_id, h.slot_name, h.amount
+          * extract(epoch from least(h.ended_at, d.ends_at) - greatest(h.began_at, d.starts_at)) as used
+        from held h join days d on h.began_at < d.ends_at and h.ended_at > d.starts_at
+      ), sums as (
+        select p.days_ago, p.resource_group, each.scope, each.id, p.slot_name, sum(p.used) as used
+        from parts p cross join lateral (values ('domain', p.domain_name), ('project', p.project_id::text),
+          ('user', p.user_id::text)) as each (scope, id)
+        group by p.days_ago, p.resource_group, each.scope, each.id, p.slot_name
+      )
+      select resource_group as "resourceGroup", scope, id, days_ago as "daysAgo",
+        jsonb_object_agg(slot_name, round(used, 3)::text) as "used"
+      from sums group by resource_group, scope, id, days_ago order by resource_group, scope, id, days_ago`);
+    return [...rows];
+  }
+}

@@ -1,0 +1,165 @@
+import { type UsageReportInput, usageReportSchema } from '@backend.ai/contract';
+import { newId, parseResourceSlots } from '@backend.ai/core';
+import { waitFor } from '@backend.ai/testing';
+import { sql } from 'drizzle-orm';
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { UsageRepository } from '../src/repositories/usage.ts';
+import type { FakeAgent } from './fake-agent.ts';
+import { createWorld, type World } from './world.ts';
+
+const begin = Date.UTC(2025, 0, 30);
+const hour = 3_600_000;
+const iso = (ms: number): string => new Date(ms).toISOString();
+
+describe('usage', () => {
+  let world: World;
+  let agent: FakeAgent;
+
+  beforeAll(async () => {
+    world = await createWorld();
+    agent = await world.addAgent('agent-1', { slots: { cpu: '8', mem: String(8 * 1024 ** 3) } });
+  });
+  afterAll(() => world.close());
+
+  const report = async (input: Partial<UsageReportInput> & { from: string }, actor = world.admin) =>
+    (await world.manager.services.api.usage.report(usageReportSchema.parse(input), { ...world.ctx(), actor })).rows;
+  const record = async (beganMs: number, endedMs: number, slots: Record<string, string>, more: Partial<Owner> = {}) => {
+    const { sessionId = newId(), userId = world.admin.userId, domain = 'default' } = more;
+    await world.database.db.execute(sql`
+      insert into usage_records (id, session_id, session_name, kernel_id, domain_name, project_id, user_id, access_key,
+        resource_group, agent_id, slots, began_at, ended_at)
+      values (gen_random_uuid(), ${sessionId}::uuid, 's', gen_random_uuid(), ${domain}, gen_random_uuid(),
+        ${userId}::uuid, 'k', 'default', 'a', ${JSON.stringify(slots)}::jsonb, ${iso(beganMs)}, ${iso(endedMs)})`);
+  };
+  interface Owner {
+    readonly sessionId: string;
+    readonly userId: string;
+    readonly domain: string;
+  }
+  const forget = () => world.database.db.execute(sql`delete from usage_records`);
+
+  it('is recorded when a session gives back what it held, and outlives the session', async () => {
+    const { id } = await world.create({ resources: { cpu: '2', mem: '1g' } });
+    const { kernels } = await world.until(id, 'RUNNING');
+    await world.database.db.execute(
+      sql`update resource_allocations set allocated_at = now() - interval '1 hour' where kernel_id = ${kernels[0]!.id}::uuid`,
+    );
+    const from = iso(Date.now() - 24 * hour);
+    const running = (await report({ from, to: iso(Date.now() + hour), by: 'session' })).find((row) => row.id === id)!;
+    expect(Number(running.used.cpu)).toBeGreaterThanOrEqual(7_200);
+    agent.exit(kernels[0]!.id);
+    await world.until(id, 'TERMINATED');
+    const ended = (await report({ from, to: iso(Date.now() + hour), by: 'session' })).find((row) => row.id === id)!;
+    expect(Number(ended.used.cpu)).toBeGreaterThanOrEqual(Number(running.used.cpu));
+    expect(Number(ended.used.mem)).toBeCloseTo((Number(ended.used.cpu) / 2) * 1024 ** 3, -3);
+    const [held] = await world.database.db.execute<{ cpu: number }>(sql`
+      select (2 * extract(epoch from ended_at - began_at))::float8 as cpu from usage_records where session_id = ${id}::uuid`);
+    expect(Number(ended.used.cpu)).toBeCloseTo(held!.cpu, 6);
+    await world.database.db.execute(sql`delete from sessions where id = ${id}::uuid`);
+    const after = await report({ from, to: iso(Date.now() + hour), by: 'session' });
+    expect(after.find((row) => row.id === id)).toEqual(ended);
+  });
+
+  it('counts each attempt to start a session, and none that never got anything', async () => {
+    agent.behaviour = 'refuse';
+    const { id } = await world.create();
+    const records = async () =>
+      (await world.database.db.execute(sql`select 1 from usage_records where session_id = ${id}::uuid`)).length;
+    await waitFor(async () => (await records()) >= 2, { what: 'two refused attempts' });
+    agent.behaviour = 'start';
+    await world.until(id, 'RUNNING');
+    const before = await records();
+    const waiting = await world.create({ resources: { cpu: '8', mem: '64m' } });
+    await world.manager.services.api.session.destroy({ session: waiting.id, forced: false }, world.ctx());
+    await world.manager.services.api.session.destroy({ session: id, forced: true }, world.ctx());
+    expect(await records()).toBe(before + 1);
+    const [none] = await world.database.db.execute(
+      sql`select 1 from usage_records where session_id = ${waiting.id}::uuid`,
+    );
+    expect(none).toBeUndefined();
+  });
+
+  it('does not count kernels that run at the same time twice', async () => {
+    await forget();
+    const sessionId = newId();
+    for (let kernel = 0; kernel < 3; kernel++) await record(begin, begin + hour, { cpu: '1' }, { sessionId });
+    const [row] = await report({ from: iso(begin), to: iso(begin + 24 * hour) });
+    expect(row).toMatchObject({ sessions: 1, used: { cpu: String(3 * 3_600) } });
+  });
+
+  it('of periods that follow each other is the usage of the whole, to the last digit', async () => {
+    const spans = fc.array(
+      fc.record({
+        start: fc.integer({ min: -2 * 24 * hour, max: 60 * 24 * hour }),
+        length: fc.integer({ min: 0, max: 40 * 24 * hour }),
+        milli: fc.integer({ min: 1, max: 9_999 }),
+      }),
+      { minLength: 1, maxLength: 6 },
+    );
+    const whole = { from: iso(begin), to: iso(begin + 59 * 24 * hour + 1_234) };
+    const milliSeconds = (rows: Array<{ used: Record<string, string> }>): bigint =>
+      rows.reduce((sum, { used }) => sum + exact(used.cpu ?? '0'), 0n);
+    await fc.assert(
+      fc.asyncProperty(spans, fc.constantFrom('day' as const, 'month' as const), async (held, period) => {
+        await forget();
+        for (const { start, length, milli } of held) {
+          await record(begin + start, begin + start + length, { cpu: (milli / 1_000).toFixed(3) });
+        }
+        const once = milliSeconds(await report(whole));
+        expect(milliSeconds(await report({ ...whole, period }))).toBe(once);
+        const cut = iso(begin + 17 * 24 * hour + 4_321);
+        const parts = [await report({ ...whole, to: cut }), await report({ ...whole, from: cut })];
+        expect(milliSeconds(parts.flat())).toBe(once);
+        for (const by of ['session', 'project', 'domain'] as const) {
+          expect(milliSeconds(await report({ ...whole, by }))).toBe(once);
+        }
+      }),
+      { numRuns: 15 },
+    );
+  });
+
+  it('shows users their own, admins of a domain that of the domain', async () => {
+    await forget();
+    const [mine, other] = [newId(), newId()];
+    await record(begin, begin + hour, { cpu: '1' }, { userId: mine });
+    await record(begin, begin + hour, { cpu: '2' }, { userId: other, domain: 'elsewhere' });
+    const asks = async (role: 'user' | 'admin') =>
+      (await report({ from: iso(begin), to: iso(begin + hour) }, { ...world.admin, userId: mine, role })).map(
+        ({ id }) => id,
+      );
+    expect(await asks('user')).toEqual([mine]);
+    expect(await asks('admin')).toEqual([mine]);
+    const all = await report({ from: iso(begin), to: iso(begin + hour), by: 'domain' });
+    expect(all.map(({ name, used }) => [name, used.cpu])).toEqual([
+      ['default', '3600'],
+      ['elsewhere', '7200'],
+    ]);
+  });
+
+  it('refuses a time that ends before it begins', async () => {
+    await expect(report({ from: iso(begin), to: iso(begin) })).rejects.toMatchObject({ code: 'invalid-input' });
+  });
+
+  it('is told day by day back from now to whoever lets it decay', async () => {
+    await forget();
+    const userId = newId();
+    const now = Date.now();
+    await record(now - 36 * hour, now - 12 * hour, { cpu: '1' }, { userId });
+    const days = (await new UsageRepository(world.database.db).dailyUsage(28)).filter(({ id }) => id === userId);
+    expect(days.map(({ scope, daysAgo }) => [scope, daysAgo])).toEqual([
+      ['user', 0],
+      ['user', 1],
+    ]);
+    const seconds = days.map(({ used }) => Number(parseResourceSlots(used).cpu) / 1_000);
+    expect(seconds.reduce((sum, each) => sum + each)).toBeCloseTo(24 * 3_600, 2);
+    expect(seconds[0]! / 3_600).toBeCloseTo(12, 1);
+  });
+});
+
+/** Millionths, so that sums can be compared exactly. */
+function exact(text: string): bigint {
+  const [whole = '0', fraction = ''] = text.split('.');
+  expect(fraction.length).toBeLessThanOrEqual(12);
+  return BigInt(whole + fraction.padEnd(12, '0'));
+}

@@ -1,0 +1,50 @@
+import { z } from 'zod';
+import { inputLimits, plainText } from './text.ts';
+
+/** How much was held for how long: amounts of resources times seconds, exact, from the ledger. */
+
+export const usageKeys = ['session', 'user', 'project', 'domain'] as const;
+export type UsageKey = (typeof usageKeys)[number];
+export const usagePeriods = ['hour', 'day', 'month', 'whole'] as const;
+export type UsagePeriod = (typeof usagePeriods)[number];
+
+/** Rows that one report may have: periods times whoever used something. */
+export const mostUsageRows = 10_000;
+
+export const usageReportSchema = z.strictObject({
+  from: z.iso.datetime({ offset: true }),
+  /** Not included. Null: now. */
+  to: z.iso.datetime({ offset: true }).nullish(),
+  /** One row for each of these. */
+  by: z.enum(usageKeys).default('user'),
+  /** In UTC. `whole`: one row for all of the time. */
+  period: z.enum(usagePeriods).default('whole'),
+  /** Only of this user, by e-mail address. */
+  user: plainText(inputLimits.name).nullish(),
+  /** Only of this project, by name. */
+  project: plainText(inputLimits.name).nullish(),
+  domain: plainText(inputLimits.name).nullish(),
+});
+export type UsageReportInput = z.infer<typeof usageReportSchema>;
+
+export interface UsageRow {
+  /** Start of the period. */
+  readonly period: string;
+  /** Id of the session, user or project; name of the domain. */
+  readonly id: string;
+  /** As people call it; the id of what is no more. */
+  readonly name: string;
+  /** Sessions that held something in the period. */
+  readonly sessions: number;
+  /** Amount times seconds by slot, as decimal texts. */
+  readonly used: Record<string, string>;
+}
+
+export interface UsageReport {
+  readonly from: string;
+  readonly to: string;
+  readonly by: UsageKey;
+  readonly period: UsagePeriod;
+  /** In order of periods, then names. */
+  readonly rows: UsageRow[];
+}

@@ -1,6 +1,7 @@
-import type { Cluster, Waiting } from './cluster.ts';
+import type { AgentTable } from './agent-table.ts';
+import type { Waiting } from './cluster.ts';
 import { anywhere, type Choice, type Gate, type Placing } from './placing.ts';
-import { countSession, violatedQuotas } from './quota.ts';
+import { countSession, withinQuotas } from './quota.ts';
 import type { DenseSlots } from './slot-table.ts';
 
 /** A session that holds something, and when it ends at the latest; absent: nobody knows. */
@@ -67,7 +68,6 @@ export function reserveFor(waiting: Waiting, releases: readonly Release[], placi
 export class BackfillGate implements Gate {
   readonly #head: Waiting;
   readonly #reservation: HeadReservation;
-  readonly #cluster: Cluster;
   readonly #now: number;
   /** What is left of the reserved agents when the head starts, by agent and column, and of kernels. */
   readonly #spare = new Map<number, { free: Float64Array; kernels: number }>();
@@ -78,16 +78,14 @@ export class BackfillGate implements Gate {
   constructor(
     head: Waiting,
     reservation: HeadReservation,
-    cluster: Cluster,
+    table: AgentTable,
     releases: readonly Release[],
     now: number,
   ) {
     this.#head = head;
     this.#reservation = reservation;
-    this.#cluster = cluster;
     this.#now = now;
     const exclusive = head.shapes.length > 1 || !Number.isFinite(reservation.at);
-    const { table } = cluster;
     this.#protected = new Set(
       exclusive
         ? head.shapes.flatMap((shape) => [...shape.kind.agents].filter((agent) => table.fitsEmpty(agent, shape.slots)))
@@ -148,7 +146,7 @@ export class BackfillGate implements Gate {
     if (shared.length === 0) return true;
     countSession(shared, total, session.private ?? false, 1);
     const { scopes: headScopes, total: headTotal, session: head } = this.#head;
-    const left = violatedQuotas(headScopes, headTotal, head.private ?? false, this.#cluster.slots).length === 0;
+    const left = withinQuotas(headScopes, headTotal, head.private ?? false);
     countSession(shared, total, session.private ?? false, -1);
     return left;
   }

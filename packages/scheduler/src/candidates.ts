@@ -63,7 +63,12 @@ export class Tournament {
     if (was !== is) this.#count += is ? 1 : -1;
     else if (!is) return;
     this.#winners[leaf] = is ? agent : -1;
-    for (let node = leaf >> 1; node >= 1; node >>= 1) this.#match(node);
+    for (let node = leaf >> 1; node >= 1; node >>= 1) {
+      const before = this.#winners[node];
+      this.#match(node);
+      // Another one won before and wins still: nothing changes above.
+      if (this.#winners[node] === before && before !== agent) return;
+    }
   }
 
   #match(node: number): void {

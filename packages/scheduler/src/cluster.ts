@@ -1,4 +1,4 @@
-import type { ResourceSlots } from '@backend.ai/core';
+import { addSlots, equalSlots, type ResourceSlots } from '@backend.ai/core';
 import { AgentTable } from './agent-table.ts';
 import { fairShareDefaults, fairShareFactor, normalisedUsage } from './fair-share.ts';
 import { type Group, groupOf } from './group.ts';
@@ -26,6 +26,8 @@ export interface Waiting {
   readonly total: DenseSlots;
   /** Quotas that it counts in. */
   readonly scopes: readonly ScopeUsage[];
+  /** Only quotas can concern it alone: it names no moment and no dependency, and there are agents that can take it. */
+  readonly plain: boolean;
   /** Of domain, project and user: higher comes first. */
   readonly factors: readonly number[];
   readonly preferred: ReadonlySet<number> | undefined;
@@ -96,10 +98,17 @@ export class Cluster {
     const { refusedBy = [], designated } = session;
     const multi = session.clusterMode === 'multi-node';
     const units = multi ? session.kernels.map((kernel) => [kernel]) : [session.kernels];
+    const shapes = units.map((kernels, index) => this.#shapeOf(group, session, kernels, multi ? index : 0));
+    const { notBefore, startsAt, dependencies } = session;
     return {
       session,
       group,
-      shapes: units.map((kernels, index) => this.#shapeOf(group, session, kernels, multi ? index : 0)),
+      shapes,
+      plain:
+        notBefore === undefined &&
+        startsAt === undefined &&
+        dependencies === undefined &&
+        shapes.every(({ kind }) => kind.obstacle === undefined),
       total: this.slots.dense(session.kernels.map((kernel) => kernel.slots)),
       scopes: this.#scopesOf(session.owner),
       factors: fairShareScopes.map(
@@ -155,7 +164,7 @@ export class Cluster {
   #shapeOf(group: Group, session: PendingSession, kernels: PendingSession['kernels'], index: number): Shape {
     const slots = this.slots.dense(kernels.map((kernel) => kernel.slots));
     const kind = kindOf(group, this.table, kernels, designatedFor(session, index));
-    const key = `${kind.key}|${kernels.length}|${slots.columns.join()}|${slots.amounts.join()}`;
+    const key = `${kind.set}|${kernels.length}|${slots.columns.join()}|${slots.amounts.join()}`;
     let shape = group.shapes.get(key);
     if (!shape) {
       shape = { kind, slots, kernels: kernels.length, uses: 0, tournament: undefined, exceeds: undefined };
@@ -226,4 +235,25 @@ export function sameButAmounts(before: AgentSnapshot, after: AgentSnapshot): boo
     capacities.length === Object.keys(before.capacity).length &&
     capacities.every((name) => Object.hasOwn(before.capacity, name) && before.capacity[name] === after.capacity[name])
   );
+}
+
+export function sameAmounts(before: AgentSnapshot, after: AgentSnapshot): boolean {
+  const held = (agent: AgentSnapshot): ResourceSlots => addSlots(agent.used, agent.reserved ?? {});
+  return (before.kernelCount ?? 0) === (after.kernelCount ?? 0) && equalSlots(held(before), held(after));
+}
+
+/** The first moment at which a plan changes though nothing has happened; Infinity: never. */
+export function unchangedUntil(cluster: Cluster, now: number): number {
+  let until = Number.POSITIVE_INFINITY;
+  for (const { options, queue } of cluster.groups.values()) {
+    const { pendingTimeoutMs = 0, backfill, preemption } = options;
+    // Both look at how long others have run or will run.
+    if (queue.length > 0 && (backfill || preemption?.enabled)) return now + 1;
+    for (const { session } of queue) {
+      const moments = [session.notBefore, session.startsAt];
+      if (pendingTimeoutMs > 0) moments.push(session.createdAt + pendingTimeoutMs);
+      for (const at of moments) if (at !== undefined && at > now) until = Math.min(until, at);
+    }
+  }
+  return until;
 }

@@ -44,7 +44,7 @@ describe('an explanation', () => {
           }
         }
       }),
-      { numRuns: 300 },
+      { numRuns: 120 },
     );
     expect(remedies).toBeGreaterThan(100);
   });

@@ -30,6 +30,8 @@ export interface Group {
   readonly prefers: (agent: number, other: number) => boolean;
   readonly kernelLimit: number;
   readonly kinds: Map<string, Kind>;
+  /** Names of the sets of agents that kinds have. */
+  readonly sets: Map<string, string>;
   readonly shapes: Map<string, Shape>;
   readonly compare: Compare;
   /** In order of `compare`. */
@@ -75,6 +77,7 @@ export function groupOf(options: ResourceGroup, agents: Int32Array, table: Agent
     prefers: preferredAgent(table, strategy, columns),
     kernelLimit: options.maxKernelsPerAgent ?? Number.POSITIVE_INFINITY,
     kinds: new Map(),
+    sets: new Map(),
     shapes: new Map(),
     compare: comparatorOf(policy),
     queue: [],

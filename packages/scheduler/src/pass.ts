@@ -154,7 +154,7 @@ class Pass {
     if (group.options.backfill) {
       const releases = [...releasesOf(waiting, this.#now), ...(this.#begun.get(group) ?? [])];
       const reservation = reserveFor(waiting, releases, this.#placing);
-      gate = new BackfillGate(waiting, reservation, this.#cluster, releases, this.#now);
+      gate = new BackfillGate(waiting, reservation, this.#cluster.table, releases, this.#now);
     }
     this.#heads.set(group, { waiting, gate, reason: { code: 'behind-head-of-line', data: { head: sessionId } } });
   }

@@ -31,6 +31,22 @@ export function countSession(scopes: readonly ScopeUsage[], total: DenseSlots, i
   }
 }
 
+/** Whether one more session keeps to all limits. */
+export function withinQuotas(scopes: readonly ScopeUsage[], total: DenseSlots, isPrivate: boolean): boolean {
+  for (const { quota, limits, used, sessions, privateSessions } of scopes) {
+    if (isPrivate) {
+      if (privateSessions >= (quota.maxPrivateSessions ?? Number.POSITIVE_INFINITY)) return false;
+      continue;
+    }
+    if (sessions >= (quota.maxSessions ?? Number.POSITIVE_INFINITY)) return false;
+    for (let i = 0; i < total.columns.length; i++) {
+      const column = total.columns[i]!;
+      if (used[column]! + total.amounts[i]! > limits[column]!) return false;
+    }
+  }
+  return true;
+}
+
 /** All limits that one more session would go beyond; empty when none. */
 export function violatedQuotas(
   scopes: readonly ScopeUsage[],

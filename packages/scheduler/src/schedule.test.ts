@@ -22,7 +22,7 @@ describe('a plan', () => {
         const codes = [...plan.reasons].map(([id, { code }]) => [id, shortages.includes(code) ? 'shortage' : code]);
         expect(Object.fromEntries(codes)).toEqual(Object.fromEntries(naive.codes));
       }),
-      { numRuns: 400 },
+      { numRuns: 200 },
     );
   });
 

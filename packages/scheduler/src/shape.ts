@@ -7,7 +7,8 @@ import { type AgentSnapshot, imageKey, type KernelRequest } from './snapshot.ts'
 
 /** What has to hold of an agent whatever it has free: open, of the architecture, with the images, named. */
 export interface Kind {
-  readonly key: string;
+  /** Kinds with the same agents have the same. */
+  readonly set: string;
   /** Agents that can take it, in order of their ids. */
   readonly agents: Int32Array;
   /** Where an agent stands in `agents`, or −1. */
@@ -39,7 +40,13 @@ export function kindOf(
   const images = new Map(kernels.map((kernel) => [imageKey(kernel.image, kernel.architecture), kernel]));
   const wanted = [...images].sort(([a], [b]) => (a < b ? -1 : 1));
   const key = `${wanted.map(([name]) => name).join('\n')}\n\n${designated?.join('\n') ?? ''}`;
-  const kind = group.kinds.get(key) ?? { key, ...suitable(group, table, wanted, designated) };
+  const known = group.kinds.get(key);
+  if (known) return known;
+  const found = suitable(group, table, wanted, designated);
+  const members = found.obstacle ? key : found.agents.join();
+  const set = group.sets.get(members) ?? String(group.sets.size);
+  group.sets.set(members, set);
+  const kind = { set, ...found };
   group.kinds.set(key, kind);
   return kind;
 }

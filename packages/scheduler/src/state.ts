@@ -1,5 +1,5 @@
 import { addSlots } from '@backend.ai/core';
-import { Cluster, sameButAmounts } from './cluster.ts';
+import { Cluster, sameAmounts, sameButAmounts, unchangedUntil } from './cluster.ts';
 import { explainWaiting, type WaitingExplanation } from './explain.ts';
 import { runPass } from './pass.ts';
 import { Placing } from './placing.ts';
@@ -28,7 +28,7 @@ export class SchedulingState {
   #quotas: readonly Quota[];
   #fairShares: readonly FairShareUsage[];
   #compiled: Cluster | undefined;
-  #lastPlan: { readonly now: number; readonly plan: Plan } | undefined;
+  #lastPlan: { readonly now: number; readonly until: number; readonly plan: Plan } | undefined;
 
   constructor(snapshot: Omit<Snapshot, 'now'>) {
     this.#groups = new Map(snapshot.groups.map((group) => [group.name, group]));
@@ -66,6 +66,7 @@ export class SchedulingState {
   setAgent(agent: AgentSnapshot): void {
     const before = this.#agents.get(agent.id);
     this.#agents.set(agent.id, agent);
+    if (before && sameButAmounts(before, agent) && sameAmounts(before, agent)) return;
     const index = this.#compiled?.table.indexOf(agent.id);
     if (index === undefined || !before || !sameButAmounts(before, agent)) this.#compileAnew();
     else {
@@ -148,10 +149,16 @@ export class SchedulingState {
     this.#changed();
   }
 
+  /** Does now what the next plan would do first. */
+  compile(): void {
+    this.#compiled ??= new Cluster(this.snapshot(0));
+  }
+
   plan(now: number): Plan {
-    if (this.#lastPlan?.now === now) return this.#lastPlan.plan;
+    const last = this.#lastPlan;
+    if (last && last.now <= now && now < last.until) return last.plan;
     const plan = runPass(this.#cluster, now);
-    this.#lastPlan = { now, plan };
+    this.#lastPlan = { now, until: unchangedUntil(this.#cluster, now), plan };
     return plan;
   }
 

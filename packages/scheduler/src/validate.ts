@@ -1,7 +1,7 @@
 import type { Cluster, Waiting } from './cluster.ts';
 import { anywhere, lackingOf, Placing } from './placing.ts';
 import type { WaitingReason } from './plan.ts';
-import { violatedQuotas } from './quota.ts';
+import { violatedQuotas, withinQuotas } from './quota.ts';
 
 /** Rules that concern a session alone, in the order in which they are asked. */
 export const rules: ReadonlyArray<
@@ -16,6 +16,7 @@ export const rules: ReadonlyArray<
 
 /** The first rule that a session does not pass. */
 export function obstacleBefore(waiting: Waiting, cluster: Cluster, now: number): WaitingReason | undefined {
+  if (waiting.plain) return quotas(waiting, cluster);
   for (const [, rule] of rules) {
     const reason = rule(waiting, cluster, now);
     if (reason) return reason;
@@ -50,9 +51,9 @@ function dependencies({ session }: Waiting): WaitingReason | undefined {
 }
 
 function quotas({ session, scopes, total }: Waiting, { slots }: Cluster): WaitingReason | undefined {
-  if (scopes.length === 0) return undefined;
-  const violations = violatedQuotas(scopes, total, session.private ?? false, slots);
-  return violations.length === 0 ? undefined : { code: 'quota-exceeded', data: { violations } };
+  const isPrivate = session.private ?? false;
+  if (withinQuotas(scopes, total, isPrivate)) return undefined;
+  return { code: 'quota-exceeded', data: { violations: violatedQuotas(scopes, total, isPrivate, slots) } };
 }
 
 function suitableAgents({ shapes }: Waiting): WaitingReason | undefined {

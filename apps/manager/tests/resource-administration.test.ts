@@ -4,7 +4,7 @@ import {
   createKeypairPolicySchema,
   createResourceGroupSchema,
 } from '@backend.ai/contract';
-import { newId } from '@backend.ai/core';
+import { newId, signRequest } from '@backend.ai/core';
 import { createTenant, type Tenant, waitFor } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -14,7 +14,7 @@ import { createWorld, type World } from './world.ts';
 let world: World;
 let tenant: Tenant;
 beforeAll(async () => {
-  world = await createWorld();
+  world = await createWorld({ http: { host: '127.0.0.1', port: 0 } });
   tenant = await createTenant(world.database.db);
 });
 afterAll(() => world.close());
@@ -233,6 +233,51 @@ describe('an agent', () => {
     expect(await agents.modify({ ...move, force: true }, world.ctx())).toMatchObject({ resourceGroup: 'default' });
     await world.until(session.id, 'TERMINATED');
     expect((await agents.list({ resourceGroup: 'default' }, world.ctx())).map(({ id }) => id)).toContain('i-busy');
+  });
+});
+
+describe('the official endpoints', () => {
+  async function send(method: 'GET' | 'POST', target: string): Promise<Record<string, unknown>> {
+    const url = new URL(target, world.manager.addresses.api);
+    const date = new Date().toISOString();
+    const [version, contentType] = ['v7.20230615', 'application/json'];
+    const day = date.slice(0, 10).replaceAll('-', '');
+    const signed = { method, target: url.pathname + url.search, date, day, host: url.host, contentType, version };
+    const signature = signRequest(world.adminSecret, signed);
+    const answer = await fetch(url, {
+      method,
+      headers: {
+        authorization: `BackendAI signMethod=HMAC-SHA256, credential=${world.admin.accessKey}:${signature}`,
+        'content-type': contentType,
+        'x-backendai-version': version,
+        'x-backendai-date': date,
+      },
+    });
+    return (await answer.json()) as Record<string, unknown>;
+  }
+
+  it('tell groups, presets, and what is left of limits', async () => {
+    const { resourcePreset, resourceGroup } = api().admin;
+    await resourceGroup.create(group('rest'), world.ctx());
+    await addAgent('i-rest');
+    await api().admin.agent.modify({ id: 'i-rest', resourceGroup: 'rest', force: false }, world.ctx());
+    const slots = { name: 'shared', resourceGroup: 'rest', resourceSlots: { cpu: 2, mem: '1g' } };
+    const { id } = await resourcePreset.create({ ...slots, sharedMemory: 65_536 }, world.ctx());
+    const { scaling_groups } = await send('GET', '/scaling-groups?group=default');
+    expect(scaling_groups).toContainEqual({ name: 'rest' });
+    const preset = { name: 'shared', shared_memory: '65536', resource_slots: { cpu: '2', mem: '1073741824' } };
+    expect(await send('GET', '/resource/presets')).toEqual({ presets: [] });
+    expect(await send('GET', '/resource/presets?scaling_group=rest')).toEqual({ presets: [preset] });
+    expect(await send('POST', '/resource/check-presets?scaling_group=rest')).toMatchObject({
+      keypair_limits: { cpu: 'Infinity' },
+      keypair_remaining: { cpu: 'Infinity' },
+      group_limits: { mem: 'Infinity' },
+      scaling_group_remaining: { cpu: '4', mem: '4294967296' },
+      scaling_groups: { rest: { using: { cpu: '0', mem: '0' }, remaining: { cpu: '4' } } },
+      presets: [{ ...preset, allocatable: true }],
+    });
+    expect(await send('GET', '/scaling-groups?group=absent')).toMatchObject({ error_code: 'object-not-found' });
+    await resourcePreset.delete({ id }, world.ctx());
   });
 });
 

@@ -1,13 +1,24 @@
-import type { ApiRouter, ClusterStatus, Image, UsageReport, Whoami } from '@backend.ai/contract';
+import type {
+  ApiRouter,
+  ClusterStatus,
+  Image,
+  PresetCheck,
+  PresetView,
+  ResourceGroupSummary,
+  UsageReport,
+  Whoami,
+} from '@backend.ai/contract';
 import type { inferRouterInputs } from '@trpc/server';
+import { createResourceAdmin, type ResourceAdminClient } from './resource-admin.ts';
 import { createRpc, type Rpc } from './rpc.ts';
 import { type CreateSessionOptions, Session } from './session.ts';
 import { createTransport, type TransportOptions } from './transport.ts';
 
 export type ClientOptions = TransportOptions;
-export type ListSessionsOptions = inferRouterInputs<ApiRouter>['session']['list'];
+type Inputs = inferRouterInputs<ApiRouter>;
+export type ListSessionsOptions = Inputs['session']['list'];
 
-export type UsageReportOptions = inferRouterInputs<ApiRouter>['usage']['report'];
+export type UsageReportOptions = Inputs['usage']['report'];
 
 export interface Client {
   readonly endpoint: string;
@@ -28,6 +39,16 @@ export interface Client {
     get(ref: string): Promise<Session>;
     list(options?: ListSessionsOptions): Promise<Session[]>;
   };
+  readonly resourceGroups: {
+    /** Those that one may use. */
+    list(options?: Inputs['resourceGroup']['list']): Promise<ResourceGroupSummary[]>;
+  };
+  readonly resourcePresets: {
+    list(options?: Inputs['resourcePreset']['list']): Promise<PresetView[]>;
+    /** Which of them would start now, and what is left of limits. */
+    check(options?: Inputs['resourcePreset']['check']): Promise<PresetCheck>;
+  };
+  readonly admin: ResourceAdminClient;
   readonly usage: {
     /** What was held for how long: amounts times seconds. One's own; for administrators also others'. */
     report(options: UsageReportOptions): Promise<UsageReport>;
@@ -54,6 +75,12 @@ export function createClient(options: ClientOptions): Client {
           (session) => new Session(transport, rpc, { session, created: false }),
         ),
     },
+    resourceGroups: { list: (input = {}) => rpc.resourceGroup.list.query(input) },
+    resourcePresets: {
+      list: (input = {}) => rpc.resourcePreset.list.query(input),
+      check: (input = {}) => rpc.resourcePreset.check.query(input),
+    },
+    admin: createResourceAdmin(rpc),
     usage: { report: (input) => rpc.usage.report.query(input) },
     rpc,
   };

@@ -16,7 +16,13 @@ export type {
   Whoami,
 } from '@backend.ai/contract';
 export { AppError, type ErrorBody, type ErrorCode, hasCode } from '@backend.ai/core';
-export { type Client, type ClientOptions, createClient, type ListSessionsOptions, type UsageReportOptions } from './client.ts';
+export {
+  type Client,
+  type ClientOptions,
+  createClient,
+  type ListSessionsOptions,
+  type UsageReportOptions,
+} from './client.ts';
 export { apiVersion, authHeaders, type Credentials, type SignedRequest } from './credentials.ts';
 export type { Fetch, FetchInit, FetchResponse } from './fetch.ts';
 export { nodeFetch } from './node-fetch.ts';

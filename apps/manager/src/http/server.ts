@@ -20,6 +20,7 @@ import { admitRequests, answerError } from './request-hooks.ts';
 import { registerAuthRoutes } from './routes/auth.ts';
 import { registerExecutionRoutes } from './routes/execution.ts';
 import { registerFileRoutes } from './routes/files.ts';
+import { registerResourceRoutes } from './routes/resources.ts';
 import { registerRootRoutes } from './routes/root.ts';
 import { registerSessionRoutes } from './routes/sessions.ts';
 import { registerRpc } from './rpc.ts';
@@ -110,6 +111,7 @@ export function createHttpServer(dependencies: HttpDependencies, options: HttpSe
   registerSessionRoutes(app, context);
   registerExecutionRoutes(app, context);
   registerFileRoutes(app, context);
+  registerResourceRoutes(app, context);
   registerRpc(app, context);
 
   return {

@@ -3,10 +3,7 @@ import { Command } from 'clipanion';
 import { slotsText } from '../../session-texts.ts';
 
 export class ImageList extends ApiCommand {
-  static override paths = [
-    ['image', 'list'],
-    ['admin', 'image', 'list'],
-  ];
+  static override paths = [['image', 'list']];
   static override usage = Command.Usage({
     category: 'Images',
     description: 'What sessions can be made of',
@@ -29,4 +26,9 @@ export class ImageList extends ApiCommand {
       ]),
     );
   }
+}
+
+/** The name that the official command line gives it; all commands of `admin` are in one bundle. */
+export class AdminImageList extends ImageList {
+  static override paths = [['admin', 'image', 'list']];
 }

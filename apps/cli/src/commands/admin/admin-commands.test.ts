@@ -1,0 +1,70 @@
+import { type FakeApi, startFakeApi } from '@backend.ai/client/testing';
+import { afterEach, describe, expect, it } from 'vitest';
+import { type CliOutcome, runCli } from '../../testing/run-cli.ts';
+
+let api: FakeApi;
+afterEach(() => api[Symbol.asyncDispose]());
+
+type Services = NonNullable<NonNullable<Parameters<typeof startFakeApi>[0]>['services']>;
+/** Answers with what it was asked, so that tests see what commands send. */
+const echo: unknown = new Proxy(() => {}, {
+  get: () => echo,
+  apply: (_target, _this, [input]: [unknown]) => Promise.resolve(input),
+});
+
+async function cli(line: string[], role: 'user' | 'superadmin' = 'superadmin'): Promise<CliOutcome> {
+  api = await startFakeApi({
+    role,
+    services: { admin: { resourcePolicy: echo, resourceGroup: echo, resourcePreset: echo, agent: echo } } as Services,
+  });
+  return await runCli(line, { api, cwd: '/' });
+}
+const sent = async (line: string) => (await cli([...line.split(' '), '--json'])).json;
+
+describe('admin commands', () => {
+  it('send the limits that were given and no others', async () => {
+    const add = 'admin keypair-resource-policy add small --total-resource-slots cpu=2,mem=4g --max-priority none';
+    expect(await sent(add)).toMatchObject({
+      policy: {
+        name: 'small',
+        totalResourceSlots: { cpu: '2', mem: '4g' },
+        maxPriority: null,
+        maxConcurrentSessions: 0,
+      },
+    });
+    await api[Symbol.asyncDispose]();
+    const { policy } = await sent('admin keypair-resource-policy update small --idle-timeout 0');
+    expect(policy).toEqual({ name: 'small', idleTimeout: 0 });
+  });
+
+  it('send options of a group as JSON, switches as they were set, and whom it is for', async () => {
+    const { group } = await sent('admin resource-group update gpu --no-public --options {"pendingTimeout":60}');
+    expect(group).toMatchObject({ name: 'gpu', isPublic: false, options: { pendingTimeout: 60, backfill: false } });
+    await api[Symbol.asyncDispose]();
+    expect(await sent('admin scaling-group allow gpu --domain lab')).toMatchObject({
+      group: { name: 'gpu', to: { domain: 'lab' } },
+    });
+  });
+
+  it('move agents only when told to', async () => {
+    expect(await sent('admin agent update i-one --no-schedulable')).toMatchObject({
+      agent: { id: 'i-one', schedulable: false, force: false },
+    });
+  });
+
+  it.each([
+    'admin keypair-resource-policy add small --max-concurrent-sessions many',
+    'admin keypair-resource-policy add small --total-resource-slots cpu',
+    'admin scaling-group update gpu --options {',
+    'admin scaling-group allow gpu',
+    'admin scaling-group allow gpu --domain a --keypair b',
+    'admin resource-preset add small',
+  ])('tell wrong usage: %s', async (line) => {
+    expect((await cli(line.split(' '))).exitCode).toBe(2);
+  });
+
+  it('are refused to others by the server', async () => {
+    const { exitCode, stderr } = await cli(['admin', 'scaling-group', 'list'], 'user');
+    expect({ exitCode, stderr }).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('[forbidden]') });
+  });
+});

@@ -1,0 +1,84 @@
+import { ApiCommand, parsePairs, writeFields } from '@backend.ai/cli-kit';
+import { Option, UsageError } from 'clipanion';
+
+/** What an option sets, and how its text is read. */
+export interface FieldOption {
+  /** Of the contract's input. */
+  readonly field: string;
+  readonly flag: string;
+  /** `limit`: a number, or `none` for null. `slots`: `cpu=2,mem=4g`, or JSON. */
+  readonly kind: 'text' | 'number' | 'limit' | 'slots' | 'switch' | 'json';
+  readonly description: string;
+}
+
+/** A command with one option for each of some fields; what is not given is left as it is. */
+export abstract class FieldsCommand extends ApiCommand {
+  readonly #options: readonly FieldOption[];
+
+  constructor(options: readonly FieldOption[]) {
+    super();
+    this.#options = options;
+    for (const { field, flag, kind, description } of options) {
+      const option = kind === 'switch' ? Option.Boolean(flag, { description }) : Option.String(flag, { description });
+      Object.defineProperty(this, optionName(field), { value: option, writable: true, enumerable: true });
+    }
+  }
+
+  /** @throws UsageError for a text that is not of its kind */
+  protected given(): Record<string, unknown> {
+    const values: Record<string, unknown> = {};
+    for (const { field, flag, kind } of this.#options) {
+      const value = (this as unknown as Record<string, string | boolean | undefined>)[optionName(field)];
+      if (value !== undefined) values[field] = typeof value === 'boolean' ? value : read(kind, flag, value);
+    }
+    return values;
+  }
+
+  /** A view in two columns, objects as JSON. */
+  protected show(view: object): void {
+    writeFields(
+      this.context.stdout,
+      Object.entries(view).map(([name, value]) => [name, fieldText(value)]),
+    );
+  }
+}
+
+/** Clear of the names that commands have themselves. */
+function optionName(field: string): string {
+  return `field_${field}`;
+}
+
+function read(kind: FieldOption['kind'], flag: string, text: string): unknown {
+  switch (kind) {
+    case 'slots':
+      if (text.startsWith('{')) return parseJson(flag, text);
+      return parsePairs(flag, text === '' ? [] : text.split(','));
+    case 'json':
+      return parseJson(flag, text);
+    case 'limit':
+      if (text === 'none') return null;
+      return parseNumber(flag, text);
+    case 'number':
+      return parseNumber(flag, text);
+    default:
+      return text;
+  }
+}
+
+function parseNumber(flag: string, text: string): number {
+  if (!/^\d+$/.test(text)) throw new UsageError(`${flag} takes a whole number, not "${text}".`);
+  return Number(text);
+}
+
+function parseJson(flag: string, text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new UsageError(`${flag} takes JSON, not "${text}".`);
+  }
+}
+
+export function fieldText(value: unknown): string {
+  if (value === null || value === undefined) return '-';
+  return typeof value === 'object' ? JSON.stringify(value) : String(value);
+}

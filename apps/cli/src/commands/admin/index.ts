@@ -1,0 +1,14 @@
+import type { CommandBundle } from '@backend.ai/cli-kit';
+import { AdminImageList } from '../image/list.ts';
+import { commands as agent } from './agent/index.ts';
+import { commands as resourcePolicy } from './resource-policy/index.ts';
+import { commands as resourcePreset } from './resource-preset/index.ts';
+import { commands as scalingGroup } from './scaling-group/index.ts';
+
+export const commands: CommandBundle['commands'] = [
+  AdminImageList,
+  ...scalingGroup,
+  ...resourcePolicy,
+  ...resourcePreset,
+  ...agent,
+];

@@ -100,10 +100,10 @@ export async function stopCluster(
   const clock = options.clock ?? systemClock;
   const state = await findCluster(directory);
   if (!state) return { pid: null, sessionsKept: options.keepSessions };
-  const owner = await identifyProcess(state.pid);
+  const owner = identifyProcess(state.pid);
   await callAdminSocket(directory.adminSocket, 'shutdown', { keepSessions: options.keepSessions });
   const end = clock.monotonic() + options.timeoutMs;
-  while (await isProcessAlive(owner)) {
+  while (isProcessAlive(owner)) {
     if (clock.monotonic() > end) {
       throw new AppError('deadline-exceeded', `The cluster process ${state.pid} has not ended yet.`, {
         hint: `See ${directory.logFile}.`,

@@ -35,12 +35,12 @@ export async function lockDirectory(
 
   const server = process.platform === 'linux' ? await takeSocket(path, pidFile) : undefined;
   const owner = await readOwner(pidFile);
-  if (owner && owner.pid !== process.pid && (await isProcessAlive(owner))) {
+  if (owner && owner.pid !== process.pid && isProcessAlive(owner)) {
     server?.close();
     throw lockedError(path, owner.pid);
   }
 
-  const self = await identifyProcess(process.pid);
+  const self = identifyProcess(process.pid);
   // Renamed into place, so that a reader never meets half a file.
   const draft = `${pidFile}.${process.pid}`;
   await writeFile(draft, `${JSON.stringify(self)}\n`, { mode: 0o600 });
@@ -66,7 +66,7 @@ async function takeSocket(path: string, pidFile: string): Promise<Server> {
     const server = await listenAbstract(path);
     if (server !== 'taken') return server;
     const owner = await readOwner(pidFile);
-    if (!owner || (await isProcessAlive(owner)) || systemClock.monotonic() > end) throw lockedError(path, owner?.pid);
+    if (!owner || isProcessAlive(owner) || systemClock.monotonic() > end) throw lockedError(path, owner?.pid);
     await delay(systemClock, 10);
   }
 }

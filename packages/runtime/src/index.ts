@@ -7,6 +7,7 @@ export * from './health/internal-server.ts';
 export * from './lifecycle.ts';
 export * from './logging.ts';
 export * from './process-identity.ts';
+export * from './process-stat.ts';
 export * from './run-service.ts';
 export * from './signals.ts';
 export * from './tls-files.ts';

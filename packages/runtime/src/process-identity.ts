@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { hasEnded, readProcessStat } from './process-stat.ts';
 
 /** A process, told from a later one with the same id. */
 export interface ProcessIdentity {
@@ -7,31 +7,20 @@ export interface ProcessIdentity {
   readonly startedAt: string | null;
 }
 
-export async function identifyProcess(pid: number): Promise<ProcessIdentity> {
-  const [, startedAt] = await readState(pid);
-  return { pid, startedAt };
+export function identifyProcess(pid: number): ProcessIdentity {
+  const stat = readProcessStat(pid);
+  return { pid, startedAt: stat && String(stat.startTicks) };
 }
 
 /** False as well for one that has ended and waits for its parent to ask (a zombie), and for a later one of the same id. */
-export async function isProcessAlive(identity: ProcessIdentity): Promise<boolean> {
+export function isProcessAlive(identity: ProcessIdentity): boolean {
   try {
     process.kill(identity.pid, 0);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false;
   }
-  const [state, startedAt] = await readState(identity.pid);
-  if (state === 'Z' || state === 'X') return false;
-  return startedAt === null || identity.startedAt === null || startedAt === identity.startedAt;
-}
-
-/** Fields 3 and 22 of /proc/PID/stat; nulls where there is no procfs or no such process. */
-async function readState(pid: number): Promise<[state: string | null, startedAt: string | null]> {
-  try {
-    const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
-    // The second field is a name in parentheses that may itself contain spaces and parentheses.
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return [fields[0] ?? null, fields[19] ?? null];
-  } catch {
-    return [null, null];
-  }
+  const stat = readProcessStat(identity.pid);
+  if (!stat) return true;
+  if (hasEnded(stat)) return false;
+  return identity.startedAt === null || String(stat.startTicks) === identity.startedAt;
 }

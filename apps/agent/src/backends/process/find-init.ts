@@ -1,5 +1,6 @@
 import type { IsolationReport } from '@backend.ai/contract';
-import { type ProcessIdentity, readStat } from './proc.ts';
+import { readProcessStat } from '@backend.ai/runtime';
+import type { ProcessIdentity } from './proc.ts';
 import { readSandboxStatus, type ScratchPaths } from './scratch.ts';
 
 /**
@@ -11,11 +12,11 @@ export function findInit(
   sandbox: IsolationReport['sandbox'],
   monitor: ProcessIdentity | null,
 ): ProcessIdentity | null {
-  if (sandbox === 'none' || !monitor || readStat(monitor.pid)?.startTicks !== monitor.startTicks) return null;
+  if (sandbox === 'none' || !monitor || readProcessStat(monitor.pid)?.startTicks !== monitor.startTicks) return null;
   const { childPid } = readSandboxStatus(paths);
-  const stat = childPid === null ? null : readStat(childPid);
+  const stat = childPid === null ? null : readProcessStat(childPid);
   if (!stat) return null;
   // unshare(1) stays in between.
-  const outside = sandbox === 'unshare' ? readStat(stat.parent)?.parent : stat.parent;
+  const outside = sandbox === 'unshare' ? readProcessStat(stat.parent)?.parent : stat.parent;
   return outside === monitor.pid ? { pid: stat.pid, startTicks: stat.startTicks } : null;
 }

@@ -1,61 +1,26 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { constants } from 'node:os';
+import { hasEnded, type ProcessStat, readProcessStat } from '@backend.ai/runtime';
 
 /** What /proc tells about processes. Everything here may be out of date when it returns. */
 
-export interface ProcessIdentity {
-  readonly pid: number;
-  /** In ticks since the machine started: tells a process from a later one with the same number. */
-  readonly startTicks: number;
-}
-
-interface Stat extends ProcessIdentity {
-  readonly state: string;
-  readonly parent: number;
-  readonly group: number;
-  readonly session: number;
-  /** CPU time of the process and of its ended children, in milliseconds. */
-  readonly cpuMs: number;
-}
-
-/** `USER_HZ`: the same on every architecture that programs see. */
-const msPerTick = 10;
-
-export function readStat(pid: number): Stat | null {
-  let text: string;
-  try {
-    text = readFileSync(`/proc/${pid}/stat`, 'latin1');
-  } catch {
-    return null;
-  }
-  // The name may contain anything, brackets and spaces too: fields begin after the last bracket.
-  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  return {
-    pid,
-    state: fields[0] ?? '?',
-    parent: Number(fields[1]),
-    group: Number(fields[2]),
-    session: Number(fields[3]),
-    cpuMs: msPerTick * fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks), 0),
-    startTicks: Number(fields[19]),
-  };
-}
+export type ProcessIdentity = Pick<ProcessStat, 'pid' | 'startTicks'>;
 
 export function identify(pid: number): ProcessIdentity | null {
-  const stat = readStat(pid);
+  const stat = readProcessStat(pid);
   return stat && { pid, startTicks: stat.startTicks };
 }
 
 /** Whether this very process lives. A zombie does not. */
 export function isAlive(process: ProcessIdentity): boolean {
-  const stat = readStat(process.pid);
-  return stat !== null && stat.startTicks === process.startTicks && stat.state !== 'Z' && stat.state !== 'X';
+  const stat = readProcessStat(process.pid);
+  return stat !== null && stat.startTicks === process.startTicks && !hasEnded(stat);
 }
 
 /** Whether there is a process of this number that is not dead. */
 export function isRunning(pid: number): boolean {
-  const state = readStat(pid)?.state;
-  return state !== undefined && state !== 'Z' && state !== 'X';
+  const stat = readProcessStat(pid);
+  return stat !== null && !hasEnded(stat);
 }
 
 /** Whether a signal was sent. */
@@ -95,8 +60,8 @@ export class ProcessTable {
   constructor() {
     for (const pid of allPids()) {
       if (pid === process.pid) continue;
-      const stat = readStat(pid);
-      if (!stat || stat.state === 'Z' || stat.state === 'X') continue;
+      const stat = readProcessStat(pid);
+      if (!stat || hasEnded(stat)) continue;
       this.#living.add(pid);
       const siblings = this.#children.get(stat.parent);
       if (siblings) siblings.push(pid);
@@ -131,7 +96,7 @@ export function findLabels(name: string): Map<string, number[]> {
       ?.toString()
       .split('\0')
       .find((each) => each.startsWith(`${name}=`));
-    const state = entry === undefined ? undefined : readStat(pid)?.state;
+    const state = entry === undefined ? undefined : readProcessStat(pid)?.state;
     if (entry === undefined || state === undefined || state === 'Z') continue;
     const value = entry.slice(name.length + 1);
     values.set(value, [...(values.get(value) ?? []), pid]);
@@ -202,7 +167,7 @@ export function proportionalBytes(pids: readonly number[]): number {
 
 /** CPU time of the processes and of their ended children, in milliseconds. */
 export function cpuMsOf(pids: readonly number[]): number {
-  return pids.reduce((sum, pid) => sum + (readStat(pid)?.cpuMs ?? 0), 0);
+  return pids.reduce((sum, pid) => sum + (readProcessStat(pid)?.cpuMs ?? 0), 0);
 }
 
 function heldBytes(pid: number): number {

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 
 const conditions = ['@backend.ai/source'];
@@ -13,6 +14,9 @@ const onBothDatabases = [
   'apps/manager/tests/{arbitrary-input,backup,faults,file-service,fixtures,identity,interleavings,operator,session-*,state-*}.test.ts',
 ];
 
+/** Half of their time was loading the same modules for each file: they replace no module and keep no state in one. */
+const isolate = false;
+
 /** What is installed and published, tried outside of the repository. They need npm's registry and a build. */
 const packaging = ['packages/client/tests/packed.test.ts', 'apps/cli/tests/launcher.test.ts'];
 
@@ -23,6 +27,8 @@ const packaging = ['packages/client/tests/packed.test.ts', 'apps/cli/tests/launc
 export default defineConfig({
   ...shared,
   test: {
+    // Vitest leaves one core to itself, and would use one of two: tests often wait for processes.
+    maxWorkers: Math.max(2, availableParallelism() - 1),
     projects: [
       {
         ...shared,
@@ -30,8 +36,7 @@ export default defineConfig({
           server,
           name: 'unit',
           include: ['packages/*/src/**/*.test.ts', 'apps/*/src/**/*.test.ts'],
-          // Half of their time was loading the same modules for each file: they replace no module and keep no state.
-          isolate: false,
+          isolate,
           testTimeout: 20_000,
         },
       },
@@ -40,6 +45,7 @@ export default defineConfig({
         test: {
           server,
           name: 'integration',
+          isolate,
           include: ['packages/*/tests/**/*.test.ts', 'apps/*/tests/**/*.test.ts'],
           exclude: ['**/node_modules/**', ...onServers, ...packaging],
           testTimeout: 60_000,

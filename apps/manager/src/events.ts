@@ -36,8 +36,9 @@ export class BusinessLog {
     this.#logger.info('session changed state', { ...fieldsOf(change), from: change.from, to: change.to });
   }
 
-  kernelMoved(change: SessionChange): void {
-    this.#logger.info('kernel of a session changed state', { ...fieldsOf(change), session: change.to });
+  /** One of its kernels moved, or it has another name. */
+  sessionTouched(change: SessionChange): void {
+    this.#logger.info('session changed within its state', { ...fieldsOf(change), in: change.to });
   }
 
   sessionWaits(change: SessionChange): void {

@@ -1,6 +1,6 @@
 import { type ApiServices, createAgentGatewayRouter, type Scope } from '@backend.ai/contract';
 import type { ConfigStore, EventBus, Leases, LiveValues } from '@backend.ai/coordination';
-import { type Clock, delay, isTerminal, newId, type StatusReason, systemClock } from '@backend.ai/core';
+import { type Clock, delay, isTerminal, newId, type SessionStatus, type StatusReason, systemClock } from '@backend.ai/core';
 import type {
   Database,
   KeypairResourcePolicyRow,
@@ -25,6 +25,7 @@ import { openInstallationKey } from './installation.ts';
 import { createMonitoring } from './monitoring.ts';
 import { EndIdleSessions } from './reconcilers/end-idle-sessions.ts';
 import { EndDependents } from './reconcilers/end-dependents.ts';
+import { AdvanceSessions } from './reconcilers/advance-sessions.ts';
 import { ScheduleSessions } from './reconcilers/schedule-sessions.ts';
 import { StartSessions } from './reconcilers/start-sessions.ts';
 import { SweepDeadlines } from './reconcilers/sweep-deadlines.ts';
@@ -130,6 +131,8 @@ export interface ManagerServices {
   onSessionChange(listener: (change: ManagerEvents['session-changed']) => void): () => void;
 }
 
+/** First its kernels end, then it goes back to the queue. */
+const startsAnew: readonly SessionStatus[] = ['RESTARTING', 'RESCHEDULING'];
 const electionWaitMs = 2_000;
 /** What the operator at the socket sees. */
 const everybodys: Scope = { extent: 'all', userId: '', domain: '' };
@@ -270,6 +273,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
         startSettled: (kernelId) => start.settled(kernelId),
       });
       const dependents = new EndDependents(sessionRows, transitions, changes);
+      const advance = new AdvanceSessions(transitions, changes);
       const sweep = new SweepDeadlines(transitions, changes, config.deadlinesMs);
       const watch = new WatchAgents({
         agents: agentRows,
@@ -289,6 +293,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
         schedule: duty('schedule-sessions', schedule),
         start: duty('start-sessions', start),
         terminate: duty('terminate-sessions', terminate),
+        advance: duty('advance-sessions', advance),
         sweep: duty('sweep-deadlines', sweep),
         dependents: duty('end-dependents', dependents),
         agents: duty('watch-agents', watch),
@@ -305,6 +310,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     const cause = currentRequestId();
     if (to === 'PENDING' && from !== to) leader.hint('schedule', cause);
     else if (to === 'TERMINATING') leader.hint('terminate', cause);
+    else if (startsAnew.includes(to)) leader.hint(from === to ? 'advance' : 'terminate', cause);
     else if (to === 'TERMINATED' || to === 'ERROR') {
       activity.forget(change.sessionId);
       leader.hint('schedule', cause);

@@ -193,6 +193,15 @@ export class FakeWorld {
           this.setStatus(session, session.status === 'PENDING' ? 'CANCELLED' : 'TERMINATING');
           return this.find(input.session);
         },
+        restart: async (input, ctx) => {
+          record('restart', input, ctx);
+          this.setStatus(this.find(input.session), 'RESTARTING');
+          return this.find(input.session);
+        },
+        rename: async (input, ctx) => {
+          record('rename', input, ctx);
+          return this.find(input.session);
+        },
         execute: async (input: ExecuteInput & { session: string }, ctx) => {
           record('execute', input, ctx);
           this.find(input.session);

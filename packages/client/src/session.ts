@@ -219,6 +219,15 @@ export class Session implements AsyncDisposable {
     return this.#see(await this.#rpc.session.destroy.mutate({ ...this.#ref, forced: options.forced ?? false }));
   }
 
+  /** Records the wish that it starts anew, under the same id and name; see `waitUntilRunning`. */
+  async restart(): Promise<SessionView> {
+    return this.#see(await this.#rpc.session.restart.mutate(this.#ref));
+  }
+
+  async rename(name: string): Promise<SessionView> {
+    return this.#see(await this.#rpc.session.rename.mutate({ ...this.#ref, name }));
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     if (isTerminal(this.#view.status)) return;
     try {

@@ -34,6 +34,8 @@ export const actions = {
   'session:use': entry('execute code in sessions, move files, read logs', 'own', 'domain', 'all'),
   'usage:read': entry('see how much of what was used for how long', 'own', 'domain', 'all'),
   'session:destroy': entry('end sessions', 'own', 'domain', 'all'),
+  'session:restart': entry('start sessions anew', 'own', 'domain', 'all'),
+  'session:rename': entry('give sessions another name', 'own', 'domain', 'all'),
   'resource-group:use': entry('list resource groups that one may use', 'own', 'own', 'own'),
   'resource-group:read': entry('see all resource groups with options and allow lists', null, null, 'all'),
   'resource-group:modify': entry('create, modify, delete resource groups, say who may use them', null, null, 'all'),

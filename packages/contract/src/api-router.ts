@@ -31,6 +31,7 @@ import {
   createSessionSchema,
   destroySessionSchema,
   listSessionsSchema,
+  renameSessionSchema,
   type SessionDetailsView,
   type SessionHistoryEntry,
   type SessionView,
@@ -85,6 +86,10 @@ export interface SessionApi {
   /** The session now and after each change, until it has ended. */
   watch(input: z.infer<typeof bySession>, ctx: CallContext): AsyncIterable<SessionView>;
   destroy(input: z.infer<typeof destroySessionSchema>, ctx: CallContext): Promise<SessionView>;
+  /** Records the wish that a running session starts anew, under the same id and name. @throws AppError `session-not-running` */
+  restart(input: z.infer<typeof bySession>, ctx: CallContext): Promise<SessionView>;
+  /** Gives a running session another name. @throws AppError `session-not-running`, `invalid-session-name`, `session-exists` */
+  rename(input: z.infer<typeof renameSessionSchema>, ctx: CallContext): Promise<SessionView>;
   execute(input: ExecuteInput & { session: string }, ctx: CallContext): Promise<RunResult>;
   interrupt(input: z.infer<typeof bySession>, ctx: CallContext): Promise<void>;
   complete(input: CompleteInput & { session: string }, ctx: CallContext): Promise<CompleteResult>;
@@ -163,6 +168,12 @@ function createSessionRouter(session: SessionApi) {
     destroy: procedureFor('session:destroy')
       .input(destroySessionSchema)
       .mutation(({ input, ctx }) => session.destroy(input, ctx)),
+    restart: procedureFor('session:restart')
+      .input(bySession)
+      .mutation(({ input, ctx }) => session.restart(input, ctx)),
+    rename: procedureFor('session:rename')
+      .input(renameSessionSchema)
+      .mutation(({ input, ctx }) => session.rename(input, ctx)),
     execute: use.input(executeSession).mutation(({ input, ctx }) => session.execute(input, ctx)),
     interrupt: use.input(bySession).mutation(({ input, ctx }) => session.interrupt(input, ctx)),
     complete: use.input(completeSession).query(({ input, ctx }) => session.complete(input, ctx)),

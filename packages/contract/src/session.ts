@@ -209,6 +209,12 @@ export const waitSessionSchema = z.strictObject({
 
 export const destroySessionSchema = z.strictObject({ session: sessionRefSchema, forced: z.boolean().default(false) });
 
+export const renameSessionSchema = z.strictObject({
+  session: sessionRefSchema,
+  /** 4 to 64 characters; no other live session of its key pair has it. */
+  name: plainText(128),
+});
+
 /** One change of state, kept for ever. */
 export interface SessionHistoryEntry {
   readonly from: SessionStatus | null;

@@ -20,6 +20,8 @@ export function createSessionApi(
     wait: (input, ctx) => sessions.wait(input, actorOf(ctx), ctx.signal),
     watch: ({ session }, ctx) => sessions.watch(session, actorOf(ctx), ctx.signal),
     destroy: ({ session, forced }, ctx) => sessions.destroy(session, forced, actorOf(ctx)),
+    restart: ({ session }, ctx) => sessions.restart(session, actorOf(ctx)),
+    rename: ({ session, name }, ctx) => sessions.rename(session, name, actorOf(ctx)),
     execute: ({ session, ...input }, ctx) => kernels.execute(session, input, actorOf(ctx), ctx.signal),
     interrupt: ({ session }, ctx) => kernels.interrupt(session, actorOf(ctx)),
     complete: ({ session, ...input }, ctx) => kernels.complete(session, input, actorOf(ctx), ctx.signal),

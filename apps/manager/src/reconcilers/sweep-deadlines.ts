@@ -2,6 +2,8 @@ import { type SessionStatus, transientDeadlines } from '@backend.ai/core';
 import type { SessionTransitions } from '../repositories/session-transitions.ts';
 import type { SessionChanges } from '../services/sessions/session-changes.ts';
 
+const startsAnew: ReadonlySet<string> = new Set<SessionStatus>(['RESTARTING', 'RESCHEDULING']);
+
 /** What stays in a transient state beyond its deadline takes the next step that the table of states names. */
 export class SweepDeadlines {
   readonly #transitions: SessionTransitions;
@@ -24,7 +26,9 @@ export class SweepDeadlines {
       const olderThanMs = this.#deadlinesMs[status as SessionStatus] ?? deadline.afterMs;
       const { next: to, reason } = deadline;
       const data = { after: status, deadlineMs: olderThanMs };
-      this.#changes.announce(await this.#transitions.apply({ target: { olderThanMs }, from, to, reason, data, epoch }));
+      // What only waits to be put back into the queue has done its part.
+      const target = startsAnew.has(status) ? { olderThanMs, kernelsEnded: false } : { olderThanMs };
+      this.#changes.announce(await this.#transitions.apply({ target, from, to, reason, data, epoch }));
     }
   }
 }

@@ -1,5 +1,5 @@
 import type { KernelStatus, SessionResult, SessionStatus, SessionType } from '@backend.ai/core';
-import { terminalStatuses } from '@backend.ai/core';
+import { servingStatuses, terminalStatuses } from '@backend.ai/core';
 import { sql } from 'drizzle-orm';
 
 /** What a session was created with and no query has to look into: the column `options`. Absent: not asked for. */
@@ -101,3 +101,4 @@ export const detailColumns = sql.raw(`
 const terminalList = terminalStatuses.map((status) => `'${status}'`).join(', ');
 /** Constants for conditions. */
 export const terminalTexts = sql.raw(terminalList);
+export const servingTexts = sql.raw(servingStatuses.map((status) => `'${status}'`).join(', '));

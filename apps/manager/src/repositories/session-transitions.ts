@@ -37,7 +37,7 @@ export interface TransitionTarget {
   readonly agentLostForMs?: number;
   /** Only those whose agent is not among the known ones. */
   readonly agentForgotten?: boolean;
-  /** Only sessions of which no kernel is left at an agent. */
+  /** Only sessions of which no kernel (false: of which any kernel) is left. */
   readonly kernelsEnded?: boolean;
 }
 
@@ -62,6 +62,8 @@ export interface TransitionOptions extends ChangeOptions {
   readonly from?: readonly SessionStatus[];
   /** Of a batch job. */
   readonly result?: SessionResult;
+  /** The priority gets lower by this, and never below 0. */
+  readonly lowerPriorityBy?: number;
 }
 
 /** Moves kernels; their sessions follow as `promotions` say. */

@@ -1,6 +1,6 @@
 import type { Scope } from '@backend.ai/contract';
 import type { AccessKey, KernelId, SessionId, SessionStatus, SessionType } from '@backend.ai/core';
-import { type Database, fencedBy } from '@backend.ai/database';
+import { type Database, fencedBy, sqlStateOf, sqlStates } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
 import { storableText } from './json-text.ts';
 import { type QueueLimit, withinQueueLimits } from './quotas.ts';
@@ -12,6 +12,7 @@ import {
   type SessionOptions,
   type SessionRecord,
   sessionColumns,
+  servingTexts,
   terminalTexts,
 } from './session-rows.ts';
 
@@ -250,6 +251,19 @@ export class SessionRepository {
       select callback_url as url, request_id as "requestId" from sessions
       where id = ${id}::uuid and callback_url is not null`);
     return row;
+  }
+
+  /** Of one that runs. The index of live names decides whether it is free. */
+  async rename(id: string, name: string): Promise<'renamed' | 'not-running' | 'name-taken'> {
+    try {
+      const rows = await this.#db.execute(sql`
+        update sessions set name = ${name}, version = version + 1
+        where id = ${id}::uuid and status in (${servingTexts}) returning id`);
+      return rows.length > 0 ? 'renamed' : 'not-running';
+    } catch (error) {
+      if (sqlStateOf(error) === sqlStates.uniqueViolation) return 'name-taken';
+      throw error;
+    }
   }
 
   async findById(id: string): Promise<SessionRecord | undefined> {

@@ -29,10 +29,9 @@ export function sessionChange(options: TransitionOptions, from: readonly Session
     sessions.push(sql`exists (select 1 from kernels k
       where k.session_id = s.id and ${sql.join([live, ...kernels], sql` and `)})`);
   }
-  if (target.kernelsEnded) {
-    sessions.push(
-      sql`not exists (select 1 from kernels k where k.session_id = s.id and k.status not in (${terminal}))`,
-    );
+  if (target.kernelsEnded !== undefined) {
+    const left = sql`exists (select 1 from kernels k where k.session_id = s.id and k.status not in (${terminal}))`;
+    sessions.push(target.kernelsEnded ? sql`not ${left}` : left);
   }
   return statement(options, {
     sessions,
@@ -77,7 +76,8 @@ function statement(options: AnyOptions, parts: Parts): SQL {
       where a.id = ${event.agentId} and a.last_event_seq < ${event.seq} for update)`);
   }
   const facts = 'kernelData' in options || 'exitCode' in options ? options : undefined;
-  const result = 'result' in options ? options.result : undefined;
+  const { result, lowerPriorityBy }: Partial<TransitionOptions> =
+    'result' in options || 'lowerPriorityBy' in options ? options : {};
   const data = sql`${storableJson(options.data ?? {})}::jsonb`;
   const requestId = options.requestId === undefined ? sql`t.request_id` : sql`${options.requestId}::text`;
   const ending = keepReasonOfEnding ? sql`t.from_status = 'TERMINATING'` : sql`false`;
@@ -124,6 +124,7 @@ function statement(options: AnyOptions, parts: Parts): SQL {
         scheduled_at = case when d.to_status = 'PENDING' then null else s.scheduled_at end,
         terminated_at = case when d.to_status in (${terminal}) then now() else s.terminated_at end
         ${result === undefined ? sql`` : sql`, result = ${result}`}
+        ${lowerPriorityBy === undefined ? sql`` : sql`, priority = greatest(0, s.priority - ${lowerPriorityBy}::int)`}
       from target t join decided d on d.id = t.id where s.id = t.id
       returning s.id, s.name, s.access_key, s.status, s.status_reason
     ), kernel as (

@@ -132,6 +132,16 @@ export async function startFakeApi(options: FakeApiOptions = {}): Promise<FakeAp
         session.enter('TERMINATED', 'user-requested', 'Its owner ended it.');
         return session.view;
       },
+      restart: async ({ session: ref }) => {
+        const session = find(ref);
+        session.enter('RESTARTING', 'restart-requested', 'Its owner wanted it to start anew.');
+        return session.view;
+      },
+      rename: async ({ session: ref, name }) => {
+        const session = find(ref);
+        session.view = { ...session.view, name };
+        return session.view;
+      },
       execute: ({ session, ...call }) => find(session).execute(call),
       interrupt: async ({ session }) => find(session).interrupt(),
       complete: async ({ code, position }) => ({ completions: [`${code.slice(0, position)}…`] }),

@@ -8,6 +8,8 @@ import { SessionInfo } from './info.ts';
 import { SessionList } from './list.ts';
 import { SessionLogs } from './logs.ts';
 import { SessionLs } from './ls.ts';
+import { SessionRename } from './rename.ts';
+import { SessionRestart } from './restart.ts';
 import { SessionUpload } from './upload.ts';
 import { SessionWait } from './wait.ts';
 
@@ -22,5 +24,7 @@ export const commands: CommandBundle['commands'] = [
   SessionLs,
   SessionLogs,
   SessionHistory,
+  SessionRename,
+  SessionRestart,
   SessionDestroy,
 ];

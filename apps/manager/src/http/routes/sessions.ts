@@ -73,6 +73,21 @@ export function registerSessionRoutes(app: FastifyInstance, context: RouteContex
     return sendJson(reply, 200, recursive ? [stats] : { stats });
   });
 
+  app.patch('/session/:session', async (request, reply) => {
+    const session = sessionOf(request);
+    await services.session.restart({ session }, edgeOf(request).callContext);
+    return reply.code(204).send();
+  });
+
+  app.post('/session/:session/rename', async (request, reply) => {
+    const session = sessionOf(request);
+    const params = readParams(request);
+    const name = params.requiredText('name', 'session_name', 'clientSessionToken');
+    params.check();
+    await services.session.rename({ session, name }, edgeOf(request).callContext);
+    return reply.code(204).send();
+  });
+
   app.get('/session/:session/status-history', async (request, reply) => {
     const session = sessionOf(request);
     const entries = await services.session.history({ session }, edgeOf(request).callContext);

@@ -8,7 +8,7 @@ import type {
   TransferTicket,
   UserActor,
 } from '@backend.ai/contract';
-import { AppError, explainReason, hasCode, isTerminal } from '@backend.ai/core';
+import { AppError, explainReason, hasCode, isTerminal, servingStatuses } from '@backend.ai/core';
 import type { AgentApi, AgentClients } from '../../clients/agent-clients.ts';
 import type { SessionRecord } from '../../repositories/session-rows.ts';
 import type { SessionRepository } from '../../repositories/sessions.ts';
@@ -83,7 +83,7 @@ export class KernelService {
   async logs(ref: string, actor: UserActor, signal: AbortSignal | undefined): Promise<{ logs: string }> {
     const session = await this.#sessions.find(ref, actor, 'session:use');
     const kernel = session.kernels[0];
-    if (session.status === 'RUNNING') {
+    if (servingStatuses.includes(session.status)) {
       try {
         return await this.#call(session, (api, kernelId) =>
           api.logs.query({ kernelId, maxBytes: logBytes }, options(signal)),
@@ -114,7 +114,7 @@ export class KernelService {
       this.#running.forget(kernel.sessionId);
       const session = await this.#find(ref, actor);
       // What was remembered is so, and asking once more would be a second execution.
-      if (session.status === 'RUNNING' && session.kernels[0]?.id === kernel.kernelId) throw error;
+      if (servingStatuses.includes(session.status) && session.kernels[0]?.id === kernel.kernelId) throw error;
       return await this.#call(session, work, afterItsEnd);
     }
   }
@@ -125,7 +125,7 @@ export class KernelService {
 
   async #call<T>(session: SessionRecord, work: Work<T>, afterItsEnd = false): Promise<T> {
     const kernel = session.kernels[0];
-    const runs = session.status === 'RUNNING';
+    const runs = servingStatuses.includes(session.status);
     if (!kernel?.agentId || !(runs || afterItsEnd)) throw notRunning(session);
     try {
       const { id, agentId } = kernel;
@@ -136,7 +136,7 @@ export class KernelService {
       if (!hasCode(error, 'kernel-not-found')) throw error;
       // It ended this moment, or its agent lost it: say what is known by now.
       const now = await this.#repository.findById(session.id);
-      throw now && now.status !== 'RUNNING' ? notRunning(now) : error;
+      throw now && !servingStatuses.includes(now.status) ? notRunning(now) : error;
     }
   }
 }

@@ -51,7 +51,7 @@ export class SessionChanges {
       const change = onlyChange(given);
       if (change.from === null) this.#log.sessionCreated(change);
       else if (change.from === change.to && change.to === 'PENDING') this.#log.sessionWaits(change);
-      else if (change.from === change.to) this.#log.kernelMoved(change);
+      else if (change.from === change.to) this.#log.sessionTouched(change);
       else this.#log.sessionMoved(change);
       this.#deliver(change);
       for (const announcer of this.#announcers) announcer(change);

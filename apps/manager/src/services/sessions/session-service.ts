@@ -11,6 +11,7 @@ import {
 import {
   AppError,
   type Clock,
+  checkSessionName,
   isTerminal,
   isUuid,
   type SessionStatus,
@@ -169,6 +170,40 @@ export class SessionService {
     return toSessionView((await this.#options.sessions.findById(record.id)) ?? record);
   }
 
+  /**
+   * Starts a running session anew: its kernels end, then it waits for its turn with the same id and name, and prefers the
+   * agents that it was on.
+   * @throws AppError `session-not-running`
+   */
+  async restart(ref: string, actor: UserActor): Promise<SessionView> {
+    const record = await this.find(ref, actor, 'session:restart');
+    const requestId = requireRequestId();
+    const target = { sessionId: record.id };
+    const change = { to: 'RESTARTING', reason: 'restart-requested', requestId, data: { requestId } } as const;
+    const moved = await this.#options.transitions.apply({ target, ...change });
+    const now = (await this.#options.sessions.findById(record.id)) ?? record;
+    // Asking twice is harmless.
+    if (moved.length === 0 && now.status !== 'RESTARTING') throw notRunning(now);
+    announceAll(this.#options.changes, moved);
+    return toSessionView(now);
+  }
+
+  /** @throws AppError `session-not-running`, `invalid-session-name`, `session-exists` */
+  async rename(ref: string, name: string, actor: UserActor): Promise<SessionView> {
+    const record = await this.find(ref, actor, 'session:rename');
+    checkSessionName(name);
+    if (record.name === name) return toSessionView(record);
+    const { sessions, changes } = this.#options;
+    const outcome = await sessions.rename(record.id, name);
+    const now = (await sessions.findById(record.id)) ?? record;
+    if (outcome === 'not-running') throw notRunning(now);
+    if (outcome === 'name-taken') throw new AppError('session-exists', `A session named "${name}" exists already.`);
+    const { id: sessionId, accessKey, status, kernels } = now;
+    const change = { sessionId, kernelId: kernels[0]?.id ?? '', agentId: kernels[0]?.agentId ?? null, name, accessKey };
+    changes.announce([{ ...change, from: status, to: status, reason: now.statusReason }]);
+    return toSessionView(now);
+  }
+
   async end(sessionId: string, reason: StatusReason, forced: boolean): Promise<void> {
     const { transitions, changes } = this.#options;
     const target = { sessionId };
@@ -226,6 +261,12 @@ function announceAll(changes: SessionChanges, ...lists: ReadonlyArray<readonly C
 export function actorOf(ctx: CallContext): UserActor {
   if (ctx.actor.kind !== 'user') throw new AppError('auth-missing', 'This call needs a login.');
   return ctx.actor;
+}
+
+function notRunning({ id, name, status }: SessionRecord): AppError {
+  return new AppError('session-not-running', `The session "${name}" is ${status}.`, {
+    data: { sessionId: id, status },
+  });
 }
 
 function toRef(ref: string): { id: string | null; name: string } {

@@ -1,0 +1,36 @@
+import type { SessionTransitions } from '../repositories/session-transitions.ts';
+import type { SessionChanges } from '../services/sessions/session-changes.ts';
+
+/** How much lower the priority of a session gets that could not be placed for long. */
+const priorityStep = 10;
+
+/**
+ * Moves on what nobody else does: sessions whose kernels have all ended so that they can start anew, and those that were
+ * given up for now, with a lower priority.
+ */
+export class AdvanceSessions {
+  readonly #transitions: SessionTransitions;
+  readonly #changes: SessionChanges;
+
+  constructor(transitions: SessionTransitions, changes: SessionChanges) {
+    this.#transitions = transitions;
+    this.#changes = changes;
+  }
+
+  async run(epoch: number): Promise<void> {
+    const target = { kernelsEnded: true };
+    const steps = [
+      { target, from: ['RESTARTING'], to: 'PENDING', reason: 'restart-requested', epoch },
+      { target, from: ['RESCHEDULING'], to: 'PENDING', reason: 'rescheduled', epoch },
+      {
+        target: {},
+        from: ['DEPRIORITIZING'],
+        to: 'PENDING',
+        reason: 'deprioritized',
+        lowerPriorityBy: priorityStep,
+        epoch,
+      },
+    ] as const;
+    for (const step of steps) this.#changes.announce(await this.#transitions.apply(step));
+  }
+}

@@ -5,6 +5,8 @@ import type { Logger } from '@backend.ai/telemetry';
 export type ManagerEvents = {
   'session-changed': SessionChange;
   'agents-changed': { readonly agentId: string };
+  /** Whatever is remembered of domains, projects, users and key pairs may be wrong now. */
+  'tenants-changed': Record<string, never>;
 };
 
 /** A session moved, or (with equal `from` and `to`) the reason of its state or one of its kernels did. */

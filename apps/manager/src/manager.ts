@@ -1,6 +1,14 @@
 import { type ApiServices, createAgentGatewayRouter, type Scope } from '@backend.ai/contract';
 import type { ConfigStore, EventBus, Leases, LiveValues } from '@backend.ai/coordination';
-import { type Clock, delay, isTerminal, newId, type SessionStatus, type StatusReason, systemClock } from '@backend.ai/core';
+import {
+  type Clock,
+  delay,
+  isTerminal,
+  newId,
+  type SessionStatus,
+  type StatusReason,
+  systemClock,
+} from '@backend.ai/core';
 import type {
   Database,
   KeypairResourcePolicyRow,
@@ -23,9 +31,9 @@ import { BusinessLog, type ManagerEvents } from './events.ts';
 import { createHttpServer, type HttpServerOptions } from './http/server.ts';
 import { openInstallationKey } from './installation.ts';
 import { createMonitoring } from './monitoring.ts';
-import { EndIdleSessions } from './reconcilers/end-idle-sessions.ts';
-import { EndDependents } from './reconcilers/end-dependents.ts';
 import { AdvanceSessions } from './reconcilers/advance-sessions.ts';
+import { EndDependents } from './reconcilers/end-dependents.ts';
+import { EndIdleSessions } from './reconcilers/end-idle-sessions.ts';
 import { ScheduleSessions } from './reconcilers/schedule-sessions.ts';
 import { StartSessions } from './reconcilers/start-sessions.ts';
 import { SweepDeadlines } from './reconcilers/sweep-deadlines.ts';
@@ -33,16 +41,17 @@ import { TerminateSessions } from './reconcilers/terminate-sessions.ts';
 import { WatchAgents } from './reconcilers/watch-agents.ts';
 import { AgentAdministrationRepository } from './repositories/agent-administration.ts';
 import { AgentRepository } from './repositories/agents.ts';
+import { AuditRepository } from './repositories/audit.ts';
 import { InstallationRepository } from './repositories/installation.ts';
 import { KernelRepository } from './repositories/kernels.ts';
 import { KeypairRepository } from './repositories/keypairs.ts';
 import { type LedgerViolation, verifyLedger } from './repositories/ledger.ts';
 import { PeerRepository } from './repositories/peers.ts';
+import { QueueRepository } from './repositories/queue.ts';
 import { QuotaRepository } from './repositories/quotas.ts';
 import { ResourceGroupRepository } from './repositories/resource-groups.ts';
 import { ResourcePolicyRepository } from './repositories/resource-policies.ts';
 import { ResourcePresetRepository } from './repositories/resource-presets.ts';
-import { QueueRepository } from './repositories/queue.ts';
 import { SessionTransitions } from './repositories/session-transitions.ts';
 import { SessionRepository } from './repositories/sessions.ts';
 import { UsageRepository } from './repositories/usage.ts';
@@ -53,6 +62,7 @@ import { AgentAdminService } from './services/agents/agent-admin-service.ts';
 import { AgentDirectory } from './services/agents/agent-directory.ts';
 import { AgentGatewayService } from './services/agents/agent-gateway-service.ts';
 import { KernelFacts } from './services/agents/kernel-facts.ts';
+import { AuditLog } from './services/audit/audit-log.ts';
 import { ClusterService } from './services/cluster/cluster-service.ts';
 import { type DataPortDialler, FileService } from './services/files/file-service.ts';
 import { SessionActivity } from './services/idle/session-activity.ts';
@@ -60,15 +70,17 @@ import { ImageService } from './services/images/image-service.ts';
 import { type AdminCredentials, InstallationService } from './services/installation/installation-service.ts';
 import { KernelService } from './services/kernels/kernel-service.ts';
 import { RunningKernels } from './services/kernels/running-kernels.ts';
+import { KeypairChanges } from './services/keypairs/keypair-changes.ts';
 import { KeypairService } from './services/keypairs/keypair-service.ts';
 import { PeerService } from './services/peers/peer-service.ts';
-import { SessionCallbacks } from './services/sessions/session-callbacks.ts';
 import { ResourceGroupService } from './services/resource-groups/resource-group-service.ts';
 import { ResourcePolicyService } from './services/resource-policies/resource-policy-service.ts';
 import { ResourcePresetService } from './services/resource-presets/resource-preset-service.ts';
+import { SessionCallbacks } from './services/sessions/session-callbacks.ts';
 import { SessionChanges } from './services/sessions/session-changes.ts';
 import { SessionCreation } from './services/sessions/session-creation.ts';
 import { SessionService } from './services/sessions/session-service.ts';
+import { createTenancy } from './services/tenancy/create-tenancy.ts';
 import { UsageService } from './services/usage/usage-service.ts';
 
 export interface ManagerOptions {
@@ -169,7 +181,10 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     clock,
     cacheMs: config.keypairCacheMs,
     logger: logger.with({ module: 'http' }),
+    tasks,
   });
+  const keypairChanges = new KeypairChanges(keypairs, eventBus, tasks);
+  const audit = new AuditLog(new AuditRepository(db), logger);
   const installation = new InstallationService(new InstallationRepository(db), box, config.adminEmail, logger);
   const clients: AgentClients = new AgentClients({
     identity,
@@ -385,6 +400,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     resourceGroup: { list: (input, ctx) => groups.usable(input, ctx) },
     resourcePreset: presets,
     admin: {
+      ...createTenancy(db, box, audit, () => keypairChanges.announce()),
       resourcePolicy: {
         keypair: new ResourcePolicyService(
           new ResourcePolicyRepository<KeypairResourcePolicyRow>(db, 'keypair'),
@@ -444,10 +460,12 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
           start: () => {
             changes.start();
             directory.start();
+            keypairChanges.start();
           },
           stop: () => {
             changes.stop();
             directory.stop();
+            keypairChanges.stop();
           },
         },
         { name: 'own registration', start: () => peers.registerManager(identity) },

@@ -51,7 +51,7 @@ describe('key pairs', () => {
     expect((await keypairs.countCalls(accessKey, 5)).remaining).toBe(remaining - 5);
     expect(limit).toBe(30_000);
     await world.database.db.execute(sql`update keypairs set is_active = false`);
-    keypairs.forget(accessKey);
+    keypairs.forgetAll();
     expect(await keypairs.find(accessKey)).toBeUndefined();
     await world.database.db.execute(sql`update keypairs set is_active = true`);
   });

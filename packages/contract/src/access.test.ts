@@ -45,7 +45,7 @@ describe('the table of actions', () => {
   });
 
   it('allows nothing of strangers to ordinary users', () => {
-    const user: Subject = { userId: 'a', role: 'user', domain: 'd' };
+    const user: Subject = { userId: 'a', role: 'user', domain: 'mine' };
     const everybodys: Action[] = actionNames.filter((what) => extentOf('user', what) === 'all');
     for (const what of actionNames.filter((one) => !everybodys.includes(one)))
       expect(allow(user, what, { userId: 'b', domain: 'd', isMember: false }), what).toBe(false);

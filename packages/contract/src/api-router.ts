@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import type { AgentView, Image } from './agent.ts';
 import { type AgentAdminApi, createAgentAdminRouter } from './agent-administration.ts';
+import { type AuditApi, createAuditRouter } from './audit.ts';
 import { type FileListing, homePathSchema } from './files.ts';
 import type { SessionIdleView } from './idle.ts';
 import { type CallContext, procedureFor, router } from './link.ts';
@@ -39,6 +40,13 @@ import {
   waitSessionSchema,
 } from './session.ts';
 import type { SessionStatisticsView } from './statistics.ts';
+import {
+  createDomainRouter,
+  createKeypairRouter,
+  createProjectRouter,
+  createUserRouter,
+  type TenancyServices,
+} from './tenancy.ts';
 import { type UsageReport, type UsageReportInput, usageReportSchema } from './usage.ts';
 
 /** SDK, CLI, UI → manager. Same services and same authentication as the REST API; file bytes go over plain HTTP. */
@@ -101,7 +109,8 @@ export interface SessionApi {
   idle(input: z.infer<typeof bySession>, ctx: CallContext): Promise<SessionIdleView>;
 }
 
-export interface AdminServices {
+export interface AdminServices extends TenancyServices {
+  readonly audit: AuditApi;
   readonly resourcePolicy: ResourcePolicyApi;
   readonly resourceGroup: ResourceGroupAdminApi;
   readonly resourcePreset: ResourcePresetAdminApi;
@@ -142,12 +151,18 @@ export function createApiRouter(services: ApiServices) {
   });
 }
 
-function createAdminRouter({ resourcePolicy, resourceGroup, resourcePreset, agent }: AdminServices) {
+function createAdminRouter(services: AdminServices) {
+  const { domain, project, user, keypair, audit, resourcePolicy, resourceGroup, resourcePreset, agent } = services;
   return router({
     resourcePolicy: createResourcePolicyRouter(resourcePolicy),
     resourceGroup: createResourceGroupAdminRouter(resourceGroup),
     resourcePreset: createResourcePresetAdminRouter(resourcePreset),
     agent: createAgentAdminRouter(agent),
+    domain: createDomainRouter(domain),
+    project: createProjectRouter(project),
+    user: createUserRouter(user),
+    keypair: createKeypairRouter(keypair),
+    audit: createAuditRouter(audit),
   });
 }
 

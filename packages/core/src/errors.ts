@@ -65,6 +65,9 @@ export const errorCodes = {
   'method-not-allowed': entry('fix-input', 'Use a method that this URL offers.'),
   'too-many-matches': entry('fix-input', 'Name it by its full id.'),
   'object-exists': entry('conflict', 'Choose another name, or modify the one that is there.'),
+  'has-sessions': entry('conflict', 'End these sessions first: ./backend.ai session destroy ID'),
+  'has-dependents': entry('conflict', 'Remove first what belongs to it.'),
+  'last-superadmin': entry('conflict', 'Make another user a superadmin with an active key pair first.'),
   'session-exists': entry('conflict', 'Choose another name, or destroy the existing session first.'),
   'session-not-running': entry('conflict', 'Wait until it runs: ./backend.ai session info NAME tells why it does not.'),
   'quota-exceeded': entry(

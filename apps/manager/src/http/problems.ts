@@ -59,6 +59,9 @@ const problems: Readonly<Record<ErrorCode, Problem>> = {
   'method-not-allowed': problem(405, 'method-not-allowed', 'HTTP Method Not Allowed.'),
   'too-many-matches': problem(404, 'too-many-sessions-matched', 'Too many sessions matched.'),
   'object-exists': { ...badRequest, status: 409 },
+  'has-sessions': { ...badRequest, status: 409 },
+  'has-dependents': { ...badRequest, status: 409 },
+  'last-superadmin': { ...badRequest, status: 409 },
   'session-exists': problem(
     400,
     'session-already-exists',

@@ -29,6 +29,10 @@ export class KeypairRepository {
     return row;
   }
 
+  async markUsed(accessKey: string): Promise<void> {
+    await this.#db.execute(sql`update keypairs set last_used_at = now() where access_key = ${accessKey}`);
+  }
+
   async projectsOf(userId: string): Promise<string[]> {
     const rows = await this.#db.execute<{ name: string }>(sql`
       select p.name from project_members m join projects p on p.id = m.project_id

@@ -1,5 +1,6 @@
 import { InProcessLiveValues } from '@backend.ai/coordination';
 import { AppError } from '@backend.ai/core';
+import { BackgroundTasks } from '@backend.ai/telemetry';
 import { collectLogs, FakeClock } from '@backend.ai/testing';
 import { expect, it } from 'vitest';
 import type { KeypairRecord, KeypairRepository } from '../../repositories/keypairs.ts';
@@ -22,9 +23,9 @@ function service(rateLimit: number) {
   const record = { rateLimit, secretKeyEncrypted: '', role: 'user', isAdmin: false } as KeypairRecord;
   const [liveValues, clock, logs] = [new FailingValues(), new FakeClock(), collectLogs('manager')];
   const keypairs = new KeypairService({
-    keypairs: { findActive: async () => record } as unknown as KeypairRepository,
+    keypairs: { findActive: async () => record, markUsed: async () => undefined } as unknown as KeypairRepository,
     box: { decrypt: () => 'secret' } as unknown as SecretBox,
-    ...{ liveValues, clock, cacheMs: 60_000, logger: logs.logger },
+    ...{ liveValues, clock, cacheMs: 60_000, logger: logs.logger, tasks: new BackgroundTasks(logs.logger) },
   });
   return { keypairs, liveValues, clock, logs };
 }

@@ -1,7 +1,7 @@
 import { allow, type UserActor } from '@backend.ai/contract';
 import type { LiveValues } from '@backend.ai/coordination';
 import { AppError, type Clock, userRoles } from '@backend.ai/core';
-import type { Logger } from '@backend.ai/telemetry';
+import type { BackgroundTasks, Logger } from '@backend.ai/telemetry';
 import type { KeypairRepository } from '../../repositories/keypairs.ts';
 import { CallCounter } from './call-counter.ts';
 import type { SecretBox } from './secret-box.ts';
@@ -17,6 +17,7 @@ const windowMs = 900_000;
 const maxCached = 10_000;
 /** How long nothing is counted after counting failed. */
 const uncountedMs = 1_000;
+const markEveryMs = 60_000;
 
 export class KeypairService {
   readonly #keypairs: KeypairRepository;
@@ -25,6 +26,8 @@ export class KeypairService {
   readonly #clock: Clock;
   readonly #cacheMs: number;
   readonly #logger: Logger;
+  readonly #tasks: BackgroundTasks;
+  readonly #markedAt = new Map<string, number>();
   #uncountedUntil = Number.NEGATIVE_INFINITY;
   readonly #cache = new Map<string, { readonly keypair: Promise<Keypair | undefined>; readonly until: number }>();
 
@@ -35,6 +38,7 @@ export class KeypairService {
     clock: Clock;
     cacheMs: number;
     logger: Logger;
+    tasks: BackgroundTasks;
   }) {
     this.#keypairs = options.keypairs;
     this.#box = options.box;
@@ -42,6 +46,7 @@ export class KeypairService {
     this.#clock = options.clock;
     this.#cacheMs = options.cacheMs;
     this.#logger = options.logger;
+    this.#tasks = options.tasks;
   }
 
   /** Undefined for unknown and for inactive keys. A deactivated key works for at most the time of the cache. */
@@ -60,8 +65,8 @@ export class KeypairService {
     return keypair;
   }
 
-  forget(accessKey: string): void {
-    this.#cache.delete(accessKey);
+  forgetAll(): void {
+    this.#cache.clear();
   }
 
   /**
@@ -89,6 +94,7 @@ export class KeypairService {
    * nothing is counted and everything passes: sessions that run are worth more than an exact limit.
    */
   async countCalls(accessKey: string, calls: number): Promise<{ limit: number; remaining: number }> {
+    this.#markUsed(accessKey);
     const limit = (await this.find(accessKey))?.rateLimit ?? 0;
     if (limit === 0) return { limit, remaining: 0 };
     if (this.#clock.monotonic() < this.#uncountedUntil) return { limit, remaining: limit };
@@ -100,6 +106,16 @@ export class KeypairService {
       this.#logger.warn('calls cannot be counted and pass', { error });
       return { limit, remaining: limit };
     }
+  }
+
+  /** In the background, once a minute for each key pair at most. */
+  #markUsed(accessKey: string): void {
+    const now = this.#clock.monotonic();
+    const marked = this.#markedAt.get(accessKey);
+    if (marked !== undefined && now - marked < markEveryMs) return;
+    if (this.#markedAt.size >= maxCached) this.#markedAt.clear();
+    this.#markedAt.set(accessKey, now);
+    this.#tasks.start('mark key pair as used', () => this.#keypairs.markUsed(accessKey));
   }
 
   projectsOf(userId: string): Promise<string[]> {

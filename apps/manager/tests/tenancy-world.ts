@@ -1,0 +1,66 @@
+import {
+  type CallContext,
+  createApiRouter,
+  createCallerFactory,
+  toAppError,
+  type UserActor,
+} from '@backend.ai/contract';
+import { newId, type RequestId, type UserRole } from '@backend.ai/core';
+import { runWithRequest } from '@backend.ai/telemetry';
+import type { World } from './world.ts';
+
+const makeCaller = (world: World) => createCallerFactory(createApiRouter(world.manager.services.api));
+export type ApiCaller = ReturnType<ReturnType<typeof makeCaller>>;
+
+export interface Member {
+  readonly actor: UserActor;
+  readonly secretKey: string;
+}
+
+/** Two domains with an administrator and users each, made through the API, and a superadmin above. */
+export interface Tenants {
+  readonly superadmin: UserActor;
+  readonly ownAdmin: UserActor;
+  readonly foreignAdmin: UserActor;
+  readonly user: UserActor;
+  readonly neighbour: UserActor;
+}
+
+/** The API as this actor meets it, router included; what it refuses arrives as an AppError. */
+export function apiOf(
+  world: World,
+  actor: CallContext['actor'],
+  requestId: string = newId(),
+): <T>(work: (api: ApiCaller) => Promise<T>) => Promise<T> {
+  const api = makeCaller(world)({ requestId: requestId as RequestId, actor, headers: {}, signal: undefined });
+  return (work) =>
+    runWithRequest({ requestId }, () =>
+      work(api).catch((error: unknown) => {
+        throw toAppError(error);
+      }),
+    );
+}
+
+let count = 0;
+
+export async function addMember(world: World, domain: string, role: UserRole = 'user'): Promise<Member> {
+  count += 1;
+  const input = { email: `m${count}@${domain}.test`, domain, role };
+  const { keypair, secretKey } = await apiOf(world, world.admin)((api) => api.admin.user.create(input));
+  const found = await world.manager.services.keypairs.find(keypair.accessKey);
+  if (!found) throw new Error('the new key pair does not work');
+  return { actor: found.actor, secretKey };
+}
+
+export async function createTenants(world: World): Promise<Tenants> {
+  const superadmin = apiOf(world, world.admin);
+  for (const name of ['ours', 'theirs']) await superadmin((api) => api.admin.domain.create({ name }));
+  const add = async (domain: string, role?: UserRole) => (await addMember(world, domain, role)).actor;
+  return {
+    superadmin: world.admin,
+    ownAdmin: await add('ours', 'admin'),
+    foreignAdmin: await add('theirs', 'admin'),
+    user: await add('ours'),
+    neighbour: await add('ours'),
+  };
+}

@@ -8,13 +8,14 @@ import { type PlannedBundle, repository } from './bundle-plan.ts';
  * several times faster than loading its modules one by one.
  */
 
-/** Packages with files of their own beside the code (workers, WebAssembly, binaries) or with optional natives. */
+/** Packages with files of their own beside the code (workers, WebAssembly, binaries), with optional natives, or large and seldom needed. */
 const external = [
   '@electric-sql/pglite',
   '@lydell/node-pty',
   'bufferutil',
   'cpu-features',
   'dockerode',
+  'echarts',
   'etcd3',
   'pino',
   'ssh2',

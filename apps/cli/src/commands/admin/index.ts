@@ -1,5 +1,6 @@
 import type { CommandBundle } from '@backend.ai/cli-kit';
 import { AdminImageList } from '../image/list.ts';
+import { AdminUsage } from '../usage/admin-usage.ts';
 import { commands as agent } from './agent/index.ts';
 import { commands as resourcePolicy } from './resource-policy/index.ts';
 import { commands as resourcePreset } from './resource-preset/index.ts';
@@ -11,4 +12,5 @@ export const commands: CommandBundle['commands'] = [
   ...resourcePolicy,
   ...resourcePreset,
   ...agent,
+  AdminUsage,
 ];

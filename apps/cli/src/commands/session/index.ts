@@ -4,12 +4,14 @@ import { SessionDestroy } from './destroy.ts';
 import { SessionDownload } from './download.ts';
 import { SessionExec } from './exec.ts';
 import { SessionHistory } from './history.ts';
+import { SessionIdle } from './idle.ts';
 import { SessionInfo } from './info.ts';
 import { SessionList } from './list.ts';
 import { SessionLogs } from './logs.ts';
 import { SessionLs } from './ls.ts';
 import { SessionRename } from './rename.ts';
 import { SessionRestart } from './restart.ts';
+import { SessionStats } from './stats.ts';
 import { SessionUpload } from './upload.ts';
 import { SessionWait } from './wait.ts';
 
@@ -17,6 +19,8 @@ export const commands: CommandBundle['commands'] = [
   SessionList,
   SessionCreate,
   SessionInfo,
+  SessionStats,
+  SessionIdle,
   SessionWait,
   SessionExec,
   SessionUpload,

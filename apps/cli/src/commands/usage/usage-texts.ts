@@ -1,0 +1,43 @@
+import type { UsageReport } from '@backend.ai/client';
+
+type Rows = UsageReport['rows'];
+
+const secondsPerHour = 3_600;
+const gibibyte = 1024 ** 3;
+
+/** CPU and memory first, others by name. */
+export function slotsOf(rows: Rows): string[] {
+  const names = new Set(rows.flatMap(({ used }) => Object.keys(used)));
+  const first = ['cpu', 'mem'].filter((name) => names.delete(name));
+  return [...first, ...[...names].sort()];
+}
+
+/** Amounts times hours; memory in GiB. */
+export function hoursOf(slot: string, amountSeconds: string | undefined): number {
+  const hours = Number(amountSeconds ?? 0) / secondsPerHour;
+  return slot === 'mem' ? hours / gibibyte : hours;
+}
+
+export function amountHours(slot: string, amountSeconds: string | undefined): string {
+  return `${hoursOf(slot, amountSeconds).toFixed(2)}${slot === 'mem' ? ' GiB' : ''}`;
+}
+
+/** Amounts times seconds, exact: what other programs calculate with. */
+export function toCsv({ rows, by }: UsageReport): string {
+  const slots = slotsOf(rows);
+  const head = ['period', `${by}_id`, by, 'sessions', ...slots.map((slot) => `${slot}_seconds`)];
+  const lines = rows.map(({ period, id, name, sessions, used }) => [
+    period,
+    id,
+    name,
+    String(sessions),
+    ...slots.map((slot) => used[slot] ?? '0'),
+  ]);
+  return [head, ...lines].map((line) => `${line.map(quoted).join(',')}\r\n`).join('');
+}
+
+/** Spreadsheets take what begins with these for a formula: names come from other people. */
+function quoted(text: string): string {
+  const harmless = /^[=+@\t\r-]/.test(text) ? `'${text}` : text;
+  return /[",\r\n]/.test(harmless) ? `"${harmless.replaceAll('"', '""')}"` : harmless;
+}

@@ -1,0 +1,94 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { UsageReport } from '@backend.ai/client';
+import { type FakeApi, startFakeApi } from '@backend.ai/client/testing';
+import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
+import { runCli } from '../../testing/run-cli.ts';
+
+const rows: UsageReport['rows'] = [
+  {
+    period: '2025-01-01T00:00:00.000Z',
+    id: 'u-1',
+    name: '=cmd("x"), inc',
+    sessions: 2,
+    used: { cpu: '7200.5', mem: String(3600 * 1024 ** 3) },
+  },
+  {
+    period: '2025-01-02T00:00:00.000Z',
+    id: 'u-2',
+    name: 'b@example.com',
+    sessions: 1,
+    used: { 'cuda.device': '1800' },
+  },
+];
+
+let api: FakeApi;
+let asked: unknown;
+let answer = rows;
+beforeAll(async () => {
+  api = await startFakeApi({
+    services: {
+      usage: {
+        report: async (input) => {
+          asked = input;
+          const { by, period } = input;
+          return { from: '2025-01-01T00:00:00.000Z', to: '2025-01-03T00:00:00.000Z', by, period, rows: answer };
+        },
+      },
+    },
+  });
+});
+afterAll(() => api[Symbol.asyncDispose]());
+
+it('usage is one’s own, as a table of hours', async () => {
+  const { stdout, exitCode } = await runCli(['usage', '--from', '2025-01-01', '--to', '2025-01-03'], { api });
+  expect(exitCode).toBe(0);
+  expect(asked).toMatchObject({
+    user: 'user@example.com',
+    by: 'project',
+    period: 'whole',
+    to: '2025-01-03T00:00:00.000Z',
+  });
+  const [head, first, second] = stdout.split('\n');
+  expect(head?.split(/ {2,}/)).toEqual(['PROJECT', 'SESSIONS', 'CPU HOURS', 'MEM HOURS', 'CUDA.DEVICE HOURS']);
+  expect(first).toMatch(/2 +2\.00 +1\.00 GiB +0\.00$/);
+  expect(second).toMatch(/1 +0\.00 +0\.00 GiB +0\.50$/);
+});
+
+it('the CSV has exact amounts times seconds, and no name that a spreadsheet would calculate', async () => {
+  const { stdout } = await runCli(['usage', '--csv', '--period', 'day', '--by', 'user'], { api });
+  expect(stdout.split('\r\n')).toEqual([
+    'period,user_id,user,sessions,cpu_seconds,mem_seconds,cuda.device_seconds',
+    `2025-01-01T00:00:00.000Z,u-1,"'=cmd(""x""), inc",2,7200.5,${3600 * 1024 ** 3},0`,
+    '2025-01-02T00:00:00.000Z,u-2,b@example.com,1,0,0,1800',
+    '',
+  ]);
+});
+
+it('the JSON is the report', async () => {
+  expect((await runCli(['usage', '--json'], { api })).json).toMatchObject({ usage: { by: 'project', rows } });
+});
+
+it('the picture has a bar for each period and names who is shown', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'usage-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const { exitCode, stdout } = await runCli(['usage', '--plot', 'usage.svg', '--slot', 'cpu'], { api, cwd: folder });
+  expect([exitCode, stdout]).toEqual([0, `${join(folder, 'usage.svg')}\n`]);
+  expect(asked).toMatchObject({ period: 'day' });
+  const svg = await readFile(join(folder, 'usage.svg'), 'utf8');
+  expect(svg).toMatch(/^<svg /);
+  for (const text of ['2025-01-01', '2025-01-02', 'b@example.com', 'cpu hours']) expect(svg).toContain(text);
+  expect(svg).not.toContain('<script');
+});
+
+it('says so when nothing was used, and what is wrong with an option', async () => {
+  answer = [];
+  onTestFinished(() => {
+    answer = rows;
+  });
+  expect((await runCli(['usage'], { api })).stdout).toBe('Nothing was used in this time.\n');
+  const wrong = await runCli(['usage', '--by', 'colour'], { api });
+  expect([wrong.exitCode, wrong.stderr]).toEqual([2, expect.stringContaining('--by takes one of')]);
+  expect((await runCli(['usage', '--from', 'yesterday'], { api })).exitCode).toBe(2);
+});

@@ -1,4 +1,5 @@
 import type { AdminHandlers } from '@backend.ai/runtime';
+import { serialiseSnapshot } from '@backend.ai/scheduler';
 import type { Manager } from './manager.ts';
 import { type Operator, operatorMethods } from './operator.ts';
 
@@ -34,7 +35,11 @@ export function managerHandlers(manager: Manager): AdminHandlers {
     pid: process.pid,
     residentBytes: process.memoryUsage.rss(),
   });
-  return { status };
+  /** All that the scheduler decides upon, as text: ids, amounts and limits, no secrets. */
+  const schedulerSnapshot = async (): Promise<{ text: string }> => ({
+    text: serialiseSnapshot(await manager.services.schedulerSnapshot()),
+  });
+  return { status, schedulerSnapshot };
 }
 
 /** Handlers of an operator's commands, where the stores have no other way in than this process. */

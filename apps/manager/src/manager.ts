@@ -17,6 +17,7 @@ import type {
 } from '@backend.ai/database';
 import { createRpcServer, type ListenOptions, type PeerIdentity, type RpcAddress } from '@backend.ai/rpc';
 import { Lifecycle } from '@backend.ai/runtime';
+import type { Snapshot } from '@backend.ai/scheduler';
 import { BackgroundTasks, currentRequestId, type Logger, ReconcileLoop } from '@backend.ai/telemetry';
 import type { ManagerStatusView } from './admin.ts';
 import { createAuthApi } from './api/auth.ts';
@@ -133,6 +134,8 @@ export interface ManagerServices {
   /** Ends everything alive; answers how many sessions are still alive when the time is over. */
   endAllSessions(reason: StatusReason, timeoutMs: number): Promise<number>;
   status(): Promise<Omit<ManagerStatusView, 'pid' | 'residentBytes'>>;
+  /** What a leader that took over now would decide upon. */
+  schedulerSnapshot(): Promise<Snapshot>;
   /** Empty when the resource ledger is sound. */
   verifyLedger(): Promise<LedgerViolation[]>;
   /** Runs every loop to its end once more. For tests. */
@@ -540,6 +543,9 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
           sessions: sessionCounts,
         };
       },
+      // Of a memory of its own, so that the one that loops work with is left alone.
+      schedulerSnapshot: () =>
+        new SchedulingMemory(new QueueRepository(db), directory, clock, config.tickMs).snapshot(clock.now()),
       verifyLedger: () => verifyLedger(db),
       async settle() {
         await idleSettings.settle();

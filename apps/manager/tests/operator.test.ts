@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { EmbeddedConfigStore } from '@backend.ai/coordination';
 import { newId } from '@backend.ai/core';
+import { parseSnapshot } from '@backend.ai/scheduler';
 import { runWithRequest, silentLogger } from '@backend.ai/telemetry';
 import { makeTempDirectory, waitFor } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
@@ -170,5 +171,8 @@ describe('an operator', () => {
       connectedAgents: ['i-one'],
       agents: { ALIVE: 1 },
     });
+    const { text } = (await handlers.schedulerSnapshot!({})) as { text: string };
+    expect(parseSnapshot(text).agents).toMatchObject([{ id: 'i-one', status: 'ALIVE' }]);
+    expect(text).not.toMatch(/secret/i);
   });
 });

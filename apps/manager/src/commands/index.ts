@@ -18,6 +18,8 @@ import { PeersRotateCommand } from './peers/rotate.ts';
 import { PeersTokenCommand } from './peers/token.ts';
 import { RestoreCommand } from './restore.ts';
 import { SchedulerLastExecutionTimeCommand } from './scheduler-last-execution-time.ts';
+import { SchedulerSnapshotCommand } from './scheduler-snapshot.ts';
+import { SimulateCommand } from './simulate.ts';
 import { ManagerStatusCommand } from './status.ts';
 import { VacuumSessionsCommand } from './vacuum-sessions.ts';
 import { VerifyCommand } from './verify.ts';
@@ -40,6 +42,8 @@ export const commands: CommandBundle['commands'] = [
   EtcdListCommand,
   VerifyCommand,
   SchedulerLastExecutionTimeCommand,
+  SchedulerSnapshotCommand,
+  SimulateCommand,
   ClearHistoryCommand,
   VacuumSessionsCommand,
   BackupCommand,

@@ -1,0 +1,145 @@
+import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { BaseCommand, writeFields, writeJson, writeTable } from '@backend.ai/cli-kit';
+import { AppError, explainReason } from '@backend.ai/core';
+import type { Change, Plan, Snapshot, WaitingExplanation } from '@backend.ai/scheduler';
+import { Command, Option } from 'clipanion';
+
+export class SimulateCommand extends BaseCommand {
+  static override paths = [['mgr', 'simulate']];
+  static override usage = Command.Usage({
+    category: 'Manager',
+    description: 'show what the scheduler would do with a snapshot',
+    details: `
+      Reads what \`mgr scheduler snapshot\` wrote, or a changed copy of it, and needs nothing else: no manager, no database.
+      The same file gives the same answer, always.
+    `,
+    examples: [
+      ['What happens next, and why the others wait', '$0 mgr simulate snapshot.json'],
+      [
+        'The same with another order and choice of agents',
+        '$0 mgr simulate snapshot.json --policy drf --selection concentrated',
+      ],
+      ['All about one waiting session', '$0 mgr simulate snapshot.json --explain 0199c1de-8a54-7c1f-b4f5-0242ac120002'],
+    ],
+  });
+
+  file = Option.String({ name: 'SNAPSHOT' });
+  policy = Option.String('--policy', { description: 'Order of all queues: fifo, lifo, drf or fair-share' });
+  selection = Option.String('--selection', {
+    description: 'Choice among agents: concentrated, dispersed, roundrobin or legacy',
+  });
+  explained = Option.String('--explain', { description: 'Id of a waiting session: what would let it start, and when' });
+
+  async perform(): Promise<number> {
+    const { schedule, SchedulingState, parseSnapshot, schedulingPolicies, selectionStrategies } = await import(
+      '@backend.ai/scheduler'
+    );
+    const path = resolve(this.context.cwd, this.file);
+    const text = await readFile(path, 'utf8').catch((cause: unknown) => {
+      throw new AppError('invalid-input', `${this.file} cannot be read.`, {
+        hint: 'Make a snapshot: ./backend.ai mgr scheduler snapshot > snapshot.json',
+        cause,
+      });
+    });
+    const snapshot = withOptions(parseSnapshot(text), {
+      scheduler: oneOf('--policy', this.policy, schedulingPolicies),
+      selection: oneOf('--selection', this.selection, selectionStrategies),
+    });
+    if (this.explained !== undefined) {
+      const explanation = new SchedulingState(snapshot).explain(this.explained, snapshot.now);
+      if (!explanation) throw new AppError('session-not-found', `No session ${this.explained} waits in the snapshot.`);
+      if (this.json) writeJson(this.context.stdout, { explanation });
+      else this.#tell(explanation);
+      return 0;
+    }
+    const plan = schedule(snapshot);
+    if (this.json) writeJson(this.context.stdout, { ...plan, reasons: Object.fromEntries(plan.reasons) });
+    else this.#show(plan);
+    return 0;
+  }
+
+  #show(plan: Plan): void {
+    const { stdout } = this.context;
+    const rows = [
+      ...plan.placements.map(({ sessionId, kernels, backfilled }) => {
+        return [sessionId, backfilled ? 'starts, passing others' : 'starts', agentsOf(kernels)];
+      }),
+      ...plan.reservations.map(({ sessionId, kernels, victims }) => {
+        return [sessionId, `preempts ${victims.map((victim) => victim.sessionId).join(', ')}`, agentsOf(kernels)];
+      }),
+      ...[...plan.reasons].map(([sessionId, { code }]) => [sessionId, `waits: ${code}`, explainReason(code)]),
+    ];
+    if (rows.length === 0) this.say('No session waits.');
+    else writeTable(stdout, ['session', 'what happens', 'where, or why not'], rows);
+    for (const { sessionId, priority } of plan.deprioritised)
+      this.say(`${sessionId} goes down to priority ${priority}.`);
+  }
+
+  #tell({ sessionId, reasons, agents, remedies, estimate, ...rest }: WaitingExplanation): void {
+    const why = reasons.map(({ code, data }) => `${code}: ${explainReason(code)} ${JSON.stringify(data)}`);
+    writeFields(this.context.stdout, [
+      ['Session', sessionId],
+      ['Queue', `${rest.position} of ${rest.queueLength} in ${rest.resourceGroup} (${rest.policy})`],
+      ['Waits because', why.join('\n') || 'of nothing: it starts with the next pass'],
+      ['Agents', `${agents.open} of ${agents.total} can take it now`],
+      ['It would start', remedies.map((remedy) => remedy.map(inWords).join(' and ')).join('; or ') || 'by itself'],
+      [
+        'Expected',
+        estimate.at === null ? 'nobody knows' : `${new Date(estimate.at).toISOString()} (${estimate.basis})`,
+      ],
+    ]);
+  }
+}
+
+function agentsOf(kernels: Plan['placements'][number]['kernels']): string {
+  return [...new Set(kernels.map((kernel) => kernel.agentId))].join(', ');
+}
+
+function withOptions(
+  snapshot: Snapshot,
+  options: { scheduler: string | undefined; selection: string | undefined },
+): Snapshot {
+  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+  const things = [
+    ...snapshot.groups.map(({ name }) => name),
+    ...snapshot.pending.map((session) => session.resourceGroup),
+  ];
+  const known = new Map(snapshot.groups.map((group) => [group.name, group]));
+  const groups = [...new Set(things)].map((name) => ({ ...(known.get(name) ?? { name }), ...given }));
+  return { ...snapshot, groups };
+}
+
+function oneOf(option: string, value: string | undefined, allowed: readonly string[]): string | undefined {
+  if (value === undefined || allowed.includes(value)) return value;
+  throw new AppError('invalid-input', `${option} ${value} does not exist.`, {
+    hint: `Choose one of ${allowed.join(', ')}.`,
+  });
+}
+
+function inWords(change: Change): string {
+  switch (change.kind) {
+    case 'wait-until':
+      return `once it is ${new Date(change.at).toISOString()}`;
+    case 'wait-for-dependencies':
+      return `once ${change.sessions.join(', ')} ended with success`;
+    case 'drop-dependencies':
+      return `without its dependency on ${change.sessions.join(', ')}`;
+    case 'raise-quota':
+      return `if the ${change.scope} ${change.id} may have ${change.to} ${change.slot} (now ${change.limit})`;
+    case 'go-first':
+      return `with priority ${change.priority}`;
+    case 'wait-for-queue':
+      return `once the ${change.ahead} sessions before it are gone`;
+    case 'wait-for-sessions':
+      return `once ${change.sessions.join(', ')} ended`;
+    case 'reduce-request':
+      return `with ${change.to} ${change.slot} instead of ${change.from}`;
+    case 'add-agent':
+      return `with ${change.count} more agent(s) of ${change.architecture} that offer ${change.images.join(', ')} and ${JSON.stringify(change.slots)}`;
+    case 'drop-designation':
+      return 'on any agent instead of those named';
+    case 'raise-kernel-limit':
+      return `if an agent may hold ${change.to} kernels`;
+  }
+}

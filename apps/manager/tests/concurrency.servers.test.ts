@@ -1,7 +1,7 @@
 import { EmbeddedLeases } from '@backend.ai/coordination';
 import { newId } from '@backend.ai/core';
-import { type Database, type DatabaseHandle, leaderLease } from '@backend.ai/database';
-import { createTenant, testDatabase, waitFor } from '@backend.ai/testing';
+import type { Database, DatabaseHandle } from '@backend.ai/database';
+import { type Tenant, testDatabase, waitFor } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { AgentRepository } from '../src/repositories/agents.ts';
@@ -11,21 +11,20 @@ import { PeerRepository } from '../src/repositories/peers.ts';
 import { QueueRepository } from '../src/repositories/queue.ts';
 import { SessionTransitions } from '../src/repositories/session-transitions.ts';
 import { SessionRepository } from '../src/repositories/sessions.ts';
-import { simulated } from './fake-agent.ts';
+import { elect, prepareLedger, registerAgent } from './ledger-world.ts';
 import { newSession } from './new-session.ts';
 
 /** What only several connections can show: statements that really meet, in an order that locks decide. */
 
 let handle: DatabaseHandle;
 let db: Database;
-let tenant: Awaited<ReturnType<typeof createTenant>>;
+let tenant: Tenant;
 let epoch = 0;
 
 beforeAll(async () => {
   handle = await testDatabase();
   db = handle.db;
-  tenant = await createTenant(db);
-  await db.execute(sql`insert into resource_groups (name) values ('default')`);
+  tenant = await prepareLedger(db);
 });
 afterAll(() => handle.close());
 beforeEach(async () => {
@@ -36,29 +35,7 @@ beforeEach(async () => {
   await db.execute(sql`update agent_resources set used = 0`);
 });
 
-const elect = (on: Pick<Database, 'execute'>, next: number) =>
-  on.execute(sql`
-    insert into leases (name, holder, epoch, expires_at) values (${leaderLease}, 'x', ${next}, now())
-    on conflict (name) do update set epoch = excluded.epoch`);
-
-const register = (slots: Record<string, string>) =>
-  new AgentRepository(db).register(
-    {
-      agentId: 'i-one',
-      bootId: 'b',
-      rpcVersion: 3,
-      version: '1',
-      architecture: 'x86_64',
-      resourceGroup: 'default',
-      backend: 'fake',
-      address: 'inproc:x',
-      dataAddress: '127.0.0.1:1',
-      slots,
-      images: [],
-      isolation: simulated,
-    },
-    'default',
-  );
+const register = (slots: Record<string, string>): Promise<void> => registerAgent(db, 'i-one', slots);
 
 async function insert(): Promise<{ sessionId: string; kernelId: string }> {
   const session = newSession(tenant);

@@ -9,7 +9,7 @@ import {
   sourcesOf,
 } from '@backend.ai/core';
 import type { DatabaseHandle } from '@backend.ai/database';
-import { createTenant, testDatabase } from '@backend.ai/testing';
+import { type Tenant, testDatabase } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -19,13 +19,13 @@ import { verifyLedger } from '../src/repositories/ledger.ts';
 import { QueueRepository } from '../src/repositories/queue.ts';
 import { SessionTransitions } from '../src/repositories/session-transitions.ts';
 import { SessionRepository } from '../src/repositories/sessions.ts';
-import { simulated } from './fake-agent.ts';
+import { elect, prepareLedger, registerAgent } from './ledger-world.ts';
 import { newSession } from './new-session.ts';
 
 let handle: DatabaseHandle;
 let transitions: SessionTransitions;
 let sessions: SessionRepository;
-let tenant: Awaited<ReturnType<typeof createTenant>>;
+let tenant: Tenant;
 const epoch = 7;
 
 beforeAll(async () => {
@@ -33,34 +33,14 @@ beforeAll(async () => {
   const { db } = handle;
   transitions = new SessionTransitions(db);
   sessions = new SessionRepository(db);
-  tenant = await createTenant(db);
-  await db.execute(sql`insert into resource_groups (name) values ('default')`);
-  await db.execute(
-    sql`insert into leases (name, holder, epoch, expires_at) values ('manager-leader', 'x', ${epoch}, now())`,
-  );
+  tenant = await prepareLedger(db);
+  await elect(db, epoch);
   await register('i-one', { cpu: '4', mem: '1000' });
 });
 afterAll(() => handle.close());
 
-async function register(agentId: string, slots: Record<string, string>): Promise<void> {
-  await new AgentRepository(handle.db).register(
-    {
-      agentId,
-      bootId: 'b',
-      rpcVersion: 3,
-      version: '1',
-      architecture: 'x86_64',
-      resourceGroup: 'default',
-      backend: 'fake',
-      address: 'inproc:x',
-      dataAddress: '127.0.0.1:1',
-      slots,
-      images: [],
-      isolation: simulated,
-    },
-    'default',
-  );
-}
+const register = (agentId: string, slots: Record<string, string>): Promise<void> =>
+  registerAgent(handle.db, agentId, slots);
 
 async function insert(slots?: Record<string, string>, size = 1) {
   const session = newSession(tenant, { ...(slots ? { slots } : {}), size });

@@ -1,6 +1,7 @@
 import { newId, signRequest } from '@backend.ai/core';
 import { runWithRequest } from '@backend.ai/telemetry';
 import { waitFor } from '@backend.ai/testing';
+import { sql } from 'drizzle-orm';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { FakeAgent } from './fake-agent.ts';
@@ -39,6 +40,24 @@ async function send(method: 'GET' | 'POST' | 'DELETE', target: string, body?: un
 
 const expectAnswered = ([status, text]: [number, string]): void => expect(status, text).toBeLessThan(500);
 
+/** A session, or a refusal that names the field and leaves nothing behind. */
+function expectDecided([status, text]: [number, string]): void {
+  expectAnswered([status, text]);
+  const answer = JSON.parse(text);
+  if (status < 300) {
+    if (answer.created ?? answer.result.data.json.created) created += 1;
+    return;
+  }
+  const fields = answer.data ?? answer.error?.json?.data?.error?.data?.fields;
+  const code = answer.error_code ?? answer.error?.json?.data?.error?.code;
+  // Its name is taken: nothing is wrong with any field.
+  if (code !== 'session-exists' && code !== 'state-conflict')
+    expect(Object.keys(fields ?? {}), text).not.toHaveLength(0);
+  refused += 1;
+}
+let refused = 0;
+let created = 0;
+
 const text = fc.oneof(
   fc.string({ unit: 'binary', maxLength: 80 }),
   fc.string({ unit: 'grapheme', maxLength: 300 }),
@@ -53,23 +72,48 @@ const amounts = fc.dictionary(
   fc.oneof(text, fc.integer(), fc.double(), fc.constantFrom('1', '64m')),
   { maxKeys: 4 },
 );
-const field = <T>(common: T) => fc.oneof({ weight: 3, arbitrary: fc.constant(common) }, { weight: 1, arbitrary: text });
+/** Mostly what is right: a request is to have one or two things that are not. */
+const usually = <T, U>(right: fc.Arbitrary<T>, any: fc.Arbitrary<U>) =>
+  fc.oneof({ weight: 19, arbitrary: right }, { weight: 1, arbitrary: any as fc.Arbitrary<T | U> });
+const field = <T>(common: T) => usually(fc.constant(common), text);
+const whole = usually(fc.integer({ min: 0, max: 100 }), fc.integer());
 
 const request = fc.record(
   {
-    name: fc.oneof(text, fc.uuid()),
+    name: usually(fc.uuid(), text),
     image: field('python'),
     architecture: field('x86_64'),
-    type: field('interactive'),
-    resources: amounts,
-    environ: fc.dictionary(name, fc.oneof(text, fc.string({ minLength: 1, maxLength: 3 })), { maxKeys: 4 }),
-    tag: fc.oneof(text, fc.constant('a tag')),
+    type: usually(fc.constantFrom('interactive', 'inference', 'system'), fc.oneof(text, fc.constant('batch'))),
+    resources: usually(fc.constant({ cpu: '1', mem: '256m' }), amounts),
+    environ: usually(
+      fc.dictionary(fc.stringMatching(/^[A-Za-z_][A-Za-z0-9_]{0,9}$/), fc.string(), { maxKeys: 4 }),
+      fc.dictionary(name, text, { maxKeys: 4 }),
+    ),
+    tag: usually(fc.constant('a tag'), text),
     project: field('default'),
     domain: field('default'),
     resourceGroup: field('default'),
     clusterMode: field('single-node'),
-    clusterSize: fc.oneof(fc.constant(1), fc.integer()),
+    clusterSize: usually(fc.constantFrom(1, 2), fc.integer()),
     reuseIfExists: fc.boolean(),
+    priority: whole,
+    jobPriority: whole,
+    isPreemptible: fc.boolean(),
+    dependencies: usually(fc.constant([]), fc.array(fc.oneof(text, fc.uuid()), { maxLength: 3 })),
+    startupCommand: usually(fc.constant(null), text),
+    startsAt: usually(fc.constant(null), text),
+    timeoutMs: usually(fc.constant(null), fc.double()),
+    bootstrapScript: usually(fc.constant('id'), text),
+    callbackUrl: usually(
+      fc.constant(null),
+      fc.oneof(text, fc.constantFrom('http://127.0.0.1/', 'http://[::1]/', 'http://10.2.3/', 'ftp://x/')),
+    ),
+    preopenPorts: usually(
+      fc.uniqueArray(fc.integer({ min: 1024, max: 65_535 }), { maxLength: 3 }),
+      fc.array(fc.integer(), { maxLength: 3 }),
+    ),
+    shmem: usually(fc.constant('64m'), text),
+    designatedAgents: usually(fc.constantFrom([], ['i-one']), fc.array(text, { maxLength: 2 })),
   },
   { requiredKeys: ['name', 'image'] },
 );
@@ -79,12 +123,24 @@ describe('any text in any field', () => {
     await fc.assert(
       fc.asyncProperty(request, async (input) => {
         const { resources, environ, resourceGroup, project: group, ...rest } = input;
-        const config = { resources, environ, scaling_group: resourceGroup };
-        expectAnswered(await send('POST', '/session', { ...rest, group, config, enqueueOnly: true }));
-        expectAnswered(await send('POST', '/rpc/session.create', { json: { ...input, name: `${input.name}2` } }));
+        const { shmem, preopenPorts, designatedAgents, startsAt, timeoutMs, jobPriority, ...common } = rest;
+        const config = {
+          ...{ resources, environ, scaling_group: resourceGroup, resource_opts: { shmem } },
+          ...{ preopen_ports: preopenPorts, agent_list: designatedAgents },
+        };
+        const times = { starts_at: startsAt, batch_timeout: timeoutMs, job_priority: jobPriority };
+        expectDecided(await send('POST', '/session', { ...common, ...times, group, config, enqueueOnly: true }));
+        const json = { ...input, name: `${input.name}2`, resourceOpts: { shmem } };
+        Reflect.deleteProperty(json, 'shmem');
+        expectDecided(await send('POST', '/rpc/session.create', { json }));
       }),
       { numRuns: 150 },
     );
+    const [rows] = await world.database.db.execute<{ sessions: number; asked: number; kernels: number }>(sql`
+      select (select count(*)::int from sessions) as sessions, (select coalesce(sum(cluster_size), 0)::int from sessions) as asked,
+        (select count(*)::int from kernels) as kernels`);
+    expect(rows).toMatchObject({ sessions: created, kernels: rows?.asked });
+    expect(Math.min(created, refused)).toBeGreaterThan(0);
     await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 20_000));
   }, 120_000);
 

@@ -96,7 +96,7 @@ describe('a request for a session', () => {
   });
 
   it('made many times at once under one name makes one session', async () => {
-    const results = await Promise.all(Array.from({ length: 8 }, () => create({ name: 'once' })));
+    const results = await Promise.all(Array.from({ length: 200 }, () => create({ name: 'once' })));
     expect(results.filter((result) => result.created)).toHaveLength(1);
     expect(new Set(results.map((result) => result.session.id)).size).toBe(1);
   });

@@ -39,6 +39,12 @@ describe('a fixture', () => {
     expect(await handle.db.execute(sql`select 1 from keypairs`)).toHaveLength(2);
   });
 
+  it('brings presets, once, with sizes in bytes', async () => {
+    const presets = await handle.db.execute(sql`select name, resource_slots as slots from resource_presets order by 1`);
+    expect(presets).toHaveLength(3);
+    expect(presets[2]).toEqual({ name: 'small', slots: { cpu: '1', mem: '1073741824' } });
+  });
+
   it('makes its users members of their projects', async () => {
     const members = await handle.db.execute<{ email: string }>(sql`
       select u.email from project_members m join users u on u.id = m.user_id join projects p on p.id = m.project_id

@@ -17,7 +17,7 @@ if child:
     os.read(0, 1)
     os.kill(child, 9)
 else:
-    print(os.getppid(), os.getpid(), flush=True)
+    print(f'{os.getppid()} {os.getpid()}', flush=True)
     time.sleep(600)`;
   const child = spawn('python3', ['-c', code], { stdio: ['pipe', 'pipe', 'inherit'] });
   onTestFinished(() => void child.stdin.end());

@@ -20,6 +20,7 @@ import { Lifecycle } from '@backend.ai/runtime';
 import type { Snapshot } from '@backend.ai/scheduler';
 import { BackgroundTasks, currentRequestId, type Logger, ReconcileLoop } from '@backend.ai/telemetry';
 import type { ManagerStatusView } from './admin.ts';
+import { audited } from './api/audited.ts';
 import { createAuthApi } from './api/auth.ts';
 import { createClusterApi } from './api/cluster.ts';
 import { createImageApi } from './api/image.ts';
@@ -383,6 +384,8 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   });
   peers.onRevoked(() => syncPeers.hint(currentRequestId()));
 
+  const auditedPolicies = <Api extends object>(kind: string, policies: Api): Api =>
+    audited(audit, `${kind}-resource-policy`, 'resource-policy:modify', policies);
   const groupRows = new ResourceGroupRepository(db);
   const groups = new ResourceGroupService(groupRows, () => {
     memory.forgetAll();
@@ -405,19 +408,27 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     admin: {
       ...createTenancy(db, box, audit, () => keypairChanges.announce()),
       resourcePolicy: {
-        keypair: new ResourcePolicyService(
-          new ResourcePolicyRepository<KeypairResourcePolicyRow>(db, 'keypair'),
+        keypair: auditedPolicies(
           'keypair',
+          new ResourcePolicyService(new ResourcePolicyRepository<KeypairResourcePolicyRow>(db, 'keypair'), 'keypair'),
         ),
-        user: new ResourcePolicyService(new ResourcePolicyRepository<UserResourcePolicyRow>(db, 'user'), 'user'),
-        project: new ResourcePolicyService(
-          new ResourcePolicyRepository<ProjectResourcePolicyRow>(db, 'project'),
+        user: auditedPolicies(
+          'user',
+          new ResourcePolicyService(new ResourcePolicyRepository<UserResourcePolicyRow>(db, 'user'), 'user'),
+        ),
+        project: auditedPolicies(
           'project',
+          new ResourcePolicyService(new ResourcePolicyRepository<ProjectResourcePolicyRow>(db, 'project'), 'project'),
         ),
       },
-      resourceGroup: groups.admin,
-      resourcePreset: presets.admin,
-      agent: new AgentAdminService(new AgentAdministrationRepository(db), directory, sessions),
+      resourceGroup: audited(audit, 'resource-group', 'resource-group:modify', groups.admin),
+      resourcePreset: audited(audit, 'resource-preset', 'resource-preset:modify', presets.admin),
+      agent: audited(
+        audit,
+        'agent',
+        'agent:modify',
+        new AgentAdminService(new AgentAdministrationRepository(db), directory, sessions),
+      ),
     },
   };
   let ready = false;

@@ -236,6 +236,23 @@ describe('an agent', () => {
   });
 });
 
+describe('changes', () => {
+  it('leave rows in the audit log, refused ones too', async () => {
+    const { resourceGroup } = api().admin;
+    await resourceGroup.create(group('audited'), world.ctx());
+    await expect(resourceGroup.create(group('audited'), world.ctx())).rejects.toMatchObject({ code: 'object-exists' });
+    await resourceGroup.get({ name: 'audited' }, world.ctx());
+    const rows = await world.database.db.execute(sql`
+      select action, target_kind as kind, access_key as "accessKey", outcome, error_code as code
+      from audit_log where target_id = 'audited' order by at`);
+    const row = { action: 'resource-group:modify', kind: 'resource-group', accessKey: world.admin.accessKey };
+    expect([...rows]).toEqual([
+      { ...row, outcome: 'done', code: null },
+      { ...row, outcome: 'failed', code: 'object-exists' },
+    ]);
+  });
+});
+
 describe('the official endpoints', () => {
   async function send(method: 'GET' | 'POST', target: string): Promise<Record<string, unknown>> {
     const url = new URL(target, world.manager.addresses.api);

@@ -81,7 +81,7 @@ export class ResourceGroupService {
     if (outcome === 'absent') absent(name);
     if (outcome === 'used') {
       throw new AppError('state-conflict', `The resource group "${name}" has agents or sessions.`, {
-        hint: 'Move its agents to another group and wait for its sessions to end; --inactive keeps new ones out.',
+        hint: 'Move its agents to another group and wait for its sessions to end; --no-active keeps new ones out.',
       });
     }
     this.#onChange();

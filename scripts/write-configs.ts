@@ -1,10 +1,12 @@
 /**
- * Writes what is made from the configuration schemas: `configs/<component>.sample.toml` and `docs/config/<component>.md`.
+ * Writes what is made from the configuration schemas, `configs/<component>.sample.toml` and `docs/config/<component>.md`,
+ * and from the tables of states, `docs/dev/lifecycle.md`.
  * With `--make FILE COMPONENT key=value ...`: a configuration from the sample with these values, if there is none yet.
  */
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { lifecycleDocument } from '@backend.ai/core';
 import { type ConfigOutline, renderReference, renderSample } from '@backend.ai/runtime';
 import { agentConfiguration } from '../apps/agent/src/server-config.ts';
 import { managerConfiguration } from '../apps/manager/src/server-config.ts';
@@ -15,12 +17,13 @@ export const configurations: readonly ConfigOutline[] = [managerConfiguration, a
 
 /** By path, relative to the repository. */
 export function generatedFiles(): Map<string, string> {
-  return new Map(
-    configurations.flatMap((definition) => [
+  return new Map([
+    ...configurations.flatMap((definition) => [
       [definition.sampleFile, renderSample(definition)] as const,
       [`docs/config/${definition.component}.md`, renderReference(definition)] as const,
     ]),
-  );
+    ['docs/dev/lifecycle.md', lifecycleDocument()] as const,
+  ]);
 }
 
 function write(file: string, text: string, mode = 0o644): void {

@@ -71,6 +71,14 @@ export class BusinessLog {
     this.#logger.warn('agent has kernels that are not its own', { agent_id: agentId, kernel_ids: kernelIds });
   }
 
+  absenceUnproved(agentId: string, kernelId: string, error: unknown): void {
+    this.#logger.warn('kernel missing in a heartbeat, and not known to be gone', {
+      agent_id: agentId,
+      kernel_id: kernelId,
+      error,
+    });
+  }
+
   startRefused(kernelId: string, agentId: string, error: unknown): void {
     this.#logger.warn('agent refused a kernel', { kernel_id: kernelId, agent_id: agentId, error });
   }

@@ -53,8 +53,27 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 6,
     arbitrary: fc
-      .integer({ min: 1, max: 3 })
-      .map((cpu) => doing(`create ${cpu}`, () => world.create({ resources: { cpu } }))),
+      .tuple(fc.integer({ min: 1, max: 3 }), fc.constantFrom(1, 1, 2, 3))
+      .map(([cpu, clusterSize]) =>
+        doing(`create ${clusterSize} of ${cpu}`, () =>
+          world.create({
+            resources: { cpu },
+            clusterSize,
+            clusterMode: clusterSize > 1 ? 'multi-node' : 'single-node',
+          }),
+        ),
+      ),
+  },
+  {
+    weight: 2,
+    arbitrary: index.map((at) =>
+      doing(`restart ${at}`, async () => {
+        const session = pick(await live(), at);
+        if (!session) return;
+        const { restart } = world.manager.services.api.session;
+        await tolerant(inRequest(() => restart({ session: session.id }, world.ctx())));
+      }),
+    ),
   },
   {
     weight: 4,
@@ -227,7 +246,9 @@ async function heal(): Promise<void> {
     { what: 'all starts to end', timeoutMs: 30_000 },
   );
   for (const { status, reason } of await live()) {
-    expect(status === 'PENDING' ? reason.code : 'queued').toMatch(/queued|insufficient|behind|refused/);
+    expect(status === 'PENDING' ? reason.code : 'queued').toMatch(
+      /queued|insufficient|behind|refused|restart-requested|deprioritized/,
+    );
   }
   expect(await inRequest(() => world.manager.services.endAllSessions('user-requested', 30_000))).toBe(0);
   await waitFor(() => agents.every((agent) => agent.kernels.size === 0), {
@@ -244,7 +265,7 @@ async function heal(): Promise<void> {
     expect(history.at(-1)?.to).toBe(session.status);
     // What ended is the attempt that was made last, and not one that was given up before.
     if (!/start-failed|self-terminated/.test(session.reason.code)) continue;
-    expect(agents.some((agent) => agent.ended.has(session.kernels[0]!.id))).toBe(true);
+    expect(agents.some((agent) => session.kernels.some((kernel) => agent.ended.has(kernel.id)))).toBe(true);
   }
   const ordered = agents.map((agent) => new Set(agent.createCalls.map((call) => call.kernelId)));
   for (const kernelId of ordered[0]!) expect(ordered[1]!.has(kernelId), 'an attempt at two agents').toBe(false);

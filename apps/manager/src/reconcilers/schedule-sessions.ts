@@ -55,6 +55,7 @@ export class ScheduleSessions {
       else conflicts += 1;
     }
     await this.#writeReasons(new Map([...plan.reasons, ...exceeding]), epoch);
+    await this.#giveUpForNow(plan, epoch);
     this.#wakeAt(
       snapshot.pending
         .flatMap(({ notBefore, startsAt }) => [notBefore, startsAt])
@@ -67,6 +68,16 @@ export class ScheduleSessions {
       if (!this.#conflictedBefore) again();
     }
     this.#conflictedBefore = conflicts > 0;
+  }
+
+  /** What could not be placed for long gets a lower priority. */
+  async #giveUpForNow({ attempted, deprioritised }: Plan, epoch: number): Promise<void> {
+    const { memory, transitions, changes } = this.#options;
+    for (const sessionId of attempted) memory.attempted(sessionId);
+    for (const { sessionId } of deprioritised) {
+      const change = { target: { sessionId }, to: 'DEPRIORITIZING', reason: 'deprioritized', epoch } as const;
+      changes.announce(await transitions.apply(change));
+    }
   }
 
   stop(): void {

@@ -21,6 +21,13 @@ export class SweepDeadlines {
   }
 
   async run(epoch: number): Promise<void> {
+    const waited = {
+      target: { waitedTooLong: true },
+      from: ['PENDING'],
+      to: 'CANCELLED',
+      reason: 'pending-timeout',
+    } as const;
+    this.#changes.announce(await this.#transitions.apply({ ...waited, epoch }));
     for (const [status, deadline] of Object.entries(transientDeadlines)) {
       const from = [status as SessionStatus];
       const olderThanMs = this.#deadlinesMs[status as SessionStatus] ?? deadline.afterMs;

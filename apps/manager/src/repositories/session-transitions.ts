@@ -37,6 +37,8 @@ export interface TransitionTarget {
   readonly agentLostForMs?: number;
   /** Only those whose agent is not among the known ones. */
   readonly agentForgotten?: boolean;
+  /** Only sessions that have waited longer than their resource group lets them. */
+  readonly waitedTooLong?: boolean;
   /** Only sessions of which no kernel (false: of which any kernel) is left. */
   readonly kernelsEnded?: boolean;
 }

@@ -115,7 +115,7 @@ function statement(options: AnyOptions, parts: Parts): SQL {
         status_reason = case when d.to_status = t.from_status or ${ending} then t.status_reason
           else coalesce(d.reason, ${reason}::text) end,
         status_data = case when d.to_status = t.from_status then t.status_data
-          when ${ending} then t.status_data || ${data}
+          when ${ending} then ${data} || t.status_data
           when d.reason is not null then jsonb_build_object('kernel', d.hostname, 'reason', ${reason}::text) || ${data}
           else ${data} end,
         status_changed_at = case when d.to_status = t.from_status then s.status_changed_at else now() end,
@@ -160,6 +160,11 @@ function sessionConditions(target: TransitionTarget): SQL[] {
   if (target.sessionId !== undefined) conditions.push(sql`s.id = ${target.sessionId}`);
   if (target.olderThanMs !== undefined) {
     conditions.push(sql`s.status_changed_at < now() - ${target.olderThanMs}::int * interval '1 millisecond'`);
+  }
+  if (target.waitedTooLong) {
+    conditions.push(sql`exists (select 1 from resource_groups g
+      where g.name = s.resource_group and (g.options->>'pendingTimeout')::float8 > 0
+        and s.created_at < now() - (g.options->>'pendingTimeout')::float8 * interval '1 second')`);
   }
   return conditions;
 }

@@ -34,6 +34,8 @@ export class SchedulingMemory {
   #waiting = new Map<string, Waiting>();
   #agents = new Map<string, AgentSnapshot>();
   readonly #refusals = new Map<string, Refusals>();
+  /** Failed attempts to place it, and when (monotonic) the last one was counted. */
+  readonly #attempts = new Map<string, { count: number; countedAt: number }>();
   #waitingStale = true;
   #agentsStale = true;
   /** What was queued while the queue was being read. */
@@ -77,6 +79,7 @@ export class SchedulingMemory {
       return;
     }
     if (to !== 'SCHEDULED') this.#waiting.delete(sessionId);
+    this.#attempts.delete(sessionId);
     // With equal states it is one of its kernels that moved.
     if (endsHolding(to) || from === to) this.#agentsStale = true;
     if (endsHolding(to)) this.#refusals.delete(sessionId);
@@ -117,7 +120,13 @@ export class SchedulingMemory {
     if (this.#waitingStale) await this.#readWaiting();
     const pending = [...this.#waiting.values()].map(({ session }) => {
       const refusals = this.#refusals.get(session.sessionId);
-      return refusals ? { ...session, notBefore: refusals.notBefore, refusedBy: refusals.agents } : session;
+      const attempts = this.#attempts.get(session.sessionId)?.count;
+      if (!refusals && attempts === undefined) return session;
+      return {
+        ...session,
+        ...(attempts === undefined ? {} : { attempts }),
+        ...(refusals ? { notBefore: refusals.notBefore, refusedBy: refusals.agents } : {}),
+      };
     });
     return { now, groups: [], agents: [...this.#agents.values()], pending, running: [], quotas: [], fairShares: [] };
   }
@@ -131,6 +140,14 @@ export class SchedulingMemory {
       const agent = this.#agents.get(agentId);
       if (slots && agent) this.#agents.set(agentId, { ...agent, used: addSlots(agent.used, slots) });
     }
+  }
+
+  /** It was the first that lacked resources. Passes are many: one in the time of a tick counts. */
+  attempted(sessionId: string): void {
+    const now = this.#clock.monotonic();
+    const before = this.#attempts.get(sessionId);
+    if (before && now - before.countedAt < this.#keptMs) return;
+    this.#attempts.set(sessionId, { count: (before?.count ?? 0) + 1, countedAt: now });
   }
 
   reasonOf(sessionId: string): string | undefined {

@@ -7,7 +7,7 @@ import type {
   KernelEvent,
   RegistrationReply,
 } from '@backend.ai/contract';
-import { AppError, parseRequestId } from '@backend.ai/core';
+import { AppError, hasCode, parseRequestId } from '@backend.ai/core';
 import { ensureRequestId, type Logger, requireRequestId } from '@backend.ai/telemetry';
 import type { AgentClients } from '../../clients/agent-clients.ts';
 import { BusinessLog } from '../../events.ts';
@@ -35,6 +35,9 @@ export interface AgentGatewayOptions {
   readonly logger: Logger;
   readonly heartbeatMs: number;
 }
+
+/** An agent that is asked about a kernel answers within this time, or with its next heartbeat it is asked again. */
+const absenceDeadlineMs = 2_000;
 
 /** What agents tell: who they are, that they live, what happened, and what is true. */
 export class AgentGatewayService implements AgentGateway {
@@ -106,8 +109,9 @@ export class AgentGatewayService implements AgentGateway {
       const exitCode = report?.exitCode ?? null;
       await this.#apply(agentId, kernel.kernelId, report?.requestId, (fact) => facts.ended(fact, reason, exitCode));
     }
-    for (const kernel of differences.lost) {
-      await this.#apply(agentId, kernel.kernelId, undefined, (fact) => facts.lost(fact));
+    for (const { kernelId } of differences.lost) {
+      if (!(await this.#confirmsAbsence(agentId, kernelId))) continue;
+      await this.#apply(agentId, kernelId, undefined, (fact) => facts.lost(fact));
     }
     if (differences.unknown.length > 0) this.#log.kernelsUnknown(agentId, differences.unknown);
     return { unknownKernels: differences.unknown, managerKeys: await peers.managerKeys() };
@@ -141,6 +145,19 @@ export class AgentGatewayService implements AgentGateway {
       this.#counted.set(agentId, counted);
       return { ackedSeq: counted };
     });
+  }
+
+  /** The second proof of a loss: the agent says so when it is asked. One that does not answer proves nothing. */
+  async #confirmsAbsence(agentId: string, kernelId: string): Promise<boolean> {
+    try {
+      await this.#options.clients.call(agentId, (api) =>
+        api.checkKernel.query({ kernelId }, { context: { deadlineMs: absenceDeadlineMs } }),
+      );
+    } catch (error) {
+      if (hasCode(error, 'kernel-not-found')) return true;
+      this.#log.absenceUnproved(agentId, kernelId, error);
+    }
+    return false;
   }
 
   async #apply(

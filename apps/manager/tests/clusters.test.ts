@@ -1,0 +1,123 @@
+import { newId } from '@backend.ai/core';
+import { runWithRequest } from '@backend.ai/telemetry';
+import { waitFor } from '@backend.ai/testing';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { FakeAgent } from './fake-agent.ts';
+import { createWorld, type World } from './world.ts';
+
+let world: World;
+let agents: FakeAgent[];
+
+beforeAll(async () => {
+  world = await createWorld();
+  agents = [await world.addAgent('i-one'), await world.addAgent('i-two')];
+});
+afterAll(() => world.close());
+afterEach(async () => {
+  for (const agent of agents) {
+    agent.behaviour = 'start';
+    agent.destroyBehaviour = 'end';
+    agent.holdEvents = false;
+    await agent.flush();
+  }
+  await inRequest(() => world.manager.services.endAllSessions('user-requested', 20_000));
+  expect(await world.manager.services.verifyLedger()).toEqual([]);
+});
+
+const api = () => world.manager.services.api.session;
+const inRequest = <T>(work: () => Promise<T>): Promise<T> => runWithRequest({ requestId: newId() }, work);
+/** Three kernels that no single agent has room for. */
+const create = () => world.create({ clusterMode: 'multi-node', clusterSize: 3, resources: { cpu: 2 } });
+const kernelsAtAgents = () => agents.flatMap((agent) => [...agent.kernels.keys()]);
+
+describe('a session over several agents', () => {
+  it('runs when all its kernels do, and ends with all of them', async () => {
+    const { id } = await create();
+    const { kernels } = await world.until(id, 'RUNNING');
+    expect(kernels.map(({ role, index, status }) => [role, index, status])).toEqual([
+      ['main', 1, 'RUNNING'],
+      ['sub', 1, 'RUNNING'],
+      ['sub', 2, 'RUNNING'],
+    ]);
+    expect(new Set(kernels.map(({ agent }) => agent))).toEqual(new Set(['i-one', 'i-two']));
+    expect(kernelsAtAgents().sort()).toEqual(kernels.map((kernel) => kernel.id).sort());
+    await inRequest(() => api().destroy({ session: id, forced: false }, world.ctx()));
+    await world.until(id, 'TERMINATED');
+    expect(kernelsAtAgents()).toEqual([]);
+  });
+
+  it('starts as a whole or not at all when an agent refuses its part', async () => {
+    agents[1]!.behaviour = 'refuse';
+    const { id } = await create();
+    await waitFor(async () => (await api().get({ session: id }, world.ctx())).reason.code === 'agent-refused', {
+      what: 'the refusal',
+      timeoutMs: 20_000,
+    });
+    expect(await world.manager.services.verifyLedger()).toEqual([]);
+    agents[1]!.behaviour = 'start';
+    const { kernels } = await world.until(id, 'RUNNING');
+    // What the other agent had started of the attempt that was given up is gone.
+    await waitFor(() => kernelsAtAgents().length === 3, { what: 'only kernels of this attempt', timeoutMs: 20_000 });
+    expect(kernelsAtAgents().sort()).toEqual(kernels.map((kernel) => kernel.id).sort());
+  });
+
+  it('ends when one of its kernels does, and says so', async () => {
+    const { id } = await create();
+    const { kernels } = await world.until(id, 'RUNNING');
+    const sub = kernels.find(({ role }) => role === 'sub')!;
+    agents.find((agent) => agent.id === sub.agent)!.exit(sub.id, 3, 'out-of-memory');
+    const ended = await world.until(id, 'TERMINATED');
+    expect(ended.reason).toMatchObject({
+      code: 'abnormal-termination',
+      data: { reason: 'out-of-memory', exitCode: 3 },
+    });
+    expect(ended.kernels.find((kernel) => kernel.id === sub.id)?.exitCode).toBe(3);
+    expect(kernelsAtAgents()).toEqual([]);
+  });
+
+  it('is given back to the queue whole when an agent is lost before all of it runs', async () => {
+    agents[1]!.behaviour = 'stall';
+    const { id } = await create();
+    await world.until(id, 'PREPARING');
+    await waitFor(() => agents[1]!.kernels.size > 0, { what: 'the part of the other agent' });
+    const before = (await api().get({ session: id }, world.ctx())).kernels.map((kernel) => kernel.id);
+    await agents[1]!.stop({ loseKernels: true });
+    await world.forgetHeartbeats('i-two');
+    await world.until(id, 'PENDING');
+    agents[1]!.behaviour = 'start';
+    await agents[1]!.start();
+    const after = await world.until(id, 'RUNNING');
+    expect(after.kernels.filter((kernel) => before.includes(kernel.id))).toEqual([]);
+    await waitFor(() => kernelsAtAgents().length === 3, { what: 'only kernels of this attempt', timeoutMs: 20_000 });
+  });
+
+  it('ends by force at once, and its kernels at the agents afterwards, also under another manager', async () => {
+    const { id } = await create();
+    await world.until(id, 'RUNNING');
+    for (const agent of agents) agent.destroyBehaviour = 'ignore';
+    expect((await inRequest(() => api().destroy({ session: id, forced: true }, world.ctx()))).status).toBe(
+      'TERMINATED',
+    );
+    expect(await world.manager.services.verifyLedger()).toEqual([]);
+    await world.restartManager();
+    await waitFor(() => kernelsAtAgents().length === 0, { what: 'agents without kernels', timeoutMs: 20_000 });
+    await expect(inRequest(() => api().destroy({ session: id, forced: false }, world.ctx()))).rejects.toMatchObject({
+      code: 'session-not-found',
+    });
+    expect((await api().get({ session: id }, world.ctx())).status).toBe('TERMINATED');
+  });
+
+  it('starts anew whole', async () => {
+    const { id } = await create();
+    const before = await world.until(id, 'RUNNING');
+    await inRequest(() => api().restart({ session: id }, world.ctx()));
+    await waitFor(
+      async () => (await api().get({ session: id }, world.ctx())).kernels[0]!.id !== before.kernels[0]!.id,
+      {
+        what: 'the next attempt',
+        timeoutMs: 20_000,
+      },
+    );
+    await world.until(id, 'RUNNING');
+  });
+});

@@ -1,0 +1,62 @@
+import { newId } from '@backend.ai/core';
+import { runWithRequest } from '@backend.ai/telemetry';
+import { waitFor } from '@backend.ai/testing';
+import { sql } from 'drizzle-orm';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { createWorld, type World } from './world.ts';
+
+let world: World;
+
+beforeAll(async () => {
+  world = await createWorld({ config: { tickMs: 50 } });
+  await world.addAgent('i-one', { slots: { cpu: '2', mem: '4294967296' } });
+});
+afterAll(() => world.close());
+afterEach(async () => {
+  await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 10_000));
+  expect(await world.manager.services.verifyLedger()).toEqual([]);
+});
+
+const setPendingTimeout = (seconds: number) =>
+  world.database.db.execute(
+    sql`update resource_groups set options = options || jsonb_build_object('pendingTimeout', ${seconds}::int)`,
+  );
+const history = async (session: string) =>
+  (await world.manager.services.api.session.history({ session }, world.ctx())).map(({ to, reason }) => [
+    to,
+    reason.code,
+  ]);
+
+describe('a session that waits', () => {
+  it('longer than its resource group allows is given up, also when no agent is alive', async () => {
+    const { id: holder } = await world.create({ resources: { cpu: 2 } });
+    await world.until(holder, 'RUNNING');
+    await world.forgetHeartbeats('i-one');
+    const { id } = await world.create({ resources: { cpu: 2 } });
+    await setPendingTimeout(3_600);
+    await world.database.db.execute(
+      sql`update sessions set created_at = now() - interval '2 hours' where id in (${id}::uuid, ${holder}::uuid)`,
+    );
+    expect((await world.until(id, 'CANCELLED')).reason.code).toBe('pending-timeout');
+    expect((await world.manager.services.api.session.get({ session: holder }, world.ctx())).status).toBe('RUNNING');
+    await setPendingTimeout(0);
+  });
+
+  it('at the head of the queue for many passes loses priority and not its place in the world', async () => {
+    await world.until((await world.create({ resources: { cpu: 2 } })).id, 'RUNNING');
+    const { id } = await world.create({ resources: { cpu: 2 }, priority: 15 });
+    const lowered = await waitFor(
+      async () => {
+        const view = await world.manager.services.api.session.get({ session: id }, world.ctx());
+        return view.options.priority < 15 && view;
+      },
+      { what: 'a lower priority', timeoutMs: 20_000 },
+    );
+    expect(lowered.options.priority).toBe(5);
+    expect((await history(id)).slice(0, 3)).toEqual([
+      ['PENDING', 'queued'],
+      ['DEPRIORITIZING', 'deprioritized'],
+      ['PENDING', 'deprioritized'],
+    ]);
+  });
+});

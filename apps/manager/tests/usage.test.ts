@@ -1,10 +1,13 @@
 import { type UsageReportInput, usageReportSchema } from '@backend.ai/contract';
 import { newId, parseResourceSlots } from '@backend.ai/core';
+import { silentLogger } from '@backend.ai/telemetry';
 import { waitFor } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { RetentionRepository } from '../src/repositories/retention.ts';
 import { UsageRepository } from '../src/repositories/usage.ts';
+import { RetentionService } from '../src/services/retention/retention-service.ts';
 import type { FakeAgent } from './fake-agent.ts';
 import { createWorld, type World } from './world.ts';
 
@@ -135,6 +138,19 @@ describe('usage', () => {
       ['default', '3600'],
       ['elsewhere', '7200'],
     ]);
+  });
+
+  it('is kept as long as history is', async () => {
+    await forget();
+    const now = Date.now();
+    await record(now - 48 * hour, now - 30 * hour, { cpu: '1' });
+    await record(now - 48 * hour, now - 20 * hour, { cpu: '1' });
+    const retention = new RetentionService(new RetentionRepository(world.database.db), silentLogger);
+    const olderThanMs = 24 * hour;
+    const found = await retention.clearHistory({ olderThanMs, dryRun: true });
+    expect(await retention.clearHistory({ olderThanMs, dryRun: false })).toEqual({ ...found, dryRun: false });
+    const [row] = await report({ from: iso(now - 48 * hour), to: iso(now) });
+    expect(row?.used.cpu).toBe(String(28 * 3_600));
   });
 
   it('refuses a time that ends before it begins', async () => {

@@ -7,7 +7,7 @@ export class ClearHistoryCommand extends RetentionCommand {
   static override paths = [['mgr', 'clear-history']];
   static override usage = Command.Usage({
     category: 'Manager',
-    description: 'remove old records of what happened to sessions that have ended',
+    description: 'remove old records of what happened to sessions that have ended, and of what was used',
     examples: [
       ['See how much it is', '$0 mgr clear-history --dry-run'],
       ['Keep half a year', '$0 mgr clear-history --retention 26w'],

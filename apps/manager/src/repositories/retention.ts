@@ -22,11 +22,22 @@ export class RetentionRepository {
     return count;
   }
 
+  async countUsage(olderThanMs: number): Promise<number> {
+    return await this.#count(sql`usage_records u where ${oldUsage(olderThanMs)}`);
+  }
+
+  async deleteUsage(olderThanMs: number, limit: number): Promise<number> {
+    const { count } = await this.#db.execute(sql`
+      delete from usage_records where id in (
+        select u.id from usage_records u where ${oldUsage(olderThanMs)} limit ${limit})`);
+    return count;
+  }
+
   async countSessions(olderThanMs: number): Promise<number> {
     return await this.#count(sql`sessions s where ${oldSession(olderThanMs)}`);
   }
 
-  /** With their kernels, logs, history and closed ledger entries. */
+  /** With their kernels, logs, history and closed ledger entries; what they used stays recorded. */
   async deleteSessions(olderThanMs: number, limit: number): Promise<number> {
     const { count } = await this.#db.execute(sql`
       delete from sessions where id in (select s.id from sessions s where ${oldSession(olderThanMs)} limit ${limit})`);
@@ -43,6 +54,10 @@ const terminal = sql.raw(terminalStatuses.map((status) => `'${status}'`).join(',
 
 function before(olderThanMs: number): SQL {
   return sql`now() - ${olderThanMs}::float8 * interval '1 millisecond'`;
+}
+
+function oldUsage(olderThanMs: number): SQL {
+  return sql`u.ended_at < ${before(olderThanMs)}`;
 }
 
 /** The ledger decides besides the state: what still holds resources is not over. */

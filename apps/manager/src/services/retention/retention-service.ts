@@ -28,10 +28,14 @@ export class RetentionService {
     this.#log = new BusinessLog(logger);
   }
 
-  /** State changes of sessions that have ended. The sessions themselves stay. */
+  /** State changes of sessions that have ended, and records of what was used. The sessions themselves stay. */
   async clearHistory({ olderThanMs, dryRun }: Retention): Promise<Removed> {
-    if (dryRun) return { count: await this.#rows.countHistory(olderThanMs), dryRun };
-    const count = await inPortions((limit) => this.#rows.deleteHistory(olderThanMs, limit));
+    if (dryRun) {
+      const [history, usage] = [await this.#rows.countHistory(olderThanMs), await this.#rows.countUsage(olderThanMs)];
+      return { count: history + usage, dryRun };
+    }
+    const history = await inPortions((limit) => this.#rows.deleteHistory(olderThanMs, limit));
+    const count = history + (await inPortions((limit) => this.#rows.deleteUsage(olderThanMs, limit)));
     this.#log.historyCleared(count, olderThanMs);
     return { count, dryRun };
   }

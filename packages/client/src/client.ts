@@ -12,6 +12,7 @@ import type { inferRouterInputs } from '@trpc/server';
 import { createResourceAdmin, type ResourceAdminClient } from './resource-admin.ts';
 import { createRpc, type Rpc } from './rpc.ts';
 import { type CreateSessionOptions, Session } from './session.ts';
+import { createTenantAdmin, type TenantAdminClient } from './tenant-admin.ts';
 import { createTransport, type TransportOptions } from './transport.ts';
 
 export type ClientOptions = TransportOptions;
@@ -48,7 +49,7 @@ export interface Client {
     /** Which of them would start now, and what is left of limits. */
     check(options?: Inputs['resourcePreset']['check']): Promise<PresetCheck>;
   };
-  readonly admin: ResourceAdminClient;
+  readonly admin: ResourceAdminClient & TenantAdminClient;
   readonly usage: {
     /** What was held for how long: amounts times seconds. One's own; for administrators also others'. */
     report(options: UsageReportOptions): Promise<UsageReport>;
@@ -80,7 +81,7 @@ export function createClient(options: ClientOptions): Client {
       list: (input = {}) => rpc.resourcePreset.list.query(input),
       check: (input = {}) => rpc.resourcePreset.check.query(input),
     },
-    admin: createResourceAdmin(rpc),
+    admin: { ...createResourceAdmin(rpc), ...createTenantAdmin(rpc) },
     usage: { report: (input) => rpc.usage.report.query(input) },
     rpc,
   };

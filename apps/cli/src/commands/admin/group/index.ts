@@ -1,0 +1,95 @@
+import type { CommandBundle } from '@backend.ai/cli-kit';
+import { inDomain, pageOptions, policyOption, table, tenantCommand, tenantFields } from '../tenant-command.ts';
+
+const words = (verb: string): string[][] => [
+  ['group', verb],
+  ['project', verb],
+];
+const fields = [inDomain, ...tenantFields, policyOption];
+
+export const commands: CommandBundle['commands'] = [
+  tenantCommand(
+    {
+      words: words('list'),
+      description: 'List groups (projects)',
+      example: ['Of one domain', 'admin group list --domain default'],
+      options: [inDomain, ...pageOptions],
+    },
+    async (client, given) => {
+      const page = await client.admin.projects.list(given.fields);
+      const show = table(page, ['domain', 'name', 'isActive', 'members', 'id']);
+      return { document: { groups: page.items, total: page.total }, show };
+    },
+  ),
+  tenantCommand(
+    {
+      words: words('info'),
+      description: 'Show one group (project)',
+      example: ['By name', 'admin group info default'],
+      takes: ['GROUP'],
+      options: [inDomain],
+    },
+    async (client, { names: [project = ''], fields: ref }) => {
+      const group = await client.admin.projects.get({ project, ...ref });
+      return { document: { group }, show: group };
+    },
+  ),
+  tenantCommand(
+    {
+      words: words('add'),
+      description: 'Create a group (project)',
+      example: ['In a domain', 'admin group add genome --domain research'],
+      takes: ['NAME'],
+      options: fields,
+    },
+    async (client, { names: [name = ''], fields: given }) => {
+      const group = await client.admin.projects.create({ name, ...given });
+      return { document: { group }, show: `The group ${group.name} was created (${group.id}).` };
+    },
+  ),
+  tenantCommand(
+    {
+      words: words('update'),
+      description: 'Modify a group (project)',
+      example: ['Another name', 'admin group update genome --name genomes'],
+      takes: ['GROUP'],
+      options: [...fields, { field: 'name', flag: '--name', kind: 'text', description: 'Another name' }],
+    },
+    async (client, { names: [project = ''], fields: given }) => {
+      const group = await client.admin.projects.modify({ project, ...given });
+      return { document: { group }, show: group };
+    },
+  ),
+  ...(['delete', 'purge'] as const).map((verb) =>
+    tenantCommand(
+      {
+        words: words(verb),
+        description: verb === 'delete' ? 'Make a group (project) inactive' : 'Remove a group (project) for good',
+        example: ['Without live sessions', `admin group ${verb} genome`],
+        takes: ['GROUP'],
+        options: [inDomain],
+      },
+      async (client, { names: [project = ''], fields: ref }) => {
+        await client.admin.projects[verb]({ project, ...ref });
+        const done = verb === 'delete' ? 'is inactive' : 'was removed';
+        return { document: { [verb]: project }, show: `The group ${project} ${done}.` };
+      },
+    ),
+  ),
+  ...(['add-users', 'remove-users'] as const).map((verb) =>
+    tenantCommand(
+      {
+        words: words(verb),
+        description: verb === 'add-users' ? 'Make users members of a group' : 'Take users out of a group',
+        example: ['By address', `admin group ${verb} genome a@lab.org,b@lab.org`],
+        takes: ['GROUP', 'USERS'],
+        options: [inDomain],
+      },
+      async (client, { names: [project = '', users = ''], fields: ref }) => {
+        const call = verb === 'add-users' ? 'addMembers' : 'removeMembers';
+        const group = await client.admin.projects[call]({ project, users: users.split(','), ...ref });
+        return { document: { group }, show: `The group ${group.name} has ${group.members} members.` };
+      },
+    ),
+  ),
+];

@@ -1,0 +1,111 @@
+import { type CommandBundle, writeTable } from '@backend.ai/cli-kit';
+import type { Client } from '@backend.ai/client';
+import { Command, Option, type Usage } from 'clipanion';
+import { type FieldOption, FieldsCommand, fieldText } from './field-options.ts';
+
+/** What the commands of domains, groups, users and key pairs have in common. */
+export interface TenantVerb {
+  readonly words: readonly string[][];
+  readonly description: string;
+  /** What follows `./backend.ai` in the example, and what that does. */
+  readonly example: readonly [what: string, line: string];
+  /** Names of what has to be given, in order. */
+  readonly takes?: readonly string[];
+  readonly options?: readonly FieldOption[];
+}
+
+interface Given {
+  readonly names: readonly string[];
+  readonly fields: Record<string, unknown>;
+}
+
+export abstract class TenantCommand extends FieldsCommand {
+  protected abstract readonly verb: TenantVerb;
+
+  /** What was given by position, and by options. */
+  protected read(): Given {
+    const names = (this.verb.takes ?? []).map((_, at) => String((this as Record<string, unknown>)[`name_${at}`]));
+    return { names, fields: this.given() };
+  }
+}
+
+/** A command that answers a document: under `--json` as it is, else as `show` has it. */
+export function tenantCommand(
+  verb: TenantVerb,
+  perform: (client: Client, given: Given) => Promise<{ document: Record<string, unknown>; show: Shown }>,
+): CommandBundle['commands'][number] {
+  return class extends TenantCommand {
+    static override paths = verb.words.map((words) => ['admin', ...words]);
+    static override usage: Usage = Command.Usage({
+      category: 'Administration',
+      description: verb.description,
+      examples: [[verb.example[0], `$0 ${verb.example[1]}`]],
+    });
+    protected readonly verb = verb;
+
+    constructor() {
+      super(verb.options ?? []);
+      for (const [at, name] of (verb.takes ?? []).entries())
+        Object.defineProperty(this, `name_${at}`, {
+          value: Option.String({ name, required: true }),
+          writable: true,
+          enumerable: true,
+        });
+    }
+
+    override async perform(): Promise<undefined> {
+      const { document, show } = await perform(await this.connect(), this.read());
+      if (this.json) return void this.printJson(document);
+      if (typeof show === 'string') return void this.say(show);
+      if (!('columns' in show)) return void this.show(show);
+      if (show.rows.length === 0) return void this.say('There are none.');
+      writeTable(
+        this.context.stdout,
+        show.columns,
+        show.rows.map((row) => row.map(fieldText)),
+      );
+      if (show.total > show.rows.length) this.note(`${show.rows.length} of ${show.total}: see --limit and --offset`);
+    }
+  };
+}
+
+export type Shown = string | object | ShownTable;
+interface ShownTable {
+  readonly columns: readonly string[];
+  readonly rows: readonly (readonly unknown[])[];
+  readonly total: number;
+}
+
+/** A page as a table of some of its fields. */
+export function table(page: { items: readonly object[]; total: number }, fields: readonly string[]): ShownTable {
+  const rows = page.items.map((item) => fields.map((field) => (item as Record<string, unknown>)[field]));
+  return { columns: fields, rows, total: page.total };
+}
+
+export const pageOptions: readonly FieldOption[] = [
+  { field: 'limit', flag: '--limit', kind: 'number', description: 'At most so many (100)' },
+  { field: 'offset', flag: '--offset', kind: 'number', description: 'Leave out so many' },
+];
+export const inDomain: FieldOption = {
+  field: 'domain',
+  flag: '-d,--domain',
+  kind: 'text',
+  description: 'Of this domain',
+};
+export const tenantFields: readonly FieldOption[] = [
+  { field: 'description', flag: '--description', kind: 'text', description: 'For people' },
+  { field: 'isActive', flag: '--active', kind: 'switch', description: 'Whether it may be used (--no-active: not)' },
+  {
+    field: 'totalResourceSlots',
+    flag: '--total-resource-slots',
+    kind: 'slots',
+    description: 'What all its sessions may hold together: cpu=8,mem=16g',
+  },
+  { field: 'integrationId', flag: '--integration-id', kind: 'text', description: 'What another system calls it' },
+];
+export const policyOption: FieldOption = {
+  field: 'resourcePolicy',
+  flag: '--resource-policy',
+  kind: 'text',
+  description: 'Name of a resource policy',
+};

@@ -67,7 +67,7 @@ export class ResourcePresetService {
 
   async #create(input: CreatePresetInput): Promise<PresetView> {
     const { name, resourceGroup, sharedMemory } = input;
-    const values = { name, resourceGroup, sharedMemory, resourceSlots: amounts(input.resourceSlots) };
+    const values = { name, resourceGroup, sharedMemory, resourceSlots: presetAmounts(input.resourceSlots) };
     try {
       return await this.#options.presets.create(newId(), values);
     } catch (cause) {
@@ -81,7 +81,7 @@ export class ResourcePresetService {
   async #modify({ id, ...input }: ModifyPresetInput): Promise<PresetView> {
     const { resourceSlots, ...rest } = input;
     try {
-      const values = { ...rest, ...(resourceSlots ? { resourceSlots: amounts(resourceSlots) } : {}) };
+      const values = { ...rest, ...(resourceSlots ? { resourceSlots: presetAmounts(resourceSlots) } : {}) };
       return (await this.#options.presets.modify(id, values)) ?? absent(id);
     } catch (cause) {
       throw taken(cause, input.name ?? id);
@@ -90,7 +90,7 @@ export class ResourcePresetService {
 }
 
 /** Slots may be of agents that are to come. */
-function amounts(slots: CreatePresetInput['resourceSlots']): Record<string, string> {
+export function presetAmounts(slots: CreatePresetInput['resourceSlots']): Record<string, string> {
   return slotsToTexts(parseResourceSlots(slots));
 }
 

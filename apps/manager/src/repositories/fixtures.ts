@@ -1,6 +1,7 @@
 import type { UserRole } from '@backend.ai/core';
 import type { Database } from '@backend.ai/database';
 import { sql } from 'drizzle-orm';
+import type { PresetValues } from './resource-presets.ts';
 
 export interface FixtureUser {
   readonly userId: string;
@@ -35,6 +36,14 @@ export class FixtureRepository {
     await this.#db.execute(sql`
       insert into projects (id, domain_name, name) values (${project.id}::uuid, ${project.domain}, ${project.name})
       on conflict (domain_name, name) do nothing`);
+  }
+
+  async ensurePreset(id: string, preset: PresetValues): Promise<void> {
+    await this.#db.execute(sql`
+      insert into resource_presets (id, name, resource_group, resource_slots, shared_memory)
+      values (${id}::uuid, ${preset.name}, ${preset.resourceGroup}, ${JSON.stringify(preset.resourceSlots)}::jsonb,
+        ${preset.sharedMemory}::bigint)
+      on conflict do nothing`);
   }
 
   /** The user's active key pair: the one that is there, or the given one, which is then there. */

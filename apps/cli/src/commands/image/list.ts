@@ -31,4 +31,9 @@ export class ImageList extends ApiCommand {
 /** The name that the official command line gives it; all commands of `admin` are in one bundle. */
 export class AdminImageList extends ImageList {
   static override paths = [['admin', 'image', 'list']];
+  static override usage = Command.Usage({
+    category: 'Images',
+    description: 'What sessions can be made of',
+    examples: [['Look at them', '$0 admin image list']],
+  });
 }

@@ -100,3 +100,22 @@ export type WaitingReason =
   | Reason<'behind-head-of-line', { readonly head: string }>
   | Reason<'pending-timeout', { readonly resourceGroup: string }>;
 export type WaitingCode = WaitingReason['code'];
+
+/** In the order in which they are looked at. */
+export const waitingCodes = [
+  'pending-timeout',
+  'agent-refused',
+  'starts-later',
+  'dependency-unfinished',
+  'dependency-failed',
+  'quota-exceeded',
+  'no-agent',
+  'no-agent-alive',
+  'no-agent-of-architecture',
+  'designated-agent-unavailable',
+  'no-agent-with-image',
+  'exceeds-agents',
+  'insufficient-resources',
+  'kernel-limit-reached',
+  'behind-head-of-line',
+] as const satisfies readonly WaitingCode[];

@@ -65,8 +65,8 @@ const agent = (index: number): fc.Arbitrary<AgentSnapshot> =>
       kernelCount: 0,
     }));
 
-const many = <T>(max: number, of: (index: number) => fc.Arbitrary<T>): fc.Arbitrary<T[]> =>
-  fc.integer({ min: 0, max }).chain((n) => fc.tuple(...Array.from({ length: n }, (_, i) => of(i))));
+const many = <T>(max: number, of: (index: number) => fc.Arbitrary<T>, min = 0): fc.Arbitrary<T[]> =>
+  fc.integer({ min, max }).chain((n) => fc.tuple(...Array.from({ length: n }, (_, i) => of(i))));
 
 const pending = (index: number): fc.Arbitrary<PendingSession> =>
   fc
@@ -165,17 +165,24 @@ const fairShares = fc.uniqueArray(
   { maxLength: 6, selector: ({ resourceGroup, scope, n }) => `${resourceGroup}${scope}${n}` },
 );
 
+export interface WorldOptions {
+  readonly groups?: (name: string) => fc.Arbitrary<ResourceGroup>;
+  /** All compete for the agents of one group, and nothing but room stands in their way. */
+  readonly crowded?: boolean;
+}
+
 /** Clusters in which running sessions fit on their agents. */
-export function snapshots(
-  over: { readonly groups?: (name: string) => fc.Arbitrary<ResourceGroup> } = {},
-): fc.Arbitrary<Snapshot> {
+export function snapshots({ groups: options = group, crowded = false }: WorldOptions = {}): fc.Arbitrary<Snapshot> {
+  const least = crowded ? 2 : 0;
   return fc
     .record({
-      groups: fc.tuple(...groups.map(over.groups ?? group)),
-      agents: many(5, agent),
-      pending: many(10, pending),
-      running: many(8, running),
-      quotas: fc.uniqueArray(quota, { maxLength: 4, selector: ({ scope, id }) => `${scope}${id}` }),
+      groups: fc.tuple(...groups.map(options)),
+      agents: many(5, agent, least).map((agents) => (crowded ? agents.map(inCrowd) : agents)),
+      pending: many(10, pending, least).map((sessions) => (crowded ? sessions.map(plainly) : sessions)),
+      running: many(8, running, 3 * least),
+      quotas: crowded
+        ? fc.constant([])
+        : fc.uniqueArray(quota, { maxLength: 4, selector: ({ scope, id }) => `${scope}${id}` }),
       fairShares,
     })
     .map(({ fairShares: usage, ...rest }) => ({
@@ -183,6 +190,29 @@ export function snapshots(
       now,
       fairShares: usage.map(({ n, ...entry }) => ({ ...entry, id: `${entry.scope[0]}${n}` })),
     }));
+}
+
+function inCrowd(of: AgentSnapshot): AgentSnapshot {
+  const { cpu = 0n, mem = 0n } = of.capacity;
+  return {
+    ...of,
+    status: 'ALIVE',
+    schedulable: true,
+    resourceGroup: 'g1',
+    architecture: 'x',
+    images: ['i1', 'i2'].map((image) => imageKey(image, 'x')),
+    capacity: { ...of.capacity, cpu: cpu + 2_000n, mem: mem + 4_000n },
+  };
+}
+
+function plainly(session: PendingSession): PendingSession {
+  const { dependencies, startsAt, notBefore, designated, ...rest } = session;
+  const kernels = session.kernels.map(({ slots: { cpu = 0n, mem = 0n }, ...kernel }) => ({
+    ...kernel,
+    slots: { cpu, mem },
+    architecture: 'x',
+  }));
+  return { ...rest, resourceGroup: 'g1', kernels, jobPriority: 3 };
 }
 
 /** Lays running sessions on the agents, as far as there is room. */

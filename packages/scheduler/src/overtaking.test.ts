@@ -1,0 +1,143 @@
+import { addSlots, fits, subtractSlots } from '@backend.ai/core';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { applyPlan, negative, schedule, withKernel } from './schedule.ts';
+import type { PendingSession, Snapshot } from './snapshot.ts';
+import { SchedulingState } from './state.ts';
+import { everyOption, snapshots } from './testing/arbitraries.ts';
+import { naiveSchedule } from './testing/naive-schedule.ts';
+
+const backfilling = (name: string) =>
+  everyOption(name).map(({ preemption: _, ...group }) => ({ ...group, backfill: true }));
+
+/** When a session alone would start if all that runs ends at its limit, found by trying each moment naively. */
+function projectedStart(session: PendingSession, snapshot: Snapshot): number {
+  const endOf = ({ ending, startedAt, timeLimitMs, awaitsVictims }: Snapshot['running'][number]): number => {
+    if (ending) return snapshot.now;
+    if (startedAt === undefined || timeLimitMs === undefined || awaitsVictims) return Number.POSITIVE_INFINITY;
+    return Math.max(snapshot.now, startedAt + timeLimitMs);
+  };
+  const moments = [...new Set(snapshot.running.map(endOf))].filter(Number.isFinite).sort((a, b) => a - b);
+  for (const at of moments) {
+    const ended = snapshot.running.filter((other) => endOf(other) <= at).flatMap((other) => other.kernels);
+    const agents = snapshot.agents.map((agent) =>
+      ended
+        .filter((kernel) => kernel.agentId === agent.id)
+        .reduce((left, kernel) => withKernel(left, negative(kernel.slots), -1), agent),
+    );
+    const running = snapshot.running.filter((other) => endOf(other) > at);
+    if (naiveSchedule({ ...snapshot, now: at, agents, running, pending: [session] }).placed.length > 0) return at;
+  }
+  return Number.POSITIVE_INFINITY;
+}
+
+describe('a session that passes the head of its queue', () => {
+  it('never delays it: its start as found by trying every moment is no later', () => {
+    let passed = 0;
+    fc.assert(
+      fc.property(snapshots({ groups: backfilling, crowded: true }), (snapshot) => {
+        const plan = schedule(snapshot);
+        const groups = snapshot.groups;
+        const inTurn = { ...plan, placements: plan.placements.filter((placement) => !placement.backfilled) };
+        const without = { ...applyPlan(snapshot, inTurn), groups };
+        const after = { ...applyPlan(snapshot, plan), groups };
+        passed += plan.placements.length - inTurn.placements.length;
+        for (const headId of plan.attempted) {
+          const head = snapshot.pending.find((session) => session.sessionId === headId)!;
+          expect(projectedStart(head, after)).toBeLessThanOrEqual(projectedStart(head, without));
+        }
+      }),
+      { numRuns: 200 },
+    );
+    expect(passed).toBeGreaterThan(10);
+  });
+
+  it('stays away from every agent of a head whose start nobody knows', () => {
+    fc.assert(
+      fc.property(snapshots({ groups: backfilling, crowded: true }), (snapshot) => {
+        const plan = schedule(snapshot);
+        for (const { sessionId, kernels, backfilled } of plan.placements) {
+          if (!backfilled) continue;
+          const session = snapshot.pending.find((other) => other.sessionId === sessionId)!;
+          const head = snapshot.pending.find(
+            (other) => plan.attempted.includes(other.sessionId) && other.resourceGroup === session.resourceGroup,
+          )!;
+          const inTurn = { ...plan, placements: plan.placements.filter((placement) => !placement.backfilled) };
+          if (Number.isFinite(projectedStart(head, applyPlan(snapshot, inTurn)))) continue;
+          const used = new Set(kernels.map((kernel) => kernel.agentId));
+          const emptied = snapshot.agents
+            .filter((agent) => used.has(agent.id))
+            .map((agent) => ({ ...agent, used: {}, kernelCount: 0 }));
+          const alone = { ...snapshot, agents: emptied, running: [], quotas: [], pending: [head] };
+          if ((head.clusterMode ?? 'single-node') === 'single-node') expect(naiveSchedule(alone).placed).toEqual([]);
+        }
+      }),
+    );
+  });
+});
+
+describe('preemption', () => {
+  const preempting = (name: string) =>
+    fc
+      .tuple(everyOption(name), fc.constantFrom('user' as const, 'resource-group' as const))
+      .map(([group, victimScope]) => ({
+        ...group,
+        preemption: { minRuntimeSec: 0, ...group.preemption, enabled: true, victimScope },
+      }));
+
+  it('takes the place of those only that it may, nobody twice in a pass, and of nobody without need', () => {
+    let reservations = 0;
+    fc.assert(
+      fc.property(snapshots({ groups: preempting, crowded: true }), (snapshot) => {
+        const plan = schedule(snapshot);
+        const all = plan.reservations.flatMap(({ victims }) => victims.map((victim) => victim.sessionId));
+        expect(new Set(all).size).toBe(all.length);
+        const afterPlacements = applyPlan(snapshot, { ...plan, reservations: [] });
+        for (const { sessionId, kernels, victims } of plan.reservations) {
+          reservations += 1;
+          const session = snapshot.pending.find((other) => other.sessionId === sessionId)!;
+          const { victimScope } = snapshot.groups.find((group) => group.name === session.resourceGroup)!.preemption!;
+          const sessions = victims.map(
+            (victim) => snapshot.running.find((other) => other.sessionId === victim.sessionId)!,
+          );
+          for (const victim of sessions) {
+            expect(victim.resourceGroup).toBe(session.resourceGroup);
+            expect(victim.private ?? false).toBe(false);
+            expect(victim.isPreemptible ?? true).toBe(true);
+            expect(victim.jobPriority ?? 0).toBeLessThan(session.jobPriority ?? 0);
+            if (victimScope === 'user') expect(victim.owner.user).toBe(session.owner.user);
+          }
+          if (plan.reservations.length > 1 || session.clusterMode === 'multi-node') continue;
+          const agent = afterPlacements.agents.find((other) => other.id === kernels[0]!.agentId)!;
+          const wanted = session.kernels.map((kernel) => kernel.slots).reduce(addSlots, {});
+          const limit =
+            snapshot.groups.find((group) => group.name === session.resourceGroup)!.maxKernelsPerAgent ??
+            Number.POSITIVE_INFINITY;
+          const roomWithout = (gone: typeof sessions): boolean => {
+            const freed = gone.flatMap((victim) => victim.kernels).filter((kernel) => kernel.agentId === agent.id);
+            const left = freed.reduce((sum, kernel) => subtractSlots(sum, kernel.slots), agent.used);
+            const count = (agent.kernelCount ?? 0) - freed.length + session.kernels.length;
+            return count <= limit && fits(wanted, subtractSlots(agent.capacity, left));
+          };
+          expect(roomWithout(sessions)).toBe(true);
+          for (const spared of sessions)
+            expect(roomWithout(sessions.filter((victim) => victim !== spared))).toBe(false);
+        }
+      }),
+      { numRuns: 200 },
+    );
+    expect(reservations).toBeGreaterThan(10);
+  });
+
+  it('is previewed as a pass would do it', () => {
+    fc.assert(
+      fc.property(snapshots({ groups: preempting, crowded: true }), (snapshot) => {
+        const state = new SchedulingState(snapshot);
+        const { placements, reservations } = state.plan(snapshot.now);
+        const [only] = reservations;
+        if (!only || reservations.length > 1 || placements.length > 0) return;
+        expect(state.previewPreemption(only.sessionId, snapshot.now)).toEqual(only);
+      }),
+    );
+  });
+});

@@ -1,0 +1,172 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { decayedUsage, fairShareFactor, normalisedUsage } from './fair-share.ts';
+import { schedule } from './schedule.ts';
+import { slotOrder } from './selection.ts';
+import {
+  type AgentSnapshot,
+  imageKey,
+  type PendingSession,
+  type Quota,
+  type ResourceGroup,
+  type Snapshot,
+} from './snapshot.ts';
+
+const agent = (id: string, cpu: bigint, extra: Record<string, bigint> = {}): AgentSnapshot => ({
+  id,
+  status: 'ALIVE',
+  schedulable: true,
+  resourceGroup: 'default',
+  architecture: 'x',
+  images: [imageKey('i', 'x')],
+  capacity: { cpu, ...extra },
+  used: {},
+});
+
+const session = (sessionId: string, user: string, cpu: bigint, over: Partial<PendingSession> = {}): PendingSession => ({
+  sessionId,
+  resourceGroup: 'default',
+  owner: { keypair: user, user, project: 'p', domain: 'd' },
+  kernels: [{ kernelId: `k-${sessionId}`, role: 'main', index: 1, slots: { cpu }, image: 'i', architecture: 'x' }],
+  createdAt: Number(sessionId.slice(1)),
+  priority: 10,
+  ...over,
+});
+
+const world = (group: Omit<ResourceGroup, 'name'>, over: Partial<Snapshot>): Snapshot => ({
+  now: 1_000,
+  groups: [{ name: 'default', ...group }],
+  agents: [],
+  pending: [],
+  running: [],
+  quotas: [],
+  fairShares: [],
+  ...over,
+});
+
+const placedIn = (snapshot: Snapshot): string[] => schedule(snapshot).placements.map(({ sessionId }) => sessionId);
+const placedOn = (snapshot: Snapshot): string[] =>
+  schedule(snapshot).placements.flatMap(({ kernels }) => kernels.map((kernel) => kernel.agentId));
+
+describe('queues', () => {
+  const mine = ['s1', 's2', 's3'].map((id) => session(id, 'greedy', 1_000n));
+  const pending = [...mine, session('s4', 'modest', 1_000n)];
+  const agents = [agent('a', 10_000n)];
+
+  it('go by arrival, or by the newest', () => {
+    expect(placedIn(world({ scheduler: 'fifo' }, { agents, pending }))).toEqual(['s1', 's2', 's3', 's4']);
+    expect(placedIn(world({ scheduler: 'lifo' }, { agents, pending }))).toEqual(['s4', 's3', 's2', 's1']);
+  });
+
+  it('give turns to the user with the smallest dominant share, looked at anew after each placement', () => {
+    expect(placedIn(world({ scheduler: 'drf' }, { agents, pending }))).toEqual(['s1', 's4', 's2', 's3']);
+  });
+
+  it('go by what scopes have used, those that used least first and the unknown last', () => {
+    const used = (id: string, days: number) => ({
+      resourceGroup: 'default',
+      scope: 'user' as const,
+      id,
+      usage: { cpu: BigInt(days) * 86_400_000n },
+    });
+    const fairShares = [used('greedy', 50), used('modest', 1)];
+    const all = [...pending, session('s0', 'unknown', 1_000n)];
+    const order = placedIn(world({ scheduler: 'fair-share' }, { agents, pending: all, fairShares }));
+    expect(order).toEqual(['s4', 's1', 's2', 's3', 's0']);
+  });
+
+  it('put a higher priority before every policy', () => {
+    const urgent = session('s9', 'greedy', 1_000n, { priority: 20 });
+    expect(placedIn(world({ scheduler: 'drf' }, { agents, pending: [...pending, urgent] }))[0]).toBe('s9');
+  });
+
+  it('hold back what is behind a session that lacks resources, not what is behind one that can never start', () => {
+    const large = session('s1', 'u', 8_000n);
+    const small = session('s2', 'u', 1_000n);
+    const busy = [{ ...agent('a', 10_000n), used: { cpu: 5_000n } }];
+    const held = schedule(world({}, { agents: busy, pending: [large, small] }));
+    expect(held.placements).toEqual([]);
+    expect([...held.reasons.values()].map(({ code }) => code)).toEqual([
+      'insufficient-resources',
+      'behind-head-of-line',
+    ]);
+    const never = session('s1', 'u', 80_000n);
+    expect(placedIn(world({}, { agents: busy, pending: [never, small] }))).toEqual(['s2']);
+  });
+
+  it('report all quotas that are exceeded at once', () => {
+    const quotas: Quota[] = [
+      { scope: 'project', id: 'p', limits: { cpu: 500n } },
+      { scope: 'keypair', id: 'u', limits: {}, unlisted: 'zero', maxSessions: 0 },
+    ];
+    const plan = schedule(world({}, { agents, pending: [session('s1', 'u', 1_000n)], quotas }));
+    expect(plan.reasons.get('s1')).toEqual({
+      code: 'quota-exceeded',
+      data: {
+        violations: [
+          { scope: 'keypair', id: 'u', slot: 'sessions', asked: '1', used: '0', limit: '0' },
+          { scope: 'keypair', id: 'u', slot: 'cpu', asked: '1', used: '0', limit: '0' },
+          { scope: 'project', id: 'p', slot: 'cpu', asked: '1', used: '0', limit: '0.5' },
+        ],
+      },
+    });
+  });
+});
+
+describe('selection', () => {
+  const agents = [agent('a', 4_000n), agent('b', 8_000n), agent('c', 6_000n, { 'cuda.device': 1_000n })];
+  const pending = ['s1', 's2', 's3'].map((id) => session(id, 'u', 3_000n));
+
+  it.each([
+    ['concentrated', ['a', 'b', 'b']],
+    ['dispersed', ['b', 'b', 'a']],
+    ['legacy', ['b', 'b', 'a']],
+  ])('%s keeps work without accelerators off them while it can, and takes %j', (selection, expected) => {
+    expect(placedOn(world({ selection }, { agents, pending }))).toEqual(expected);
+  });
+
+  it('goes round by ids among the agents that have room', () => {
+    // The first takes all of `a`: the second is the second of those left, the third the first.
+    expect(placedOn(world({ selection: 'roundrobin' }, { agents, pending }))).toEqual(['a', 'c', 'b']);
+  });
+
+  it('goes on with round robin where the snapshot says', () => {
+    const plan = schedule(world({ selection: 'roundrobin', roundRobin: 4 }, { agents, pending: pending.slice(0, 1) }));
+    expect(plan.placements[0]?.kernels[0]?.agentId).toBe('b');
+    expect(plan.roundRobin).toEqual({ default: 5 });
+  });
+
+  it('compares slots in the order of devices, then of names', () => {
+    const names = ['mem', 'zeta', 'cpu', 'cuda.shares', 'alpha', 'rocm.device', 'cudalike'];
+    expect(slotOrder(names)).toEqual(['cuda.shares', 'rocm.device', 'cpu', 'mem', 'alpha', 'cudalike', 'zeta']);
+  });
+});
+
+describe('fair share', () => {
+  it('halves usage with each half life and forgets what is beyond the window', () => {
+    const day = { cpu: 1_000_000n };
+    const buckets = [0, 7, 14, 28].map((daysAgo) => ({ daysAgo, usage: day }));
+    expect(decayedUsage(buckets)).toEqual({ cpu: 1_750_000n });
+  });
+
+  it('weighs slots, and counts a full window of the whole group as one', () => {
+    const full = BigInt(28 * 86_400);
+    const capacity = { cpu: 4_000n, 'cuda.device': 2_000n };
+    expect(normalisedUsage({ cpu: 4_000n * full, 'cuda.device': 2_000n * full }, capacity)).toBe(1);
+    expect(normalisedUsage({ cpu: 4_000n * full }, capacity)).toBeCloseTo(1 / 11);
+  });
+
+  it('has a factor within its bounds that falls with usage and rises with weight', () => {
+    const usage = fc.double({ min: 0, max: 1e6, noNaN: true });
+    const weight = fc.double({ min: 0.001, max: 1000, noNaN: true });
+    fc.assert(
+      fc.property(usage, usage, weight, (a, b, w) => {
+        const factor = fairShareFactor(a, w);
+        expect(factor).toBeGreaterThanOrEqual(2 ** -10);
+        expect(factor).toBeLessThanOrEqual(1);
+        expect(fairShareFactor(a + b, w)).toBeLessThanOrEqual(factor);
+        expect(fairShareFactor(a, w * 2)).toBeGreaterThanOrEqual(factor);
+      }),
+    );
+  });
+});

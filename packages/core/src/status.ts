@@ -306,7 +306,6 @@ export const statusReasons = {
   'no-agent-alive': 'No agent is reachable at the moment.',
   'no-agent-with-image': 'No reachable agent offers the image.',
   'insufficient-resources': 'No agent has enough free resources now; it starts when others end.',
-  'behind-others': 'Sessions that came earlier are served first.',
   'behind-head-of-line': 'A session before it waits for resources, and nothing may overtake it.',
   'no-agent-of-architecture': 'No reachable agent has the processor architecture of its image.',
   'designated-agent-unavailable': 'An agent that it has to be on is not available.',

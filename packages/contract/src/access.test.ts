@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { userRoles } from '@backend.ai/core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -12,6 +13,7 @@ import {
   scopeOf,
   type Target,
 } from './access.ts';
+import { accessTable } from './access-table.ts';
 import { checkAccess, checkAccessLevels, createCallerFactory, procedureFor, router } from './link.ts';
 
 const actionNames = Object.keys(actions) as Action[];
@@ -93,5 +95,12 @@ describe('a procedure', () => {
     const context = { requestId: 'r' as never, headers: {}, signal: undefined };
     expect(await caller({ ...context, actor }).x()).toBe(1);
     await expect(caller({ ...context, actor: { kind: 'anonymous' } }).x()).rejects.toThrow('needs a login');
+  });
+});
+
+describe('docs/user/access.md', () => {
+  it('has the table as it is', async () => {
+    const page = await readFile(new URL('../../../docs/user/access.md', import.meta.url), 'utf8');
+    expect(page).toContain(accessTable());
   });
 });

@@ -1,4 +1,5 @@
 export * from './access.ts';
+export * from './access-table.ts';
 export * from './agent.ts';
 export * from './agent-administration.ts';
 export * from './agent-gateway-router.ts';

@@ -1,11 +1,12 @@
 /**
  * Writes what is made from the configuration schemas, `configs/<component>.sample.toml` and `docs/config/<component>.md`,
- * and from the tables of states, `docs/dev/lifecycle.md`.
+ * from the tables of states, `docs/dev/lifecycle.md`, and from that of actions, `docs/user/access.md`.
  * With `--make FILE COMPONENT key=value ...`: a configuration from the sample with these values, if there is none yet.
  */
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { accessDocument } from '@backend.ai/contract';
 import { lifecycleDocument } from '@backend.ai/core';
 import { type ConfigOutline, renderReference, renderSample } from '@backend.ai/runtime';
 import { agentConfiguration } from '../apps/agent/src/server-config.ts';
@@ -23,6 +24,7 @@ export function generatedFiles(): Map<string, string> {
       [`docs/config/${definition.component}.md`, renderReference(definition)] as const,
     ]),
     ['docs/dev/lifecycle.md', lifecycleDocument()] as const,
+    ['docs/user/access.md', accessDocument()] as const,
   ]);
 }
 

@@ -23,6 +23,9 @@ export abstract class SessionCreatingCommand extends ApiCommand {
   });
   callbackUrl = Option.String('--callback-url', { description: 'URL to be told of each change of state' });
   agents = Option.Array('--assign-agent', [], { description: 'Id of the agent to be on (superadmins)' });
+  tolerant = Option.Boolean('--tolerant', false, {
+    description: 'It goes on when a kernel other than the main one ends',
+  });
   noPreempt = Option.Boolean('--no-preempt', false, { description: 'It never makes room for others' });
   architecture = Option.String('--arch,--architecture', { description: 'Of the image: x86_64, aarch64' });
   image = Option.String({ name: 'IMAGE', required: true });
@@ -45,6 +48,7 @@ export abstract class SessionCreatingCommand extends ApiCommand {
       clusterSize: parseWhole('--cluster-size', this.clusterSize),
       priority: parseWhole('--priority', this.priority),
       isPreemptible: this.noPreempt ? false : undefined,
+      failurePolicy: this.tolerant ? ('tolerant' as const) : undefined,
       resourceOpts: this.resourceOpts.length === 0 ? undefined : parsePairs('--resource-opts', this.resourceOpts),
       bootstrapScript:
         this.bootstrap === undefined

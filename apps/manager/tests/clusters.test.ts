@@ -75,6 +75,22 @@ describe('a session over several agents', () => {
     expect(kernelsAtAgents()).toEqual([]);
   });
 
+  it('goes on without a sub kernel where that was wanted, and ends with the main one', async () => {
+    const { id } = await world.create({ clusterMode: 'multi-node', clusterSize: 2, failurePolicy: 'tolerant' });
+    const [main, sub] = (await world.until(id, 'RUNNING')).kernels;
+    const exit = (kernel: typeof main): void =>
+      agents.find((agent) => agent.id === kernel?.agent)?.exit(kernel?.id ?? '', 1);
+    exit(sub);
+    expect((await world.until(id, 'RUNNING_DEGRADED')).reason).toMatchObject({
+      code: 'degraded',
+      data: { kernel: 'sub1' },
+    });
+    const { logs } = await api().logs({ session: id }, world.ctx());
+    expect(logs).toBe(agents[0]!.output);
+    exit(main);
+    await world.until(id, 'TERMINATED');
+  });
+
   it('is given back to the queue whole when an agent is lost before all of it runs', async () => {
     agents[1]!.behaviour = 'stall';
     const { id } = await create();

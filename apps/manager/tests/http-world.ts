@@ -5,6 +5,8 @@ import type {
   ApiServices,
   CallContext,
   CreateSessionInput,
+  IdleCheckView,
+  KernelStatisticsView,
   ExecuteInput,
   RunResult,
   SessionDetailsView,
@@ -95,6 +97,10 @@ export class FakeWorld {
     return found;
   }
 
+  /** What is measured and judged of every session. */
+  kernels: KernelStatisticsView[] = [];
+  idleChecks: IdleCheckView[] = [];
+
   add(name: string, status: SessionDetailsView['status'] = 'RUNNING'): SessionDetailsView {
     const view = sessionView(name, status);
     this.sessions.set(view.id, view);
@@ -172,6 +178,8 @@ export class FakeWorld {
             { ...entry, from: 'PENDING', to: 'PREPARING', at: '2024-01-01T00:00:01.000Z' },
           ];
         },
+        stats: async ({ session }) => ({ sessionId: session, name: this.find(session).name, windowMs: 1, kernels: this.kernels }),
+        idle: async ({ session }) => ({ sessionId: session, name: this.find(session).name, checks: this.idleChecks }),
         wait: async (input, ctx) => {
           record('wait', input, ctx);
           const session = this.find(input.session);
@@ -321,6 +329,7 @@ export function sessionView(name: string, status: SessionDetailsView['status']):
       priority: 10,
       jobPriority: 0,
       isPreemptible: true,
+      failurePolicy: 'strict',
       startsAt: null,
       timeoutMs: null,
       callbackUrl: null,

@@ -47,6 +47,7 @@ export function newSession(
     priority: 10,
     jobPriority: 0,
     isPreemptible: true,
+    failurePolicy: 'strict',
     startsNotBefore: null,
     designatedAgents: [],
     callbackUrl: null,

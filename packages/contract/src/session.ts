@@ -1,5 +1,5 @@
-import type { SessionResult, SessionStatus, SessionType } from '@backend.ai/core';
-import { sessionTypes } from '@backend.ai/core';
+import type { FailurePolicy, SessionResult, SessionStatus, SessionType } from '@backend.ai/core';
+import { failurePolicies, sessionTypes } from '@backend.ai/core';
 import { z } from 'zod';
 import type { IsolationReport, StepTiming } from './kernel.ts';
 import { environSchema, inputLimits, plainText } from './text.ts';
@@ -67,6 +67,8 @@ const sessionRequestSchema = z.strictObject({
   jobPriority: z.number().int().min(0).max(sessionLimits.priority).default(0),
   /** Whether it may have to make room for others. */
   isPreemptible: z.boolean().default(true),
+  /** `tolerant`: it goes on, RUNNING_DEGRADED, when a sub kernel ends; otherwise it ends with any of its kernels. */
+  failurePolicy: z.enum(failurePolicies).optional(),
   /** Sessions of the same owner that have to end with success first, by id or name. */
   dependencies: listOf(sessionRefSchema, sessionLimits.dependencies).default([]),
   /** What a batch session runs, by a shell. */
@@ -112,6 +114,7 @@ export interface SessionOptionsView {
   readonly priority: number;
   readonly jobPriority: number;
   readonly isPreemptible: boolean;
+  readonly failurePolicy: FailurePolicy;
   readonly startsAt: string | null;
   readonly timeoutMs: number | null;
   readonly callbackUrl: string | null;

@@ -1,4 +1,4 @@
-import type { KernelStatus, SessionResult, SessionStatus, SessionType } from '@backend.ai/core';
+import type { FailurePolicy, KernelStatus, SessionResult, SessionStatus, SessionType } from '@backend.ai/core';
 import { servingStatuses, terminalStatuses } from '@backend.ai/core';
 import { sql } from 'drizzle-orm';
 
@@ -32,6 +32,7 @@ export interface SessionRecord {
   readonly priority: number;
   readonly jobPriority: number;
   readonly isPreemptible: boolean;
+  readonly failurePolicy: FailurePolicy;
   readonly startsNotBefore: string | null;
   readonly designatedAgents: string[];
   readonly callbackUrl: string | null;
@@ -80,7 +81,7 @@ export const sessionColumns = sql.raw(`
   coalesce((select p.name from projects p where p.id = s.project_id), '') as "projectName",
   s.user_id as "userId", s.access_key as "accessKey", s.type, s.image, s.architecture, s.tag,
   s.cluster_mode as "clusterMode", s.cluster_size as "clusterSize", s.priority, s.job_priority as "jobPriority",
-  s.is_preemptible as "isPreemptible", s.starts_not_before as "startsNotBefore",
+  s.is_preemptible as "isPreemptible", s.failure_policy as "failurePolicy", s.starts_not_before as "startsNotBefore",
   s.designated_agents as "designatedAgents", s.callback_url as "callbackUrl",
   s.options - '{startupCommand,bootstrapScript,owner}'::text[] as "options",
   s.resource_group as "resourceGroup", s.status, s.status_reason as "statusReason", s.status_data as "statusData",

@@ -1,5 +1,5 @@
 import type { Scope } from '@backend.ai/contract';
-import type { AccessKey, KernelId, SessionId, SessionStatus, SessionType } from '@backend.ai/core';
+import type { AccessKey, FailurePolicy, KernelId, SessionId, SessionStatus, SessionType } from '@backend.ai/core';
 import { type Database, fencedBy, sqlStateOf, sqlStates } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
 import { storableText } from './json-text.ts';
@@ -11,8 +11,8 @@ import {
   type SessionDetails,
   type SessionOptions,
   type SessionRecord,
-  sessionColumns,
   servingTexts,
+  sessionColumns,
   terminalTexts,
 } from './session-rows.ts';
 
@@ -60,6 +60,7 @@ export interface NewSession {
   readonly priority: number;
   readonly jobPriority: number;
   readonly isPreemptible: boolean;
+  readonly failurePolicy: FailurePolicy;
   /** ISO 8601. */
   readonly startsNotBefore: string | null;
   readonly designatedAgents: readonly string[];
@@ -156,14 +157,14 @@ export class SessionRepository {
       created as (
         insert into sessions (id, name, domain_name, project_id, user_id, access_key, type, image, architecture, tag,
           cluster_mode, cluster_size, resource_group, status_reason, requested_slots, environ, options, priority,
-          job_priority, is_preemptible, starts_not_before, designated_agents, callback_url, request_id)
+          job_priority, is_preemptible, failure_policy, starts_not_before, designated_agents, callback_url, request_id)
         select ${session.id}::uuid, ${session.name}, ${session.domain}, p.id, ${owner.userId}::uuid, ${owner.accessKey},
           ${session.type}, ${session.image}, ${session.architecture}, ${session.tag}::text, ${session.clusterMode},
           ${session.kernels.length}::int, g.name, 'queued', ${JSON.stringify(session.slots)}::jsonb,
           ${JSON.stringify(session.environ)}::jsonb, ${JSON.stringify(session.options)}::jsonb || coalesce(
             (select jsonb_build_object('owner', jsonb_build_object('id', u.id, 'email', u.email, 'name',
               coalesce(nullif(u.full_name, ''), u.username))) from users u where u.id = ${owner.userId}::uuid), '{}'),
-          ${session.priority}::int, ${session.jobPriority}::int, ${session.isPreemptible}::boolean,
+          ${session.priority}::int, ${session.jobPriority}::int, ${session.isPreemptible}::boolean, ${session.failurePolicy},
           ${session.startsNotBefore}::timestamptz, ${JSON.stringify(session.designatedAgents)}::jsonb,
           ${session.callbackUrl}::text, ${session.requestId}
         from project p cross join resource_group g cross join queue_limit q

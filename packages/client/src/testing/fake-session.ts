@@ -86,6 +86,7 @@ export class FakeSession {
         priority: input.priority,
         jobPriority: input.jobPriority,
         isPreemptible: input.isPreemptible,
+        failurePolicy: input.failurePolicy ?? 'strict',
         startsAt: input.startsAt ?? null,
         timeoutMs: input.timeoutMs ?? null,
         callbackUrl: input.callbackUrl ?? null,

@@ -67,6 +67,7 @@ export class SessionCreation {
       priority: input.priority,
       jobPriority: input.jobPriority,
       isPreemptible: input.isPreemptible,
+      failurePolicy: input.failurePolicy ?? 'strict',
       startsNotBefore: input.startsAt ?? null,
       designatedAgents: input.designatedAgents,
       callbackUrl: input.callbackUrl ?? null,

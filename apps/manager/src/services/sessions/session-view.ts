@@ -36,6 +36,7 @@ export function toSessionView(record: SessionRecord): SessionView {
       priority: record.priority,
       jobPriority: record.jobPriority,
       isPreemptible: record.isPreemptible,
+      failurePolicy: record.failurePolicy,
       startsAt: record.startsNotBefore === null ? null : toIso(record.startsNotBefore),
       timeoutMs: record.options.timeoutMs ?? null,
       callbackUrl: record.callbackUrl,

@@ -281,6 +281,28 @@ describe('looking at sessions', () => {
     });
   });
 
+  test('info tells what was measured and judged', async () => {
+    const session = world.add('sess', 'RUNNING');
+    world.kernels = [
+      {
+        ...{ kernelId: 'k', role: 'main', index: 1, agent: 'a', measuredAt: '2024-01-01T00:00:00.000Z' },
+        cpu: { usedMs: 1_500, percent: 50, averagePercent: null, capacityPercent: 100 },
+        memory: { bytes: 1_024, peakBytes: 2_048, averageBytes: null, capacityBytes: 4_096 },
+      },
+    ];
+    world.idleChecks = [
+      {
+        ...{ checker: 'network_timeout', verdict: 'active', explanation: 'It is used.', remainingMs: 60_000 },
+        ...{ remainingKind: 'expire_after', evidence: { idleMs: 1 } },
+      },
+    ];
+    const { json } = await server.request(`/session/${session.id}`);
+    expect(json.lastStat).toMatchObject({ cpu_util: { current: '50', pct: '50' }, mem: { 'stats.max': '2048' } });
+    expect(json.idleChecks).toEqual({
+      network_timeout: { remaining: 60, remaining_time_type: 'expire_after', extra: { idleMs: 1 } },
+    });
+  });
+
   test('match finds by the beginning of name or id', async () => {
     const one = world.add('train-1');
     world.add('other');

@@ -7,6 +7,8 @@ import type {
   CreateSessionInput,
   IdleCheckView,
   KernelStatisticsView,
+  IdleCheckView,
+  KernelStatisticsView,
   ExecuteInput,
   RunResult,
   SessionDetailsView,
@@ -101,6 +103,10 @@ export class FakeWorld {
   kernels: KernelStatisticsView[] = [];
   idleChecks: IdleCheckView[] = [];
 
+  /** What is measured and judged of every session. */
+  kernels: KernelStatisticsView[] = [];
+  idleChecks: IdleCheckView[] = [];
+
   add(name: string, status: SessionDetailsView['status'] = 'RUNNING'): SessionDetailsView {
     const view = sessionView(name, status);
     this.sessions.set(view.id, view);
@@ -179,6 +185,11 @@ export class FakeWorld {
           ];
         },
         stats: async ({ session }) => ({ sessionId: session, name: this.find(session).name, windowMs: 1, kernels: this.kernels }),
+        idle: async ({ session }) => ({ sessionId: session, name: this.find(session).name, checks: this.idleChecks }),
+        stats: async ({ session }) => ({
+          ...{ sessionId: session, name: this.find(session).name, windowMs: 1 },
+          kernels: this.kernels,
+        }),
         idle: async ({ session }) => ({ sessionId: session, name: this.find(session).name, checks: this.idleChecks }),
         wait: async (input, ctx) => {
           record('wait', input, ctx);

@@ -258,6 +258,17 @@ describe('creating', () => {
   });
 });
 
+describe('changing sessions', () => {
+  test('restart and rename answer 204, the new name is in the query', async () => {
+    world.add('sess');
+    expect((await server.request('/session/sess', { method: 'PATCH' })).status).toBe(204);
+    expect(world.calls.at(-1)).toMatchObject({ name: 'restart', input: { session: 'sess' } });
+    expect((await server.request('/session/sess/rename?name=other', { method: 'POST' })).status).toBe(204);
+    expect(world.calls.at(-1)).toMatchObject({ name: 'rename', input: { session: 'sess', name: 'other' } });
+    expect((await server.request('/session/sess/rename', { method: 'POST' })).status).toBe(400);
+  });
+});
+
 describe('looking at sessions', () => {
   test('info has the official fields', async () => {
     const session = world.add('sess', 'RUNNING');

@@ -3,9 +3,18 @@ import { occupyingStatuses, type SessionStatus } from '@backend.ai/core';
 
 /** Our views in the words of the official REST API. */
 
-/** The states that only we distinguish count as PREPARING there. */
+/** States that official clients do not know, by those that they do. */
+const publicNames: Partial<Readonly<Record<SessionStatus, SessionStatus>>> = {
+  DEPRIORITIZING: 'PENDING',
+  RESERVED: 'SCHEDULED',
+  PREPARED: 'PREPARING',
+  CREATING: 'PREPARING',
+  PREEMPTED: 'TERMINATING',
+  RESCHEDULING: 'RESTARTING',
+};
+
 export function publicStatus(status: SessionStatus): string {
-  return status === 'PREPARED' || status === 'CREATING' ? 'PREPARING' : status;
+  return publicNames[status] ?? status;
 }
 
 /** `GET /session/{s}`. Maps travel as JSON text. What this version does not know is null. */

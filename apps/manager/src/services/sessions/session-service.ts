@@ -171,8 +171,7 @@ export class SessionService {
   }
 
   /**
-   * Starts a running session anew: its kernels end, then it waits for its turn with the same id and name, and prefers the
-   * agents that it was on.
+   * Starts a running session anew: its kernels end, then it waits for its turn with the same id and name.
    * @throws AppError `session-not-running`
    */
   async restart(ref: string, actor: UserActor): Promise<SessionView> {

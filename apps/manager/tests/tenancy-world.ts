@@ -30,9 +30,10 @@ export interface Tenants {
 export function apiOf(
   world: World,
   actor: CallContext['actor'],
-  requestId: string = newId(),
+  id: string = newId(),
 ): <T>(work: (api: ApiCaller) => Promise<T>) => Promise<T> {
-  const api = makeCaller(world)({ requestId: requestId as RequestId, actor, headers: {}, signal: undefined });
+  const requestId = id as RequestId;
+  const api = makeCaller(world)({ requestId, actor, headers: {}, signal: undefined });
   return (work) =>
     runWithRequest({ requestId }, () =>
       work(api).catch((error: unknown) => {

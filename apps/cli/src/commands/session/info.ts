@@ -1,7 +1,9 @@
 import { writeFields } from '@backend.ai/cli-kit';
+import { isTerminal } from '@backend.ai/core';
 import { Command } from 'clipanion';
 import { SessionCommand } from '../../session-command.ts';
 import { reasonOf, slotsText } from '../../session-texts.ts';
+import { useText } from '../../statistics-texts.ts';
 
 export class SessionInfo extends SessionCommand {
   static override paths = [['session', 'info'], ['info']];
@@ -12,7 +14,8 @@ export class SessionInfo extends SessionCommand {
   });
 
   override async perform(): Promise<undefined> {
-    const { view } = await this.open();
+    const session = await this.open();
+    const { view } = session;
     if (this.json) return void this.printJson({ session: view });
     const { timings } = view;
     const isolation = view.kernels.find((kernel) => kernel.role === 'main')?.isolation;
@@ -23,6 +26,7 @@ export class SessionInfo extends SessionCommand {
       ['why', reasonOf(view)],
       ['image', `${view.image} (${view.architecture})`],
       ['resources', slotsText(view.requested)],
+      ['uses', isTerminal(view.status) ? null : useText(await session.stats())],
       ['type', view.type === 'interactive' ? null : view.type],
       ['result', view.result === 'undefined' ? null : view.result],
       ['priority', view.options.priority === 10 ? null : String(view.options.priority)],

@@ -1,7 +1,7 @@
 import { writeTable } from '@backend.ai/cli-kit';
-import { amountForPeople } from '@backend.ai/core';
 import { Command } from 'clipanion';
 import { SessionCommand } from '../../session-command.ts';
+import { bytesText, percentText } from '../../statistics-texts.ts';
 
 export class SessionStats extends SessionCommand {
   static override paths = [['session', 'stats']];
@@ -20,23 +20,15 @@ export class SessionStats extends SessionCommand {
       ['kernel', 'cpu', 'average', 'of', 'cpu time', 'memory', 'peak', 'of', 'measured'],
       stats.kernels.map(({ role, index, cpu, memory, measuredAt }) => [
         `${role}${index}`,
-        percent(cpu.percent),
-        percent(cpu.averagePercent),
-        percent(cpu.capacityPercent),
+        percentText(cpu.percent),
+        percentText(cpu.averagePercent),
+        percentText(cpu.capacityPercent),
         cpu.usedMs === null ? '-' : `${(cpu.usedMs / 1000).toFixed(1)} s`,
-        bytes(memory.bytes),
-        bytes(memory.peakBytes),
-        bytes(memory.capacityBytes),
+        bytesText(memory.bytes),
+        bytesText(memory.peakBytes),
+        bytesText(memory.capacityBytes),
         measuredAt ?? 'not yet',
       ]),
     );
   }
-}
-
-function percent(value: number | null): string {
-  return value === null ? '-' : `${value.toFixed(1)}%`;
-}
-
-function bytes(value: number | null): string {
-  return value === null ? '-' : amountForPeople('mem', BigInt(Math.round(value)) * 1000n);
 }

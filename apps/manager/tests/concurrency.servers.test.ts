@@ -95,6 +95,26 @@ describe('a change of state that waits for another one', () => {
   });
 });
 
+describe('kernels of one session', () => {
+  it('that become the last one at the same time take it along', async () => {
+    const transitions = new SessionTransitions(db);
+    const session = newSession(tenant, { size: 4 });
+    await new SessionRepository(db).insert(session);
+    const kernels = session.kernels.map(({ id }) => ({ kernelId: id as string, agentId: 'i-one' }));
+    expect(await transitions.place({ sessionId: session.id, kernels, epoch })).toHaveLength(4);
+    for (const to of ['CREATING', 'RUNNING', 'TERMINATED'] as const) {
+      const tell = (kernelId: string) => transitions.applyToKernels({ target: { kernelId }, to, reason: 'progress' });
+      await Promise.all(kernels.map(({ kernelId }) => tell(kernelId)));
+      // The first end ends all: what is told twice changes nothing.
+      const [row] = await db.execute<{ status: string }>(
+        sql`select status from sessions where id = ${session.id}::uuid`,
+      );
+      expect(row?.status).toBe(to);
+      expect(await verifyLedger(db)).toEqual([]);
+    }
+  });
+});
+
 describe('the ledger', () => {
   it('is sound while sessions are placed, ended, started again and agents register, all at once', async () => {
     const transitions = new SessionTransitions(db);

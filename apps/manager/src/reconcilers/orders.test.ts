@@ -41,7 +41,16 @@ function loops(kernels: object[]) {
 }
 
 describe('an order', () => {
-  const kernel = { kernelId: 'k', sessionId: 's', agentId: 'a', requestId: 'r', data: {}, options: {}, ageMs: 0, reason: 'x' };
+  const kernel = {
+    kernelId: 'k',
+    sessionId: 's',
+    agentId: 'a',
+    requestId: 'r',
+    data: {},
+    options: {},
+    ageMs: 0,
+    reason: 'x',
+  };
 
   it('carries the epoch of the term in which it was decided, whenever it leaves', async () => {
     const { sent, tasks, start, terminate } = loops([kernel]);

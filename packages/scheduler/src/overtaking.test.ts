@@ -95,6 +95,7 @@ describe('preemption', () => {
         const afterPlacements = applyPlan(snapshot, { ...plan, reservations: [] });
         for (const { sessionId, kernels, victims } of plan.reservations) {
           reservations += 1;
+          expect(victims.length).toBeGreaterThan(0);
           const session = snapshot.pending.find((other) => other.sessionId === sessionId)!;
           const { victimScope } = snapshot.groups.find((group) => group.name === session.resourceGroup)!.preemption!;
           const sessions = victims.map(

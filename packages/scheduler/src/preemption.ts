@@ -22,8 +22,14 @@ export function preemptFor(
   if (!preemption?.enabled) return undefined;
   const { table } = cluster;
   const possible = possibleVictims(waiting, claimed, now);
+  const mark = table.mark();
   const found = displace(waiting, possible, placing, walkOrder(preemption.order ?? 'oldest', waiting.group));
   if (!found) return undefined;
+  if (found.victims.length === 0) {
+    // Another layout of its kernels would do: the next pass may find it, and nobody has to leave for that.
+    table.undo(mark);
+    return undefined;
+  }
   // Victims hold what they have until they have left.
   for (const victim of found.victims) {
     claimed.add(victim);

@@ -177,9 +177,14 @@ function findRoom(waiting: Waiting, cluster: Cluster, changingOthers: boolean): 
     if (reduced) remedies.push(reduced);
     if (changingOthers) {
       const possible = [...group.holdings].filter(({ session: other }) => !other.awaitsVictims);
-      const room = tryOut(() => displace(waiting, possible, placing, largestContribution));
-      const sessions = room?.victims.map((victim) => victim.session.sessionId).sort();
-      if (sessions) remedies.push([{ kind: 'wait-for-sessions', sessions }]);
+      const victims = tryOut(() => displace(waiting, possible, placing, largestContribution))?.victims ?? [];
+      // Kernels of several nodes may be laid out otherwise once there is room: what counts is what a pass does.
+      const helps = tryOut(() => {
+        for (const { kernels } of victims) for (const { agent, slots } of kernels) table.giveBack(agent, slots, 1);
+        return !('failed' in new Placing(table).place(waiting, anywhere));
+      });
+      const sessions = victims.map((victim) => victim.session.sessionId).sort();
+      if (helps) remedies.push([{ kind: 'wait-for-sessions', sessions }]);
     }
   }
   const added = changingOthers && session.designated?.mode !== 'strict' ? addAgents(waiting, cluster) : undefined;

@@ -54,7 +54,7 @@ export const agents = pgTable(
   ],
 );
 
-/** The ledger's balance per agent and slot: `used` is the sum of the open allocations. */
+/** The ledger's balance per agent and slot: `used` and `prereserved` are the sums of the open allocations of each kind. */
 export const agentResources = pgTable(
   'agent_resources',
   {
@@ -65,11 +65,13 @@ export const agentResources = pgTable(
     slotName: text('slot_name').notNull(),
     capacity: numeric('capacity', { precision: 24, scale: 6 }).notNull(),
     used: numeric('used', { precision: 24, scale: 6 }).notNull().default('0'),
+    prereserved: numeric('prereserved', { precision: 24, scale: 6 }).notNull().default('0'),
   },
   (table) => [
     primaryKey({ name: 'agent_resources_pkey', columns: [table.agentId, table.slotName] }),
     // Capacity may shrink below what is used (a device was removed), so only the lower bound is a constraint.
     check('agent_resources_used_check', sql`${table.used} >= 0`),
+    check('agent_resources_prereserved_check', sql`${table.prereserved} >= 0`),
   ],
 );
 
@@ -87,6 +89,8 @@ export const resourceAllocations = pgTable(
     allocatedAt: moment('allocated_at').notNull().defaultNow(),
     freeAt: moment('free_at'),
     requestId: text('request_id').notNull(),
+    /** Announced for a session whose place others still hold. */
+    prereserved: boolean('prereserved').notNull().default(false),
   },
   (table) => [
     primaryKey({ name: 'resource_allocations_pkey', columns: [table.kernelId, table.slotName] }),

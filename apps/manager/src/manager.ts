@@ -36,6 +36,7 @@ import { createMonitoring } from './monitoring.ts';
 import { AdvanceSessions } from './reconcilers/advance-sessions.ts';
 import { EndDependents } from './reconcilers/end-dependents.ts';
 import { EndIdleSessions } from './reconcilers/end-idle-sessions.ts';
+import { ForgetClusterKeys } from './reconcilers/forget-cluster-keys.ts';
 import { ScheduleSessions } from './reconcilers/schedule-sessions.ts';
 import { StartSessions } from './reconcilers/start-sessions.ts';
 import { SweepDeadlines } from './reconcilers/sweep-deadlines.ts';
@@ -44,6 +45,7 @@ import { WatchAgents } from './reconcilers/watch-agents.ts';
 import { AgentAdministrationRepository } from './repositories/agent-administration.ts';
 import { AgentRepository } from './repositories/agents.ts';
 import { AuditRepository } from './repositories/audit.ts';
+import { ClusterKeyRepository } from './repositories/cluster-keys.ts';
 import { InstallationRepository } from './repositories/installation.ts';
 import { KernelRepository } from './repositories/kernels.ts';
 import { KeypairRepository } from './repositories/keypairs.ts';
@@ -78,6 +80,7 @@ import { PeerService } from './services/peers/peer-service.ts';
 import { ResourceGroupService } from './services/resource-groups/resource-group-service.ts';
 import { ResourcePolicyService } from './services/resource-policies/resource-policy-service.ts';
 import { ResourcePresetService } from './services/resource-presets/resource-preset-service.ts';
+import { ClusterKeys } from './services/sessions/cluster-keys.ts';
 import { SessionCallbacks } from './services/sessions/session-callbacks.ts';
 import { SessionChanges } from './services/sessions/session-changes.ts';
 import { SessionCreation } from './services/sessions/session-creation.ts';
@@ -173,6 +176,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   const transitions = new SessionTransitions(db);
   const agentRows = new AgentRepository(db);
   const quotas = new QuotaRepository(db);
+  const clusterKeyRows = new ClusterKeyRepository(db);
 
   const changes = new SessionChanges(eventBus, processName, logger, tasks);
   const directory = new AgentDirectory(agentRows, eventBus, tasks);
@@ -277,6 +281,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       const shared = { ...services, askAgainMs, orderDeadlineMs };
       const start = new StartSessions({
         ...shared,
+        clusterKeys: new ClusterKeys(clusterKeyRows, box),
         again: () => again('start'),
         refusalBackoff: { initialMs: config.refusalBackoffMs, maxMs: config.refusalBackoffMaxMs },
       });
@@ -315,6 +320,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
         advance: duty('advance-sessions', advance),
         sweep: duty('sweep-deadlines', sweep),
         dependents: duty('end-dependents', dependents),
+        keys: duty('forget-cluster-keys', new ForgetClusterKeys(clusterKeyRows)),
         agents: duty('watch-agents', watch),
         idle: duty('end-idle-sessions', endIdle),
       };

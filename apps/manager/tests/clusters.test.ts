@@ -1,6 +1,9 @@
+import { createPublicKey } from 'node:crypto';
+import type { KernelSpec } from '@backend.ai/contract';
 import { newId } from '@backend.ai/core';
 import { runWithRequest } from '@backend.ai/telemetry';
 import { waitFor } from '@backend.ai/testing';
+import { sql } from 'drizzle-orm';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { FakeAgent } from './fake-agent.ts';
 import { createWorld, type World } from './world.ts';
@@ -121,6 +124,45 @@ describe('a session over several agents', () => {
       code: 'session-not-found',
     });
     expect((await api().get({ session: id }, world.ctx())).status).toBe('TERMINATED');
+  });
+
+  it('has one key pair for all its kernels, which is stored under the installation key and gone with the session', async () => {
+    const { id } = await create();
+    await world.until(id, 'RUNNING');
+    const pairs = (): Array<KernelSpec['sshKeyPair']> =>
+      agents.flatMap((agent) => [...agent.kernels.values()].map(({ spec }) => spec.sshKeyPair));
+    const [pair] = pairs();
+    expect(pairs()).toEqual([pair, pair, pair]);
+    const { n, e } = createPublicKey(pair!.privateKey).export({ format: 'jwk' });
+    const [type, blob = ''] = pair!.publicKey.split(' ');
+    const bytes = Buffer.from(blob, 'base64');
+    expect([type, bytes.subarray(4, 11).toString()]).toEqual(['ssh-rsa', 'ssh-rsa']);
+    // Length, exponent, length, and a zero before the modulus, whose highest bit is set.
+    expect(bytes.subarray(11)).toEqual(
+      Buffer.concat([
+        Buffer.of(0, 0, 0, 3),
+        Buffer.from(e!, 'base64url'),
+        Buffer.of(0, 0, 1, 1, 0),
+        Buffer.from(n!, 'base64url'),
+      ]),
+    );
+
+    const stored = () =>
+      world.database.db.execute<{ pair: string }>(
+        sql`select row_to_json(k)::text as pair from session_key_pairs k where session_id = ${id}::uuid`,
+      );
+    expect((await stored())[0]!.pair).not.toContain('PRIVATE KEY');
+    expect(JSON.stringify(await api().get({ session: id }, world.ctx()))).not.toContain('ssh-rsa');
+    const before = new Set(kernelsAtAgents());
+    await inRequest(() => api().restart({ session: id }, world.ctx()));
+    await waitFor(() => kernelsAtAgents().filter((kernel) => !before.has(kernel)).length === 3, {
+      what: 'the next attempt',
+      timeoutMs: 20_000,
+    });
+    await world.until(id, 'RUNNING');
+    expect(pairs()).toEqual([pair, pair, pair]);
+    await inRequest(() => api().destroy({ session: id, forced: false }, world.ctx()));
+    await waitFor(async () => (await stored()).length === 0, { what: 'the key pair gone', timeoutMs: 20_000 });
   });
 
   it('starts anew whole', async () => {

@@ -2,11 +2,13 @@ import { AppError, backoffMs, hasCode, parseRequestId, startingStatuses } from '
 import { BusinessLog } from '../events.ts';
 import type { StartableKernel } from '../repositories/session-transitions.ts';
 import type { SchedulingMemory } from '../scheduling/scheduling-memory.ts';
-import { kernelSpecOf } from '../services/sessions/kernel-spec.ts';
+import type { ClusterKeys } from '../services/sessions/cluster-keys.ts';
+import { type ClusterToStart, kernelSpecOf } from '../services/sessions/kernel-spec.ts';
 import type { OrderOptions } from './order-options.ts';
 
 export interface StartSessionsOptions extends OrderOptions {
   readonly memory: SchedulingMemory;
+  readonly clusterKeys: ClusterKeys;
   readonly refusalBackoff: { readonly initialMs: number; readonly maxMs: number };
 }
 
@@ -81,8 +83,7 @@ export class StartSessions {
     const { clients, clock, orderDeadlineMs: deadlineMs } = this.#options;
     const agentId = kernel.agentId ?? '';
     try {
-      const members = kernel.clusterSize > 1 ? await this.#options.kernels.cluster(kernel.sessionId) : [];
-      const spec = kernelSpecOf(kernel, members);
+      const spec = kernelSpecOf(kernel, kernel.clusterSize > 1 ? await this.#cluster(kernel.sessionId) : undefined);
       await clients.call(agentId, (api) => api.createKernel.mutate(spec, { context: { deadlineMs, epoch } }));
       this.#confirmed.set(kernel.kernelId, clock.monotonic());
     } catch (error) {
@@ -90,6 +91,12 @@ export class StartSessions {
       // Whoever leads now takes care of it.
       else if (!hasCode(error, 'stale-epoch')) await this.#refused(kernel, agentId, AppError.from(error), epoch);
     }
+  }
+
+  async #cluster(sessionId: string): Promise<ClusterToStart> {
+    const { kernels, clusterKeys } = this.#options;
+    const [members, keyPair] = await Promise.all([kernels.cluster(sessionId), clusterKeys.ensure(sessionId)]);
+    return { members, keyPair };
   }
 
   async #askFirst(kernel: StartableKernel, epoch: number): Promise<void> {

@@ -5,5 +5,6 @@ export * from './identity.ts';
 export * from './peers.ts';
 export * from './resource-groups.ts';
 export * from './resource-policies.ts';
+export * from './session-key-pairs.ts';
 export * from './sessions.ts';
 export * from './usage-records.ts';

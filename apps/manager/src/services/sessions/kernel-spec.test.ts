@@ -59,7 +59,9 @@ describe('what an agent is told of a kernel', () => {
       { role: 'sub', hostname: 'sub2', agentId: 'i-two', agentAddress: '[fd00::2]:6001' },
     ] as const;
     const sub = { ...kernel, clusterRole: 'sub', clusterIndex: 1, hostname: 'sub1' } as const;
-    const spec = kernelSpecOf(sub, members);
+    const keyPair = { publicKey: 'ssh-rsa AAAA work@cluster', privateKey: 'PEM' };
+    const spec = kernelSpecOf(sub, { members, keyPair });
+    expect(spec.sshKeyPair).toEqual(keyPair);
     expect(spec.cluster).toEqual({
       localRank: 1,
       replicas: { main: 1, sub: 2 },

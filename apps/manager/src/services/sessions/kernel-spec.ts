@@ -1,4 +1,4 @@
-import type { KernelCluster, KernelSpec } from '@backend.ai/contract';
+import type { KernelCluster, KernelSpec, SshKeyPair } from '@backend.ai/contract';
 import { transientDeadlines } from '@backend.ai/core';
 import type { ClusterMember } from '../../repositories/kernels.ts';
 import type { SessionOptions } from '../../repositories/session-rows.ts';
@@ -19,14 +19,20 @@ export interface KernelToStart {
   readonly options: SessionOptions;
 }
 
+/** What the kernels of a session have in common. */
+export interface ClusterToStart {
+  readonly members: readonly ClusterMember[];
+  readonly keyPair: SshKeyPair;
+}
+
 /** A bootstrap script has three quarters of the time that a kernel may take until it runs. */
 const bootstrapTimeoutMs = Math.floor((transientDeadlines.CREATING?.afterMs ?? 60_000) * 0.75);
 
 /**
  * What its agent is told. Fields that do not apply are absent, so that agents of earlier versions start it, too.
- * @param members All kernels of its session in the order of their ranks; none when it is the only one.
+ * @param cluster All kernels of its session in the order of their ranks, and their key pair; absent when it is alone.
  */
-export function kernelSpecOf(kernel: KernelToStart, members: readonly ClusterMember[] = []): KernelSpec {
+export function kernelSpecOf(kernel: KernelToStart, cluster?: ClusterToStart): KernelSpec {
   const { sessionId, kernelId, name, accessKey, image, clusterRole, clusterIndex, hostname, slots, options } = kernel;
   const { startupCommand, timeoutMs, bootstrapScript, preopenPorts } = options;
   const isMain = clusterRole === 'main';
@@ -41,7 +47,7 @@ export function kernelSpecOf(kernel: KernelToStart, members: readonly ClusterMem
     hostname,
     slots,
     environ: { ...kernel.environ, ...ownerEnviron(options.owner) },
-    ...(members.length > 1 ? { cluster: clusterOf(kernel, members) } : {}),
+    ...(cluster ? { cluster: clusterOf(kernel, cluster.members), sshKeyPair: cluster.keyPair } : {}),
     ...(preopenPorts && preopenPorts.length > 0 ? { preopenPorts: [...preopenPorts] } : {}),
     ...(bootstrapScript ? { bootstrap: { script: bootstrapScript, timeoutMs: bootstrapTimeoutMs } } : {}),
     ...(startupCommand && isMain ? { batch: { startupCommand, ...(timeoutMs ? { timeoutMs } : {}) } } : {}),

@@ -2,8 +2,9 @@ import { readFileSync } from 'node:fs';
 import { authHeaders } from '@backend.ai/client';
 import superjson from 'superjson';
 import { type Bench, type BenchResult, percentile } from './bench.ts';
-import { type ApiServers, type ServerProcess, startApiServers } from './support/api-servers.ts';
+import { type ApiServers, startApiServers } from './support/api-servers.ts';
 import { latencies, type NextRequest, throughput } from './support/http-load.ts';
+import type { ServerProcess } from './support/servers.ts';
 
 /**
  * What the API adds to its query: signature, request id, rate limit across managers, access log, views. The manager is

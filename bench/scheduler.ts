@@ -1,3 +1,4 @@
+import type { ResourceSlots } from '@backend.ai/core';
 import {
   imageKey,
   type PendingSession,
@@ -54,7 +55,7 @@ function world({ agents, pending, group = {}, distinct = false, full = false }: 
     }),
     pending: Array.from({ length: pending }, (_, i): PendingSession => {
       const user = `user-${next(500)}`;
-      const accelerators = next(10) === 0 ? { 'cuda.device': BigInt(1 + next(2)) * 1000n } : {};
+      const accelerators: ResourceSlots = next(10) === 0 ? { 'cuda.device': BigInt(1 + next(2)) * 1000n } : {};
       return {
         sessionId: `s-${String(i).padStart(6, '0')}`,
         resourceGroup: 'default',

@@ -5,7 +5,8 @@ import { sql } from 'drizzle-orm';
 import type { Bench } from './bench.ts';
 import { ApiCalls } from './support/api-calls.ts';
 import { Caller } from './support/http-load.ts';
-import { startServers } from './support/servers.ts';
+import { processorMs } from './support/processor-time.ts';
+import { type Servers, startServers } from './support/servers.ts';
 import { Slurm } from './support/slurm.ts';
 import { startFakeAgents } from './support/start-fake-agents.ts';
 
@@ -49,6 +50,12 @@ export const bench: Bench = {
         ['batch sessions, simulated kernels', perSecond, '', ''],
         ['  created, accepted by the API', (sessions * 1_000) / ours.createdMs, '', ''],
         ...ours.stages.map(({ stage, p50, p99 }) => [`  ${stage}`, '', p50, p99]),
+        ...ours.processorMs.map(([name, ms]): [string, number, string, string] => [
+          `  processor time of ${name}, ms per session`,
+          ms,
+          '',
+          '',
+        ]),
         [`${slurmVersion}, real jobs of true (${jobs})`, slurmPerSecond, '', ''],
       ],
       targets: [
@@ -65,7 +72,15 @@ export const bench: Bench = {
   },
 };
 
-async function runSessions(count: number): Promise<{ ms: number; createdMs: number; stages: Stage[] }> {
+interface Run {
+  readonly ms: number;
+  readonly createdMs: number;
+  readonly stages: Stage[];
+  /** Of each process, per session. Other work on the machine does not change it much. */
+  readonly processorMs: Array<[name: string, ms: number]>;
+}
+
+async function runSessions(count: number): Promise<Run> {
   const servers = await startServers();
   try {
     await startFakeAgents(servers, agents);
@@ -75,16 +90,28 @@ async function runSessions(count: number): Promise<{ ms: number; createdMs: numb
       const calls = new ApiCalls(servers);
       await createAll(servers.manager.port, calls, 'warm', 200);
       await allEnded(db, 'warm');
+      const before = await processorTimes(servers);
       const begun = performance.now();
       await createAll(servers.manager.port, calls, 'run', count);
       const createdMs = performance.now() - begun;
       await allEnded(db, 'run');
       const ms = performance.now() - begun;
-      return { ms, createdMs, stages: await stagesOf(db) };
+      const spent = [...(await processorTimes(servers))].map(([name, after]): [string, number] => [
+        name,
+        (after - (before.get(name) ?? 0)) / count,
+      ]);
+      return { ms, createdMs, stages: await stagesOf(db), processorMs: spent };
     });
   } finally {
     await servers.stop();
   }
+}
+
+async function processorTimes({ processes }: Servers): Promise<Map<string, number>> {
+  const { user, system } = process.cpuUsage();
+  const times = new Map([['load', (user + system) / 1_000]]);
+  for (const [name, pid] of processes) times.set(name, await processorMs(pid));
+  return times;
 }
 
 async function createAll(port: number, calls: ApiCalls, prefix: string, count: number): Promise<void> {

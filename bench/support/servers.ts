@@ -24,6 +24,8 @@ export interface Servers {
   readonly directory: string;
   readonly databaseUrl: string;
   readonly manager: ManagerProcess;
+  /** Process ids of everything that takes part, by name. */
+  readonly processes: Map<string, number>;
   /** Of the user of the default fixture; calls are not limited. */
   readonly credentials: { readonly accessKey: string; readonly secretKey: string };
   /** Called before those that were there, in reverse order. */
@@ -79,8 +81,12 @@ export async function startServers(
     );
     stops.push(() => end(manager));
     const { addresses } = await firstDocument(manager);
+    const processes = new Map(
+      Object.entries({ manager, PostgreSQL: postgres, Redis: redis }).map(([name, { pid }]) => [name, pid ?? 0]),
+    );
     return {
       directory,
+      processes,
       databaseUrl: postgres.url,
       manager: {
         pid: manager.pid ?? 0,

@@ -10,6 +10,7 @@ export async function startFakeAgents(servers: Servers, count: number): Promise<
   const script = fileURLToPath(new URL('./fake-agents.ts', import.meta.url));
   const child = fork(script, [databaseUrl, manager.rpcAddress, String(count), join(directory, 'agents')]);
   servers.onStop(() => end(child));
+  servers.processes.set('agents', child.pid ?? 0);
   const failed = once(child, 'exit').then(([code]) => {
     throw new Error(`The simulated agents ended with ${code} before they had registered.`);
   });

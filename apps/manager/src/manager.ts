@@ -209,6 +209,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     transitions,
     changes,
     agents: directory,
+    audit,
     clock,
   });
   const callbackClient = new CallbackClient({
@@ -229,6 +230,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     sessions: sessionRows,
     images,
     agents: directory,
+    audit,
     checkCallback: (url) => callbackClient.checkUrl(url),
     onCreated(session, row) {
       memory.queued(session, row);
@@ -247,7 +249,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   });
   const { kernelStatistics, statistics, idle, idleSettings } = monitoring;
   const kernels = new KernelService(sessions, sessionRows, clients, running, activity);
-  const files = new FileService(kernels, options.overrides?.dialDataPort);
+  const files = new FileService(kernels, sessions, options.overrides?.dialDataPort);
   const cluster = new ClusterService(agentRows, sessions, {
     version: config.version,
     startedAt,

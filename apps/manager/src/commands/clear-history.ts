@@ -7,7 +7,7 @@ export class ClearHistoryCommand extends RetentionCommand {
   static override paths = [['mgr', 'clear-history']];
   static override usage = Command.Usage({
     category: 'Manager',
-    description: 'remove old records of what happened to sessions that have ended, and of what was used',
+    description: 'remove old records: what happened to sessions that have ended, what was used, and the audit log',
     examples: [
       ['See how much it is', '$0 mgr clear-history --dry-run'],
       ['Keep half a year', '$0 mgr clear-history --retention 26w'],

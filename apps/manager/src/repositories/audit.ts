@@ -1,6 +1,7 @@
 import type { Scope } from '@backend.ai/contract';
 import type { AuditOutcome, Database, Transaction } from '@backend.ai/database';
-import { sql } from 'drizzle-orm';
+import { type SQL, sql } from 'drizzle-orm';
+import { storableJson, storableText } from './json-text.ts';
 
 export interface AuditEntry {
   readonly id: string;
@@ -34,6 +35,22 @@ export interface AuditFilter {
   readonly offset: number;
 }
 
+function auditRow(entry: AuditEntry, changed: SQL): SQL {
+  return sql`
+      insert into audit_log (id, request_id, user_id, access_key, acting_for, action, target_kind, target_id,
+        domain_name, outcome, error_code, changes)
+      select ${entry.id}::uuid, ${entry.requestId}::text, ${entry.userId}::uuid, ${entry.accessKey}::text,
+        ${entry.actingFor}::text, ${entry.action}::text, ${entry.targetKind}::text, ${storableText(entry.targetId)}::text,
+        ${entry.domainName}::text, ${entry.outcome}::text, ${entry.errorCode}::text,
+        ${storableJson(entry.changes)}::jsonb
+      where ${changed}`;
+}
+
+/** The row as a further part of a statement: it is written if the part `changes` has changed anything. */
+export function audited(entry: AuditEntry | undefined, changes: SQL): SQL {
+  return entry ? sql`, audited as (${auditRow(entry, sql`exists (select 1 from ${changes})`)})` : sql``;
+}
+
 export class AuditRepository {
   readonly #db: Database;
 
@@ -46,12 +63,7 @@ export class AuditRepository {
   }
 
   async write(entry: AuditEntry, on: Database | Transaction = this.#db): Promise<void> {
-    await on.execute(sql`
-      insert into audit_log (id, request_id, user_id, access_key, acting_for, action, target_kind, target_id,
-        domain_name, outcome, error_code, changes)
-      values (${entry.id}::uuid, ${entry.requestId}, ${entry.userId}::uuid, ${entry.accessKey},
-        ${entry.actingFor}::text, ${entry.action}, ${entry.targetKind}, ${entry.targetId}, ${entry.domainName}::text,
-        ${entry.outcome}, ${entry.errorCode}::text, ${JSON.stringify(entry.changes)}::jsonb)`);
+    await on.execute(auditRow(entry, sql`true`));
   }
 
   /** Newest first. Of a domain: what concerns it, and what its administrator did. */

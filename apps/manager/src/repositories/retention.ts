@@ -33,6 +33,17 @@ export class RetentionRepository {
     return count;
   }
 
+  async countAudit(olderThanMs: number): Promise<number> {
+    return await this.#count(sql`audit_log a where ${oldAudit(olderThanMs)}`);
+  }
+
+  async deleteAudit(olderThanMs: number, limit: number): Promise<number> {
+    const { count } = await this.#db.execute(sql`
+      delete from audit_log where id in (
+        select a.id from audit_log a where ${oldAudit(olderThanMs)} limit ${limit})`);
+    return count;
+  }
+
   async countSessions(olderThanMs: number): Promise<number> {
     return await this.#count(sql`sessions s where ${oldSession(olderThanMs)}`);
   }
@@ -58,6 +69,10 @@ function before(olderThanMs: number): SQL {
 
 function oldUsage(olderThanMs: number): SQL {
   return sql`u.ended_at < ${before(olderThanMs)}`;
+}
+
+function oldAudit(olderThanMs: number): SQL {
+  return sql`a.at < ${before(olderThanMs)}`;
 }
 
 /** The ledger decides besides the state: what still holds resources is not over. */

@@ -10,6 +10,7 @@ import type {
 import { kernelSourcesOf, sourcesOf } from '@backend.ai/core';
 import type { Database } from '@backend.ai/database';
 import { sql } from 'drizzle-orm';
+import type { AuditEntry } from './audit.ts';
 import { type PlacementWrite, placement } from './placement-sql.ts';
 import type { SessionOptions } from './session-rows.ts';
 import { kernelChange, sessionChange } from './transition-sql.ts';
@@ -51,6 +52,8 @@ interface ChangeOptions {
   readonly data?: Record<string, unknown>;
   /** For history; the session's own when absent. */
   readonly requestId?: string;
+  /** Written to the audit log if anything moves. */
+  readonly audit?: AuditEntry | undefined;
   /** Given by leaders: with a newer leader elected nothing changes. */
   readonly epoch?: number;
   /** Given with an agent's event: one that was counted before changes nothing. */

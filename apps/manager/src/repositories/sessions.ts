@@ -2,6 +2,7 @@ import type { Scope } from '@backend.ai/contract';
 import type { AccessKey, FailurePolicy, KernelId, SessionId, SessionStatus, SessionType } from '@backend.ai/core';
 import { type Database, fencedBy, sqlStateOf, sqlStates } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
+import { type AuditEntry, audited } from './audit.ts';
 import { storableText } from './json-text.ts';
 import { type QueueLimit, withinQueueLimits } from './quotas.ts';
 import { mayUseGroup, takesSessionType } from './resource-groups.ts';
@@ -115,8 +116,8 @@ export class SessionRepository {
     this.#db = db;
   }
 
-  /** Session, kernel and first history row in one statement, unless a live one has the name. */
-  async insert(session: NewSession): Promise<InsertOutcome> {
+  /** Session, kernels, first history row and row of the audit log in one statement, unless a live one has the name. */
+  async insert(session: NewSession, audit?: AuditEntry): Promise<InsertOutcome> {
     const { owner } = session;
     const groups = JSON.stringify([session.resourceGroup, ...(session.otherGroups ?? [])]);
     const request = {
@@ -185,7 +186,7 @@ export class SessionRepository {
       ), history as (
         insert into session_history (id, session_id, to_status, reason, request_id)
         select gen_random_uuid(), id, 'PENDING', 'queued', ${session.requestId} from created
-      )
+      ) ${audited(audit, sql`created`)}
       select exists (select 1 from project) as "hasProject", exists (select 1 from resource_group) as "hasGroup",
         e.id as "existingId", e.image as "existingImage", e.architecture as "existingArchitecture",
         c.created_at as "createdAt", c.project_id as "projectId",
@@ -255,11 +256,14 @@ export class SessionRepository {
   }
 
   /** Of one that runs. The index of live names decides whether it is free. */
-  async rename(id: string, name: string): Promise<'renamed' | 'not-running' | 'name-taken'> {
+  async rename(id: string, name: string, audit: AuditEntry): Promise<'renamed' | 'not-running' | 'name-taken'> {
     try {
       const rows = await this.#db.execute(sql`
-        update sessions set name = ${name}, version = version + 1
-        where id = ${id}::uuid and status in (${servingTexts}) returning id`);
+        with renamed as (
+          update sessions set name = ${name}, version = version + 1
+          where id = ${id}::uuid and status in (${servingTexts}) returning id
+        ) ${audited(audit, sql`renamed`)}
+        select id from renamed`);
       return rows.length > 0 ? 'renamed' : 'not-running';
     } catch (error) {
       if (sqlStateOf(error) === sqlStates.uniqueViolation) return 'name-taken';

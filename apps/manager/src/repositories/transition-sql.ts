@@ -1,6 +1,7 @@
 import { type KernelStatus, promotions, type SessionStatus, terminalStatuses } from '@backend.ai/core';
 import { fencedBy } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
+import { audited } from './audit.ts';
 import { storableJson } from './json-text.ts';
 import type {
   EventGuard,
@@ -152,7 +153,7 @@ function statement(options: AnyOptions, parts: Parts): SQL {
       select gen_random_uuid(), t.id, m.id, m.from_status, m.to_status, coalesce(m.cause, ${reason}::text),
         ${data}, ${requestId}
       from target t join moved m on m.session_id = t.id where t.cluster_size > 1 and m.to_status <> m.from_status
-    ) ${event?.count ? counted(event) : sql``} ${releases ? release : sql``}`;
+    ) ${audited(options.audit, sql`changed`)} ${event?.count ? counted(event) : sql``} ${releases ? release : sql``}`;
 }
 
 function sessionConditions(target: TransitionTarget): SQL[] {

@@ -21,7 +21,7 @@ export interface AuditedChange {
   readonly changes?: Readonly<Record<string, unknown>>;
 }
 
-/** Every change by administrators goes through here: it and its row in the log are one transaction. */
+/** Every change through the API goes through here: it and its row in the log are one transaction or one statement. */
 export class AuditLog {
   readonly #audit: AuditRepository;
   readonly #logger: Logger;
@@ -59,6 +59,21 @@ export class AuditLog {
     }
     await this.#audit.write(entryOf(change, null));
     return result;
+  }
+
+  /** As `change`, for work that is one statement: it is given the row, and writes it if it changes anything. */
+  async within<T>(change: AuditedChange, work: (entry: AuditEntry) => Promise<T>): Promise<T> {
+    try {
+      return await work(entryOf(change, null));
+    } catch (thrown) {
+      await this.failed(change, thrown);
+      throw thrown;
+    }
+  }
+
+  /** The row of what was done in another way than by one statement. */
+  async write(entry: AuditEntry): Promise<void> {
+    await this.#audit.write(entry);
   }
 
   /** Records an attempt that changed nothing. */

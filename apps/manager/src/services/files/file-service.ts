@@ -5,7 +5,7 @@ import type { CallContext, Transfer, TransferTicket } from '@backend.ai/contract
 import { AppError, isErrorBody } from '@backend.ai/core';
 import { connectDataPort, type DataChannel, readHead } from '@backend.ai/rpc';
 import type { KernelService } from '../kernels/kernel-service.ts';
-import { actorOf } from '../sessions/session-service.ts';
+import { actorOf, type SessionService } from '../sessions/session-service.ts';
 
 export type DataPortDialler = (ticket: TransferTicket, signal: AbortSignal | undefined) => Promise<DataChannel>;
 
@@ -17,15 +17,33 @@ const dialDataPort: DataPortDialler = (ticket, signal) => connectDataPort(ticket
  */
 export class FileService {
   readonly #kernels: KernelService;
+  readonly #sessions: Pick<SessionService, 'recorded'>;
   readonly #dial: DataPortDialler;
 
-  constructor(kernels: KernelService, dial: DataPortDialler = dialDataPort) {
+  constructor(
+    kernels: KernelService,
+    sessions: Pick<SessionService, 'recorded'>,
+    dial: DataPortDialler = dialDataPort,
+  ) {
     this.#kernels = kernels;
+    this.#sessions = sessions;
     this.#dial = dial;
   }
 
   /** Resolves when the file stands under its name. @throws AppError `session-not-running`, `invalid-path` … */
   async upload(
+    session: string,
+    path: string,
+    target: { readonly size: number; readonly mode: number },
+    stream: Readable,
+    ctx: CallContext,
+  ): Promise<void> {
+    const request = { session, action: 'session:use', changes: { upload: path, size: target.size } } as const;
+    const work = (): Promise<void> => this.#upload(session, path, target, stream, ctx);
+    await this.#sessions.recorded(request, actorOf(ctx), work);
+  }
+
+  async #upload(
     session: string,
     path: string,
     target: { readonly size: number; readonly mode: number },

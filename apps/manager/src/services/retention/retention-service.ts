@@ -28,14 +28,16 @@ export class RetentionService {
     this.#log = new BusinessLog(logger);
   }
 
-  /** State changes of sessions that have ended, and records of what was used. The sessions themselves stay. */
+  /** State changes of sessions that have ended, what was used, and the audit log. The sessions themselves stay. */
   async clearHistory({ olderThanMs, dryRun }: Retention): Promise<Removed> {
+    const rows = this.#rows;
     if (dryRun) {
-      const [history, usage] = [await this.#rows.countHistory(olderThanMs), await this.#rows.countUsage(olderThanMs)];
-      return { count: history + usage, dryRun };
+      const [history, usage] = [await rows.countHistory(olderThanMs), await rows.countUsage(olderThanMs)];
+      return { count: history + usage + (await rows.countAudit(olderThanMs)), dryRun };
     }
-    const history = await inPortions((limit) => this.#rows.deleteHistory(olderThanMs, limit));
-    const count = history + (await inPortions((limit) => this.#rows.deleteUsage(olderThanMs, limit)));
+    const history = await inPortions((limit) => rows.deleteHistory(olderThanMs, limit));
+    const usage = await inPortions((limit) => rows.deleteUsage(olderThanMs, limit));
+    const count = history + usage + (await inPortions((limit) => rows.deleteAudit(olderThanMs, limit)));
     this.#log.historyCleared(count, olderThanMs);
     return { count, dryRun };
   }

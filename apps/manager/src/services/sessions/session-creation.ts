@@ -1,9 +1,11 @@
 import { type CreateSessionInput, type CreateSessionResult, scopeOf, type UserActor } from '@backend.ai/contract';
 import { AppError, checkSessionName, type KernelId, newId, type SessionId, slotsToTexts } from '@backend.ai/core';
 import { requireRequestId } from '@backend.ai/telemetry';
+import type { AuditEntry } from '../../repositories/audit.ts';
 import type { SessionOptions } from '../../repositories/session-rows.ts';
 import type { NewKernel, NewSession, SessionRepository } from '../../repositories/sessions.ts';
 import type { AgentDirectory } from '../agents/agent-directory.ts';
+import type { AuditLog } from '../audit/audit-log.ts';
 import type { ImageService } from '../images/image-service.ts';
 import { checkRights, decideResourceGroups, decideSlots, kernelPlaces, times } from './session-request.ts';
 import { newRecord, toSessionView } from './session-view.ts';
@@ -12,6 +14,7 @@ export interface SessionCreationOptions {
   readonly sessions: SessionRepository;
   readonly images: ImageService;
   readonly agents: AgentDirectory;
+  readonly audit: AuditLog;
   /** @throws AppError `callback-forbidden` */
   readonly checkCallback: (url: string) => void;
   readonly onCreated: (session: NewSession, created: { createdAt: string; projectId: string }) => void;
@@ -31,9 +34,22 @@ export class SessionCreation {
    * `insufficient-capacity`, `invalid-input`, `forbidden`, `callback-forbidden`, `session-exists`
    */
   async create(input: CreateSessionInput, owner: UserActor): Promise<CreateSessionResult> {
+    const id = newId<SessionId>();
+    const { name, type, image, domain, project, resourceGroup, resources, clusterSize } = input;
+    const target = { kind: 'session', id, domain };
+    const changes = { name, type, image, project, resourceGroup, resources, clusterSize };
+    const change = { actor: owner, action: 'session:create', target, changes } as const;
+    return await this.#options.audit.within(change, (audit) => this.#create(id, input, owner, audit));
+  }
+
+  async #create(
+    id: SessionId,
+    input: CreateSessionInput,
+    owner: UserActor,
+    audit: AuditEntry,
+  ): Promise<CreateSessionResult> {
     checkRights(input, owner);
     if (input.callbackUrl) this.#checkCallback(input.callbackUrl);
-    const id = newId<SessionId>();
     const name = input.name === undefined ? `session-${id.slice(-12)}` : checkSessionName(input.name);
     const { images, agents } = this.#options;
     const resolved = await images.resolve(input.image, input.architecture);
@@ -74,7 +90,7 @@ export class SessionCreation {
       dependencies: await this.#dependencies(input.dependencies, owner.accessKey),
       requestId: requireRequestId(),
     };
-    return await this.#insert(session, input.reuseIfExists);
+    return await this.#insert(session, audit, input.reuseIfExists);
   }
 
   #checkCallback(url: string): void {
@@ -103,9 +119,14 @@ export class SessionCreation {
     return [...new Set(found.map((row) => row.id))];
   }
 
-  async #insert(session: NewSession, reuseIfExists: boolean, tries = 3): Promise<CreateSessionResult> {
+  async #insert(
+    session: NewSession,
+    audit: AuditEntry,
+    reuseIfExists: boolean,
+    tries = 3,
+  ): Promise<CreateSessionResult> {
     const { sessions, onCreated } = this.#options;
-    const outcome = await sessions.insert(session);
+    const outcome = await sessions.insert(session, audit);
     switch (outcome.kind) {
       case 'created': {
         const created = { ...session, resourceGroup: outcome.resourceGroup };
@@ -144,7 +165,7 @@ export class SessionCreation {
         break;
     }
     if (tries <= 1) throw new AppError('state-conflict', `Sessions named "${session.name}" come and go.`);
-    return await this.#insert(session, reuseIfExists, tries - 1);
+    return await this.#insert(session, audit, reuseIfExists, tries - 1);
   }
 }
 

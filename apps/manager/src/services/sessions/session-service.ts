@@ -20,11 +20,13 @@ import {
 } from '@backend.ai/core';
 import { explain } from '@backend.ai/scheduler';
 import { requireRequestId } from '@backend.ai/telemetry';
+import type { AuditEntry } from '../../repositories/audit.ts';
 import type { SessionRecord } from '../../repositories/session-rows.ts';
 import type { ChangedSession, SessionTransitions } from '../../repositories/session-transitions.ts';
 import type { SessionRepository } from '../../repositories/sessions.ts';
 import type { AgentDirectory } from '../agents/agent-directory.ts';
 import { toAgentSnapshot } from '../agents/agent-snapshot.ts';
+import type { AuditLog } from '../audit/audit-log.ts';
 import { waitingOf } from './pending-session.ts';
 import type { Following, SessionChanges } from './session-changes.ts';
 import { toHistoryEntry, toSessionDetails, toSessionView } from './session-view.ts';
@@ -34,7 +36,17 @@ export interface SessionServiceOptions {
   readonly transitions: SessionTransitions;
   readonly changes: SessionChanges;
   readonly agents: AgentDirectory;
+  readonly audit: AuditLog;
   readonly clock: Clock;
+}
+
+/** What a user wants to do with a session. */
+export interface SessionChangeRequest {
+  /** Name or id. */
+  readonly session: string;
+  readonly action: Action;
+  /** For the audit log. */
+  readonly changes: Readonly<Record<string, unknown>>;
 }
 
 /** It ran, whatever became of it since. */
@@ -159,15 +171,17 @@ export class SessionService {
    * `forced` frees its resources at once; its agent ends what is left when it can be reached.
    */
   async destroy(ref: string, forced: boolean, actor: UserActor): Promise<SessionView> {
-    const record = await this.find(ref, actor, 'session:destroy');
-    if (isTerminal(record.status)) {
-      throw new AppError('session-not-found', `The session "${ref}" has ended already.`, {
-        data: { sessionId: record.id, status: record.status },
-      });
-    }
-    const reason = record.userId === (actor.by ?? actor).userId ? 'user-requested' : 'admin-requested';
-    await this.end(record.id, reason, forced);
-    return toSessionView((await this.#options.sessions.findById(record.id)) ?? record);
+    const request = { session: ref, action: 'session:destroy', changes: { forced } } as const;
+    return await this.#change(request, actor, async (record, audit) => {
+      if (isTerminal(record.status)) {
+        throw new AppError('session-not-found', `The session "${ref}" has ended already.`, {
+          data: { sessionId: record.id, status: record.status },
+        });
+      }
+      const reason = record.userId === (actor.by ?? actor).userId ? 'user-requested' : 'admin-requested';
+      await this.end(record.id, reason, forced, audit);
+      return toSessionView((await this.#options.sessions.findById(record.id)) ?? record);
+    });
   }
 
   /**
@@ -175,58 +189,91 @@ export class SessionService {
    * @throws AppError `session-not-running`
    */
   async restart(ref: string, actor: UserActor): Promise<SessionView> {
-    const record = await this.find(ref, actor, 'session:restart');
-    const requestId = requireRequestId();
-    const target = { sessionId: record.id };
-    const change = { to: 'RESTARTING', reason: 'restart-requested', requestId, data: { requestId } } as const;
-    const moved = await this.#options.transitions.apply({ target, ...change });
-    const now = (await this.#options.sessions.findById(record.id)) ?? record;
-    // Asking twice is harmless.
-    if (moved.length === 0 && now.status !== 'RESTARTING') throw notRunning(now);
-    announceAll(this.#options.changes, moved);
-    return toSessionView(now);
+    const request = { session: ref, action: 'session:restart', changes: {} } as const;
+    return await this.#change(request, actor, async (record, audit) => {
+      const requestId = requireRequestId();
+      const target = { sessionId: record.id };
+      const change = { to: 'RESTARTING', reason: 'restart-requested', requestId, data: { requestId } } as const;
+      const moved = await this.#options.transitions.apply({ target, ...change, audit });
+      const now = (await this.#options.sessions.findById(record.id)) ?? record;
+      // Asking twice is harmless.
+      if (moved.length === 0 && now.status !== 'RESTARTING') throw notRunning(now);
+      announceAll(this.#options.changes, moved);
+      return toSessionView(now);
+    });
   }
 
   /** @throws AppError `session-not-running`, `invalid-session-name`, `session-exists` */
   async rename(ref: string, name: string, actor: UserActor): Promise<SessionView> {
-    const record = await this.find(ref, actor, 'session:rename');
-    checkSessionName(name);
-    if (record.name === name) return toSessionView(record);
+    const request = { session: ref, action: 'session:rename', changes: { name } } as const;
     const { sessions, changes } = this.#options;
-    const outcome = await sessions.rename(record.id, name);
-    const now = (await sessions.findById(record.id)) ?? record;
-    if (outcome === 'not-running') throw notRunning(now);
-    if (outcome === 'name-taken') throw new AppError('session-exists', `A session named "${name}" exists already.`);
-    const { id: sessionId, accessKey, status, kernels } = now;
-    const change = { sessionId, kernelId: kernels[0]?.id ?? '', agentId: kernels[0]?.agentId ?? null, name, accessKey };
-    changes.announce([{ ...change, from: status, to: status, reason: now.statusReason }]);
-    return toSessionView(now);
+    return await this.#change(request, actor, async (record, audit) => {
+      checkSessionName(name);
+      if (record.name === name) return toSessionView(record);
+      const outcome = await sessions.rename(record.id, name, audit);
+      const now = (await sessions.findById(record.id)) ?? record;
+      if (outcome === 'not-running') throw notRunning(now);
+      if (outcome === 'name-taken') throw new AppError('session-exists', `A session named "${name}" exists already.`);
+      const { id: sessionId, accessKey, status, kernels } = now;
+      const change = {
+        sessionId,
+        kernelId: kernels[0]?.id ?? '',
+        agentId: kernels[0]?.agentId ?? null,
+        name,
+        accessKey,
+      };
+      changes.announce([{ ...change, from: status, to: status, reason: now.statusReason }]);
+      return toSessionView(now);
+    });
   }
 
-  async end(sessionId: string, reason: StatusReason, forced: boolean): Promise<void> {
+  /** Something else that is done to a session: its row in the audit log follows it. */
+  async recorded<T>(request: SessionChangeRequest, actor: UserActor, work: () => Promise<T>): Promise<T> {
+    return await this.#change(request, actor, async (_record, audit) => {
+      const result = await work();
+      await this.#options.audit.write(audit);
+      return result;
+    });
+  }
+
+  /** Finds the session that is meant; what fails is in the audit log, and what is done has the row to write with it. */
+  async #change<T>(
+    { session, action, changes }: SessionChangeRequest,
+    actor: UserActor,
+    work: (record: SessionRecord, audit: AuditEntry) => Promise<T>,
+  ): Promise<T> {
+    const { audit } = this.#options;
+    const sought = { actor, action, changes, target: { kind: 'session', id: session, domain: null } };
+    const record = await audit.within(sought, () => this.find(session, actor, action));
+    const { id, name, domainName: domain } = record;
+    const found = { ...sought, changes: { session: name, ...changes }, target: { kind: 'session', id, domain } };
+    return await audit.within(found, (entry) => work(record, entry));
+  }
+
+  async end(sessionId: string, reason: StatusReason, forced: boolean, audit?: AuditEntry): Promise<void> {
     const { transitions, changes } = this.#options;
     const target = { sessionId };
     const requestId = requireRequestId();
     const data = { requestId, ...(forced ? { forced: true } : {}) };
+    const change = { target, reason, requestId, data, audit };
+    let isRecorded = false;
     // It may be scheduled, or fall back to PENDING, between two statements.
     for (let tries = 0; tries < 3; tries++) {
-      const cancelled = await transitions.apply({ target, to: 'CANCELLED', reason, requestId, data });
-      const ending =
-        cancelled.length > 0 ? [] : await transitions.apply({ target, to: 'TERMINATING', reason, requestId, data });
+      const cancelled = await transitions.apply({ ...change, to: 'CANCELLED' });
+      const ending = cancelled.length > 0 ? [] : await transitions.apply({ ...change, to: 'TERMINATING' });
       announceAll(changes, cancelled, ending);
-      if (cancelled.length + ending.length > 0) break;
+      isRecorded = cancelled.length + ending.length > 0;
+      if (isRecorded) break;
     }
     if (!forced) return;
     announceAll(
       changes,
       await transitions.apply({
-        target,
+        ...change,
         from: ['TERMINATING'],
         to: 'TERMINATED',
-        reason,
         keepReasonOfEnding: true,
-        requestId,
-        data,
+        audit: isRecorded ? undefined : audit,
       }),
     );
   }

@@ -220,7 +220,8 @@ export class Agent {
       tasks: this.#tasks,
       report: (event) => {
         outbox.append(event);
-        link?.hint();
+        // That an order was taken its answer says: the event goes along with the next one, or with a heartbeat.
+        if (event.type !== 'kernel-preparing') link?.hint();
       },
       clock,
       logger: logger.with({ module: 'kernels' }),

@@ -45,6 +45,8 @@ export const agentMetas = procedureMetas(createAgentRouter({} as AgentService));
 export class FakeGateway implements AgentGatewayService {
   readonly registrations: AgentRegistration[] = [];
   readonly heartbeats: Heartbeat[] = [];
+  /** The events of each call. */
+  readonly reports: KernelEvent[][] = [];
   readonly events: KernelEvent[] = [];
   ackedSeq = 0;
   unknownKernels: string[] = [];
@@ -65,6 +67,7 @@ export class FakeGateway implements AgentGatewayService {
 
   async reportEvents({ events }: { events: KernelEvent[] }) {
     if (this.refuseEvents) throw this.refuseEvents;
+    this.reports.push(events);
     for (const event of events) {
       if (event.seq <= this.ackedSeq) continue;
       this.events.push(event);

@@ -36,6 +36,28 @@ it('announces itself with what it offers, and tells the truth again and again', 
   expect(w.gateway.heartbeats.at(-1)?.lastEventSeq).toBe(3);
 });
 
+it('tells that an order was taken along with the next event: the answer to the order says so already', async () => {
+  const w = await agentWorld(fake);
+  const { api } = await w.startAgent();
+  const { kernelId } = await startKernel(w, api);
+  expect(w.gateway.of(kernelId).map(({ type }) => type)).toEqual([
+    'kernel-preparing',
+    'kernel-creating',
+    'kernel-started',
+  ]);
+  expect(w.gateway.reports[0]?.map(({ type }) => type).slice(0, 2)).toEqual(['kernel-preparing', 'kernel-creating']);
+});
+
+it('tells with a heartbeat what has no next event yet', async () => {
+  const w = await agentWorld(fake);
+  const { api } = await w.startAgent({ fakeScript: () => ({ stepDelayMs: { 'make-scratch': 3_600_000 } }) });
+  const spec = kernelSpec();
+  await api.createKernel.mutate(spec);
+  await w.gateway.waitForEvent(spec.kernelId, 'kernel-preparing');
+  await api.destroyKernel.mutate({ kernelId: spec.kernelId, reason: 'user-requested' });
+  await w.gateway.waitForEvent(spec.kernelId, 'kernel-terminated');
+});
+
 it('goes to another manager when its own is gone, and brings what was not acknowledged', async () => {
   const w = await agentWorld(fake);
   const second = new FakeGateway();
@@ -80,7 +102,7 @@ it('runs simulated kernels in simulated time', async () => {
   const spec = kernelSpec({ fake: { startDelayMs: 60_000, exitAfterMs: 3_600_000, exitCode: 5 } });
   await api.createKernel.mutate(spec);
   const types = () => w.gateway.of(spec.kernelId).map(({ type }) => type);
-  await waitFor(() => types().length === 1);
+  await waitFor(() => agent.status().outboxDepth === 1);
   await clock.advance(1_000);
   await waitFor(() => types().at(-1) === 'kernel-creating');
   await clock.advance(60_000);

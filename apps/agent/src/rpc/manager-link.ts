@@ -186,6 +186,7 @@ export class ManagerLink {
       await runWithRequest({ requestId: newRequestId() }, async () => {
         try {
           await this.#heartbeat(client);
+          this.hint();
         } catch (error) {
           if (!over.signal.aborted) logger.warn('heartbeat failed', { error });
         }

@@ -50,11 +50,17 @@ export class KernelFacts {
         return await this.started(fact, { steps: event.steps, isolation: event.isolation, ...services });
       }
       case 'kernel-start-failed':
-        return await this.ended(fact, 'start-failed', null, { error: event.error, failedStep: event.failedStep });
+        return await this.ended(
+          fact,
+          'start-failed',
+          null,
+          { error: event.error, failedStep: event.failedStep },
+          event.log,
+        );
       case 'batch-finished':
         return await this.finished(fact, event);
       case 'kernel-terminated':
-        return await this.ended(fact, event.reason, event.exitCode);
+        return await this.ended(fact, event.reason, event.exitCode, {}, event.log);
     }
   }
 
@@ -85,12 +91,16 @@ export class KernelFacts {
     });
   }
 
-  /** It is gone: as wished, by itself, or before it ran. */
+  /**
+   * It is gone: as wished, by itself, or before it ran.
+   * @param log The end of what it wrote, kept with the kernel if that changes.
+   */
   async ended(
     fact: Fact,
     reason: string,
     exitCode: number | null,
     data: Record<string, unknown> = {},
+    log?: string,
   ): Promise<ChangedSession[]> {
     const known: StatusReason = reason in statusReasons ? (reason as StatusReason) : 'self-terminated';
     const failed = known === 'start-failed';
@@ -99,7 +109,7 @@ export class KernelFacts {
       ...(exitCode === null ? {} : { exitCode }),
       ...(known === reason ? {} : { detail: reason }),
     };
-    const base = { reason: known, exitCode, data: facts };
+    const base = { reason: known, exitCode, data: facts, ...(log === undefined ? {} : { kernelData: { log } }) };
     const from: KernelStatus[] = failed ? ['TERMINATING'] : kernelSourcesOf('TERMINATED');
     const asWished = await this.#move(fact, { ...base, from, to: 'TERMINATED', keepReasonOfEnding: true });
     if (asWished.length > 0) return asWished;

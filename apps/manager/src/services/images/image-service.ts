@@ -55,13 +55,19 @@ function find(
   ref: string,
   architecture: string | undefined,
 ): ResolvedImage | undefined {
-  const candidates = agents.flatMap((agent) =>
-    agent.images
-      .filter((image) => architecture === undefined || canonicalArchitecture(image.architecture) === architecture)
-      .filter((image) => image.name === ref || image.aliases.includes(ref))
-      .map((image) => ({ image, alive: agent.status === 'ALIVE', exact: image.name === ref })),
-  );
-  const [best] = candidates.sort(
+  // One of each, since hundreds of agents offer the same: an alive one's if there is any.
+  const candidates = new Map<string, { image: Image; alive: boolean; exact: boolean }>();
+  for (const { status, images } of agents) {
+    const alive = status === 'ALIVE';
+    for (const image of images) {
+      const exact = image.name === ref;
+      if (!exact && !image.aliases.includes(ref)) continue;
+      if (architecture !== undefined && canonicalArchitecture(image.architecture) !== architecture) continue;
+      const key = `${image.architecture} ${image.name}`;
+      if (!candidates.has(key) || (alive && !candidates.get(key)?.alive)) candidates.set(key, { image, alive, exact });
+    }
+  }
+  const [best] = [...candidates.values()].sort(
     (a, b) =>
       Number(b.exact) - Number(a.exact) ||
       Number(b.alive) - Number(a.alive) ||
@@ -76,9 +82,7 @@ function find(
 }
 
 /** Numbers within names count as numbers: 3.9 before 3.11. */
-function compareNames(a: string, b: string): number {
-  return a.localeCompare(b, 'en', { numeric: true });
-}
+const compareNames = new Intl.Collator('en', { numeric: true }).compare;
 
 export function canonicalArchitecture(text: string): string {
   const lower = text.toLowerCase();

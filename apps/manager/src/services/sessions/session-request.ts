@@ -13,6 +13,7 @@ import {
   slotsFromTexts,
 } from '@backend.ai/core';
 import type { AgentRecord } from '../../repositories/agents.ts';
+import { capacityOf } from '../agents/agent-capacity.ts';
 import type { ResolvedImage } from '../images/image-service.ts';
 
 /** Pure checks of what a user asked for, against what the cluster could give at best. */
@@ -82,7 +83,7 @@ export function decideSlots(
       },
     });
   }
-  const capacities = agents.map((agent) => slotsFromTexts(agent.capacity));
+  const capacities = agents.map(capacityOf);
   // On a single node all kernels have to find room together.
   const together = request.clusterMode === 'single-node' ? times(request.clusterSize, wanted) : wanted;
   if (!capacities.some((capacity) => fits(together, capacity))) throw tooLarge(together, capacities);
@@ -132,7 +133,7 @@ export function decideResourceGroups(
   agents: readonly AgentRecord[],
 ): [string, ...string[]] {
   if (named) return [named];
-  const able = agents.filter((agent) => fits(slots, slotsFromTexts(agent.capacity)));
+  const able = agents.filter((agent) => fits(slots, capacityOf(agent)));
   const [first, ...others] = [...new Set(able.map((agent) => agent.resourceGroup))].sort(
     (a, b) => Number(b === 'default') - Number(a === 'default') || (a < b ? -1 : 1),
   );

@@ -1,0 +1,186 @@
+import diagnostics from 'node:diagnostics_channel';
+import { newRequestId, signRequest } from '@backend.ai/core';
+import type { FastifyInstance } from 'fastify';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { addMember, apiOf, type Member } from './tenancy-world.ts';
+import { createWorld, type World } from './world.ts';
+
+/** Every route there is, as the server makes them: a new one is called here without anybody's doing. */
+const routes = new Set<string>();
+const noteRoutes = (message: unknown): void => {
+  (message as { fastify: FastifyInstance }).fastify.addHook('onRoute', ({ method, url }) => {
+    for (const each of [method].flat()) routes.add(`${each} ${url}`);
+  });
+};
+const open = ['/', '/health'];
+
+let world: World;
+let members: Record<'user' | 'neighbour' | 'ownAdmin' | 'foreignAdmin' | 'superadmin', Member>;
+let session: string;
+
+beforeAll(async () => {
+  const initialization = diagnostics.channel('fastify.initialization');
+  initialization.subscribe(noteRoutes);
+  world = await createWorld({ http: { host: '127.0.0.1', port: 0, version: '1' } });
+  initialization.unsubscribe(noteRoutes);
+  await world.addAgent('i-one');
+  const superadmin = apiOf(world, world.admin);
+  for (const name of ['ours', 'theirs']) await superadmin((api) => api.admin.domain.create({ name }));
+  members = {
+    user: await addMember(world, 'ours'),
+    neighbour: await addMember(world, 'ours'),
+    ownAdmin: await addMember(world, 'ours', 'admin'),
+    foreignAdmin: await addMember(world, 'theirs', 'admin'),
+    superadmin: { actor: world.admin, secretKey: world.adminSecret },
+  };
+  await superadmin((api) => api.admin.project.create({ name: 'lab', domain: 'ours' }));
+  const users = [members.user.actor.email];
+  await superadmin((api) => api.admin.project.addMembers({ project: 'lab', domain: 'ours', users }));
+  const input = { image: 'python', name: 'seen', domain: 'ours', project: 'lab' };
+  session = (await apiOf(world, members.user.actor)((api) => api.session.create(input))).session.id;
+  await world.until(session, 'RUNNING');
+});
+afterAll(() => world.close());
+
+interface Asked {
+  readonly body?: string;
+  readonly type?: string;
+  readonly requestId?: string;
+}
+
+async function ask(
+  member: Member | undefined,
+  method: string,
+  path: string,
+  { body, type = 'application/json', requestId = newRequestId() }: Asked = {},
+): Promise<{ status: number; code: string; json: Record<string, unknown> }> {
+  const url = new URL(path, world.manager.addresses.api);
+  const [date, version] = [new Date().toISOString(), 'v7.20230615'];
+  const day = date.slice(0, 10).replaceAll('-', '');
+  const signed = {
+    method,
+    target: url.pathname + url.search,
+    date,
+    day,
+    host: url.host,
+    contentType: type.split(';')[0] ?? '',
+    version,
+  };
+  const credential = member && `${member.actor.accessKey}:${signRequest(member.secretKey, signed)}`;
+  const answer = await fetch(url, {
+    method,
+    headers: {
+      ...(credential && { authorization: `BackendAI signMethod=HMAC-SHA256, credential=${credential}` }),
+      'content-type': type,
+      'x-backendai-version': version,
+      'x-backendai-date': date,
+      'x-request-id': requestId,
+    },
+    ...(body === undefined ? {} : { body }),
+  });
+  const text = await answer.text();
+  const json = (text.startsWith('{') ? JSON.parse(text) : {}) as Record<string, unknown>;
+  return { status: answer.status, code: String(json.error_code ?? ''), json };
+}
+
+/** What a route about a session needs besides it; one that needs anything new fails below until it is here. */
+const form = [
+  '--x\r\ncontent-disposition: form-data; name="src"; filename="a"\r\ncontent-type: application/octet-stream\r\n',
+  'a\r\n--x--\r\n',
+].join('\r\n');
+const needs: Readonly<Record<string, readonly [query: string, asked?: Asked]>> = {
+  'POST /session/:session': ['', { body: JSON.stringify({ mode: 'query', code: '1', runId: null }) }],
+  'POST /session/:session/complete': ['', { body: JSON.stringify({ code: 'a' }) }],
+  'POST /session/:session/rename': ['?name=other'],
+  'POST /session/:session/upload': ['', { body: form, type: 'multipart/form-data; boundary=x' }],
+  'PUT /session/:session/file': ['?path=a', { body: 'a', type: 'application/octet-stream' }],
+  'GET /session/:session/file': ['?path=a'],
+  'GET /session/:session/archive': ['?path=a'],
+  'GET /session/:session/download': ['?files=a'],
+  'GET /session/:session/download_single': ['?file=a'],
+};
+
+const split = (route: string): [method: string, url: string] => route.split(' ') as [string, string];
+const ofSessions = (): string[] => [...routes].filter((route) => route.includes('/session/:session'));
+
+describe('the REST API', () => {
+  it('has no route, but the handshake and health, that lets in who does not sign', async () => {
+    expect(routes.size).toBeGreaterThan(25);
+    for (const route of routes) {
+      const [method, url] = split(route);
+      const { status, code } = await ask(
+        undefined,
+        method,
+        url.replace(':session', session).replace('*', 'auth.whoami'),
+      );
+      expect([route, status, code]).toEqual(
+        open.includes(url)
+          ? [route, 200, '']
+          : [route, 401, method === 'HEAD' ? '' : expect.stringMatching(/auth-missing|^$/)],
+      );
+    }
+  });
+
+  it('knows no session of somebody else, at any route, for users and administrators of other domains', async () => {
+    expect(ofSessions().length).toBeGreaterThan(12);
+    for (const route of ofSessions())
+      for (const who of ['neighbour', 'foreignAdmin'] as const) {
+        const [method, url] = split(route);
+        const [query, asked] = needs[route] ?? [''];
+        const { status, code } = await ask(members[who], method, url.replace(':session', session) + query, asked);
+        expect([route, who, status, code]).toEqual([route, who, 404, 'session-not-found']);
+      }
+    expect((await world.manager.services.api.session.get({ session }, world.ctx())).status).toBe('RUNNING');
+  });
+
+  it('shows a session to its owner, the administrators of the domain and superadmins', async () => {
+    for (const who of ['user', 'ownAdmin', 'superadmin'] as const)
+      for (const path of ['', '/status-history']) {
+        expect([who, path, (await ask(members[who], 'GET', `/session/${session}${path}`)).status]).toEqual([
+          who,
+          path,
+          200,
+        ]);
+      }
+  });
+});
+
+describe('owner_access_key', () => {
+  const create = (who: Member, owner: Member, requestId?: string) => {
+    const key = owner.actor.accessKey;
+    const wanted = { image: 'python', name: 'for-another', domain: 'ours', group: 'lab', owner_access_key: key };
+    const body = JSON.stringify({ ...wanted, enqueueOnly: true });
+    return ask(who, 'POST', '/session', { body, ...(requestId ? { requestId } : {}) });
+  };
+
+  it('lets administrators act for users of their domain, and the log tells both', async () => {
+    const { ownAdmin, user, superadmin } = members;
+    const requestId = newRequestId();
+    const made = await create(ownAdmin, user, requestId);
+    expect(made).toMatchObject({ status: 201, json: { sessionName: 'for-another', created: true } });
+    const id = String(made.json.sessionId);
+    // By name: a session of the user's own key pair.
+    expect((await ask(user, 'GET', '/session/for-another')).status).toBe(200);
+    expect((await ask(ownAdmin, 'GET', '/session/for-another')).code).toBe('session-not-found');
+    const owner = `owner_access_key=${user.actor.accessKey}`;
+    expect((await ask(ownAdmin, 'GET', `/session/for-another?${owner}`)).status).toBe(200);
+    expect((await ask(superadmin, 'DELETE', `/session/for-another?${owner}&forced=true`)).status).toBe(200);
+    const { items } = await apiOf(world, world.admin)((api) => api.admin.audit.list({ targetId: id }));
+    const actingFor = user.actor.accessKey;
+    expect(items).toMatchObject([
+      { action: 'session:destroy', accessKey: superadmin.actor.accessKey, actingFor },
+      { action: 'session:create', accessKey: ownAdmin.actor.accessKey, actingFor, requestId },
+    ]);
+  });
+
+  it('is refused to users, to administrators of other domains, and for somebody of a higher role', async () => {
+    const { user, neighbour, ownAdmin, foreignAdmin, superadmin } = members;
+    for (const [who, owner] of [
+      [neighbour, user],
+      [user, ownAdmin],
+      [foreignAdmin, user],
+      [ownAdmin, superadmin],
+    ] as const)
+      expect(await create(who, owner)).toMatchObject({ status: 403, code: 'impersonation-forbidden' });
+  });
+});

@@ -266,7 +266,7 @@ describe('session', () => {
     expect((await cli('session history one1 --json')).json.history).toHaveLength(1);
     expect((await cli('session history one1')).stdout).toMatch(/^AT/);
     expect((await cli('session wait one1')).exitCode).toBe(0);
-    expect((await cli('session destroy one1 two2')).stdout).toBe(
+    expect((await cli('session destroy --recursive one1 two2')).stdout).toBe(
       'Session one1: TERMINATED\nSession two2: TERMINATED\n',
     );
     expect((await cli('session wait one1')).exitCode).toBe(1);

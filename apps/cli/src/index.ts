@@ -2,6 +2,7 @@ import type { CommandBundle } from '@backend.ai/cli-kit';
 import { commands as absent } from './commands/absent/index.ts';
 import { commands as admin } from './commands/admin/index.ts';
 import { commands as auth } from './commands/auth/index.ts';
+import { commands as dotfile } from './commands/dotfile/index.ts';
 import { commands as image } from './commands/image/index.ts';
 import { commands as resource } from './commands/resource/index.ts';
 import { commands as run } from './commands/run/index.ts';
@@ -12,6 +13,7 @@ import { commands as usage } from './commands/usage/index.ts';
 export const commands: CommandBundle['commands'] = [
   ...run,
   ...session,
+  ...dotfile,
   ...usage,
   ...image,
   ...resource,

@@ -84,7 +84,8 @@ function parseClusterMode(text: string): 'single-node' | 'multi-node' {
   throw new UsageError(`--cluster-mode takes single-node or multi-node, not "${text}".`);
 }
 
-function readText(option: string, path: string): string {
+/** @throws UsageError naming the option when the file cannot be read */
+export function readText(option: string, path: string): string {
   try {
     return readFileSync(path, 'utf8');
   } catch (thrown) {

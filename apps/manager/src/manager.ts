@@ -46,6 +46,7 @@ import { AgentAdministrationRepository } from './repositories/agent-administrati
 import { AgentRepository } from './repositories/agents.ts';
 import { AuditRepository } from './repositories/audit.ts';
 import { ClusterKeyRepository } from './repositories/cluster-keys.ts';
+import { DotfileRepository } from './repositories/dotfiles.ts';
 import { InstallationRepository } from './repositories/installation.ts';
 import { KernelRepository } from './repositories/kernels.ts';
 import { KeypairRepository } from './repositories/keypairs.ts';
@@ -68,6 +69,7 @@ import { AgentGatewayService } from './services/agents/agent-gateway-service.ts'
 import { KernelFacts } from './services/agents/kernel-facts.ts';
 import { AuditLog } from './services/audit/audit-log.ts';
 import { ClusterService } from './services/cluster/cluster-service.ts';
+import { DotfileService } from './services/dotfiles/dotfile-service.ts';
 import { type DataPortDialler, FileService } from './services/files/file-service.ts';
 import { SessionActivity } from './services/idle/session-activity.ts';
 import { ImageService } from './services/images/image-service.ts';
@@ -410,6 +412,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     cluster: createClusterApi(cluster),
     image: createImageApi(images),
     session: createSessionApi(creation, sessions, kernels, { statistics, idle }),
+    dotfile: new DotfileService(new DotfileRepository(db), audit),
     usage: createUsageApi(new UsageService(new UsageRepository(db), clock)),
     resourceGroup: { list: (input, ctx) => groups.usable(input, ctx) },
     resourcePreset: presets,

@@ -43,11 +43,16 @@ function calls(): Readonly<Record<string, Call>> {
   const { user, neighbour, foreignAdmin } = tenants;
   const ours = { project: 'audited', domain: 'ours' };
   const policy = { name: 'audited' };
+  const dotfile = { path: '.audited', permission: '600', content: '' };
   return {
     'session.create': (api) => api.session.create({ image: 'python', name: 'audited' }),
     'session.rename': (api) => api.session.rename({ session: running, name: 'renamed' }),
     'session.restart': (api) => api.session.restart({ session: running }),
     'session.destroy': (api) => api.session.destroy({ session: 'audited' }),
+    'dotfile.create': (api) => api.dotfile.create(dotfile),
+    'dotfile.modify': (api) => api.dotfile.modify(dotfile),
+    'dotfile.delete': (api) => api.dotfile.delete({ path: dotfile.path }),
+    'dotfile.setBootstrapScript': (api) => api.dotfile.setBootstrapScript({ script: 'id' }),
     'admin.domain.create': (api) => api.admin.domain.create({ name: 'audited' }),
     'admin.domain.modify': (api) => api.admin.domain.modify({ name: 'audited', description: 'x' }),
     'admin.domain.delete': (api) => api.admin.domain.delete({ name: 'audited' }),

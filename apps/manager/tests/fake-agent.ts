@@ -279,7 +279,7 @@ export class FakeAgent implements AgentService {
     if (this.behaviour === 'fail') {
       this.kernels.delete(spec.kernelId);
       const error = new AppError('kernel-start-failed', this.failure).toBody();
-      this.#emit(kernel, { type: 'kernel-start-failed', error, failedStep: 'launch' });
+      this.#emit(kernel, { type: 'kernel-start-failed', error, failedStep: 'launch', log: this.output });
       return { accepted: true };
     }
     this.#started(kernel);

@@ -1,6 +1,6 @@
-import { AppError } from '@backend.ai/core';
+import { AppError, ownerAccessKeyHeader } from '@backend.ai/core';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { accessKey, FakeWorld, TestServer, until } from './http-world.ts';
+import { accessKey, FakeWorld, otherKey, TestServer, until } from './http-world.ts';
 
 /** The typed API over HTTP as its links send it: single, batch and event streams. */
 
@@ -51,6 +51,17 @@ describe('calls', () => {
     const wrong = await server.request(`/rpc/session.destroy?input=${query({ session: 'sess' })}`);
     expect(wrong.status).toBe(405);
     expect(wrong.json.error.json.data.error.code).toBe('method-not-allowed');
+  });
+
+  test('a header says for whose owner a call is made, and only who may act for others is heard', async () => {
+    world.add('sess');
+    const target = `/rpc/session.get?input=${query({ session: 'sess' })}`;
+    const ask = (owner: string) => server.request(target, { headers: { [ownerAccessKeyHeader]: owner } });
+    expect((await ask(otherKey)).status).toBe(200);
+    expect(world.last('get').ctx.actor).toMatchObject({ accessKey: otherKey, by: { accessKey } });
+    const refused = await ask('AKIAUNKNOWN');
+    expect(refused.status).toBe(403);
+    expect(refused.json.error.json.data.error.code).toBe('impersonation-forbidden');
   });
 
   test('a batch has one request id, and one status only when all agree', async () => {

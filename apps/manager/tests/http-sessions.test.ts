@@ -357,17 +357,18 @@ describe('destroying', () => {
     expect((await server.request('/session/running', { method: 'DELETE' })).json).toEqual({
       stats: { status: 'terminated', version: 2 },
     });
-    expect(world.last('destroy').input).toEqual({ session: 'running', forced: false });
+    expect(world.last('destroy').input).toEqual({ session: 'running', forced: false, recursive: false });
   });
 
   test('options come in the query or in a body; recursive answers a list', async () => {
     world.add('one');
     world.add('two');
+    world.dependents = [world.add('after', 'CANCELLED')];
     const answer = await server.request('/session/one?forced=true&recursive=True', { method: 'DELETE' });
-    expect(answer.json).toEqual([{ status: 'terminated', version: 2 }]);
-    expect(world.last('destroy').input).toMatchObject({ forced: true });
+    expect(answer.json).toEqual([{ status: 'terminated', version: 2 }, { status: 'cancelled' }]);
+    expect(world.last('destroy').input).toMatchObject({ forced: true, recursive: true });
     await server.request('/session/two', { method: 'DELETE', body: { forced: true } });
-    expect(world.last('destroy').input).toEqual({ session: 'two', forced: true });
+    expect(world.last('destroy').input).toEqual({ session: 'two', forced: true, recursive: false });
   });
 
   test('a state that does not allow it is 403', async () => {

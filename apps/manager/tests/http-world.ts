@@ -5,11 +5,9 @@ import type {
   ApiServices,
   CallContext,
   CreateSessionInput,
-  IdleCheckView,
-  KernelStatisticsView,
-  IdleCheckView,
-  KernelStatisticsView,
   ExecuteInput,
+  IdleCheckView,
+  KernelStatisticsView,
   RunResult,
   SessionDetailsView,
   UserActor,
@@ -23,6 +21,8 @@ import { createHttpServer, type HttpServer, type HttpServerOptions } from '../sr
 
 export const accessKey = 'AKIAIOSFODNN7EXAMPLE';
 export const secretKey = 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY';
+/** For whose owner the caller may act. */
+export const otherKey = 'AKIAOTHEROFTHEWORLD0';
 export const version = 'v7.20230615';
 
 export const actor: UserActor = {
@@ -54,6 +54,10 @@ export interface Call {
 export class FakeWorld {
   readonly calls: Call[] = [];
   readonly sessions = new Map<string, SessionDetailsView>();
+  /** Given by tests that need it. */
+  dotfile = notOffered as ApiServices['dotfile'];
+  /** Ended with any session that is ended recursively. */
+  dependents: SessionDetailsView[] = [];
   readonly stored = new Map<string, Buffer>();
   readonly logs: Record<string, unknown>[] = [];
   nowMs = Date.now();
@@ -98,10 +102,6 @@ export class FakeWorld {
     if (!found) throw new AppError('session-not-found', `There is no session ${ref}.`);
     return found;
   }
-
-  /** What is measured and judged of every session. */
-  kernels: KernelStatisticsView[] = [];
-  idleChecks: IdleCheckView[] = [];
 
   /** What is measured and judged of every session. */
   kernels: KernelStatisticsView[] = [];
@@ -184,8 +184,6 @@ export class FakeWorld {
             { ...entry, from: 'PENDING', to: 'PREPARING', at: '2024-01-01T00:00:01.000Z' },
           ];
         },
-        stats: async ({ session }) => ({ sessionId: session, name: this.find(session).name, windowMs: 1, kernels: this.kernels }),
-        idle: async ({ session }) => ({ sessionId: session, name: this.find(session).name, checks: this.idleChecks }),
         stats: async ({ session }) => ({
           ...{ sessionId: session, name: this.find(session).name, windowMs: 1 },
           kernels: this.kernels,
@@ -210,7 +208,7 @@ export class FakeWorld {
           record('destroy', input, ctx);
           const session = this.find(input.session);
           this.setStatus(session, session.status === 'PENDING' ? 'CANCELLED' : 'TERMINATING');
-          return this.find(input.session);
+          return { ...this.find(input.session), dependents: input.recursive ? this.dependents : [] };
         },
         restart: async (input, ctx) => {
           record('restart', input, ctx);
@@ -246,6 +244,7 @@ export class FakeWorld {
       services: {
         resourceGroup: notOffered,
         resourcePreset: notOffered,
+        dotfile: this.dotfile,
         admin: notOffered,
         ...services,
       } as ApiServices,
@@ -253,6 +252,7 @@ export class FakeWorld {
         find: async (key) => (key === accessKey ? { actor, secretKey, rateLimit: this.rate.limit } : undefined),
         actFor: async (caller, owner) => {
           if (owner === accessKey) return caller;
+          if (owner === otherKey) return { ...caller, accessKey: otherKey, by: { userId: caller.userId, accessKey } };
           throw new AppError('impersonation-forbidden', 'Not for this one.');
         },
         countCalls: async (_key, calls) => {

@@ -1,4 +1,5 @@
 import { createSessionSchema, type SessionView } from '@backend.ai/contract';
+import { newId } from '@backend.ai/core';
 import { runWithRequest } from '@backend.ai/telemetry';
 import { waitFor } from '@backend.ai/testing';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -15,7 +16,9 @@ beforeAll(async () => {
   agent = await world.addAgent('i-one');
   other = await world.addAgent('i-two');
 });
-afterEach(() => runWithRequest(world.ctx(), () => world.manager.services.endAllSessions('user-requested', 10_000)));
+afterEach(() =>
+  runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 10_000)),
+);
 afterAll(() => world.close());
 
 const batch = { type: 'batch', startupCommand: 'true' } as const;
@@ -29,7 +32,7 @@ const finish = (view: SessionView, result: 'success' | 'failure'): void => {
 const create = (input: object) => {
   const ctx = world.ctx();
   const parsed = createSessionSchema.parse({ image: 'python', ...input });
-  return runWithRequest(ctx, () => world.manager.services.api.session.create(parsed, ctx));
+  return runWithRequest({ requestId: ctx.requestId }, () => world.manager.services.api.session.create(parsed, ctx));
 };
 const waiting = (id: string, code: string): Promise<SessionView> =>
   waitFor(
@@ -51,6 +54,34 @@ describe('a batch session', () => {
     });
     finish(running, result);
     expect(await world.until(id, 'TERMINATED')).toMatchObject({ result });
+  });
+
+  it('has failed when its kernel is gone before the job is over, and has no result when it was ended', async () => {
+    const { id } = await world.create(batch);
+    const { kernels } = await world.until(id, 'RUNNING');
+    for (const each of [agent, other]) each.exit(kernels[0]?.id ?? '', 137, 'out-of-memory');
+    expect(await world.until(id, 'TERMINATED')).toMatchObject({
+      result: 'failure',
+      reason: { code: 'out-of-memory', data: { exitCode: 137 } },
+    });
+    const ended = await world.create(batch);
+    await world.until(ended.id, 'RUNNING');
+    const ctx = world.ctx();
+    const input = { session: ended.id, forced: false };
+    await runWithRequest({ requestId: ctx.requestId }, () => world.manager.services.api.session.destroy(input, ctx));
+    expect(await world.until(ended.id, 'TERMINATED')).toMatchObject({ result: 'undefined' });
+  });
+
+  it('keeps what it wrote when it does not start', async () => {
+    agent.behaviour = 'fail';
+    other.behaviour = 'fail';
+    const { id } = await world.create({ ...batch, bootstrapScript: 'false' });
+    await world.until(id, 'ERROR');
+    agent.behaviour = 'start';
+    other.behaviour = 'start';
+    expect(await world.manager.services.api.session.logs({ session: id }, world.ctx())).toEqual({
+      logs: agent.output,
+    });
   });
 
   it('waits for its time', async () => {
@@ -86,6 +117,26 @@ describe('a session that depends on others', () => {
       reason: { code: 'dependency-failed', data: { sessions: [first.id] } },
     });
     await world.until(id, 'CANCELLED');
+  });
+
+  it('ends with what it depends on, when that is ended recursively', async () => {
+    const first = await world.create(batch);
+    const middle = await world.create({ ...batch, dependencies: [first.id] });
+    const { id } = await world.create({ dependencies: [middle.id] });
+    const unrelated = await world.create();
+    await world.until(first.id, 'RUNNING');
+    const ctx = world.ctx();
+    const destroy = (input: { forced: boolean; recursive: boolean }) =>
+      runWithRequest({ requestId: ctx.requestId }, () =>
+        world.manager.services.api.session.destroy({ session: first.id, ...input }, ctx),
+      );
+    const { dependents } = await destroy({ forced: false, recursive: true });
+    expect(dependents.map((view) => [view.id, view.status, view.reason.code])).toEqual([
+      [id, 'CANCELLED', 'user-requested'],
+      [middle.id, 'CANCELLED', 'user-requested'],
+    ]);
+    await world.until(first.id, 'TERMINATED');
+    await world.until(unrelated.id, 'RUNNING');
   });
 
   it('cannot depend on what does not exist, is no job, or has failed', async () => {

@@ -9,6 +9,7 @@ import type {
   Whoami,
 } from '@backend.ai/contract';
 import type { inferRouterInputs } from '@trpc/server';
+import { createDotfileClient, type DotfileClient } from './dotfiles.ts';
 import { createResourceAdmin, type ResourceAdminClient } from './resource-admin.ts';
 import { createRpc, type Rpc } from './rpc.ts';
 import { type CreateSessionOptions, Session } from './session.ts';
@@ -40,6 +41,7 @@ export interface Client {
     get(ref: string): Promise<Session>;
     list(options?: ListSessionsOptions): Promise<Session[]>;
   };
+  readonly dotfiles: DotfileClient;
   readonly resourceGroups: {
     /** Those that one may use. */
     list(options?: Inputs['resourceGroup']['list']): Promise<ResourceGroupSummary[]>;
@@ -76,6 +78,7 @@ export function createClient(options: ClientOptions): Client {
           (session) => new Session(transport, rpc, { session, created: false }),
         ),
     },
+    dotfiles: createDotfileClient(rpc),
     resourceGroups: { list: (input = {}) => rpc.resourceGroup.list.query(input) },
     resourcePresets: {
       list: (input = {}) => rpc.resourcePreset.list.query(input),

@@ -3,6 +3,7 @@ export type {
   ApiRouter,
   ClusterStatus,
   ConsoleItem,
+  DotfileView,
   FileEntry,
   FileListing,
   Image,
@@ -24,6 +25,7 @@ export {
   type UsageReportOptions,
 } from './client.ts';
 export { apiVersion, authHeaders, type Credentials, type SignedRequest } from './credentials.ts';
+export type { DotfileClient } from './dotfiles.ts';
 export type { Fetch, FetchInit, FetchResponse } from './fetch.ts';
 export { nodeFetch } from './node-fetch.ts';
 export type { Rpc } from './rpc.ts';

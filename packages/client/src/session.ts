@@ -1,6 +1,7 @@
 import type {
   ApiRouter,
   CreateSessionResult,
+  DestroySessionResult,
   FileListing,
   SessionHistoryEntry,
   SessionIdleView,
@@ -214,9 +215,12 @@ export class Session implements AsyncDisposable {
     return this.#rpc.session.history.query(this.#ref);
   }
 
-  /** Records the wish and returns; see `waitUntilEnded`. */
-  async destroy(options: { readonly forced?: boolean } = {}): Promise<SessionView> {
-    return this.#see(await this.#rpc.session.destroy.mutate({ ...this.#ref, forced: options.forced ?? false }));
+  /** Records the wish and returns; see `waitUntilEnded`. `recursive` ends those, too, that depend on it. */
+  async destroy(
+    options: { readonly forced?: boolean; readonly recursive?: boolean } = {},
+  ): Promise<DestroySessionResult> {
+    const { dependents, ...session } = await this.#rpc.session.destroy.mutate({ ...this.#ref, ...options });
+    return { ...this.#see(session), dependents };
   }
 
   /** Records the wish that it starts anew, under the same id and name; see `waitUntilRunning`. */

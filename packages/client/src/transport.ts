@@ -1,4 +1,4 @@
-import { AppError, newRequestId } from '@backend.ai/core';
+import { AppError, newRequestId, ownerAccessKeyHeader } from '@backend.ai/core';
 import { authHeaders, type Credentials } from './credentials.ts';
 import { type Fetch, type FetchInit, type FetchResponse, globalFetch } from './fetch.ts';
 import { errorOfConnection, errorOfResponse } from './response-error.ts';
@@ -6,6 +6,8 @@ import { errorOfConnection, errorOfResponse } from './response-error.ts';
 export interface TransportOptions extends Credentials {
   /** `http://127.0.0.1:8091`; a path in it is kept as a prefix. */
   readonly endpoint: string;
+  /** Acts for the owner of this key pair, with the owner's rights; what is made is the owner's. */
+  readonly ownerAccessKey?: string | undefined;
   /** One id for everything this client does, or a function that makes one per operation. */
   readonly requestId?: string | (() => string) | undefined;
   readonly fetch?: Fetch | undefined;
@@ -50,6 +52,7 @@ export function createTransport(options: TransportOptions): Transport {
       ...request.headers,
       ...(contentType === undefined ? {} : { 'content-type': contentType }),
       'x-request-id': requestId,
+      ...(options.ownerAccessKey === undefined ? {} : { [ownerAccessKeyHeader]: options.ownerAccessKey }),
       ...authHeaders(options, { method, url, contentType, now: new Date() }),
     };
     const source = typeof body === 'object' && !(body instanceof Uint8Array) ? new Source(body) : undefined;

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { AgentView, Image } from './agent.ts';
 import { type AgentAdminApi, createAgentAdminRouter } from './agent-administration.ts';
 import { type AuditApi, createAuditRouter } from './audit.ts';
+import { createDotfileRouter, type DotfileApi } from './dotfile.ts';
 import { type FileListing, homePathSchema } from './files.ts';
 import type { SessionIdleView } from './idle.ts';
 import { type CallContext, procedureFor, router } from './link.ts';
@@ -30,6 +31,7 @@ import {
   type CreateSessionInput,
   type CreateSessionResult,
   createSessionSchema,
+  type DestroySessionResult,
   destroySessionSchema,
   listSessionsSchema,
   renameSessionSchema,
@@ -93,7 +95,7 @@ export interface SessionApi {
   wait(input: z.infer<typeof waitSessionSchema>, ctx: CallContext): Promise<SessionView>;
   /** The session now and after each change, until it has ended. */
   watch(input: z.infer<typeof bySession>, ctx: CallContext): AsyncIterable<SessionView>;
-  destroy(input: z.infer<typeof destroySessionSchema>, ctx: CallContext): Promise<SessionView>;
+  destroy(input: z.infer<typeof destroySessionSchema>, ctx: CallContext): Promise<DestroySessionResult>;
   /** Records the wish that a running session starts anew, under the same id and name. @throws AppError `session-not-running` */
   restart(input: z.infer<typeof bySession>, ctx: CallContext): Promise<SessionView>;
   /** Gives a running session another name. @throws AppError `session-not-running`, `invalid-session-name`, `session-exists` */
@@ -127,6 +129,7 @@ export interface ApiServices {
   readonly cluster: ClusterApi;
   readonly image: ImageApi;
   readonly session: SessionApi;
+  readonly dotfile: DotfileApi;
   readonly usage: UsageApi;
   readonly resourceGroup: ResourceGroupApi;
   readonly resourcePreset: ResourcePresetApi;
@@ -134,12 +137,13 @@ export interface ApiServices {
 }
 
 export function createApiRouter(services: ApiServices) {
-  const { auth, cluster, image, session, usage, resourceGroup, resourcePreset, admin } = services;
+  const { auth, cluster, image, session, dotfile, usage, resourceGroup, resourcePreset, admin } = services;
   return router({
     auth: router({ whoami: procedureFor('account:read').query(({ ctx }) => auth.whoami(ctx)) }),
     cluster: router({ status: procedureFor('cluster:read').query(({ ctx }) => cluster.status(ctx)) }),
     image: router({ list: procedureFor('image:read').query(({ ctx }) => image.list(ctx)) }),
     session: createSessionRouter(session),
+    dotfile: createDotfileRouter(dotfile),
     usage: router({
       report: procedureFor('usage:read')
         .input(usageReportSchema)

@@ -188,6 +188,11 @@ export interface SessionDetailsView extends SessionView {
   readonly dependencies: string[];
 }
 
+export interface DestroySessionResult extends SessionView {
+  /** That depended on it and were ended with it; empty unless `recursive`. */
+  readonly dependents: SessionView[];
+}
+
 export interface CreateSessionResult {
   readonly session: SessionView;
   /** False when an existing one was returned. */
@@ -210,7 +215,12 @@ export const waitSessionSchema = z.strictObject({
   timeoutMs: z.number().int().min(0).max(60_000).default(30_000),
 });
 
-export const destroySessionSchema = z.strictObject({ session: sessionRefSchema, forced: z.boolean().default(false) });
+export const destroySessionSchema = z.strictObject({
+  session: sessionRefSchema,
+  forced: z.boolean().default(false),
+  /** Ends those, too, that depend on it, on those, and so on. */
+  recursive: z.boolean().optional(),
+});
 
 export const renameSessionSchema = z.strictObject({
   session: sessionRefSchema,

@@ -1,5 +1,8 @@
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 
+/** Names the key pair for whose owner the signer acts. */
+export const ownerAccessKeyHeader = 'x-backendai-owner-access-key';
+
 /**
  * HMAC signing of API requests, as the clients of the original do it (API v4.20181215 and later: the body is not
  * signed; the hash of the empty text stands in its place).

@@ -19,7 +19,7 @@ export function createSessionApi(
     history: ({ session }, ctx) => sessions.history(session, actorOf(ctx)),
     wait: (input, ctx) => sessions.wait(input, actorOf(ctx), ctx.signal),
     watch: ({ session }, ctx) => sessions.watch(session, actorOf(ctx), ctx.signal),
-    destroy: ({ session, forced }, ctx) => sessions.destroy(session, forced, actorOf(ctx)),
+    destroy: ({ session, ...how }, ctx) => sessions.destroy(session, how, actorOf(ctx)),
     restart: ({ session }, ctx) => sessions.restart(session, actorOf(ctx)),
     rename: ({ session, name }, ctx) => sessions.rename(session, name, actorOf(ctx)),
     execute: ({ session, ...input }, ctx) => kernels.execute(session, input, actorOf(ctx), ctx.signal),

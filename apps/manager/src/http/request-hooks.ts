@@ -1,5 +1,5 @@
 import type { UserActor } from '@backend.ai/contract';
-import { AppError } from '@backend.ai/core';
+import { AppError, ownerAccessKeyHeader } from '@backend.ai/core';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { type AuthenticationOptions, authenticate, checkApiVersion } from './authentication.ts';
 import { readParams } from './parameters.ts';
@@ -71,17 +71,20 @@ async function admit(
     edge.actor = actor;
     edge.context = { ...edge.context, actor: actor.accessKey };
     await edge.run(() => countCalls(edge, actor.accessKey, callsOf(request), context));
+    // Everything after this happens in the name, and with the rights, of the owner of that key pair.
+    const owner = request.headers[ownerAccessKeyHeader];
+    if (owner !== undefined) edge.actor = await edge.run(() => context.keypairs.actFor(actor, String(owner)));
   }
   edge.admitBody();
 }
 
-/** Everything after this happens in the name, and with the rights, of the owner of `owner_access_key`. */
+/** The parameter of REST calls that means the same as the header. */
 async function actForOwner(request: FastifyRequest, { keypairs }: RouteContext): Promise<void> {
   const edge = edgeOf(request);
   const params = readParams(request);
   const owner = params.text('owner_access_key');
   params.check();
-  if (owner === undefined || edge.actor.kind !== 'user') return;
+  if (owner === undefined || edge.actor.kind !== 'user' || edge.actor.by) return;
   edge.actor = await edge.run(() => keypairs.actFor(edge.actor as UserActor, owner));
 }
 

@@ -89,4 +89,6 @@ export function placement({ sessionId, kernels, epoch }: PlacementWrite): SQL {
 /** What agents need besides, of a session `s` and its kernel `k`. */
 export const startColumns = sql.raw(`
   k.image, k.cluster_role as "clusterRole", k.cluster_index as "clusterIndex", k.hostname,
-  k.requested_slots as "slots", s.environ, s.options, s.cluster_size as "clusterSize"`);
+  k.requested_slots as "slots", s.environ, s.options, s.cluster_size as "clusterSize",
+  (select jsonb_agg(jsonb_build_object('path', d.path, 'mode', d.permission, 'content', d.content) order by d.path)
+    from dotfiles d where d.access_key = s.access_key) as dotfiles`);

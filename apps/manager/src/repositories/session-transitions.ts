@@ -1,3 +1,4 @@
+import type { Dotfile } from '@backend.ai/contract';
 import type {
   AgentId,
   KernelId,
@@ -117,6 +118,8 @@ export interface StartableKernel extends Omit<ChangedSession, 'kernels'> {
   readonly slots: Record<string, string>;
   readonly environ: Record<string, string>;
   readonly options: SessionOptions;
+  /** Of its key pair; null: none. */
+  readonly dotfiles: Dotfile[] | null;
   /** Number of kernels of its session. */
   readonly clusterSize: number;
 }

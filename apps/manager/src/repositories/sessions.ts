@@ -162,7 +162,9 @@ export class SessionRepository {
         select ${session.id}::uuid, ${session.name}, ${session.domain}, p.id, ${owner.userId}::uuid, ${owner.accessKey},
           ${session.type}, ${session.image}, ${session.architecture}, ${session.tag}::text, ${session.clusterMode},
           ${session.kernels.length}::int, g.name, 'queued', ${JSON.stringify(session.slots)}::jsonb,
-          ${JSON.stringify(session.environ)}::jsonb, ${JSON.stringify(session.options)}::jsonb || coalesce(
+          ${JSON.stringify(session.environ)}::jsonb, coalesce(
+            (select jsonb_build_object('bootstrapScript', b.script) from bootstrap_scripts b
+              where b.access_key = ${owner.accessKey}), '{}') || ${JSON.stringify(session.options)}::jsonb || coalesce(
             (select jsonb_build_object('owner', jsonb_build_object('id', u.id, 'email', u.email, 'name',
               coalesce(nullif(u.full_name, ''), u.username))) from users u where u.id = ${owner.userId}::uuid), '{}'),
           ${session.priority}::int, ${session.jobPriority}::int, ${session.isPreemptible}::boolean, ${session.failurePolicy},
@@ -235,6 +237,20 @@ export class SessionRepository {
       from jsonb_array_elements_text(${JSON.stringify(refs)}::jsonb) as r (ref)
       join sessions s on s.access_key = ${accessKey} and (s.name = r.ref or s.id::text = lower(r.ref))
       order by r.ref, (s.id::text = lower(r.ref)) desc, (s.status in (${terminalTexts})), s.created_at desc`);
+    return [...rows];
+  }
+
+  /** Sessions of the same owner that depend on it, on those, and so on; those at the end of each chain come first. */
+  async liveDependents(sessionId: string): Promise<SessionRecord[]> {
+    const rows = await this.#db.execute<SessionRecord & Record<string, unknown>>(sql`
+      with recursive dependents (id) as (
+        select session_id from session_dependencies where depends_on = ${sessionId}::uuid
+        union select d.session_id from session_dependencies d join dependents p on d.depends_on = p.id
+      )
+      select ${sessionColumns} from sessions s
+      where s.id in (select id from dependents) and s.status not in (${terminalTexts})
+        and s.access_key = (select access_key from sessions where id = ${sessionId}::uuid)
+      order by s.created_at desc, s.id desc`);
     return [...rows];
   }
 

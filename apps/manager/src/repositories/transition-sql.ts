@@ -124,7 +124,7 @@ function statement(options: AnyOptions, parts: Parts): SQL {
           when d.to_status = 'PENDING' then null else s.started_at end,
         scheduled_at = case when d.to_status = 'PENDING' then null else s.scheduled_at end,
         terminated_at = case when d.to_status in (${terminal}) then now() else s.terminated_at end
-        ${result === undefined ? sql`` : sql`, result = ${result}`}
+        , result = ${result === undefined ? failedBatch(present) : sql`${result}`}
         ${lowerPriorityBy === undefined ? sql`` : sql`, priority = greatest(0, s.priority - ${lowerPriorityBy}::int)`}
       from target t join decided d on d.id = t.id where s.id = t.id
       returning s.id, s.name, s.access_key, s.status, s.status_reason
@@ -154,6 +154,13 @@ function statement(options: AnyOptions, parts: Parts): SQL {
         ${data}, ${requestId}
       from target t join moved m on m.session_id = t.id where t.cluster_size > 1 and m.to_status <> m.from_status
     ) ${audited(options.audit, sql`changed`)} ${event?.count ? counted(event) : sql``} ${releases ? release : sql``}`;
+}
+
+/** A job whose kernel is gone before it told how it ended has failed. A session that somebody ended has no result. */
+function failedBatch(present: SessionStatus | undefined): SQL {
+  if (present !== undefined) return sql`s.result`;
+  return sql`case when s.type = 'batch' and s.result = 'undefined' and t.from_status <> 'TERMINATING'
+    and d.to_status in ('TERMINATING', ${terminal}) then 'failure' else s.result end`;
 }
 
 function sessionConditions(target: TransitionTarget): SQL[] {

@@ -8,7 +8,14 @@ import {
   createApiRouter,
   type UserActor,
 } from '@backend.ai/contract';
-import { AppError, newRequestId, parseRequestId, sameSecret, signRequest } from '@backend.ai/core';
+import {
+  AppError,
+  newRequestId,
+  ownerAccessKeyHeader,
+  parseRequestId,
+  sameSecret,
+  signRequest,
+} from '@backend.ai/core';
 import { createHTTPHandler } from '@trpc/server/adapters/standalone';
 import { FakeSession, type Program } from './fake-session.ts';
 
@@ -20,8 +27,13 @@ export interface FakeApi extends AsyncDisposable {
   readonly endpoint: string;
   readonly credentials: { readonly accessKey: string; readonly secretKey: string };
   readonly sessions: Map<string, FakeSession>;
-  /** Request line and id of all requests so far. */
-  readonly requests: { readonly line: string; readonly requestId: string | undefined }[];
+  /** Of all requests so far. */
+  readonly requests: {
+    readonly line: string;
+    readonly requestId: string | undefined;
+    /** For whose owner it was made. */
+    readonly ownerAccessKey?: string;
+  }[];
   /** Cuts the connection of the next request it returns true for: before the work, or after it. */
   fault: ((line: string) => 'cut-before' | 'cut-after' | undefined) | undefined;
   /** Sessions stay PENDING for so many `wait` calls, with the reason below. */
@@ -35,7 +47,7 @@ export interface FakeApiOptions {
   /** Of the caller. */
   readonly role?: UserActor['role'];
   /** Nouns besides sessions that a test is about; others answer that they are not offered. */
-  readonly services?: Partial<Pick<ApiServices, 'usage' | 'resourceGroup' | 'resourcePreset'>> & {
+  readonly services?: Partial<Pick<ApiServices, 'dotfile' | 'usage' | 'resourceGroup' | 'resourcePreset'>> & {
     admin?: Partial<AdminServices>;
   };
 }
@@ -130,7 +142,7 @@ export async function startFakeApi(options: FakeApiOptions = {}): Promise<FakeAp
       destroy: async ({ session: ref }) => {
         const session = find(ref);
         session.enter('TERMINATED', 'user-requested', 'Its owner ended it.');
-        return session.view;
+        return { ...session.view, dependents: [] };
       },
       restart: async ({ session: ref }) => {
         const session = find(ref);
@@ -171,6 +183,7 @@ export async function startFakeApi(options: FakeApiOptions = {}): Promise<FakeAp
   const offered = options.services ?? {};
   const allServices = {
     ...services,
+    dotfile: offered.dotfile ?? notOffered,
     usage: offered.usage ?? notOffered,
     resourceGroup: offered.resourceGroup ?? notOffered,
     resourcePreset: offered.resourcePreset ?? notOffered,
@@ -222,7 +235,8 @@ export async function startFakeApi(options: FakeApiOptions = {}): Promise<FakeAp
   const server = createServer(async (req, res) => {
     const line = `${req.method} ${req.url}`;
     const requestId = parseRequestId(req.headers['x-request-id']);
-    fake.requests.push({ line, requestId });
+    const owner = req.headers[ownerAccessKeyHeader];
+    fake.requests.push({ line, requestId, ...(owner === undefined ? {} : { ownerAccessKey: String(owner) }) });
     res.setHeader('x-backend-request-id', requestId ?? newRequestId());
     const fault = fake.fault?.(line);
     if (fault === 'cut-before') return void req.socket.destroy();

@@ -1,6 +1,7 @@
 export * from './agents.ts';
 export * from './audit.ts';
 export * from './coordination.ts';
+export * from './dotfiles.ts';
 export * from './identity.ts';
 export * from './peers.ts';
 export * from './resource-groups.ts';

@@ -7,10 +7,14 @@ export class SessionDestroy extends ApiCommand {
   static override usage = Command.Usage({
     category: 'Sessions',
     description: 'End sessions',
-    examples: [['Two at once', '$0 session destroy my-session other-session']],
+    examples: [
+      ['Two at once', '$0 session destroy my-session other-session'],
+      ['With all that wait for it', '$0 session destroy --recursive my-job'],
+    ],
   });
 
   forced = Option.Boolean('-f,--forced', false, { description: 'Without giving its programs time to end' });
+  recursive = Option.Boolean('-r,--recursive', false, { description: 'With all that depend on it' });
   noWait = Option.Boolean('--no-wait', false, { description: 'Return when the end is recorded' });
   sessions = Option.Rest({ name: 'NAMES', required: 1 });
 
@@ -20,8 +24,14 @@ export class SessionDestroy extends ApiCommand {
     for (const name of this.sessions) {
       const session = await client.sessions.get(name);
       if (!isTerminal(session.view.status)) {
-        await session.destroy({ forced: this.forced });
+        const { dependents } = await session.destroy({ forced: this.forced, recursive: this.recursive });
         if (!this.noWait) await session.waitUntilEnded({ timeoutMs: 150_000 });
+        for (const { id } of dependents) {
+          const dependent = await client.sessions.get(id);
+          if (!this.noWait) await dependent.waitUntilEnded({ timeoutMs: 150_000 });
+          ended.push(dependent.view);
+          this.say(`Session ${dependent.name}: ${dependent.view.status}`);
+        }
       }
       ended.push(session.view);
       this.say(`Session ${session.name}: ${session.view.status}`);

@@ -1,3 +1,4 @@
+import type { SessionView } from '@backend.ai/contract';
 import { hasCode } from '@backend.ai/core';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { readParams, sendJson, sessionOf } from '../parameters.ts';
@@ -65,12 +66,12 @@ export function registerSessionRoutes(app: FastifyInstance, context: RouteContex
     const session = sessionOf(request);
     const params = readParams(request);
     const forced = params.boolean('forced') ?? false;
-    // No session depends on another one yet: "recursive" only makes the answer a list.
     const recursive = params.boolean('recursive') ?? false;
     params.check();
-    const view = await services.session.destroy({ session, forced }, edgeOf(request).callContext);
-    const stats = view.status === 'CANCELLED' ? { status: 'cancelled' } : { status: 'terminated', version: 2 };
-    return sendJson(reply, 200, recursive ? [stats] : { stats });
+    const ended = await services.session.destroy({ session, forced, recursive }, edgeOf(request).callContext);
+    const statsOf = ({ status }: SessionView): object =>
+      status === 'CANCELLED' ? { status: 'cancelled' } : { status: 'terminated', version: 2 };
+    return sendJson(reply, 200, recursive ? [ended, ...ended.dependents].map(statsOf) : { stats: statsOf(ended) });
   });
 
   app.patch('/session/:session', async (request, reply) => {

@@ -132,8 +132,7 @@ export class AgentGatewayService implements AgentGateway {
       for (const event of events) {
         if (event.seq <= counted) continue;
         const changed = await ensureRequestId(() => facts.apply(agentId, event), parseRequestId(event.requestId));
-        // Of a kernel that was given up before; else the change took the log along.
-        if ('log' in event && event.log !== undefined && changed.length === 0) {
+        if ('log' in event && event.log !== undefined) {
           await this.#options.sessions.keepLog(event.kernelId, agentId, event.log);
         }
         if (event.type === 'kernel-terminated') await this.#options.statistics.end(agentId, event.kernelId);

@@ -16,12 +16,13 @@ const kernel: KernelToStart = {
   slots: { cpu: '1' },
   environ: { A: 'B' },
   options: {},
+  dotfiles: null,
 };
 const owner = { id: newId(), email: 'user@example.com', name: 'A User' };
 
 describe('what an agent is told of a kernel', () => {
   it('has only what applies', () => {
-    const { name: sessionName, options: _options, agentId: _agentId, ...rest } = kernel;
+    const { name: sessionName, options: _options, agentId: _agentId, dotfiles: _dotfiles, ...rest } = kernel;
     expect(kernelSpecOf(kernel)).toEqual({ ...rest, sessionName });
   });
 
@@ -37,11 +38,13 @@ describe('what an agent is told of a kernel', () => {
 
   it('has all that was asked for, in the form that agents take', () => {
     const options = { startupCommand: 'ls', timeoutMs: 5_000, bootstrapScript: 'id', preopenPorts: [3000], owner };
-    const spec = kernelSpecOf({ ...kernel, options });
+    const dotfiles = [{ path: '.vimrc', mode: '600', content: 'set nu' }];
+    const spec = kernelSpecOf({ ...kernel, options, dotfiles });
     expect(spec).toMatchObject({
       batch: { startupCommand: 'ls', timeoutMs: 5_000 },
       bootstrap: { script: 'id' },
       preopenPorts: [3000],
+      dotfiles,
     });
     expect(kernelSpecSchema.parse(spec)).toEqual(spec);
   });

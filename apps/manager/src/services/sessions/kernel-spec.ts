@@ -1,4 +1,4 @@
-import type { KernelCluster, KernelSpec, SshKeyPair } from '@backend.ai/contract';
+import type { Dotfile, KernelCluster, KernelSpec, SshKeyPair } from '@backend.ai/contract';
 import { transientDeadlines } from '@backend.ai/core';
 import type { ClusterMember } from '../../repositories/kernels.ts';
 import type { SessionOptions } from '../../repositories/session-rows.ts';
@@ -17,6 +17,8 @@ export interface KernelToStart {
   readonly slots: Record<string, string>;
   readonly environ: Record<string, string>;
   readonly options: SessionOptions;
+  /** Of its key pair; null: none. */
+  readonly dotfiles: Dotfile[] | null;
 }
 
 /** What the kernels of a session have in common. */
@@ -48,6 +50,7 @@ export function kernelSpecOf(kernel: KernelToStart, cluster?: ClusterToStart): K
     slots,
     environ: { ...kernel.environ, ...ownerEnviron(options.owner) },
     ...(cluster ? { cluster: clusterOf(kernel, cluster.members), sshKeyPair: cluster.keyPair } : {}),
+    ...(kernel.dotfiles ? { dotfiles: kernel.dotfiles } : {}),
     ...(preopenPorts && preopenPorts.length > 0 ? { preopenPorts: [...preopenPorts] } : {}),
     ...(bootstrapScript ? { bootstrap: { script: bootstrapScript, timeoutMs: bootstrapTimeoutMs } } : {}),
     ...(startupCommand && isMain ? { batch: { startupCommand, ...(timeoutMs ? { timeoutMs } : {}) } } : {}),

@@ -2,6 +2,7 @@ import {
   type Action,
   allow,
   type CallContext,
+  type DestroySessionResult,
   type SessionDetailsView,
   type SessionHistoryEntry,
   type SessionView,
@@ -14,6 +15,7 @@ import {
   checkSessionName,
   isTerminal,
   isUuid,
+  newId,
   type SessionStatus,
   type StatusReason,
   servingStatuses,
@@ -168,10 +170,15 @@ export class SessionService {
 
   /**
    * Ends a session: one that waits is cancelled at once, others end in the background. Asking twice is harmless.
-   * `forced` frees its resources at once; its agent ends what is left when it can be reached.
+   * `forced` frees its resources at once; its agent ends what is left when it can be reached. `recursive` ends those that
+   * depend on it before: none of them starts, or is cancelled for another reason, meanwhile.
    */
-  async destroy(ref: string, forced: boolean, actor: UserActor): Promise<SessionView> {
-    const request = { session: ref, action: 'session:destroy', changes: { forced } } as const;
+  async destroy(
+    ref: string,
+    { forced, recursive = false }: { readonly forced: boolean; readonly recursive?: boolean | undefined },
+    actor: UserActor,
+  ): Promise<DestroySessionResult> {
+    const request = { session: ref, action: 'session:destroy', changes: { forced, recursive } } as const;
     return await this.#change(request, actor, async (record, audit) => {
       if (isTerminal(record.status)) {
         throw new AppError('session-not-found', `The session "${ref}" has ended already.`, {
@@ -179,8 +186,15 @@ export class SessionService {
         });
       }
       const reason = record.userId === (actor.by ?? actor).userId ? 'user-requested' : 'admin-requested';
+      const dependents = recursive ? await this.#options.sessions.liveDependents(record.id) : [];
+      for (const { id, name } of dependents) {
+        const changes = { ...audit.changes, session: name, with: record.id };
+        await this.end(id, reason, forced, { ...audit, id: newId(), targetId: id, changes });
+      }
       await this.end(record.id, reason, forced, audit);
-      return toSessionView((await this.#options.sessions.findById(record.id)) ?? record);
+      const now = async (before: SessionRecord): Promise<SessionView> =>
+        toSessionView((await this.#options.sessions.findById(before.id)) ?? before);
+      return { ...(await now(record)), dependents: await Promise.all(dependents.map(now)) };
     });
   }
 

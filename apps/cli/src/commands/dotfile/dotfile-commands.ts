@@ -1,0 +1,98 @@
+import { resolve } from 'node:path';
+import { ApiCommand, writeTable } from '@backend.ai/cli-kit';
+import { Command, Option } from 'clipanion';
+import { readText } from '../../session-creating-command.ts';
+
+const category = 'Sessions';
+
+export class DotfileList extends ApiCommand {
+  static override paths = [['dotfile', 'list']];
+  static override usage = Command.Usage({
+    category,
+    description: 'List the files that your sessions find in their home folder',
+    examples: [['All', '$0 dotfile list']],
+  });
+
+  override async perform(): Promise<undefined> {
+    const dotfiles = await (await this.connect()).dotfiles.list();
+    if (this.json) return void this.printJson({ dotfiles });
+    if (dotfiles.length === 0) return void this.say('There are none.');
+    const rows = dotfiles.map(({ path, permission, content }) => [path, permission, `${Buffer.byteLength(content)}`]);
+    writeTable(this.context.stdout, ['PATH', 'PERMISSION', 'BYTES'], rows);
+  }
+}
+
+export class DotfileGet extends ApiCommand {
+  static override paths = [['dotfile', 'get']];
+  static override usage = Command.Usage({
+    category,
+    description: 'Print what a dotfile contains',
+    examples: [['One', '$0 dotfile get .vimrc']],
+  });
+
+  dotfilePath = Option.String({ name: 'PATH', required: true });
+
+  override async perform(): Promise<undefined> {
+    const dotfile = await (await this.connect()).dotfiles.get(this.dotfilePath);
+    if (this.json) return void this.printJson({ dotfile });
+    this.context.stdout.write(dotfile.content);
+  }
+}
+
+abstract class DotfileWriting extends ApiCommand {
+  file = Option.String('-f,--file', { required: true, description: 'Local file with what it contains' });
+  permission = Option.String('--perm,--permission', '644', { description: 'Three octal digits' });
+  dotfilePath = Option.String({ name: 'PATH', required: true });
+
+  protected get dotfile(): { path: string; permission: string; content: string } {
+    const content = readText('--file', resolve(this.context.cwd, this.file));
+    return { path: this.dotfilePath, permission: this.permission, content };
+  }
+}
+
+export class DotfileCreate extends DotfileWriting {
+  static override paths = [['dotfile', 'create']];
+  static override usage = Command.Usage({
+    category,
+    description: 'Put a file into the home folder of each session that starts from now on',
+    examples: [['From a local file', '$0 dotfile create .vimrc -f ~/.vimrc --perm 600']],
+  });
+
+  override async perform(): Promise<undefined> {
+    await (await this.connect()).dotfiles.create(this.dotfile);
+    if (this.json) return void this.printJson({ created: this.dotfilePath });
+    this.say(`Sessions that start from now on have ${this.dotfilePath}.`);
+  }
+}
+
+export class DotfileUpdate extends DotfileWriting {
+  static override paths = [['dotfile', 'update']];
+  static override usage = Command.Usage({
+    category,
+    description: 'Change what a dotfile contains',
+    examples: [['From a local file', '$0 dotfile update .vimrc -f ~/.vimrc']],
+  });
+
+  override async perform(): Promise<undefined> {
+    await (await this.connect()).dotfiles.modify(this.dotfile);
+    if (this.json) return void this.printJson({ updated: this.dotfilePath });
+    this.say(`Sessions that start from now on have the new ${this.dotfilePath}.`);
+  }
+}
+
+export class DotfileDelete extends ApiCommand {
+  static override paths = [['dotfile', 'delete']];
+  static override usage = Command.Usage({
+    category,
+    description: 'Delete a dotfile; sessions that have it keep it',
+    examples: [['One', '$0 dotfile delete .vimrc']],
+  });
+
+  dotfilePath = Option.String({ name: 'PATH', required: true });
+
+  override async perform(): Promise<undefined> {
+    await (await this.connect()).dotfiles.delete(this.dotfilePath);
+    if (this.json) return void this.printJson({ deleted: this.dotfilePath });
+    this.say(`The dotfile ${this.dotfilePath} is deleted.`);
+  }
+}

@@ -132,7 +132,8 @@ export class AgentGatewayService implements AgentGateway {
       for (const event of events) {
         if (event.seq <= counted) continue;
         const changed = await ensureRequestId(() => facts.apply(agentId, event), parseRequestId(event.requestId));
-        if ('log' in event && event.log !== undefined) {
+        // Of a kernel that was given up before; else the change took the log along.
+        if ('log' in event && event.log !== undefined && changed.length === 0) {
           await this.#options.sessions.keepLog(event.kernelId, agentId, event.log);
         }
         if (event.type === 'kernel-terminated') await this.#options.statistics.end(agentId, event.kernelId);

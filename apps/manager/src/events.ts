@@ -7,6 +7,8 @@ export type ManagerEvents = {
   'agents-changed': { readonly agentId: string };
   /** Whatever is remembered of domains, projects, users and key pairs may be wrong now. */
   'tenants-changed': Record<string, never>;
+  /** What the scheduler goes by may be wrong now: options of resource groups, limits of policies. */
+  'rules-changed': Record<string, never>;
 };
 
 /** A session moved, or (with equal `from` and `to`) the reason of its state or one of its kernels did. */

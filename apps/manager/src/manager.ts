@@ -62,7 +62,9 @@ import { SessionRepository } from './repositories/sessions.ts';
 import { UsageRepository } from './repositories/usage.ts';
 import { type Duty, Leader } from './scheduling/leader.ts';
 import { LoopTimes } from './scheduling/loop-times.ts';
+import { RuleChanges } from './scheduling/rule-changes.ts';
 import { SchedulingMemory } from './scheduling/scheduling-memory.ts';
+import { SchedulingReader } from './scheduling/scheduling-reader.ts';
 import { AgentAdminService } from './services/agents/agent-admin-service.ts';
 import { AgentDirectory } from './services/agents/agent-directory.ts';
 import { AgentGatewayService } from './services/agents/agent-gateway-service.ts';
@@ -182,7 +184,14 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
 
   const changes = new SessionChanges(eventBus, processName, logger, tasks);
   const directory = new AgentDirectory(agentRows, eventBus, tasks);
-  const memory = new SchedulingMemory(new QueueRepository(db), directory, clock, config.tickMs);
+  const queue = new QueueRepository(db);
+  const groupRows = new ResourceGroupRepository(db);
+  const usageRows = new UsageRepository(db);
+  const newMemory = (): SchedulingMemory => {
+    const sources = { queue, groups: groupRows, quotas, usage: usageRows, directory, clock };
+    return new SchedulingMemory(new SchedulingReader(sources), clock, config.tickMs);
+  };
+  const memory = newMemory();
   const peers = new PeerService(new PeerRepository(db), clock, logger);
   const keypairs = new KeypairService({
     keypairs: new KeypairRepository(db),
@@ -339,12 +348,17 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     const cause = currentRequestId();
     if (to === 'PENDING' && from !== to) leader.hint('schedule', cause);
     else if (to === 'TERMINATING') leader.hint('terminate', cause);
+    else if (to === 'PREEMPTED' || to === 'DEPRIORITIZING') leader.hint('advance', cause);
     else if (startsAnew.includes(to)) leader.hint(from === to ? 'advance' : 'terminate', cause);
     else if (to === 'TERMINATED' || to === 'ERROR') {
       activity.forget(change.sessionId);
       leader.hint('schedule', cause);
     }
     if (isTerminal(to)) leader.hint('dependents', cause);
+  });
+  const rules = new RuleChanges(eventBus, tasks, () => {
+    memory.rulesChanged();
+    leader.hint('schedule', currentRequestId());
   });
   directory.onChange((agentId) => {
     clients.refresh(agentId);
@@ -396,11 +410,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
 
   const auditedPolicies = <Api extends object>(kind: string, policies: Api): Api =>
     audited(audit, `${kind}-resource-policy`, 'resource-policy:modify', policies);
-  const groupRows = new ResourceGroupRepository(db);
-  const groups = new ResourceGroupService(groupRows, () => {
-    memory.forgetAll();
-    leader.hint('schedule', currentRequestId());
-  });
+  const groups = new ResourceGroupService(groupRows, () => rules.announce());
   const presets = new ResourcePresetService({
     presets: new ResourcePresetRepository(db),
     groups: groupRows,
@@ -413,7 +423,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     image: createImageApi(images),
     session: createSessionApi(creation, sessions, kernels, { statistics, idle }),
     dotfile: new DotfileService(new DotfileRepository(db), audit),
-    usage: createUsageApi(new UsageService(new UsageRepository(db), clock)),
+    usage: createUsageApi(new UsageService(usageRows, clock)),
     resourceGroup: { list: (input, ctx) => groups.usable(input, ctx) },
     resourcePreset: presets,
     admin: {
@@ -421,15 +431,25 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       resourcePolicy: {
         keypair: auditedPolicies(
           'keypair',
-          new ResourcePolicyService(new ResourcePolicyRepository<KeypairResourcePolicyRow>(db, 'keypair'), 'keypair'),
+          new ResourcePolicyService(
+            new ResourcePolicyRepository<KeypairResourcePolicyRow>(db, 'keypair'),
+            'keypair',
+            () => rules.announce(),
+          ),
         ),
         user: auditedPolicies(
           'user',
-          new ResourcePolicyService(new ResourcePolicyRepository<UserResourcePolicyRow>(db, 'user'), 'user'),
+          new ResourcePolicyService(new ResourcePolicyRepository<UserResourcePolicyRow>(db, 'user'), 'user', () =>
+            rules.announce(),
+          ),
         ),
         project: auditedPolicies(
           'project',
-          new ResourcePolicyService(new ResourcePolicyRepository<ProjectResourcePolicyRow>(db, 'project'), 'project'),
+          new ResourcePolicyService(
+            new ResourcePolicyRepository<ProjectResourcePolicyRow>(db, 'project'),
+            'project',
+            () => rules.announce(),
+          ),
         ),
       },
       resourceGroup: audited(audit, 'resource-group', 'resource-group:modify', groups.admin),
@@ -486,11 +506,13 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
             changes.start();
             directory.start();
             keypairChanges.start();
+            rules.start();
           },
           stop: () => {
             changes.stop();
             directory.stop();
             keypairChanges.stop();
+            rules.stop();
           },
         },
         { name: 'own registration', start: () => peers.registerManager(identity) },
@@ -566,8 +588,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
         };
       },
       // Of a memory of its own, so that the one that loops work with is left alone.
-      schedulerSnapshot: () =>
-        new SchedulingMemory(new QueueRepository(db), directory, clock, config.tickMs).snapshot(clock.now()),
+      schedulerSnapshot: () => newMemory().snapshot(clock.now()),
       verifyLedger: () => verifyLedger(db),
       async settle() {
         await idleSettings.settle();

@@ -327,6 +327,7 @@ export const statusReasons = {
   'restart-requested': 'Its owner wanted it to start anew.',
   'restart-timeout': 'Its kernels did not end in time for it to start anew.',
   rescheduled: 'It waits again after it made room for another session.',
+  reserved: 'Others make room for it; it starts when they have left.',
   preempted: 'It made room for a session of higher priority.',
   deprioritized: 'It could not be placed for long; its priority was lowered.',
   'reservation-timeout': 'The room that was to be made for it did not become free in time.',

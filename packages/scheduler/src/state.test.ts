@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Plan } from './plan.ts';
 import { schedule } from './schedule.ts';
+import { imageKey } from './snapshot.ts';
 import { parseSnapshot, serialiseSnapshot } from './snapshot-json.ts';
 import { SchedulingState } from './state.ts';
 import { everyOption, shuffled, snapshots } from './testing/arbitraries.ts';
@@ -10,7 +11,7 @@ const told = ({ reasons, ...plan }: Plan): unknown => ({ ...plan, reasons: [...r
 
 describe('the state between passes', () => {
   it('plans as a fresh snapshot does after any changes', () => {
-    const events = fc.array(fc.record({ kind: fc.nat(6), which: fc.nat(20) }), { maxLength: 12 });
+    const events = fc.array(fc.record({ kind: fc.nat(8), which: fc.nat(20) }), { maxLength: 12 });
     fc.assert(
       fc.property(snapshots({ groups: everyOption }), snapshots(), events, (snapshot, other, changes) => {
         const state = new SchedulingState(snapshot);
@@ -28,11 +29,57 @@ describe('the state between passes', () => {
           if (kind === 3 && present.pending.length > 0) state.unqueue(at(present.pending)!.sessionId);
           if (kind === 4 && agent) state.setAgent({ ...agent, schedulable: !agent.schedulable });
           if (kind === 5 && agent) state.setAgent({ ...agent, kernelCount: which });
+          const reservation = at(state.plan(now).reservations);
+          if (kind === 7 && reservation) state.reserved(reservation);
+          if (kind === 8) {
+            const awaiting = present.running.filter(({ awaitsVictims }) => awaitsVictims);
+            if (awaiting.length > 0) state.admitted(at(awaiting)!.sessionId);
+          }
           if (kind === 6) state.advanceRoundRobin(state.plan(now).roundRobin);
           expect(told(state.plan(now))).toEqual(told(schedule(state.snapshot(now))));
         }
       }),
     );
+  });
+
+  it.each([true, false])('gives an announced place to its session or back (started: %s)', (admitted) => {
+    const owner = { keypair: 'k', user: 'u', project: 'p', domain: 'd' };
+    const kernel = { kernelId: 'k1', role: 'main', index: 1, slots: { cpu: 4n }, image: 'i', architecture: 'x' };
+    const agent = { id: 'a', status: 'ALIVE', schedulable: true, resourceGroup: 'g', architecture: 'x' } as const;
+    const state = new SchedulingState({
+      groups: [{ name: 'g', preemption: { enabled: true } }],
+      agents: [{ ...agent, images: [imageKey('i', 'x')], capacity: { cpu: 4n }, used: { cpu: 4n }, kernelCount: 1 }],
+      pending: [
+        {
+          ...{ sessionId: 'new', resourceGroup: 'g', owner, kernels: [kernel] },
+          createdAt: 0,
+          priority: 10,
+          jobPriority: 1,
+        },
+      ],
+      running: [
+        {
+          sessionId: 'old',
+          resourceGroup: 'g',
+          owner,
+          kernels: [{ kernelId: 'k0', agentId: 'a', slots: { cpu: 4n } }],
+        },
+      ],
+      quotas: [],
+      fairShares: [],
+    });
+    const held = () => state.snapshot(0).agents.map(({ used, reserved = {} }) => [used.cpu, reserved.cpu ?? 0n])[0];
+    const [reservation] = state.plan(0).reservations;
+    expect(reservation?.victims).toEqual([{ sessionId: 'old', jobPriority: 0 }]);
+    state.reserved(reservation!);
+    expect([state.waiting('new'), state.running('old')?.ending, held()]).toEqual([undefined, true, [4n, 4n]]);
+    expect(state.plan(1).reservations).toEqual([]);
+    state.ended('old');
+    expect(held()).toEqual([0n, 4n]);
+    if (admitted) state.admitted('new');
+    else state.ended('new');
+    expect(held()).toEqual([admitted ? 4n : 0n, 0n]);
+    expect(state.running('new')?.awaitsVictims).toBeUndefined();
   });
 
   it('is left as it was by planning and explaining', () => {

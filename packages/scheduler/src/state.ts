@@ -110,6 +110,48 @@ export class SchedulingState {
     this.setRunning(running);
   }
 
+  /** A reservation of a plan was carried out: it holds its place beside what its victims hold until they have left. */
+  reserved({ sessionId, kernels, victims }: Pick<Reservation, 'sessionId' | 'kernels' | 'victims'>): void {
+    const session = this.#pending.get(sessionId);
+    if (!session) return;
+    this.unqueue(sessionId);
+    const waiting = { ...startedSession(session, kernels, undefined), awaitsVictims: true };
+    for (const { agentId, slots } of waiting.kernels) {
+      const agent = this.#agents.get(agentId);
+      if (agent) this.setAgent({ ...agent, reserved: addSlots(agent.reserved ?? {}, slots) });
+    }
+    this.setRunning(waiting);
+    for (const victim of victims) {
+      const running = this.#running.get(victim.sessionId);
+      if (running) this.setRunning({ ...running, ending: true });
+    }
+  }
+
+  /** The place of a reservation has become free: the session is being started there. */
+  admitted(sessionId: string): void {
+    const session = this.#running.get(sessionId);
+    if (!session?.awaitsVictims) return;
+    this.ended(sessionId);
+    for (const { agentId, slots } of session.kernels) {
+      const agent = this.#agents.get(agentId);
+      if (agent) this.setAgent(withKernel(agent, slots, 1));
+    }
+    const { awaitsVictims, ...running } = session;
+    this.setRunning(running);
+  }
+
+  waiting(sessionId: string): PendingSession | undefined {
+    return this.#pending.get(sessionId);
+  }
+
+  running(sessionId: string): RunningSession | undefined {
+    return this.#running.get(sessionId);
+  }
+
+  get queueLength(): number {
+    return this.#pending.size;
+  }
+
   /** A session holds resources, or its facts have changed. What its agents hold is told by `setAgent`. */
   setRunning(session: RunningSession): void {
     const compiled = this.#compiled;

@@ -5,8 +5,8 @@ import type { SessionChanges } from '../services/sessions/session-changes.ts';
 const priorityStep = 10;
 
 /**
- * Moves on what nobody else does: sessions whose kernels have all ended so that they can start anew, and those that were
- * given up for now, with a lower priority.
+ * Moves on what nobody else does: sessions that have to leave for others, those whose kernels have all ended so that they
+ * can start anew, and those that were given up for now, with a lower priority.
  */
 export class AdvanceSessions {
   readonly #transitions: SessionTransitions;
@@ -19,7 +19,10 @@ export class AdvanceSessions {
 
   async run(epoch: number): Promise<void> {
     const target = { kernelsEnded: true };
+    const left = { from: ['PREEMPTED'], reason: 'preempted', epoch } as const;
     const steps = [
+      { ...left, target: { preemption: 'terminate' }, to: 'TERMINATING' },
+      { ...left, target: { preemption: 'reschedule' }, to: 'RESCHEDULING' },
       { target, from: ['RESTARTING'], to: 'PENDING', reason: 'restart-requested', epoch },
       { target, from: ['RESCHEDULING'], to: 'PENDING', reason: 'rescheduled', epoch },
       {

@@ -1,5 +1,5 @@
 import type { Clock } from '@backend.ai/core';
-import { type Plan, schedule, type WaitingReason } from '@backend.ai/scheduler';
+import type { Placement, Plan, Reservation, WaitingReason } from '@backend.ai/scheduler';
 import type { QuotaRepository } from '../repositories/quotas.ts';
 import type { SessionTransitions, StartableKernel } from '../repositories/session-transitions.ts';
 import type { SessionRepository } from '../repositories/sessions.ts';
@@ -23,9 +23,14 @@ export interface ScheduleSessionsOptions {
 /** Timers of the system take no more than 25 days; a session may wait for longer. */
 const longestTimerMs = 3_600_000;
 
-/** PENDING → SCHEDULED → PREPARING for what fits, which is then ordered; a reason for what does not, written when its code changes. */
+/**
+ * PENDING → SCHEDULED → PREPARING for what fits, which is then ordered; PENDING → RESERVED where others have to leave, and
+ * on from there once they have left; a reason for what waits, written when its code changes.
+ */
 export class ScheduleSessions {
   readonly #options: ScheduleSessionsOptions;
+  /** The plan that was carried out last: while nothing changes it stays the same one. */
+  #done: Plan | undefined;
   #conflictedBefore = false;
   #cancelWake: (() => void) | undefined;
 
@@ -34,40 +39,97 @@ export class ScheduleSessions {
   }
 
   async run(epoch: number, signal: AbortSignal): Promise<void> {
-    const { memory, transitions, quotas, begin, clock, again } = this.#options;
+    const { memory, clock } = this.#options;
+    await memory.refresh();
+    await this.#admit(epoch, signal);
+    if (memory.queueLength === 0) return;
     const now = clock.now();
-    const snapshot = await memory.snapshot(now);
-    if (snapshot.pending.length === 0) return;
-    const plan = schedule(snapshot);
-    let conflicts = 0;
+    const plan = memory.plan(now);
+    if (plan !== this.#done) await this.#carryOut(plan, now, epoch, signal);
+    await this.#giveUpForNow(plan, epoch);
+  }
+
+  stop(): void {
+    this.#cancelWake?.();
+  }
+
+  async #carryOut(plan: Plan, now: number, epoch: number, signal: AbortSignal): Promise<void> {
+    const { memory, again } = this.#options;
+    const waiting = [...plan.reasons.keys()].flatMap((sessionId) => memory.waiting(sessionId) ?? []);
+    memory.planned(plan);
     const exceeding = new Map<string, WaitingReason>();
+    let conflicts = 0;
     for (const placement of plan.placements) {
       if (signal.aborted) return;
-      const { sessionId, kernels } = placement;
-      const placed = await transitions.place({ sessionId, kernels, epoch });
-      if (placed.length > 0) {
-        memory.placed(placement);
-        begin(placed, epoch);
-        continue;
-      }
-      const violations = await quotas.violations(sessionId);
-      if (violations.length > 0) exceeding.set(sessionId, { code: 'quota-exceeded', data: { violations } });
+      if (await this.#place(placement, epoch)) continue;
+      const violations = await this.#options.quotas.violations(placement.sessionId);
+      if (violations.length > 0) exceeding.set(placement.sessionId, { code: 'quota-exceeded', data: { violations } });
       else conflicts += 1;
     }
+    conflicts += await this.#reserve(plan.reservations, epoch, signal);
     await this.#writeReasons(new Map([...plan.reasons, ...exceeding]), epoch);
-    await this.#giveUpForNow(plan, epoch);
     this.#wakeAt(
-      snapshot.pending
-        .flatMap(({ notBefore, startsAt }) => [notBefore, startsAt])
-        .filter((at) => at !== undefined && at > now),
+      waiting.flatMap(({ notBefore, startsAt }) => [notBefore, startsAt]).filter((at) => at !== undefined && at > now),
       now,
     );
-    if (conflicts > 0) {
-      // The memory was wrong: once more with what the database says, then with the tick.
-      memory.forgetAll();
-      if (!this.#conflictedBefore) again();
-    }
+    // The memory was wrong: once more with what the database says, then with the tick.
+    if (conflicts > 0) memory.forgetAll();
+    else if (exceeding.size > 0) memory.rulesChanged();
+    if (conflicts > 0 && !this.#conflictedBefore) again();
     this.#conflictedBefore = conflicts > 0;
+    this.#done = plan;
+  }
+
+  async #place(placement: Placement, epoch: number): Promise<boolean> {
+    const { memory, transitions, begin } = this.#options;
+    const { sessionId, kernels, decision: decisions, backfilled } = placement;
+    const why = { decisions, ...(backfilled ? { backfilled } : {}) };
+    const placed = await transitions.place({ sessionId, kernels, epoch, why });
+    if (placed.length === 0) return false;
+    memory.placed(placement);
+    begin(placed, epoch);
+    return true;
+  }
+
+  /**
+   * One after the other on each agent: while somebody waits for victims to leave there, what else they make free is not
+   * known yet, and more would be made to leave than necessary.
+   * @returns how many were not as they were when this was decided
+   */
+  async #reserve(reservations: readonly Reservation[], epoch: number, signal: AbortSignal): Promise<number> {
+    const { memory, transitions, changes } = this.#options;
+    const taken = new Set([...memory.awaiting.values()].flat());
+    let conflicts = 0;
+    for (const reservation of reservations) {
+      const { sessionId, kernels, victims, mode, decision: decisions } = reservation;
+      if (signal.aborted) return conflicts;
+      if (kernels.some(({ agentId }) => taken.has(agentId))) continue;
+      const moved = await transitions.reserve({
+        ...{ sessionId, kernels, mode, epoch, why: { decisions } },
+        victims: victims.map((victim) => victim.sessionId),
+      });
+      if (moved.length === 0) conflicts += 1;
+      else memory.reserved(reservation);
+      changes.announce(moved);
+    }
+    return conflicts;
+  }
+
+  /** RESERVED → SCHEDULED → PREPARING, in the order of reservations: on each agent the first that does not fit holds up the others. */
+  async #admit(epoch: number, signal: AbortSignal): Promise<void> {
+    const { memory, transitions, begin } = this.#options;
+    const blocked = new Set<string>();
+    for (const [sessionId, agents] of [...memory.awaiting]) {
+      if (signal.aborted) return;
+      if (agents.some((agentId) => blocked.has(agentId))) continue;
+      const admitted = await transitions.admit({ sessionId, epoch });
+      if (admitted.length === 0) {
+        for (const agentId of agents) blocked.add(agentId);
+        continue;
+      }
+      memory.admitted(sessionId);
+      begin(admitted, epoch);
+    }
   }
 
   /** What could not be placed for long gets a lower priority. */
@@ -78,10 +140,6 @@ export class ScheduleSessions {
       const change = { target: { sessionId }, to: 'DEPRIORITIZING', reason: 'deprioritized', epoch } as const;
       changes.announce(await transitions.apply(change));
     }
-  }
-
-  stop(): void {
-    this.#cancelWake?.();
   }
 
   async #writeReasons(reasons: Plan['reasons'], epoch: number): Promise<void> {

@@ -38,7 +38,7 @@ export class StartSessions {
     for (const [nth, kernel] of kernels.entries()) {
       this.#inBackground(kernel, () => {
         const steps = [
-          { ...kernel, from: 'PENDING', to: 'SCHEDULED' },
+          { ...kernel, to: 'SCHEDULED' },
           { ...kernel, from: 'SCHEDULED', to: 'PREPARING' },
         ] as const;
         if (nth === 0) this.#options.changes.announce(steps);

@@ -18,7 +18,7 @@ export interface WatchAgentsOptions {
 }
 
 /**
- * An agent not heard of is LOST: what was being started there starts elsewhere (should the agent come back with it, a
+ * An agent not heard of is LOST: what was being started there, or held a place, starts elsewhere (should the agent come back with it, a
  * heartbeat tells it to end that one). What ran there is left alone for a generous time, because unreachable is not
  * dead, and then given up.
  */
@@ -43,7 +43,12 @@ export class WatchAgents {
     }
     const lost = { reason: 'agent-lost', epoch } as const;
     changes.announce(
-      await transitions.apply({ ...lost, target: { agentLostForMs: 0 }, from: startingStatuses, to: 'PENDING' }),
+      await transitions.apply({
+        ...lost,
+        target: { agentLostForMs: 0 },
+        from: ['RESERVED', ...startingStatuses],
+        to: 'PENDING',
+      }),
     );
     changes.announce(
       await transitions.applyToKernels({

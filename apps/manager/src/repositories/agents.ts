@@ -21,6 +21,8 @@ export interface AgentRecord {
   readonly lastHeartbeat: string;
   readonly capacity: Record<string, string>;
   readonly used: Record<string, string>;
+  /** Announced for sessions that wait until others have left. */
+  readonly reserved: Record<string, string>;
 }
 
 /** A kernel that the database believes to be with an agent. */
@@ -133,7 +135,8 @@ export class AgentRepository {
         a.rpc_version as "rpcVersion", a.version, a.architecture, a.backend, a.isolation, a.images, a.schedulable,
         a.first_contact as "firstContact", a.last_heartbeat as "lastHeartbeat",
         coalesce(jsonb_object_agg(r.slot_name, r.capacity::text) filter (where r.slot_name is not null), '{}') as capacity,
-        coalesce(jsonb_object_agg(r.slot_name, r.used::text) filter (where r.slot_name is not null), '{}') as used
+        coalesce(jsonb_object_agg(r.slot_name, r.used::text) filter (where r.slot_name is not null), '{}') as used,
+        coalesce(jsonb_object_agg(r.slot_name, r.prereserved::text) filter (where r.prereserved > 0), '{}') as reserved
       from agents a left join agent_resources r on r.agent_id = a.id
       where a.status <> 'TERMINATED' group by a.id order by a.id`);
     return [...rows];

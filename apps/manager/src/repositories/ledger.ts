@@ -26,32 +26,38 @@ const kernelsMayBeSo = sql.raw(
 
 /**
  * The invariants of the ledger, checked online: the balance of an agent is the sum of its open allocations and within
- * capacity (unless capacity shrank under them), exactly the kernels at work hold allocations, a session has all its
- * kernels in states that go with its own, and it is where they lead it.
+ * capacity (unless capacity shrank under them), what is announced counts apart, exactly the kernels at work hold
+ * allocations and exactly those that are RESERVED have announced theirs, a session has all its kernels in states that go
+ * with its own, and it is where they lead it.
  */
 export async function verifyLedger(db: Database): Promise<LedgerViolation[]> {
   const rows = await db.execute<LedgerViolation & Record<string, unknown>>(sql`
     with open as (
-      select agent_id, slot_name, sum(amount) as amount from resource_allocations
-      where free_at is null group by agent_id, slot_name
+      select agent_id, slot_name, coalesce(sum(amount) filter (where not prereserved), 0) as amount,
+        coalesce(sum(amount) filter (where prereserved), 0) as announced
+      from resource_allocations where free_at is null group by agent_id, slot_name
     )
     select 'balance-differs' as kind, coalesce(r.agent_id, o.agent_id) || ' ' || coalesce(r.slot_name, o.slot_name) as subject,
-      jsonb_build_object('used', r.used, 'allocated', coalesce(o.amount, 0)) as detail
+      jsonb_build_object('used', r.used, 'allocated', coalesce(o.amount, 0), 'prereserved', r.prereserved,
+        'announced', coalesce(o.announced, 0)) as detail
     from agent_resources r full join open o on o.agent_id = r.agent_id and o.slot_name = r.slot_name
-    where coalesce(r.used, 0) <> coalesce(o.amount, 0) and (r.agent_id is not null or exists (select 1 from agents a where a.id = o.agent_id))
+    where (coalesce(r.used, 0) <> coalesce(o.amount, 0) or coalesce(r.prereserved, 0) <> coalesce(o.announced, 0))
+      and (r.agent_id is not null or exists (select 1 from agents a where a.id = o.agent_id))
     union all
     select 'over-capacity', r.agent_id || ' ' || r.slot_name, jsonb_build_object('used', r.used, 'capacity', r.capacity)
     from agent_resources r where r.used > r.capacity and r.capacity > 0
     union all
     select 'open-without-kernel', ra.kernel_id::text, jsonb_build_object('status', k.status, 'slot', ra.slot_name)
     from resource_allocations ra join kernels k on k.id = ra.kernel_id
-    where ra.free_at is null and (k.status not in (${holding}) or k.agent_id is distinct from ra.agent_id)
+    where ra.free_at is null and (k.agent_id is distinct from ra.agent_id
+      or case when ra.prereserved then k.status <> 'RESERVED' else k.status not in (${holding}) end)
     union all
     select 'kernel-without-allocation', k.id::text, jsonb_build_object('status', k.status, 'slot', w.key)
     from kernels k cross join lateral jsonb_each_text(k.requested_slots) w
-    where k.status in (${holding}) and w.value::numeric > 0 and not exists (
+    where k.status in (${holding}, 'RESERVED') and w.value::numeric > 0 and not exists (
       select 1 from resource_allocations ra
-      where ra.kernel_id = k.id and ra.slot_name = w.key and ra.free_at is null and ra.amount = w.value::numeric)
+      where ra.kernel_id = k.id and ra.slot_name = w.key and ra.free_at is null and ra.amount = w.value::numeric
+        and ra.prereserved = (k.status = 'RESERVED'))
     union all
     select 'states-differ', s.id::text, jsonb_build_object('session', s.status, 'kernels', jsonb_agg(k.status))
     from sessions s join kernels k on k.session_id = s.id

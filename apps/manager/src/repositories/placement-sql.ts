@@ -1,3 +1,4 @@
+import type { SessionStatus } from '@backend.ai/core';
 import { fencedBy } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
 import { quotaTurns, withinQuotas } from './quotas.ts';
@@ -7,6 +8,8 @@ export interface PlacementWrite {
   readonly sessionId: string;
   readonly kernels: ReadonlyArray<{ readonly kernelId: string; readonly agentId: string }>;
   readonly epoch: number;
+  /** Kept in history: why there. */
+  readonly why?: Readonly<Record<string, unknown>>;
 }
 
 /**
@@ -14,7 +17,7 @@ export interface PlacementWrite {
  * of it or nothing. Balances are locked in the order of agents and slots, as everywhere. Ends with one row for each
  * kernel, as agents need it.
  */
-export function placement({ sessionId, kernels, epoch }: PlacementWrite): SQL {
+export function placement({ sessionId, kernels, epoch, why = {} }: PlacementWrite): SQL {
   return sql`
       with given as (
         select g."kernelId" as kernel_id, g."agentId" as agent_id
@@ -31,13 +34,8 @@ export function placement({ sessionId, kernels, epoch }: PlacementWrite): SQL {
         from target t join kernels k on k.session_id = t.id join given g on g.kernel_id = k.id
         where k.status = 'PENDING'
         for update of k
-      ), wanted as (
-        select p.id, p.agent_id, w.key as slot_name, w.value::numeric as amount
-        from placed p cross join lateral jsonb_each_text(p.requested_slots) w where w.value::numeric > 0
-      ), sums as (
-        select agent_id, slot_name, sum(amount) as amount from wanted group by agent_id, slot_name
-      ), room as materialized (
-        select r.agent_id, r.slot_name, u.amount, r.used + u.amount <= r.capacity as fits
+      ), ${asked}, room as materialized (
+        select r.agent_id, r.slot_name, u.amount, r.used + r.prereserved + u.amount <= r.capacity as fits
         from agent_resources r join sums u on u.agent_id = r.agent_id and u.slot_name = r.slot_name
         order by r.agent_id, r.slot_name for update of r
       ), ${withinQuotas}, enough as materialized (
@@ -53,8 +51,25 @@ export function placement({ sessionId, kernels, epoch }: PlacementWrite): SQL {
         select w.id, w.slot_name, w.agent_id, w.amount, t.request_id from target t cross join wanted w
         where (select ok from enough)
         on conflict (kernel_id, slot_name) do update
-          set agent_id = excluded.agent_id, amount = excluded.amount, allocated_at = now(), free_at = null
-      ), changed as (
+          set agent_id = excluded.agent_id, amount = excluded.amount, allocated_at = now(), free_at = null,
+            prereserved = false
+      ), ${prepared('PENDING', why)}`;
+}
+
+/** What every kernel of `placed` asks for, and what that is of each agent together. */
+export const asked = sql`wanted as (
+        select p.id, p.agent_id, w.key as slot_name, w.value::numeric as amount
+        from placed p cross join lateral jsonb_each_text(p.requested_slots) w where w.value::numeric > 0
+      ), sums as (
+        select agent_id, slot_name, sum(amount) as amount from wanted group by agent_id, slot_name
+      )`;
+
+/**
+ * The rest of a statement that gives the session of `target` the agents of `placed`, if `enough` is so: by way of
+ * SCHEDULED to PREPARING. @param why Kept in history.
+ */
+export function prepared(from: SessionStatus, why: Readonly<Record<string, unknown>>): SQL {
+  return sql`changed as (
         update sessions s set status = 'PREPARING', status_reason = 'progress', status_data = '{}',
           status_changed_at = now(), scheduled_at = now(), version = s.version + 1
         from target t where s.id = t.id and (select ok from enough)
@@ -66,7 +81,8 @@ export function placement({ sessionId, kernels, epoch }: PlacementWrite): SQL {
       ), history as (
         insert into session_history (id, session_id, kernel_id, from_status, to_status, reason, data, request_id, at)
         select gen_random_uuid(), t.id, p.kernel_id, step.from_status, step.to_status, 'progress',
-          case when step.nth = 0 then p.data else '{}'::jsonb end, t.request_id,
+          case when step.nth > 0 then '{}'::jsonb
+            when p.kernel_id is null then p.data || ${JSON.stringify(why)}::jsonb else p.data end, t.request_id,
           now() + step.nth * interval '1 microsecond'
         from target t cross join (
           select null::uuid as kernel_id, jsonb_build_object('agent', min(agent_id)) as data from placed
@@ -75,7 +91,7 @@ export function placement({ sessionId, kernels, epoch }: PlacementWrite): SQL {
           select null, jsonb_build_object('agents', jsonb_object_agg(id, agent_id)) from placed having count(*) > 1
           union all
           select id, jsonb_build_object('agent', agent_id) from placed where (select count(*) from placed) > 1
-        ) p cross join (values (0, 'PENDING', 'SCHEDULED'), (1, 'SCHEDULED', 'PREPARING'))
+        ) p cross join (values (0, ${from}::text, 'SCHEDULED'), (1, 'SCHEDULED', 'PREPARING'))
           as step (nth, from_status, to_status)
         where (select ok from enough)
       )

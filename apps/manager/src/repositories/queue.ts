@@ -1,4 +1,11 @@
-import type { SessionResult, SessionStatus, SessionType } from '@backend.ai/core';
+import {
+  holdingStatuses,
+  occupyingStatuses,
+  type SessionResult,
+  type SessionStatus,
+  type SessionType,
+  waitingStatuses,
+} from '@backend.ai/core';
 import type { Database } from '@backend.ai/database';
 import { sql } from 'drizzle-orm';
 
@@ -21,6 +28,8 @@ export interface PendingRecord {
   readonly designatedAgents: readonly string[];
   readonly timeoutMs: number | null;
   readonly reason: string;
+  /** Where it was before, when it starts anew: what it left there may still be there. */
+  readonly previousAgents: readonly string[];
   readonly kernels: ReadonlyArray<{
     readonly kernelId: string;
     readonly role: 'main' | 'sub';
@@ -36,7 +45,34 @@ export interface PendingRecord {
   }>;
 }
 
-/** Sessions that wait to be placed. */
+/** A session with kernels at agents, or with a place there that others still hold. */
+export interface HoldingRecord {
+  readonly sessionId: string;
+  readonly resourceGroup: string;
+  readonly accessKey: string;
+  readonly userId: string;
+  readonly projectId: string;
+  readonly domainName: string;
+  readonly type: SessionType;
+  readonly status: SessionStatus;
+  readonly priority: number;
+  readonly jobPriority: number;
+  readonly isPreemptible: boolean;
+  readonly startedAt: string | null;
+  readonly timeoutMs: number | null;
+  readonly kernels: ReadonlyArray<{
+    readonly kernelId: string;
+    readonly agentId: string;
+    readonly slots: Record<string, string>;
+  }>;
+}
+
+const texts = (statuses: readonly string[]) => sql.raw(statuses.map((status) => `'${status}'`).join(', '));
+const holding = texts([...holdingStatuses, 'RESERVED']);
+const waiting = texts(waitingStatuses);
+const occupying = texts(occupyingStatuses);
+
+/** What the scheduler decides upon, of sessions: those that wait, and those that hold something. */
 export class QueueRepository {
   readonly #db: Database;
 
@@ -44,7 +80,12 @@ export class QueueRepository {
     this.#db = db;
   }
 
-  async pending(): Promise<PendingRecord[]> {
+  /** @param sessionIds Only those of them that wait; all when absent */
+  async pending(sessionIds?: readonly string[]): Promise<PendingRecord[]> {
+    const only =
+      sessionIds === undefined
+        ? sql``
+        : sql`and s.id in (select w.value::uuid from jsonb_array_elements_text(${JSON.stringify(sessionIds)}::jsonb) w)`;
     const rows = await this.#db.execute<PendingRecord & Record<string, unknown>>(sql`
       select s.id as "sessionId", s.resource_group as "resourceGroup", s.access_key as "accessKey",
         s.user_id as "userId", s.project_id as "projectId", s.domain_name as "domainName", s.type,
@@ -52,12 +93,56 @@ export class QueueRepository {
         s.is_preemptible as "isPreemptible", s.starts_not_before as "startsNotBefore",
         s.designated_agents as "designatedAgents", (s.options->>'timeoutMs')::float8 as "timeoutMs",
         s.status_reason as "reason", s.architecture,
+        coalesce((select jsonb_agg(distinct a.agent_id) from kernels k join resource_allocations a on a.kernel_id = k.id
+          where k.session_id = s.id), '[]') as "previousAgents",
         (select jsonb_agg(jsonb_build_object('kernelId', k.id, 'role', k.cluster_role, 'index', k.cluster_index,
             'slots', k.requested_slots, 'image', k.image) order by k.cluster_role, k.cluster_index)
           from kernels k where k.session_id = s.id) as kernels,
         (select coalesce(jsonb_agg(jsonb_build_object('sessionId', d.id, 'status', d.status, 'result', d.result)), '[]')
           from session_dependencies sd join sessions d on d.id = sd.depends_on where sd.session_id = s.id) as dependencies
-      from sessions s where s.status = 'PENDING' order by s.priority desc, s.created_at, s.id`);
+      from sessions s where s.status = 'PENDING' ${only} order by s.priority desc, s.created_at, s.id`);
     return [...rows];
+  }
+
+  async holding(): Promise<HoldingRecord[]> {
+    const rows = await this.#db.execute<HoldingRecord & Record<string, unknown>>(sql`
+      select s.id as "sessionId", s.resource_group as "resourceGroup", s.access_key as "accessKey",
+        s.user_id as "userId", s.project_id as "projectId", s.domain_name as "domainName", s.type, s.status,
+        s.priority, s.job_priority as "jobPriority", s.is_preemptible as "isPreemptible", s.started_at as "startedAt",
+        (s.options->>'timeoutMs')::float8 as "timeoutMs",
+        (select coalesce(jsonb_agg(jsonb_build_object('kernelId', k.id, 'agentId', k.agent_id,
+            'slots', k.requested_slots)), '[]')
+          from kernels k where k.session_id = s.id and k.agent_id is not null and k.status in (${holding})) as kernels
+      from sessions s where s.status in (${occupying}) order by s.status_changed_at, s.id`);
+    return [...rows];
+  }
+
+  /** Texts that are equal as long as nothing has changed that the scheduler decides upon. */
+  async marks(): Promise<{ waiting: string; cluster: string; rules: string }> {
+    const [row] = await this.#db.execute<{ waiting: string; cluster: string; rules: string }>(sql`
+      select
+        (select concat_ws(' ', count(*), sum(s.version)) from sessions s where s.status in (${waiting})) as waiting,
+        concat_ws(' ',
+          (select concat_ws(' ', count(*), sum(s.version)) from sessions s where s.status in (${occupying})),
+          (select concat_ws(' ', count(*),
+            sum(hashtext(concat_ws(' ', a.id, a.status, a.schedulable, a.resource_group, a.boot_id)))) from agents a),
+          (select concat_ws(' ', sum(r.capacity), sum(r.used), sum(r.prereserved)) from agent_resources r)) as cluster,
+        concat_ws(' ',
+          (select sum(hashtext(g::text)) from resource_groups g),
+          (select sum(hashtext(p::text)) from keypair_resource_policies p),
+          (select sum(hashtext(p::text)) from user_resource_policies p),
+          (select sum(hashtext(concat_ws(' ', k.access_key, k.resource_policy))) from keypairs k),
+          (select sum(hashtext(concat_ws(' ', u.id, u.resource_policy))) from users u),
+          (select sum(hashtext(concat_ws(' ', p.id, p.total_resource_slots))) from projects p),
+          (select sum(hashtext(concat_ws(' ', d.name, d.total_resource_slots))) from domains d)) as rules`);
+    return row!;
+  }
+
+  /** Names by id, of those that are there. */
+  async names(sessionIds: readonly string[]): Promise<Map<string, string>> {
+    const rows = await this.#db.execute<{ id: string; name: string }>(sql`
+      select s.id, s.name from jsonb_array_elements_text(${JSON.stringify(sessionIds)}::jsonb) w
+      join sessions s on s.id = w.value::uuid`);
+    return new Map(rows.map(({ id, name }) => [id, name]));
   }
 }

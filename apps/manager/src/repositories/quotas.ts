@@ -1,6 +1,6 @@
 import { amountToText, occupyingStatuses, slotsFromTexts } from '@backend.ai/core';
 import type { Database } from '@backend.ai/database';
-import type { QuotaViolation } from '@backend.ai/scheduler';
+import type { Owner, QuotaViolation } from '@backend.ai/scheduler';
 import { type SQL, sql } from 'drizzle-orm';
 import { terminalTexts } from './session-rows.ts';
 
@@ -17,8 +17,8 @@ import { terminalTexts } from './session-rows.ts';
 
 export type QuotaKind = 'keypair' | 'user' | 'project' | 'domain';
 
-/** What a scope may hold, and holds now. */
-export interface QuotaRecord {
+/** What a scope may hold. */
+export interface LimitRecord {
   readonly kind: QuotaKind;
   /** Access key, id of the user or project, name of the domain. */
   readonly id: string;
@@ -29,6 +29,10 @@ export interface QuotaRecord {
   /** 0: unlimited. */
   readonly maxSessions: number;
   readonly maxPrivateSessions: number;
+}
+
+/** What a scope may hold, and holds now. */
+export interface QuotaRecord extends LimitRecord {
   readonly used: Record<string, string>;
   readonly sessions: number;
   readonly privateSessions: number;
@@ -140,6 +144,13 @@ export function withinQueueLimits(request: QueueRequest, decided: SQL): SQL {
 
 const isWaiting = sql`o.status not in (${terminalTexts}) and o.status not in (${occupying})`;
 
+const liveOwners = sql`
+  select distinct access_key, user_id, project_id, domain_name from sessions where status not in (${terminalTexts})`;
+
+const limitedScopes = (owners: SQL): SQL => sql`
+  select distinct q.* from (${owners}) s cross join lateral (${scopesOfSession}) q
+  where q.closed or q.limits <> '{}' or q.max_sessions > 0 or q.max_private_sessions > 0`;
+
 export class QuotaRepository {
   readonly #db: Database;
 
@@ -147,13 +158,28 @@ export class QuotaRepository {
     this.#db = db;
   }
 
-  /** Of every scope with a limit that a live session belongs to: for the scheduler. */
+  /** Of every scope with a limit that a live session belongs to. */
   async limited(): Promise<QuotaRecord[]> {
-    return await this.#read(sql`
-      select distinct q.* from (
-        select distinct access_key, user_id, project_id, domain_name from sessions where status not in (${terminalTexts})
-      ) s cross join lateral (${scopesOfSession}) q
-      where q.closed or q.limits <> '{}' or q.max_sessions > 0 or q.max_private_sessions > 0`);
+    return await this.#read(limitedScopes(liveOwners));
+  }
+
+  /** Everybody who has a live session. */
+  async liveOwners(): Promise<Owner[]> {
+    const rows = await this.#db.execute<Owner & Record<string, unknown>>(sql`
+      select o.access_key as keypair, o.user_id as "user", o.project_id as project, o.domain_name as domain
+      from (${liveOwners}) o`);
+    return [...rows];
+  }
+
+  /** Of every scope with a limit that one of these belongs to; what is held is for the scheduler to count. */
+  async limits(owners: readonly Owner[]): Promise<LimitRecord[]> {
+    const given = sql`
+      select o.keypair as access_key, o."user" as user_id, o.project as project_id, o.domain as domain_name
+      from jsonb_to_recordset(${JSON.stringify(owners)}::jsonb) as o (keypair text, "user" uuid, project uuid, domain text)`;
+    const rows = await this.#db.execute<LimitRecord & Record<string, unknown>>(sql`
+      select q.kind, q.id, q.limits, q.closed, q.max_sessions as "maxSessions",
+        q.max_private_sessions as "maxPrivateSessions" from (${limitedScopes(given)}) q`);
+    return [...rows];
   }
 
   /** Of the scopes that a session of this key pair in this project would belong to. Those that are not there are absent. */

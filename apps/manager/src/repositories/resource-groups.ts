@@ -20,6 +20,8 @@ export interface ResourceGroupRecord {
   readonly createdAt: string;
 }
 
+export type GroupSchedulingRecord = Pick<ResourceGroupRecord, 'name' | 'scheduler' | 'options'>;
+
 export interface ResourceGroupValues {
   readonly description?: string | undefined;
   readonly isActive?: boolean | undefined;
@@ -70,6 +72,14 @@ export class ResourceGroupRepository {
   async list(): Promise<ResourceGroupRecord[]> {
     const rows = await this.#db.execute<ResourceGroupRecord & Record<string, unknown>>(
       sql`select ${columns} from resource_groups g order by g.name`,
+    );
+    return [...rows];
+  }
+
+  /** What the scheduler goes by. */
+  async schedulingOptions(): Promise<GroupSchedulingRecord[]> {
+    const rows = await this.#db.execute<GroupSchedulingRecord & Record<string, unknown>>(
+      sql`select g.name, g.scheduler, g.options from resource_groups g order by g.name`,
     );
     return [...rows];
   }

@@ -13,6 +13,7 @@ import type { Database } from '@backend.ai/database';
 import { sql } from 'drizzle-orm';
 import type { AuditEntry } from './audit.ts';
 import { type PlacementWrite, placement } from './placement-sql.ts';
+import { admission, type ReservationWrite, reservation } from './reservation-sql.ts';
 import type { SessionOptions } from './session-rows.ts';
 import { kernelChange, sessionChange } from './transition-sql.ts';
 
@@ -43,6 +44,8 @@ export interface TransitionTarget {
   readonly waitedTooLong?: boolean;
   /** Only sessions of which no kernel (false: of which any kernel) is left. */
   readonly kernelsEnded?: boolean;
+  /** Only sessions that were made to leave in this way. */
+  readonly preemption?: 'terminate' | 'reschedule';
 }
 
 interface ChangeOptions {
@@ -109,8 +112,11 @@ export interface ChangedSession {
   }>;
 }
 
+/** A session that moved without its kernels. */
+export type MovedSession = Omit<ChangedSession, 'kernels'>;
+
 /** What an agent needs to start a kernel. */
-export interface StartableKernel extends Omit<ChangedSession, 'kernels'> {
+export interface StartableKernel extends MovedSession {
   readonly image: string;
   readonly clusterRole: 'main' | 'sub';
   readonly clusterIndex: number;
@@ -158,6 +164,19 @@ export class SessionTransitions {
    */
   async place(write: PlacementWrite): Promise<StartableKernel[]> {
     return [...(await this.#db.execute<StartableKernel & Record<string, unknown>>(placement(write)))];
+  }
+
+  /**
+   * PENDING → RESERVED, with what it asks for announced at its agents, and its victims → PREEMPTED: all of it or nothing.
+   * Empty: something is not as it was when this was decided. Tells of all that moved.
+   */
+  async reserve(write: ReservationWrite): Promise<MovedSession[]> {
+    return [...(await this.#db.execute<MovedSession & Record<string, unknown>>(reservation(write)))];
+  }
+
+  /** RESERVED → SCHEDULED → PREPARING when what was announced is free. Empty: it is not, or somebody else leads. */
+  async admit(write: { readonly sessionId: string; readonly epoch: number }): Promise<StartableKernel[]> {
+    return [...(await this.#db.execute<StartableKernel & Record<string, unknown>>(admission(write)))];
   }
 }
 

@@ -174,6 +174,9 @@ function sessionConditions(target: TransitionTarget): SQL[] {
       where g.name = s.resource_group and (g.options->>'pendingTimeout')::float8 > 0
         and s.created_at < now() - (g.options->>'pendingTimeout')::float8 * interval '1 second')`);
   }
+  if (target.preemption !== undefined) {
+    conditions.push(sql`coalesce(s.status_data->>'mode', 'terminate') = ${target.preemption}`);
+  }
   return conditions;
 }
 
@@ -252,7 +255,7 @@ const release = sql`, freed as (
       where a.kernel_id = m.id and a.free_at is null and m.moves and m.to_status in ('PENDING', ${sql.raw(
         terminalStatuses.map((status) => `'${status}'`).join(', '),
       )})
-      returning a.kernel_id, a.agent_id, a.slot_name, a.amount, a.allocated_at
+      returning a.kernel_id, a.agent_id, a.slot_name, a.amount, a.allocated_at, a.prereserved
     ), recorded as (
       insert into usage_records (id, session_id, session_name, kernel_id, domain_name, project_id, user_id, access_key,
         resource_group, agent_id, slots, began_at, ended_at)
@@ -260,14 +263,17 @@ const release = sql`, freed as (
         s.resource_group, f.agent_id, jsonb_object_agg(f.slot_name, trim_scale(f.amount)::text), min(f.allocated_at),
         greatest(now(), min(f.allocated_at))
       from freed f join moved m on m.id = f.kernel_id join sessions s on s.id = m.session_id
-      group by s.id, f.kernel_id, f.agent_id
+      where not f.prereserved group by s.id, f.kernel_id, f.agent_id
     ), released as (
-      update agent_resources r set used = r.used - f.amount
+      update agent_resources r set used = r.used - f.used, prereserved = r.prereserved - f.held
       from (
-        select b.agent_id, b.slot_name, g.amount
+        select b.agent_id, b.slot_name, g.used, g.held
         from agent_resources b
-        join (select agent_id, slot_name, sum(amount) as amount from freed group by agent_id, slot_name) g
-          on g.agent_id = b.agent_id and g.slot_name = b.slot_name
+        join (
+          select agent_id, slot_name, coalesce(sum(amount) filter (where not prereserved), 0) as used,
+            coalesce(sum(amount) filter (where prereserved), 0) as held
+          from freed group by agent_id, slot_name
+        ) g on g.agent_id = b.agent_id and g.slot_name = b.slot_name
         order by b.agent_id, b.slot_name for update of b
       ) f
       where r.agent_id = f.agent_id and r.slot_name = f.slot_name

@@ -49,7 +49,7 @@ const spans = (from: SQL, to: SQL): SQL => sql`
   select s.id, s.name, s.domain_name, s.project_id, s.user_id, s.resource_group, a.slot_name,
     a.amount, greatest(a.allocated_at, ${from}), least(now(), ${to})
   from resource_allocations a join kernels k on k.id = a.kernel_id join sessions s on s.id = k.session_id
-  where a.free_at is null and a.allocated_at < ${to}`;
+  where a.free_at is null and not a.prereserved and a.allocated_at < ${to}`;
 
 const keys: Readonly<Record<UsageKey, { readonly id: SQL; readonly name: SQL }>> = {
   session: { id: sql`h.session_id::text`, name: sql`h.session_name` },

@@ -1,17 +1,18 @@
-import { addSlots, type Clock, type SessionStatus } from '@backend.ai/core';
-import type { AgentSnapshot, PendingSession, Placement, Snapshot } from '@backend.ai/scheduler';
+import type { Clock, SessionStatus } from '@backend.ai/core';
+import {
+  type PendingSession,
+  type Placement,
+  type Plan,
+  type Reservation,
+  type RunningSession,
+  SchedulingState,
+  type Snapshot,
+} from '@backend.ai/scheduler';
 import type { SessionChange } from '../events.ts';
-import type { QueueRepository } from '../repositories/queue.ts';
 import type { NewSession } from '../repositories/sessions.ts';
-import type { AgentDirectory } from '../services/agents/agent-directory.ts';
-import { toAgentSnapshot } from '../services/agents/agent-snapshot.ts';
 import { pendingOf, queuedOf } from '../services/sessions/pending-session.ts';
-
-interface Waiting {
-  readonly session: PendingSession;
-  /** Code of the reason in the database. */
-  reason: string;
-}
+import type { SchedulingReader } from './scheduling-reader.ts';
+import { isEnding } from './scheduling-rules.ts';
 
 interface Refusals {
   readonly count: number;
@@ -20,77 +21,93 @@ interface Refusals {
   readonly notBefore: number;
 }
 
+const nothing = { groups: [], agents: [], pending: [], running: [], quotas: [], fairShares: [] };
+
 /**
- * The scheduler's view of the cluster between passes, so that a pass for one more session reads nothing. It may be
- * stale: the ledger's SQL refuses what does not hold any more, what is doubtful is read again, and so is everything that
- * was read long ago, because what another manager did may never be heard of.
+ * The scheduler's view of the cluster between passes, so that a pass after one change reads nothing and costs that change.
+ * It may be stale: the ledger's SQL refuses what does not hold any more, what is doubtful is read again, and so is, with
+ * every tick, whatever others have changed, because what another manager did may never be heard of.
  */
 export class SchedulingMemory {
-  readonly #queue: QueueRepository;
-  readonly #directory: AgentDirectory;
+  readonly #reader: SchedulingReader;
   readonly #clock: Clock;
   readonly #keptMs: number;
-  #readAt: number | undefined;
-  #waiting = new Map<string, Waiting>();
-  #agents = new Map<string, AgentSnapshot>();
+  #state = new SchedulingState(nothing);
+  #checkedAt: number | undefined;
+  /** Codes of the reasons in the database, of those that wait. */
+  #reasons = new Map<string, string>();
+  /** Those that wait and depend on others. */
+  readonly #dependent = new Map<string, PendingSession>();
+  /** Sessions whose place others still hold, in the order of their reservations, with their agents. */
+  readonly #awaiting = new Map<string, readonly string[]>();
+  /** Next agents of groups with `roundrobin`. */
+  readonly #roundRobin = new Map<string, number>();
   readonly #refusals = new Map<string, Refusals>();
   /** Failed attempts to place it, and when (monotonic) the last one was counted. */
   readonly #attempts = new Map<string, { count: number; countedAt: number }>();
-  #waitingStale = true;
-  #agentsStale = true;
-  /** What was queued while the queue was being read. */
-  #meanwhile: Waiting[] | undefined;
+  readonly #stale = { waiting: true, cluster: true, rules: true };
+  /** Sessions that wait and have to be read, each by itself. */
+  readonly #unread = new Set<string>();
+  /** What was heard while something was being read: what was read may not have it yet. */
+  #meanwhile: Array<() => void> | undefined;
 
-  /** @param keptMs What was read longer ago than this is read again by the next pass. */
-  constructor(queue: QueueRepository, directory: AgentDirectory, clock: Clock, keptMs: number) {
-    this.#queue = queue;
-    this.#directory = directory;
+  /** @param keptMs After so long the next pass asks whether others have changed something. */
+  constructor(reader: SchedulingReader, clock: Clock, keptMs: number) {
+    this.#reader = reader;
     this.#clock = clock;
     this.#keptMs = keptMs;
   }
 
+  /** Everything is doubtful. */
   forgetAll(): void {
-    this.#waitingStale = true;
-    this.#agentsStale = true;
+    Object.assign(this.#stale, { waiting: true, cluster: true, rules: true });
+    this.#reader.forgetUsage();
   }
 
   agentsChanged(): void {
-    this.#agentsStale = true;
+    this.#stale.cluster = true;
+  }
+
+  /** Options of groups, limits of policies, tenants. */
+  rulesChanged(): void {
+    this.#stale.rules = true;
   }
 
   /** A session of this process was queued: known without reading. */
   queued(session: NewSession, created: { createdAt: string; projectId: string }): void {
     const queued = queuedOf(session, created);
     if (!queued) {
-      this.#waitingStale = true;
+      this.#unread.add(session.id);
       return;
     }
-    const waiting: Waiting = { session: queued, reason: 'queued' };
-    this.#waiting.set(session.id, waiting);
-    this.#meanwhile?.push(waiting);
+    this.#apply(() => this.#enqueue(queued, 'queued'));
   }
 
   /** Takes note of what a change of state means for the next pass. */
   sessionChanged({ sessionId, from, to }: SessionChange): void {
     if (to === 'PENDING') {
+      if (from === to) return;
       // Its own creation was noted by `queued`; at another manager it was not.
-      if (!this.#waiting.has(sessionId)) this.#waitingStale = true;
-      if (from !== null && from !== to) this.forgetAll();
+      if (from === null && this.#state.waiting(sessionId)) return;
+      this.#unread.add(sessionId);
+      this.#apply(() => this.#ended(sessionId));
       return;
     }
-    if (to !== 'SCHEDULED') this.#waiting.delete(sessionId);
     this.#attempts.delete(sessionId);
-    // With equal states it is one of its kernels that moved.
-    if (endsHolding(to) || from === to) this.#agentsStale = true;
-    if (endsHolding(to)) this.#refusals.delete(sessionId);
-    if (endsHolding(to) && this.#isWaitedFor(sessionId)) this.#waitingStale = true;
-    if (to === 'RUNNING') this.#refusals.delete(sessionId);
-  }
-
-  #isWaitedFor(sessionId: string): boolean {
-    for (const { session } of this.#waiting.values())
-      if (session.dependencies?.some((dependency) => dependency.sessionId === sessionId)) return true;
-    return false;
+    if (from === to) {
+      // One of its kernels moved, and may have given back its part.
+      this.#stale.cluster = true;
+      return;
+    }
+    if (endsHolding(to) || to === 'RUNNING') this.#refusals.delete(sessionId);
+    this.#apply(() => {
+      if (to !== 'SCHEDULED') this.#dequeue(sessionId);
+      if (endsHolding(to)) this.#ended(sessionId);
+      else this.#runningChanged(sessionId, to);
+    });
+    if (!endsHolding(to)) return;
+    for (const [id, { dependencies = [] }] of this.#dependent)
+      if (dependencies.some((dependency) => dependency.sessionId === sessionId)) this.#unread.add(id);
   }
 
   /** An agent refused: wait longer each time, and try others first. */
@@ -106,40 +123,99 @@ export class SchedulingMemory {
     return entry.notBefore;
   }
 
-  async snapshot(now: number): Promise<Snapshot> {
-    this.#forgetOld();
-    if (this.#agentsStale) {
-      this.#agentsStale = false;
-      try {
-        this.#agents = await this.#readAgents();
-      } catch (error) {
-        this.#agentsStale = true;
-        throw error;
-      }
+  /** Reads what is doubtful. */
+  async refresh(): Promise<void> {
+    await this.#askWhetherOthersChanged();
+    // What they wait for may have ended.
+    if (this.#stale.cluster) for (const id of this.#dependent.keys()) this.#unread.add(id);
+    const { waiting, cluster, rules } = { ...this.#stale };
+    if (!waiting && !cluster && !rules && this.#unread.size === 0) return;
+    const unread = [...this.#unread];
+    Object.assign(this.#stale, { waiting: false, cluster: false, rules: false });
+    this.#unread.clear();
+    this.#meanwhile = [];
+    const reader = this.#reader;
+    try {
+      const records = waiting ? await reader.pending() : unread.length > 0 ? await reader.pending(unread) : [];
+      const pending = records.map(({ reason, ...record }) => ({ session: pendingOf(record), reason }));
+      const newOwner = pending.some(({ session }) => !reader.knowsOwner(session.owner));
+      const readRules = rules || newOwner ? await reader.rules() : undefined;
+      const readCluster = cluster ? await reader.cluster() : undefined;
+      if (waiting || cluster) this.#replace(readCluster, waiting ? pending : undefined);
+      if (readRules)
+        this.#state.setRules({ ...readRules, groups: readRules.groups.map((group) => this.#going(group)) });
+      if (!waiting) for (const { session, reason } of pending) this.#enqueue(session, reason);
+    } catch (error) {
+      Object.assign(this.#stale, {
+        waiting: waiting || this.#stale.waiting,
+        cluster: cluster || this.#stale.cluster,
+        rules: rules || this.#stale.rules,
+      });
+      for (const sessionId of unread) this.#unread.add(sessionId);
+      throw error;
+    } finally {
+      const heard = this.#meanwhile;
+      this.#meanwhile = undefined;
+      for (const repeat of heard) repeat();
     }
-    if (this.#waitingStale) await this.#readWaiting();
-    const pending = [...this.#waiting.values()].map(({ session }) => {
-      const refusals = this.#refusals.get(session.sessionId);
-      const attempts = this.#attempts.get(session.sessionId)?.count;
-      if (!refusals && attempts === undefined) return session;
-      return {
-        ...session,
-        ...(attempts === undefined ? {} : { attempts }),
-        ...(refusals ? { notBefore: refusals.notBefore, refusedBy: refusals.agents } : {}),
-      };
-    });
-    return { now, groups: [], agents: [...this.#agents.values()], pending, running: [], quotas: [], fairShares: [] };
+  }
+
+  async snapshot(now: number): Promise<Snapshot> {
+    await this.refresh();
+    return this.#state.snapshot(now);
+  }
+
+  /** What it knows, without reading; undefined while something of it is doubtful. */
+  known(now: number): Snapshot | undefined {
+    const { waiting, cluster, rules } = this.#stale;
+    return waiting || cluster || rules || this.#unread.size > 0 ? undefined : this.#state.snapshot(now);
+  }
+
+  /** The same object as before while nothing has changed. */
+  plan(now: number): Plan {
+    return this.#state.plan(now);
+  }
+
+  get queueLength(): number {
+    return this.#state.queueLength;
+  }
+
+  /** Sessions whose place others still hold, in the order of their reservations, with their agents. */
+  get awaiting(): ReadonlyMap<string, readonly string[]> {
+    return this.#awaiting;
+  }
+
+  waiting(sessionId: string): PendingSession | undefined {
+    return this.#state.waiting(sessionId);
   }
 
   /** The database agreed. */
-  placed({ sessionId, kernels }: Placement): void {
-    const waiting = this.#waiting.get(sessionId);
-    this.#waiting.delete(sessionId);
-    for (const { kernelId, agentId } of kernels) {
-      const slots = waiting?.session.kernels.find((kernel) => kernel.kernelId === kernelId)?.slots;
-      const agent = this.#agents.get(agentId);
-      if (slots && agent) this.#agents.set(agentId, { ...agent, used: addSlots(agent.used, slots) });
-    }
+  placed(placement: Placement): void {
+    this.#forgetWaiting(placement.sessionId);
+    this.#state.placed(placement);
+  }
+
+  /** The database agreed. */
+  reserved(reservation: Reservation): void {
+    this.#forgetWaiting(reservation.sessionId);
+    this.#state.reserved(reservation);
+    this.#awaiting.set(
+      reservation.sessionId,
+      reservation.kernels.map(({ agentId }) => agentId),
+    );
+  }
+
+  /** The database agreed. */
+  admitted(sessionId: string): void {
+    this.#awaiting.delete(sessionId);
+    this.#state.admitted(sessionId);
+  }
+
+  planned({ roundRobin }: Plan): void {
+    const next = Object.entries(roundRobin);
+    if (next.length === 0) return;
+    for (const [group, index] of next) this.#roundRobin.set(group, index);
+    this.#state.advanceRoundRobin(roundRobin);
   }
 
   /** It was the first that lacked resources. Passes are many: one in the time of a tick counts. */
@@ -148,48 +224,110 @@ export class SchedulingMemory {
     const before = this.#attempts.get(sessionId);
     if (before && now - before.countedAt < this.#keptMs) return;
     this.#attempts.set(sessionId, { count: (before?.count ?? 0) + 1, countedAt: now });
+    const session = this.#state.waiting(sessionId);
+    if (session) this.#state.queue(this.#withPast(session));
   }
 
   reasonOf(sessionId: string): string | undefined {
-    return this.#waiting.get(sessionId)?.reason;
+    return this.#reasons.get(sessionId);
   }
 
   reasonWritten(sessionId: string, code: string): void {
-    const waiting = this.#waiting.get(sessionId);
-    if (waiting) waiting.reason = code;
+    if (this.#reasons.has(sessionId)) this.#reasons.set(sessionId, code);
   }
 
-  #forgetOld(): void {
+  async #askWhetherOthersChanged(): Promise<void> {
     const now = this.#clock.monotonic();
-    if (this.#readAt !== undefined && now - this.#readAt < this.#keptMs) return;
-    this.#readAt = now;
-    this.forgetAll();
+    if (this.#checkedAt !== undefined && now - this.#checkedAt < this.#keptMs) return;
+    const changed = await this.#reader.changed();
+    this.#checkedAt = now;
+    for (const part of changed) this.#stale[part] = true;
   }
 
-  async #readAgents(): Promise<Map<string, AgentSnapshot>> {
-    const records = await this.#directory.reload();
-    return new Map([...records.values()].map((agent) => [agent.id, toAgentSnapshot(agent)]));
+  /** Now, and again after what is being read. */
+  #apply(change: () => void): void {
+    change();
+    this.#meanwhile?.push(change);
   }
 
-  async #readWaiting(): Promise<void> {
-    this.#waitingStale = false;
-    this.#meanwhile = [];
-    try {
-      const rows = await this.#queue.pending();
-      const waiting = new Map<string, Waiting>();
-      for (const row of rows) {
-        waiting.set(row.sessionId, { session: pendingOf(row), reason: row.reason });
-      }
-      for (const entry of this.#meanwhile)
-        if (!waiting.has(entry.session.sessionId)) waiting.set(entry.session.sessionId, entry);
-      this.#waiting = waiting;
-    } catch (error) {
-      this.#waitingStale = true;
-      throw error;
-    } finally {
-      this.#meanwhile = undefined;
+  #enqueue(session: PendingSession, reason: string): void {
+    const known = this.#withPast(session);
+    this.#state.queue(known);
+    this.#reasons.set(session.sessionId, reason);
+    if (session.dependencies) this.#dependent.set(session.sessionId, known);
+    if (!this.#reader.knowsOwner(session.owner)) this.#stale.rules = true;
+  }
+
+  #dequeue(sessionId: string): void {
+    this.#forgetWaiting(sessionId);
+    this.#state.unqueue(sessionId);
+  }
+
+  #forgetWaiting(sessionId: string): void {
+    this.#reasons.delete(sessionId);
+    this.#dependent.delete(sessionId);
+  }
+
+  #ended(sessionId: string): void {
+    this.#awaiting.delete(sessionId);
+    this.#state.ended(sessionId);
+  }
+
+  #runningChanged(sessionId: string, to: SessionStatus): void {
+    const running = this.#state.running(sessionId);
+    if (!running) return;
+    if (to === 'RUNNING' && running.startedAt === undefined)
+      this.#state.setRunning({ ...running, startedAt: this.#clock.now() });
+    else if (isEnding(to) && !running.ending) this.#state.setRunning({ ...running, ending: true });
+  }
+
+  /** With what happened to it before: attempts, and agents that refused it, which are not preferred any more. */
+  #withPast(session: PendingSession): PendingSession {
+    const refusals = this.#refusals.get(session.sessionId);
+    const attempts = this.#attempts.get(session.sessionId)?.count;
+    if (!refusals && attempts === undefined) return session;
+    const { designated, ...rest } = session;
+    const left =
+      designated?.mode === 'preferred' && refusals
+        ? designated.agents.filter((agent) => !refusals.agents.includes(agent))
+        : designated?.agents;
+    return {
+      ...rest,
+      ...(designated && left && left.length > 0 ? { designated: { ...designated, agents: left } } : {}),
+      ...(attempts === undefined ? {} : { attempts }),
+      ...(refusals ? { notBefore: refusals.notBefore, refusedBy: refusals.agents } : {}),
+    };
+  }
+
+  #going<Group extends { readonly name: string }>(group: Group): Group {
+    const roundRobin = this.#roundRobin.get(group.name);
+    return roundRobin === undefined ? group : { ...group, roundRobin };
+  }
+
+  #replace(
+    cluster: Awaited<ReturnType<SchedulingReader['cluster']>> | undefined,
+    pending: ReadonlyArray<{ readonly session: PendingSession; readonly reason: string }> | undefined,
+  ): void {
+    const sessions = pending?.map(({ session }) => this.#withPast(session));
+    this.#state = new SchedulingState({
+      ...this.#state.snapshot(0),
+      ...cluster,
+      ...(sessions ? { pending: sessions } : {}),
+    });
+    if (pending) {
+      this.#reasons = new Map(pending.map(({ session, reason }) => [session.sessionId, reason]));
+      this.#dependent.clear();
+      for (const { session } of pending) if (session.dependencies) this.#dependent.set(session.sessionId, session);
     }
+    if (!cluster) return;
+    this.#awaiting.clear();
+    for (const { sessionId, awaitsVictims, kernels } of cluster.running)
+      if (awaitsVictims) this.#awaiting.set(sessionId, agentsOf(kernels));
   }
+}
+
+function agentsOf(kernels: RunningSession['kernels']): string[] {
+  return kernels.map(({ agentId }) => agentId);
 }
 
 function endsHolding(status: SessionStatus): boolean {

@@ -13,5 +13,6 @@ export function toAgentSnapshot(agent: AgentRecord): AgentSnapshot {
     images: agent.images.map((image) => imageKey(image.name, image.architecture)),
     capacity: slotsFromTexts(agent.capacity),
     used: slotsFromTexts(agent.used),
+    ...(Object.keys(agent.reserved).length === 0 ? {} : { reserved: slotsFromTexts(agent.reserved) }),
   };
 }

@@ -19,10 +19,13 @@ export class ResourcePolicyService<
 {
   readonly #policies: ResourcePolicyRepository<Row>;
   readonly #kind: PolicyKind;
+  /** To be called when limits have changed. */
+  readonly #onChange: () => void;
 
-  constructor(policies: ResourcePolicyRepository<Row>, kind: PolicyKind) {
+  constructor(policies: ResourcePolicyRepository<Row>, kind: PolicyKind, onChange: () => void) {
     this.#policies = policies;
     this.#kind = kind;
+    this.#onChange = onChange;
   }
 
   list: PolicyApi<Read<Row>, Create, Modify>['list'] = (ctx) =>
@@ -47,8 +50,11 @@ export class ResourcePolicyService<
   };
 
   /** What is in use is held to the new limits from now on; nothing that runs is ended. @throws AppError `object-not-found` */
-  modify: PolicyApi<Read<Row>, Create, Modify>['modify'] = async ({ name, ...input }) =>
-    (await this.#policies.modify(name, storable<Row>(input))) ?? this.#absent(name);
+  modify: PolicyApi<Read<Row>, Create, Modify>['modify'] = async ({ name, ...input }) => {
+    const modified = (await this.#policies.modify(name, storable<Row>(input))) ?? this.#absent(name);
+    this.#onChange();
+    return modified;
+  };
 
   /** @throws AppError `object-not-found`, `state-conflict` for the default and for what is in use */
   delete: PolicyApi<Read<Row>, Create, Modify>['delete'] = async ({ name }) => {

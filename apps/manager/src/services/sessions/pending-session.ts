@@ -7,7 +7,7 @@ import type { NewSession } from '../../repositories/sessions.ts';
 /** A waiting session as the scheduler sees it. */
 export function pendingOf(record: Omit<PendingRecord, 'reason'>): PendingSession {
   const { sessionId, resourceGroup, type, clusterMode, priority, jobPriority, isPreemptible, architecture } = record;
-  const { startsNotBefore, designatedAgents, timeoutMs, dependencies } = record;
+  const { startsNotBefore, designatedAgents, previousAgents, timeoutMs, dependencies } = record;
   return {
     sessionId,
     resourceGroup,
@@ -22,7 +22,7 @@ export function pendingOf(record: Omit<PendingRecord, 'reason'>): PendingSession
     isPreemptible,
     ...(startsNotBefore === null ? {} : { startsAt: Date.parse(startsNotBefore) }),
     ...(dependencies.length === 0 ? {} : { dependencies }),
-    ...(designatedAgents.length === 0 ? {} : { designated: { agents: designatedAgents, mode: 'strict' as const } }),
+    ...designation(designatedAgents, previousAgents),
     ...(timeoutMs === null ? {} : { timeLimitMs: timeoutMs }),
   };
 }
@@ -48,8 +48,15 @@ export function queuedOf(
       slots: session.kernelSlots,
       image: session.image,
     })),
+    previousAgents: [],
     dependencies: [],
   });
+}
+
+/** Agents that were named have to be kept to; else those come first where it was before and left its files. */
+function designation(named: readonly string[], previous: readonly string[]): Pick<PendingSession, 'designated'> {
+  if (named.length > 0) return { designated: { agents: named, mode: 'strict' } };
+  return previous.length > 0 ? { designated: { agents: previous, mode: 'preferred' } } : {};
 }
 
 /** One that was read to be shown. */
@@ -65,6 +72,7 @@ export function waitingOf(record: SessionRecord): PendingSession {
       slots: requestedSlots,
       image: record.image,
     })),
+    previousAgents: [],
     dependencies: [],
   });
 }

@@ -587,8 +587,11 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
           sessions: sessionCounts,
         };
       },
-      // Of a memory of its own, so that the one that loops work with is left alone.
-      schedulerSnapshot: () => newMemory().snapshot(clock.now()),
+      // What this leader knows; else of a memory of its own, so that the one that loops work with is left alone.
+      schedulerSnapshot: async () => {
+        const now = clock.now();
+        return (leader.epoch === undefined ? undefined : memory.known(now)) ?? (await newMemory().snapshot(now));
+      },
       verifyLedger: () => verifyLedger(db),
       async settle() {
         await idleSettings.settle();

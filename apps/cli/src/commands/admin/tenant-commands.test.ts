@@ -42,6 +42,7 @@ describe('commands about tenants send', () => {
       { domain: 'research', email: 'a@lab.org', role: 'admin', projects: [] },
     ],
     ['admin user update a@lab.org --status inactive', { user: 'a@lab.org', status: 'inactive' }],
+    ['admin user password --old before123 --new after1234', { oldPassword: 'before123', newPassword: 'after1234' }],
     ['admin user delete a@lab.org', { user: 'a@lab.org' }],
     ['admin keypair add a@lab.org --admin', { user: 'a@lab.org', isAdmin: true }],
     ['admin keypair deactivate AK', { accessKey: 'AK', isActive: false }],
@@ -56,6 +57,21 @@ describe('commands about tenants send', () => {
 
 it('the secret of a new key pair is shown', async () => {
   expect((await cli('admin user add research a@lab.org')).stdout).toMatch(/accessKey +AK\nsecretKey +SK/);
+});
+
+it('a password is not changed to nothing', async () => {
+  expect(await cli('admin user password')).toMatchObject({ exitCode: 2, stderr: expect.stringContaining('--new') });
+});
+
+it('sessions of everyone are listed with whose they are, and by id', async () => {
+  api = await startFakeApi();
+  await runCli(['session', 'create', '--name', 'mine', 'python'], { api, cwd: '/' });
+  const { stdout } = await runCli(['ps', '--everyone'], { api, cwd: '/' });
+  const [head, row] = stdout.split('\n').map((line) => line.split(/ {2,}/));
+  expect(head?.slice(0, 5)).toEqual(['NAME', 'ACCESS KEY', 'PROJECT', 'ID', 'STATUS']);
+  const { json } = await runCli(['ps', '--json'], { api, cwd: '/' });
+  const [{ id, accessKey, domain, project }] = json.sessions;
+  expect(row?.slice(0, 5)).toEqual(['mine', accessKey, `${domain}/${project}`, id, 'RUNNING']);
 });
 
 it('a list without entries says so', async () => {

@@ -1,4 +1,5 @@
 import type { CommandBundle } from '@backend.ai/cli-kit';
+import { UsageError } from 'clipanion';
 import type { FieldOption } from '../field-options.ts';
 import { inDomain, pageOptions, policyOption, table, tenantCommand } from '../tenant-command.ts';
 
@@ -80,6 +81,23 @@ export const commands: CommandBundle['commands'] = [
     async (client, { names: [ref = ''], fields: given }) => {
       const user = await client.admin.users.modify({ user: ref, ...given });
       return { document: { user }, show: user };
+    },
+  ),
+  tenantCommand(
+    {
+      words: words('password'),
+      description: 'Change your own password',
+      example: ['The first one', "admin user password --new 'long enough'"],
+      options: [
+        text('oldPassword', '--old', 'The present one, if there is one'),
+        text('newPassword', '--new', 'The new one: at least 8 characters'),
+      ],
+    },
+    async (client, { fields: given }) => {
+      const { oldPassword, newPassword } = given as { oldPassword?: string; newPassword?: string };
+      if (newPassword === undefined) throw new UsageError('Give the new password: --new PASSWORD.');
+      await client.admin.users.changePassword({ newPassword, ...(oldPassword === undefined ? {} : { oldPassword }) });
+      return { document: { changed: true }, show: 'Your password is changed.' };
     },
   ),
   ...(['delete', 'purge'] as const).map((verb) =>

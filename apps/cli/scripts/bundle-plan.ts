@@ -12,7 +12,18 @@ export interface PlannedBundle {
 export const repository: string = fileURLToPath(new URL('../../..', import.meta.url));
 export const manifestFile = 'apps/cli/dist/manifest.json';
 
-const groups = ['run', 'session', 'dotfile', 'usage', 'image', 'resource', 'auth', 'admin', 'absent'];
+const groups = [
+  'run',
+  'session',
+  'session-template',
+  'dotfile',
+  'usage',
+  'image',
+  'resource',
+  'auth',
+  'admin',
+  'absent',
+];
 /** Apps that bring commands of their own. One without `src/commands/index.ts` brings none yet. */
 const apps = ['standalone', 'agent', 'manager'];
 

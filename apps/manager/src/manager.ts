@@ -57,6 +57,7 @@ import { QuotaRepository } from './repositories/quotas.ts';
 import { ResourceGroupRepository } from './repositories/resource-groups.ts';
 import { ResourcePolicyRepository } from './repositories/resource-policies.ts';
 import { ResourcePresetRepository } from './repositories/resource-presets.ts';
+import { SessionTemplateRepository } from './repositories/session-templates.ts';
 import { SessionTransitions } from './repositories/session-transitions.ts';
 import { SessionRepository } from './repositories/sessions.ts';
 import { UsageRepository } from './repositories/usage.ts';
@@ -84,6 +85,7 @@ import { PeerService } from './services/peers/peer-service.ts';
 import { ResourceGroupService } from './services/resource-groups/resource-group-service.ts';
 import { ResourcePolicyService } from './services/resource-policies/resource-policy-service.ts';
 import { ResourcePresetService } from './services/resource-presets/resource-preset-service.ts';
+import { SessionTemplateService } from './services/session-templates/session-template-service.ts';
 import { ClusterKeys } from './services/sessions/cluster-keys.ts';
 import { SessionCallbacks } from './services/sessions/session-callbacks.ts';
 import { SessionChanges } from './services/sessions/session-changes.ts';
@@ -423,6 +425,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     image: createImageApi(images),
     session: createSessionApi(creation, sessions, kernels, { statistics, idle }),
     dotfile: new DotfileService(new DotfileRepository(db), audit),
+    sessionTemplate: new SessionTemplateService(new SessionTemplateRepository(db), audit),
     usage: createUsageApi(new UsageService(usageRows, clock)),
     resourceGroup: { list: (input, ctx) => groups.usable(input, ctx) },
     resourcePreset: presets,

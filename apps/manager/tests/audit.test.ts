@@ -43,6 +43,12 @@ function calls(): Readonly<Record<string, Call>> {
   const { user, neighbour, foreignAdmin } = tenants;
   const ours = { project: 'audited', domain: 'ours' };
   const policy = { name: 'audited' };
+  const template = JSON.stringify({
+    api_version: '6',
+    kind: 'task_template',
+    metadata: { name: 'audited' },
+    spec: { kernel: { image: 'python' } },
+  });
   const dotfile = { path: '.audited', permission: '600', content: '' };
   return {
     'session.create': (api) => api.session.create({ image: 'python', name: 'audited' }),
@@ -52,6 +58,9 @@ function calls(): Readonly<Record<string, Call>> {
     'dotfile.create': (api) => api.dotfile.create(dotfile),
     'dotfile.modify': (api) => api.dotfile.modify(dotfile),
     'dotfile.delete': (api) => api.dotfile.delete({ path: dotfile.path }),
+    'sessionTemplate.create': (api) => api.sessionTemplate.create({ payload: template }),
+    'sessionTemplate.modify': (api) => api.sessionTemplate.modify({ template: 'audited', payload: template }),
+    'sessionTemplate.delete': (api) => api.sessionTemplate.delete({ template: 'audited' }),
     'dotfile.setBootstrapScript': (api) => api.dotfile.setBootstrapScript({ script: 'id' }),
     'admin.domain.create': (api) => api.admin.domain.create({ name: 'audited' }),
     'admin.domain.modify': (api) => api.admin.domain.modify({ name: 'audited', description: 'x' }),

@@ -56,6 +56,7 @@ export class FakeWorld {
   readonly sessions = new Map<string, SessionDetailsView>();
   /** Given by tests that need it. */
   dotfile = notOffered as ApiServices['dotfile'];
+  sessionTemplate = notOffered as ApiServices['sessionTemplate'];
   /** Ended with any session that is ended recursively. */
   dependents: SessionDetailsView[] = [];
   readonly stored = new Map<string, Buffer>();
@@ -245,6 +246,7 @@ export class FakeWorld {
         resourceGroup: notOffered,
         resourcePreset: notOffered,
         dotfile: this.dotfile,
+        sessionTemplate: this.sessionTemplate,
         admin: notOffered,
         ...services,
       } as ApiServices,

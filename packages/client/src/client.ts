@@ -13,6 +13,7 @@ import { createDotfileClient, type DotfileClient } from './dotfiles.ts';
 import { createResourceAdmin, type ResourceAdminClient } from './resource-admin.ts';
 import { createRpc, type Rpc } from './rpc.ts';
 import { type CreateSessionOptions, Session } from './session.ts';
+import { createSessionTemplateClient, type SessionTemplateClient } from './session-templates.ts';
 import { createTenantAdmin, type TenantAdminClient } from './tenant-admin.ts';
 import { createTransport, type TransportOptions } from './transport.ts';
 
@@ -37,11 +38,14 @@ export interface Client {
   readonly sessions: {
     /** Records the wish and returns at once; `waitUntilRunning` waits. */
     create(options: CreateSessionOptions): Promise<Session>;
+    /** As the template says, but for what is given. @throws AppError `object-not-found` */
+    createFromTemplate(template: string, options?: Partial<CreateSessionOptions>): Promise<Session>;
     /** By id or name. @throws AppError `session-not-found`, `too-many-matches` */
     get(ref: string): Promise<Session>;
     list(options?: ListSessionsOptions): Promise<Session[]>;
   };
   readonly dotfiles: DotfileClient;
+  readonly sessionTemplates: SessionTemplateClient;
   readonly resourceGroups: {
     /** Those that one may use. */
     list(options?: Inputs['resourceGroup']['list']): Promise<ResourceGroupSummary[]>;
@@ -71,6 +75,10 @@ export function createClient(options: ClientOptions): Client {
     images: { list: () => rpc.image.list.query() },
     sessions: {
       create: async (input) => new Session(transport, rpc, await rpc.session.create.mutate(input)),
+      createFromTemplate: async (template, options = {}) => {
+        const { session } = await rpc.sessionTemplate.get.query({ template });
+        return new Session(transport, rpc, await rpc.session.create.mutate({ ...session, ...options }));
+      },
       get: async (ref) =>
         new Session(transport, rpc, { session: await rpc.session.get.query({ session: ref }), created: false }),
       list: async (input = {}) =>
@@ -79,6 +87,7 @@ export function createClient(options: ClientOptions): Client {
         ),
     },
     dotfiles: createDotfileClient(rpc),
+    sessionTemplates: createSessionTemplateClient(rpc),
     resourceGroups: { list: (input = {}) => rpc.resourceGroup.list.query(input) },
     resourcePresets: {
       list: (input = {}) => rpc.resourcePreset.list.query(input),

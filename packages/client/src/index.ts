@@ -12,6 +12,7 @@ export type {
   SessionHistoryEntry,
   SessionIdleView,
   SessionStatisticsView,
+  SessionTemplateView,
   SessionView,
   UsageReport,
   Whoami,
@@ -31,4 +32,5 @@ export { nodeFetch } from './node-fetch.ts';
 export type { Rpc } from './rpc.ts';
 export { Run, type RunOptions, type RunOutcome } from './run.ts';
 export { type BatchCommands, type CreateSessionOptions, Session, type WaitOptions } from './session.ts';
+export type { SessionTemplateClient } from './session-templates.ts';
 export type { OnProgress, TransferOptions, UploadSource } from './transfers.ts';

@@ -38,6 +38,8 @@ export const actions = {
   'session:rename': entry('give sessions another name', 'own', 'domain', 'all'),
   'dotfile:read': entry('see the dotfiles and the bootstrap script of the own key pair', 'own', 'own', 'own'),
   'dotfile:modify': entry('change the dotfiles and the bootstrap script of the own key pair', 'own', 'own', 'own'),
+  'session-template:read': entry('see the own session templates', 'own', 'own', 'own'),
+  'session-template:modify': entry('create, modify and delete the own session templates', 'own', 'own', 'own'),
   'resource-group:use': entry('list resource groups that one may use', 'own', 'own', 'own'),
   'resource-group:read': entry('see all resource groups with options and allow lists', null, null, 'all'),
   'resource-group:modify': entry('create, modify, delete resource groups, say who may use them', null, null, 'all'),

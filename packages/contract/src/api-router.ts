@@ -41,6 +41,7 @@ import {
   sessionRefSchema,
   waitSessionSchema,
 } from './session.ts';
+import { createSessionTemplateRouter, type SessionTemplateApi } from './session-template.ts';
 import type { SessionStatisticsView } from './statistics.ts';
 import {
   createDomainRouter,
@@ -130,6 +131,7 @@ export interface ApiServices {
   readonly image: ImageApi;
   readonly session: SessionApi;
   readonly dotfile: DotfileApi;
+  readonly sessionTemplate: SessionTemplateApi;
   readonly usage: UsageApi;
   readonly resourceGroup: ResourceGroupApi;
   readonly resourcePreset: ResourcePresetApi;
@@ -137,13 +139,15 @@ export interface ApiServices {
 }
 
 export function createApiRouter(services: ApiServices) {
-  const { auth, cluster, image, session, dotfile, usage, resourceGroup, resourcePreset, admin } = services;
+  const { auth, cluster, image, session, dotfile, sessionTemplate, usage, resourceGroup, resourcePreset, admin } =
+    services;
   return router({
     auth: router({ whoami: procedureFor('account:read').query(({ ctx }) => auth.whoami(ctx)) }),
     cluster: router({ status: procedureFor('cluster:read').query(({ ctx }) => cluster.status(ctx)) }),
     image: router({ list: procedureFor('image:read').query(({ ctx }) => image.list(ctx)) }),
     session: createSessionRouter(session),
     dotfile: createDotfileRouter(dotfile),
+    sessionTemplate: createSessionTemplateRouter(sessionTemplate),
     usage: router({
       report: procedureFor('usage:read')
         .input(usageReportSchema)

@@ -16,6 +16,7 @@ export * from './resource-policy.ts';
 export * from './resource-preset.ts';
 export * from './run.ts';
 export * from './session.ts';
+export * from './session-template.ts';
 export * from './statistics.ts';
 export * from './tenancy.ts';
 export * from './text.ts';

@@ -106,6 +106,8 @@ export const createSessionSchema = sessionRequestSchema.superRefine((input, cont
   }
 });
 export type CreateSessionInput = z.infer<typeof createSessionSchema>;
+/** As it is asked for: what is absent has a default. */
+export type CreateSessionRequest = z.input<typeof createSessionSchema>;
 
 /** What was asked for and is not otherwise in a `SessionView`. */
 export interface SessionOptionsView {

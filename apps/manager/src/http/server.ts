@@ -23,6 +23,7 @@ import { registerFileRoutes } from './routes/files.ts';
 import { registerResourceRoutes } from './routes/resources.ts';
 import { registerRootRoutes } from './routes/root.ts';
 import { registerSessionRoutes } from './routes/sessions.ts';
+import { registerTemplateRoutes } from './routes/templates.ts';
 import { registerUserConfigRoutes } from './routes/user-config.ts';
 import { registerRpc } from './rpc.ts';
 
@@ -110,6 +111,7 @@ export function createHttpServer(dependencies: HttpDependencies, options: HttpSe
   registerRootRoutes(app, context);
   registerAuthRoutes(app, context);
   registerSessionRoutes(app, context);
+  registerTemplateRoutes(app, context);
   registerUserConfigRoutes(app, context);
   registerExecutionRoutes(app, context);
   registerFileRoutes(app, context);

@@ -47,7 +47,9 @@ export interface FakeApiOptions {
   /** Of the caller. */
   readonly role?: UserActor['role'];
   /** Nouns besides sessions that a test is about; others answer that they are not offered. */
-  readonly services?: Partial<Pick<ApiServices, 'dotfile' | 'usage' | 'resourceGroup' | 'resourcePreset'>> & {
+  readonly services?: Partial<
+    Pick<ApiServices, 'dotfile' | 'sessionTemplate' | 'usage' | 'resourceGroup' | 'resourcePreset'>
+  > & {
     admin?: Partial<AdminServices>;
   };
 }
@@ -184,6 +186,7 @@ export async function startFakeApi(options: FakeApiOptions = {}): Promise<FakeAp
   const allServices = {
     ...services,
     dotfile: offered.dotfile ?? notOffered,
+    sessionTemplate: offered.sessionTemplate ?? notOffered,
     usage: offered.usage ?? notOffered,
     resourceGroup: offered.resourceGroup ?? notOffered,
     resourcePreset: offered.resourcePreset ?? notOffered,

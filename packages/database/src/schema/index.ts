@@ -7,5 +7,6 @@ export * from './peers.ts';
 export * from './resource-groups.ts';
 export * from './resource-policies.ts';
 export * from './session-key-pairs.ts';
+export * from './session-templates.ts';
 export * from './sessions.ts';
 export * from './usage-records.ts';

@@ -1,5 +1,6 @@
 import type { CommandBundle } from '@backend.ai/cli-kit';
 import { SessionCreate } from './create.ts';
+import { SessionCreateFromTemplate } from './create-from-template.ts';
 import { SessionDestroy } from './destroy.ts';
 import { SessionDownload } from './download.ts';
 import { SessionExec } from './exec.ts';
@@ -18,6 +19,7 @@ import { SessionWait } from './wait.ts';
 export const commands: CommandBundle['commands'] = [
   SessionList,
   SessionCreate,
+  SessionCreateFromTemplate,
   SessionInfo,
   SessionStats,
   SessionIdle,

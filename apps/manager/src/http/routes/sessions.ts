@@ -1,12 +1,13 @@
 import type { SessionView } from '@backend.ai/contract';
 import { hasCode } from '@backend.ai/core';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { readParams, sendJson, sessionOf } from '../parameters.ts';
+import { type Params, readParams, sendJson, sessionOf } from '../parameters.ts';
 import { edgeOf } from '../request-edge.ts';
 import type { RouteContext } from '../server.ts';
 import { readCreateRequest, waitUntilStarted, withOfficialNames } from './create-session.ts';
 import { idleChecks, lastStat } from './live-shapes.ts';
 import { publicStatus, sessionInfo, statusHistory } from './session-shapes.ts';
+import { withTemplate } from './templates.ts';
 
 /** Null: the session does not run. */
 async function ifRunning<T>(asking: Promise<T>): Promise<T | null> {
@@ -21,9 +22,9 @@ async function ifRunning<T>(asking: Promise<T>): Promise<T | null> {
 export function registerSessionRoutes(app: FastifyInstance, context: RouteContext): void {
   const { services, clock } = context;
 
-  const create = async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
+  const create = async (request: FastifyRequest, reply: FastifyReply, params: Params): Promise<FastifyReply> => {
     const edge = edgeOf(request);
-    const { input, enqueueOnly, maxWaitMs } = readCreateRequest(readParams(request), clock.now());
+    const { input, enqueueOnly, maxWaitMs } = readCreateRequest(params, clock.now());
     const { session, created } = await services.session.create(input, edge.callContext).catch((thrown: unknown) => {
       throw withOfficialNames(thrown);
     });
@@ -38,7 +39,18 @@ export function registerSessionRoutes(app: FastifyInstance, context: RouteContex
     const status = waited.timedOut ? 'TIMEOUT' : publicStatus(waited.session.status);
     return sendJson(reply, 201, { ...head, status, servicePorts: [], created });
   };
-  for (const url of ['/session', '/session/_/create', '/sessions']) app.post(url, create);
+  for (const url of ['/session', '/session/_/create', '/sessions'])
+    app.post(url, (request, reply) => create(request, reply, readParams(request)));
+
+  app.post('/session/_/create-from-template', async (request, reply) => {
+    const params = readParams(request);
+    const ref = params.text('template_id', 'templateId');
+    if (ref === undefined && params.value('image', 'lang') === undefined) params.problem('template_id', 'is required');
+    params.check();
+    if (ref === undefined) return await create(request, reply, params);
+    const template = await services.sessionTemplate.get({ template: ref }, edgeOf(request).callContext);
+    return await create(request, reply, withTemplate(params, template));
+  });
 
   app.get('/session/_/match', async (request, reply) => {
     const params = readParams(request);

@@ -1,3 +1,4 @@
+import { newId } from '@backend.ai/core';
 import { runWithRequest } from '@backend.ai/telemetry';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { FakeAgent } from './fake-agent.ts';
@@ -18,6 +19,6 @@ it('a batch session ends by what heartbeats tell when the event of its end was l
   const beat = agent.takeHeartbeat();
   const batch = { result: 'failure', exitCode: 2, reason: 'task-failed' } as const;
   const kernels = beat.kernels.map((report) => ({ ...report, batch }));
-  await runWithRequest(world.ctx(), () => agent.api.heartbeat.mutate({ ...beat, kernels }));
+  await runWithRequest({ requestId: newId() }, () => agent.api.heartbeat.mutate({ ...beat, kernels }));
   expect(await world.until(id, 'TERMINATED')).toMatchObject({ result: 'failure', reason: { code: 'task-failed' } });
 });

@@ -56,6 +56,8 @@ export interface FakeAgentOptions {
   readonly slots?: Record<string, string>;
   readonly images?: AgentRegistration['images'];
   readonly architecture?: string;
+  /** What managers reach in its place. */
+  readonly link?: (service: AgentService) => AgentService;
 }
 
 interface FakeKernel {
@@ -75,6 +77,8 @@ export class FakeAgent implements AgentService {
   readonly id: string;
   readonly kernels = new Map<string, FakeKernel>();
   readonly createCalls: Array<{ kernelId: string; requestId: string; epoch: number | undefined }> = [];
+  /** Kernels that it has started, each time. */
+  readonly starts: string[] = [];
   /** Kernels whose end it has reported or will report. */
   readonly ended = new Set<string>();
   readonly destroyCalls: Array<{ kernelId: string; requestId: string; forced: boolean; epoch: number | undefined }> =
@@ -142,6 +146,10 @@ export class FakeAgent implements AgentService {
     };
   }
 
+  get isUp(): boolean {
+    return this.#client !== undefined;
+  }
+
   get api(): RpcClient<AgentGatewayRouter>['api'] {
     if (!this.#client) throw new Error('the fake agent is down');
     return this.#client.api;
@@ -149,10 +157,10 @@ export class FakeAgent implements AgentService {
 
   /** Serves, joins, registers and tells the truth once. */
   async start(managerAddress = this.#options.managerAddress): Promise<void> {
-    const { managerKey, logger } = this.#options;
+    const { managerKey, logger, link } = this.#options;
     names += 1;
     this.#server = createRpcServer({
-      router: createAgentRouter(this),
+      router: createAgentRouter(link?.(this) ?? this),
       identity: this.#identity,
       directory: pinnedKeys('manager', [managerKey]),
       allow: ['manager'],
@@ -175,7 +183,8 @@ export class FakeAgent implements AgentService {
     });
     await this.flush();
     await this.heartbeat();
-    const timer = setInterval(() => void this.heartbeat().catch(() => {}), heartbeatMs);
+    const beat = (): Promise<void> => this.heartbeat().then(() => this.flush());
+    const timer = setInterval(() => void beat().catch(() => {}), heartbeatMs);
     this.#stopBeating = () => clearInterval(timer);
   }
 
@@ -240,6 +249,12 @@ export class FakeAgent implements AgentService {
     if (heartbeat) await this.#inRequest(() => this.api.heartbeat.mutate(heartbeat));
   }
 
+  /** What was not delivered never will be, as after the loss of its disk; it goes on as if it had been. */
+  loseEvents(): void {
+    this.#seq -= this.#outbox.length;
+    this.#outbox = [];
+  }
+
   get outbox(): readonly KernelEvent[] {
     return this.#outbox;
   }
@@ -274,6 +289,7 @@ export class FakeAgent implements AgentService {
     if (this.kernels.has(spec.kernelId)) return { accepted: true };
     const kernel: FakeKernel = { spec, requestId: ctx.requestId, state: 'preparing', exitCode: null, reason: null };
     this.kernels.set(spec.kernelId, kernel);
+    this.starts.push(spec.kernelId);
     this.#emit(kernel, { type: 'kernel-preparing' });
     if (this.behaviour === 'stall') return { accepted: true };
     if (this.behaviour === 'fail') {

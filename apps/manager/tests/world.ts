@@ -17,6 +17,7 @@ import { type Logger, runWithRequest, silentLogger } from '@backend.ai/telemetry
 import { makeTempDirectory, testDatabase, waitFor } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
 import { createManager, type Manager, type ManagerOptions } from '../src/index.ts';
+import type { CrashPoints } from './crash-points.ts';
 import { FakeAgent, type FakeAgentOptions } from './fake-agent.ts';
 
 export interface World {
@@ -57,6 +58,8 @@ export interface WorldOptions {
   readonly leases?: (real: Leases) => Leases;
   /** Makes the bus of each manager. */
   readonly eventBus?: () => EventBus;
+  /** Where the manager may be killed; `restartManager` buries it. */
+  readonly crashPoints?: CrashPoints;
 }
 
 interface Booted {
@@ -81,6 +84,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
   const configStore = new EmbeddedConfigStore(database.db, logger);
 
   async function boot(leases: Leases, name = inProcessName): Promise<Booted> {
+    options.crashPoints?.newLife();
     const eventBus = options.eventBus?.() ?? new InProcessEventBus({ source: 'manager', logger });
     const liveValues = new InProcessLiveValues();
     const manager = await createManager({
@@ -98,7 +102,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
         refusalBackoffMaxMs: 100,
         ...options.config,
       },
-      database: database.db,
+      database: options.crashPoints?.database(database.db) ?? database.db,
       eventBus,
       leases,
       liveValues,
@@ -162,6 +166,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
         managerKey: identity.publicKey,
         token,
         logger,
+        ...(options.crashPoints ? { link: (service) => options.crashPoints!.agent(service) } : {}),
         ...overrides,
       });
       agents.add(agent);

@@ -32,7 +32,7 @@ export abstract class TenantCommand extends FieldsCommand {
 /** A command that answers a document: under `--json` as it is, else as `show` has it. */
 export function tenantCommand(
   verb: TenantVerb,
-  perform: (client: Client, given: Given) => Promise<{ document: Record<string, unknown>; show: Shown }>,
+  perform: (client: Client, given: Given) => Promise<Answer>,
 ): CommandBundle['commands'][number] {
   return class extends TenantCommand {
     static override paths = verb.words.map((words) => ['admin', ...words]);
@@ -54,8 +54,9 @@ export function tenantCommand(
     }
 
     override async perform(): Promise<undefined> {
-      const { document, show } = await perform(await this.connect(), this.read());
+      const { document, show, next } = await perform(await this.connect(), this.read());
       if (this.json) return void this.printJson(document);
+      if (next) this.note(next);
       if (typeof show === 'string') return void this.say(show);
       if (!('columns' in show)) return void this.show(show);
       if (show.rows.length === 0) return void this.say('There are none.');
@@ -67,6 +68,18 @@ export function tenantCommand(
       if (show.total > show.rows.length) this.note(`${show.rows.length} of ${show.total}: see --limit and --offset`);
     }
   };
+}
+
+interface Answer {
+  readonly document: Record<string, unknown>;
+  readonly show: Shown;
+  /** What people do with it. */
+  readonly next?: string;
+}
+
+/** How somebody uses the command line with a key pair that was just made. */
+export function loginHint(accessKey: string): string {
+  return `The secret is not shown again. Its owner logs in with: ./backend.ai login --access-key ${accessKey}`;
 }
 
 export type Shown = string | object | ShownTable;

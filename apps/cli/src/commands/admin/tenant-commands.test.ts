@@ -56,7 +56,9 @@ describe('commands about tenants send', () => {
 });
 
 it('the secret of a new key pair is shown', async () => {
-  expect((await cli('admin user add research a@lab.org')).stdout).toMatch(/accessKey +AK\nsecretKey +SK/);
+  const added = await cli('admin user add research a@lab.org');
+  expect(added.stdout).toMatch(/accessKey +AK\nsecretKey +SK/);
+  expect(added.stderr).toContain('./backend.ai login --access-key AK');
 });
 
 it('a password is not changed to nothing', async () => {

@@ -146,6 +146,7 @@ export class SessionCreation {
       }
       case 'no-project':
         throw new AppError('invalid-input', `There is no project "${session.project}" in ${session.domain} for you.`, {
+          hint: 'Name one of yours: --domain DOMAIN --group GROUP. They are listed by: ./backend.ai admin group list',
           data: { fields: { project: 'does not exist, or you are not a member' } },
         });
       case 'no-resource-group':

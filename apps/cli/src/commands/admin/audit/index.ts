@@ -23,7 +23,15 @@ export const commands: CommandBundle['commands'] = [
         by: entry.email ?? entry.userId,
         targetId: entry.target.id,
       }));
-      const show = table({ items, total: page.total }, ['at', 'by', 'action', 'targetId', 'outcome', 'changes']);
+      const show = table({ items, total: page.total }, [
+        'at',
+        'by',
+        'action',
+        'targetId',
+        'outcome',
+        'requestId',
+        'changes',
+      ]);
       return { document: { entries: page.items, total: page.total }, show };
     },
   ),

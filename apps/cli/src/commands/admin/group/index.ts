@@ -88,7 +88,7 @@ export const commands: CommandBundle['commands'] = [
       async (client, { names: [project = '', users = ''], fields: ref }) => {
         const call = verb === 'add-users' ? 'addMembers' : 'removeMembers';
         const group = await client.admin.projects[call]({ project, users: users.split(','), ...ref });
-        return { document: { group }, show: `The group ${group.name} has ${group.members} members.` };
+        return { document: { group }, show: `Members of the group ${group.name}: ${group.members}.` };
       },
     ),
   ),

@@ -1,6 +1,6 @@
 import type { CommandBundle } from '@backend.ai/cli-kit';
 import type { FieldOption } from '../field-options.ts';
-import { inDomain, pageOptions, policyOption, table, tenantCommand } from '../tenant-command.ts';
+import { inDomain, loginHint, pageOptions, policyOption, table, tenantCommand } from '../tenant-command.ts';
 
 const words = (verb: string): string[][] => [['keypair', verb]];
 const fields: readonly FieldOption[] = [
@@ -50,7 +50,8 @@ export const commands: CommandBundle['commands'] = [
     },
     async (client, { names: [user = ''], fields: given }) => {
       const { keypair, secretKey } = await client.admin.keypairs.create({ user, ...given });
-      return { document: { keypair, secretKey }, show: { accessKey: keypair.accessKey, secretKey } };
+      const show = { accessKey: keypair.accessKey, secretKey };
+      return { document: { keypair, secretKey }, show, next: loginHint(keypair.accessKey) };
     },
   ),
   tenantCommand(

@@ -1,7 +1,7 @@
 import type { CommandBundle } from '@backend.ai/cli-kit';
 import { UsageError } from 'clipanion';
 import type { FieldOption } from '../field-options.ts';
-import { inDomain, pageOptions, policyOption, table, tenantCommand } from '../tenant-command.ts';
+import { inDomain, loginHint, pageOptions, policyOption, table, tenantCommand } from '../tenant-command.ts';
 
 const words = (verb: string): string[][] => [['user', verb]];
 const text = (field: string, flag: string, description: string): FieldOption => ({
@@ -63,7 +63,7 @@ export const commands: CommandBundle['commands'] = [
     async (client, { names: [domain = '', email = ''], fields: given }) => {
       const { user, keypair, secretKey } = await client.admin.users.create({ domain, email, ...given });
       const show = { email: user.email, id: user.id, accessKey: keypair.accessKey, secretKey };
-      return { document: { user, keypair, secretKey }, show };
+      return { document: { user, keypair, secretKey }, show, next: loginHint(keypair.accessKey) };
     },
   ),
   tenantCommand(

@@ -1,9 +1,18 @@
-import { isTerminal, mayFollow, newId } from '@backend.ai/core';
-import { runWithRequest } from '@backend.ai/telemetry';
+import { mayFollow, statusReasons } from '@backend.ai/core';
 import { waitFor } from '@backend.ai/testing';
+import { sql } from 'drizzle-orm';
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import type { CreateBehaviour, FakeAgent } from './fake-agent.ts';
+import type { FakeAgent } from './fake-agent.ts';
+import {
+  inRequest,
+  liveSessions,
+  sessionCommands,
+  sessionsOf,
+  startAgent,
+  stopAgent,
+  tolerant,
+} from './session-commands.ts';
 import { createWorld, type World } from './world.ts';
 
 /**
@@ -13,166 +22,22 @@ import { createWorld, type World } from './world.ts';
 
 let world: World;
 let agents: FakeAgent[];
-const up = new Set<FakeAgent>();
+const mostSessions = 4;
 
 beforeAll(async () => {
   world = await createWorld();
   agents = [await world.addAgent('i-one'), await world.addAgent('i-two')];
-  for (const agent of agents) up.add(agent);
+  // Beside it, with the same agents: now one leads, now the other.
+  await world.addManager({ takesOver: true });
+  await world.database.db.execute(sql`update keypair_resource_policies set max_concurrent_sessions = ${mostSessions}`);
 });
 afterAll(() => world.close());
 
-interface Step {
-  readonly what: string;
-  readonly run: () => Promise<unknown>;
-}
-
-const inRequest = <T>(work: () => Promise<T>): Promise<T> => runWithRequest({ requestId: newId() }, work);
-const live = async () => (await sessionsNow()).filter((session) => !isTerminal(session.status));
-const sessionsNow = () => world.manager.services.api.session.list({ all: true, limit: 1000 }, world.ctx());
-const pick = <T>(items: readonly T[], at: number): T | undefined => items[at % Math.max(1, items.length)];
-const agentAt = (at: number): FakeAgent => pick(agents, at)!;
-/** What somebody tries who may be too late. */
-const tolerant = (work: Promise<unknown>): Promise<unknown> => work.catch(() => {});
-
-async function stop(agent: FakeAgent, loseKernels: boolean): Promise<void> {
-  if (!up.delete(agent)) return;
-  await agent.stop({ loseKernels });
-}
-
-async function start(agent: FakeAgent): Promise<void> {
-  if (up.has(agent)) return;
-  up.add(agent);
-  await agent.start();
-}
-
-const index = fc.nat(30);
-const behaviours: CreateBehaviour[] = ['start', 'stall', 'refuse', 'lose-answer', 'lose-order', 'fail'];
-
-const step: fc.Arbitrary<Step> = fc.oneof(
-  {
-    weight: 6,
-    arbitrary: fc
-      .tuple(fc.integer({ min: 1, max: 3 }), fc.constantFrom(1, 1, 2, 3))
-      .map(([cpu, clusterSize]) =>
-        doing(`create ${clusterSize} of ${cpu}`, () =>
-          world.create({
-            resources: { cpu },
-            clusterSize,
-            clusterMode: clusterSize > 1 ? 'multi-node' : 'single-node',
-          }),
-        ),
-      ),
-  },
-  {
-    weight: 2,
-    arbitrary: index.map((at) =>
-      doing(`restart ${at}`, async () => {
-        const session = pick(await live(), at);
-        if (!session) return;
-        const { restart } = world.manager.services.api.session;
-        await tolerant(inRequest(() => restart({ session: session.id }, world.ctx())));
-      }),
-    ),
-  },
-  {
-    weight: 4,
-    arbitrary: fc.tuple(index, fc.boolean()).map(([at, forced]) =>
-      doing(`destroy ${at} ${forced}`, async () => {
-        const session = pick(await live(), at);
-        if (!session) return;
-        const { destroy } = world.manager.services.api.session;
-        await tolerant(inRequest(() => destroy({ session: session.id, forced }, world.ctx())));
-      }),
-    ),
-  },
-  {
-    weight: 4,
-    arbitrary: fc.tuple(index, fc.constantFrom(...behaviours)).map(([at, behaviour]) =>
-      doing(`${at} ${behaviour}`, async () => {
-        agentAt(at).behaviour = behaviour;
-      }),
-    ),
-  },
-  {
-    weight: 3,
-    arbitrary: fc.tuple(index, index).map(([at, kernel]) =>
-      doing(`exit ${at} ${kernel}`, async () => {
-        const id = pick([...agentAt(at).kernels.keys()], kernel);
-        if (id) agentAt(at).exit(id, kernel);
-      }),
-    ),
-  },
-  {
-    weight: 2,
-    arbitrary: fc
-      .tuple(index, fc.boolean())
-      .map(([at, lose]) => doing(`stop ${at} ${lose}`, () => stop(agentAt(at), lose))),
-  },
-  { weight: 3, arbitrary: index.map((at) => doing(`start ${at}`, () => start(agentAt(at)))) },
-  {
-    weight: 1,
-    arbitrary: index.map((at) =>
-      doing(`lose ${at}`, async () => {
-        await stop(agentAt(at), false);
-        await world.forgetHeartbeats(agentAt(at).id);
-      }),
-    ),
-  },
-  { weight: 1, arbitrary: index.map((at) => doing(`grace over ${at}`, () => world.expireGrace(agentAt(at).id))) },
-  {
-    weight: 1,
-    arbitrary: index.map((at) =>
-      doing(`deadline ${at}`, async () => {
-        const session = pick(await live(), at);
-        if (session) await world.expireDeadline(session.id);
-      }),
-    ),
-  },
-  { weight: 1, arbitrary: fc.constant(null).map(() => doing('restart manager', () => world.restartManager())) },
-  {
-    weight: 2,
-    arbitrary: fc.tuple(index, fc.boolean()).map(([at, hold]) =>
-      doing(`hold events ${at} ${hold}`, async () => {
-        agentAt(at).holdEvents = hold;
-        await agentAt(at).flush();
-      }),
-    ),
-  },
-  { weight: 2, arbitrary: index.map((at) => doing(`repeat events ${at}`, () => tolerant(agentAt(at).repeatEvents()))) },
-  {
-    weight: 2,
-    arbitrary: index.map((at) => doing(`old heartbeat ${at}`, () => tolerant(agentAt(at).repeatHeartbeat()))),
-  },
-  {
-    weight: 1,
-    arbitrary: index.map((at) =>
-      doing(`ignore ends ${at}`, async () => {
-        agentAt(at).destroyBehaviour = 'ignore';
-      }),
-    ),
-  },
-  { weight: 2, arbitrary: fc.constant(null).map(() => doing('settle', () => world.manager.services.settle())) },
-);
-
-function doing(what: string, run: () => Promise<unknown>): Step {
-  return { what, run };
-}
-
 it('keeps the ledger sound and lets nothing get stuck, whatever happens', async () => {
   await fc.assert(
-    fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 30 }), async (steps) => {
-      const trace: string[] = [];
-      try {
-        for (const { what, run } of steps) {
-          trace.push(what);
-          await run();
-          expect(await world.manager.services.verifyLedger()).toEqual([]);
-        }
-        await heal();
-      } catch (error) {
-        throw new Error(`After: ${trace.join('; ')}`, { cause: error });
-      }
+    fc.asyncProperty(sessionCommands, async (commands) => {
+      await fc.asyncModelRun(() => ({ model: { mostSessions }, real: { world, agents } }), commands);
+      await heal();
     }),
     { numRuns: Number(process.env.INTERLEAVINGS ?? 10), endOnFailure: true },
   );
@@ -180,20 +45,20 @@ it('keeps the ledger sound and lets nothing get stuck, whatever happens', async 
 
 it('keeps a start that was given up out of the next one, in whatever order they meet', async () => {
   const [agent, other] = agents as [FakeAgent, FakeAgent];
-  await stop(other, false);
+  await stopAgent(other, false);
   const meetings = ['tell', 'tell old', 'beat', 'finish', 'exit', 'settle'] as const;
   await fc.assert(
     fc.asyncProperty(fc.shuffledSubarray([...meetings]), fc.boolean(), async (order, startsBefore) => {
       agent.behaviour = 'stall';
       const { id } = await world.create();
       const old = (await world.until(id, 'PREPARING')).kernels[0]!.id;
-      await stop(agent, false);
+      await stopAgent(agent, false);
       await world.forgetHeartbeats(agent.id);
       await world.until(id, 'PENDING');
       agent.behaviour = 'start';
       agent.holdEvents = true;
       if (startsBefore) agent.finishStart(old);
-      await start(agent);
+      await startAgent(agent);
       const meet: Record<(typeof meetings)[number], () => unknown> = {
         tell: () => tellNow(agent),
         'tell old': () => tolerant(agent.repeatEvents()),
@@ -220,7 +85,7 @@ it('keeps a start that was given up out of the next one, in whatever order they 
     }),
     { numRuns: Number(process.env.INTERLEAVINGS ?? 4) },
   );
-  await start(other);
+  await startAgent(other);
 }, 300_000);
 
 /** Events are held back no longer than this. */
@@ -236,18 +101,21 @@ async function heal(): Promise<void> {
     agent.behaviour = 'start';
     agent.destroyBehaviour = 'end';
     agent.holdEvents = false;
-    await start(agent);
+    await startAgent(agent);
     await agent.flush();
   }
   for (const agent of agents) for (const kernelId of agent.kernels.keys()) agent.finishStart(kernelId);
   // What waits starts or tells why it cannot: nothing is in between for long.
   await waitFor(
-    async () => (await live()).every(({ status }) => ['PENDING', 'RUNNING', 'TERMINATING'].includes(status)),
+    async () =>
+      (await liveSessions(world)).every(({ status }) =>
+        ['PENDING', 'DEPRIORITIZING', 'RUNNING', 'TERMINATING'].includes(status),
+      ),
     { what: 'all starts to end', timeoutMs: 30_000 },
   );
-  for (const { status, reason } of await live()) {
+  for (const { status, reason } of await liveSessions(world)) {
     expect(status === 'PENDING' ? reason.code : 'queued').toMatch(
-      /queued|insufficient|behind|refused|restart-requested|deprioritized/,
+      /queued|insufficient|behind|refused|restart-requested|deprioritized|quota-exceeded|dependency-unfinished/,
     );
   }
   expect(await inRequest(() => world.manager.services.endAllSessions('user-requested', 30_000))).toBe(0);
@@ -258,11 +126,12 @@ async function heal(): Promise<void> {
   expect(await world.manager.services.verifyLedger()).toEqual([]);
   const { used } = await world.manager.services.api.cluster.status(world.ctx());
   expect(Object.values(used).every((amount) => amount === '0')).toBe(true);
-  for (const session of await sessionsNow()) {
+  for (const session of await sessionsOf(world)) {
     const history = await world.manager.services.api.session.history({ session: session.id }, world.ctx());
     for (const { from, to } of history) if (from !== null) expect(mayFollow(from, to), `${from} to ${to}`).toBe(true);
     for (const [at, entry] of history.entries()) expect(entry.from).toBe(at === 0 ? null : history[at - 1]!.to);
     expect(history.at(-1)?.to).toBe(session.status);
+    expect(Object.keys(statusReasons)).toContain(session.reason.code);
     // What ended is the attempt that was made last, and not one that was given up before.
     if (!/start-failed|self-terminated/.test(session.reason.code)) continue;
     expect(agents.some((agent) => session.kernels.some((kernel) => agent.ended.has(kernel.id)))).toBe(true);

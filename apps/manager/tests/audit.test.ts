@@ -38,6 +38,9 @@ function nested(): unknown {
   return new Proxy(() => undefined, { get: nested });
 }
 
+const presetOf = async (api: ApiCaller): Promise<string> =>
+  (await api.resourcePreset.list({})).find(({ name }) => name === 'audited')?.id ?? '';
+
 /** One call of every change there is, each with what those before it made. */
 function calls(): Readonly<Record<string, Call>> {
   const { user, neighbour, foreignAdmin } = tenants;
@@ -95,9 +98,9 @@ function calls(): Readonly<Record<string, Call>> {
     'admin.resourceGroup.delete': (api) => api.admin.resourceGroup.delete({ name: 'audited' }),
     'admin.resourcePreset.create': (api) =>
       api.admin.resourcePreset.create({ name: 'audited', resourceSlots: { cpu: '1', mem: '1g' } }),
-    'admin.resourcePreset.modify': (api) =>
-      api.admin.resourcePreset.modify({ name: 'audited', resourceSlots: { cpu: '2', mem: '1g' } }),
-    'admin.resourcePreset.delete': (api) => api.admin.resourcePreset.delete({ name: 'audited' }),
+    'admin.resourcePreset.modify': async (api) =>
+      api.admin.resourcePreset.modify({ id: await presetOf(api), resourceSlots: { cpu: '2', mem: '1g' } }),
+    'admin.resourcePreset.delete': async (api) => api.admin.resourcePreset.delete({ id: await presetOf(api) }),
     'admin.agent.modify': (api) => api.admin.agent.modify({ id: 'i-two', schedulable: false }),
   };
 }

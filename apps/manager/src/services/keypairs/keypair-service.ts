@@ -1,6 +1,6 @@
 import { allow, type UserActor } from '@backend.ai/contract';
 import type { LiveValues } from '@backend.ai/coordination';
-import { AppError, type Clock, userRoles } from '@backend.ai/core';
+import { AppError, type Clock, isHigherRole, type UserRole } from '@backend.ai/core';
 import type { BackgroundTasks, Logger } from '@backend.ai/telemetry';
 import type { KeypairRepository } from '../../repositories/keypairs.ts';
 import { CallCounter } from './call-counter.ts';
@@ -8,6 +8,8 @@ import type { SecretBox } from './secret-box.ts';
 
 export interface Keypair {
   readonly actor: UserActor;
+  /** Of the user; that of the actor is what the key pair carries of it. */
+  readonly userRole: UserRole;
   readonly secretKey: string;
   /** Requests per 15 minutes; 0 is unlimited. */
   readonly rateLimit: number;
@@ -75,7 +77,7 @@ export class KeypairService {
    */
   async actFor(actor: UserActor, ownerAccessKey: string): Promise<UserActor> {
     if (ownerAccessKey === actor.accessKey) return actor;
-    const owner = (await this.find(ownerAccessKey))?.actor;
+    const owner = await this.find(ownerAccessKey);
     const forbidden = new AppError('impersonation-forbidden', `You may not act for the owner of ${ownerAccessKey}.`);
     if (!owner) {
       // Whether a key exists is told to those only who may act for others.
@@ -84,9 +86,10 @@ export class KeypairService {
         data: { fields: { owner_access_key: 'is no active access key' } },
       });
     }
-    const isHigher = userRoles.indexOf(owner.role) > userRoles.indexOf(actor.role);
-    if (isHigher || !allow(actor, 'account:impersonate', owner)) throw forbidden;
-    return { ...owner, by: { userId: actor.userId, accessKey: actor.accessKey } };
+    // A key pair of few rights reaches all that its user owns: of others it is the user's role that counts.
+    const role = owner.actor.userId === actor.userId ? owner.actor.role : owner.userRole;
+    if (isHigherRole(role, actor.role) || !allow(actor, 'account:impersonate', owner.actor)) throw forbidden;
+    return { ...owner.actor, by: { userId: actor.userId, accessKey: actor.accessKey } };
   }
 
   /**
@@ -142,6 +145,7 @@ export class KeypairService {
     const role = row.isAdmin ? row.role : 'user';
     return {
       actor: { kind: 'user', accessKey, userId, email, role, domain },
+      userRole: row.role,
       secretKey: this.#box.decrypt(row.secretKeyEncrypted, accessKey),
       rateLimit: row.rateLimit,
     };

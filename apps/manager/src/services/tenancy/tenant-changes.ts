@@ -1,5 +1,5 @@
 import { type Action, allow, isWithin, type Scope, scopeOf, type Target, type UserActor } from '@backend.ai/contract';
-import { AppError, amountToText, parseResourceSlots, type UserRole, userRoles } from '@backend.ai/core';
+import { AppError, amountToText, isHigherRole, parseResourceSlots, type UserRole } from '@backend.ai/core';
 import { sqlStateOf, sqlStates, type Transaction } from '@backend.ai/database';
 import { hasSuperadmin, liveSessionsOf, lockTenants, type TenantOfSessions } from '../../repositories/tenant-guards.ts';
 import type { AuditedChange, AuditLog } from '../audit/audit-log.ts';
@@ -62,7 +62,7 @@ export function permitDomain(actor: UserActor, action: Action, domain: string): 
 
 /** Nobody changes, or makes, somebody of a higher role. @throws AppError `forbidden` */
 export function permitRole(actor: UserActor, role: UserRole): void {
-  if (userRoles.indexOf(role) > userRoles.indexOf(actor.role))
+  if (isHigherRole(role, actor.role))
     throw new AppError('forbidden', `Only a ${role} may do this with a ${role}.`, { data: { role } });
 }
 

@@ -108,6 +108,20 @@ describe('a session that depends on others', () => {
     });
   });
 
+  it('starts when the one before it succeeded and its agent never confirmed the end', async () => {
+    const first = await world.create(batch);
+    const { id } = await world.create({ dependencies: [first.id] });
+    const running = await world.until(first.id, 'RUNNING');
+    for (const each of [agent, other]) each.destroyBehaviour = 'ignore';
+    finish(running, 'success');
+    await world.until(first.id, 'TERMINATING');
+    await world.expireDeadline(first.id);
+    expect(await world.until(first.id, 'ERROR')).toMatchObject({ result: 'success' });
+    for (const each of [agent, other]) each.destroyBehaviour = 'end';
+    await world.until(id, 'RUNNING');
+    expect((await world.create({ dependencies: [first.id] })).dependencies).toEqual([first.id]);
+  });
+
   it('is cancelled when one of them fails, and so is what waits for it', async () => {
     const first = await world.create(batch);
     const middle = await world.create({ ...batch, dependencies: [first.id] });

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
+  dependencyState,
   explainReason,
   isTerminal,
   type KernelStatus,
@@ -13,6 +14,7 @@ import {
   promotions,
   type SessionStatus,
   servingStatuses,
+  sessionResults,
   sessionStatuses,
   sessionStatusOf,
   sourcesOf,
@@ -115,6 +117,21 @@ describe('the transition table of kernels', () => {
   });
 });
 
+describe('a session that others depend on', () => {
+  it('lets them go on once it has ended after success, however it ended then', () => {
+    for (const status of terminalStatuses) {
+      expect(dependencyState({ status, result: 'success' })).toBe('met');
+      for (const result of ['failure', 'undefined'] as const)
+        expect(dependencyState({ status, result })).toBe('failed');
+    }
+  });
+
+  it('holds them back until then', () => {
+    for (const status of liveStatuses)
+      for (const result of sessionResults) expect(dependencyState({ status, result })).toBe('unfinished');
+  });
+});
+
 describe('the state of a session that follows its kernels', () => {
   const clusterOf = (statuses: readonly KernelStatus[]) =>
     statuses.map((status, at) => ({ status, role: at === 0 ? ('main' as const) : ('sub' as const) }));
@@ -146,6 +163,14 @@ describe('the state of a session that follows its kernels', () => {
     expect(statusOf(['ERROR', 'RUNNING'], 'RUNNING', true)).toBe('TERMINATING');
     expect(statusOf(['ERROR', 'ERROR', 'RUNNING'], 'RUNNING_DEGRADED', true)).toBe('TERMINATING');
     expect(statusOf(['RUNNING', 'ERROR'], 'CREATING', true)).toBe('TERMINATING');
+  });
+
+  it('is TERMINATED when its main kernel is, whatever became of sub kernels that it outlives', () => {
+    for (const present of ['RUNNING_DEGRADED', 'TERMINATING'] as const) {
+      expect(statusOf(['TERMINATED', 'ERROR'], present, true)).toBe('TERMINATED');
+      expect(statusOf(['ERROR', 'TERMINATED'], present, true)).toBe('ERROR');
+      expect(statusOf(['TERMINATED', 'ERROR'], present)).toBe('ERROR');
+    }
   });
 
   const cluster = fc.array(fc.constantFrom(...kernelStatuses), { minLength: 1, maxLength: 4 });

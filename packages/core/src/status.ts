@@ -139,6 +139,14 @@ const atAgents = [...startingStatuses, 'RUNNING', 'RUNNING_DEGRADED'] as const;
 
 /** The first that fits counts. Repeating one changes nothing. */
 export const promotions: readonly Promotion[] = [
+  // Of one that outlives its sub kernels, the main kernel alone tells how it ended.
+  {
+    from: ['RUNNING', 'RUNNING_DEGRADED', 'PREEMPTED', 'TERMINATING'],
+    every: endedKernel,
+    main: ['TERMINATED'],
+    tolerant: true,
+    to: 'TERMINATED',
+  },
   { from: [...atAgents, 'PREEMPTED', 'TERMINATING'], every: endedKernel, some: ['ERROR'], to: 'ERROR' },
   {
     from: ['RUNNING', 'RUNNING_DEGRADED', 'PREEMPTED', 'TERMINATING'],
@@ -365,3 +373,18 @@ export function isPrivateType(type: SessionType): boolean {
 /** Whether a batch session's program succeeded. */
 export const sessionResults = ['undefined', 'success', 'failure'] as const;
 export type SessionResult = (typeof sessionResults)[number];
+
+/**
+ * What a session means for one that depends on it. Its success decides, once it is over: an end that no agent confirmed
+ * takes nothing back from a program that had succeeded.
+ */
+export function dependencyState({
+  status,
+  result,
+}: {
+  readonly status: SessionStatus;
+  readonly result: SessionResult;
+}): 'met' | 'failed' | 'unfinished' {
+  if (!isTerminal(status)) return 'unfinished';
+  return result === 'success' ? 'met' : 'failed';
+}

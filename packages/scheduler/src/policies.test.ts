@@ -1,3 +1,4 @@
+import type { SessionResult, SessionStatus } from '@backend.ai/core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { decayedUsage, fairShareFactor, normalisedUsage } from './fair-share.ts';
@@ -92,6 +93,19 @@ describe('queues', () => {
     ]);
     const never = session('s1', 'u', 80_000n);
     expect(placedIn(world({}, { agents: busy, pending: [never, small] }))).toEqual(['s2']);
+  });
+
+  it('let a session go whose dependency succeeded, also when its end could not be confirmed', () => {
+    const after = (status: SessionStatus, result: SessionResult) =>
+      schedule(
+        world(
+          {},
+          { agents, pending: [session('s1', 'u', 1_000n, { dependencies: [{ sessionId: 'd', status, result }] })] },
+        ),
+      );
+    expect(after('ERROR', 'success').placements).toHaveLength(1);
+    expect(after('ERROR', 'failure').reasons.get('s1')?.code).toBe('dependency-failed');
+    expect(after('TERMINATING', 'success').reasons.get('s1')?.code).toBe('dependency-unfinished');
   });
 
   it('report all quotas that are exceeded at once', () => {

@@ -1,3 +1,4 @@
+import { dependencyState } from '@backend.ai/core';
 import type { Cluster, Waiting } from './cluster.ts';
 import { anywhere, lackingOf, Placing } from './placing.ts';
 import type { WaitingReason } from './plan.ts';
@@ -41,9 +42,9 @@ function startMoment({ session: { type, startsAt } }: Waiting, _: Cluster, now: 
 
 function dependencies({ session }: Waiting): WaitingReason | undefined {
   if (!session.dependencies) return undefined;
-  const unmet = session.dependencies.filter(({ status, result }) => status !== 'TERMINATED' || result !== 'success');
+  const unmet = session.dependencies.filter((dependency) => dependencyState(dependency) !== 'met');
   if (unmet.length === 0) return undefined;
-  const failed = unmet.filter(({ status }) => status === 'TERMINATED' || status === 'ERROR' || status === 'CANCELLED');
+  const failed = unmet.filter((dependency) => dependencyState(dependency) === 'failed');
   return {
     code: failed.length > 0 ? 'dependency-failed' : 'dependency-unfinished',
     data: { sessions: (failed.length > 0 ? failed : unmet).map(({ sessionId }) => sessionId).sort() },

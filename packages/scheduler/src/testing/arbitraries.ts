@@ -93,6 +93,7 @@ const pending = (index: number): fc.Arbitrary<PendingSession> =>
           [{ sessionId: 'd', status: 'TERMINATED' as const, result: 'success' as const }],
           [{ sessionId: 'd', status: 'RUNNING' as const, result: 'undefined' as const }],
           [{ sessionId: 'd', status: 'TERMINATED' as const, result: 'failure' as const }],
+          [{ sessionId: 'd', status: 'ERROR' as const, result: 'success' as const }],
         ),
         6,
       ),

@@ -3,6 +3,7 @@ import { fairShareFactor, normalisedUsage } from '../fair-share.ts';
 import { slotOrder } from '../selection.ts';
 import {
   type AgentSnapshot,
+  type Dependency,
   imageKey,
   type KernelRequest,
   type Owner,
@@ -152,8 +153,9 @@ function validate(session: PendingSession, state: State): string | undefined {
   const { now, quotas } = state.snapshot;
   if (session.notBefore !== undefined && session.notBefore > now) return 'agent-refused';
   if (session.type === 'batch' && session.startsAt !== undefined && session.startsAt > now) return 'starts-later';
-  const unmet = (session.dependencies ?? []).filter((d) => d.status !== 'TERMINATED' || d.result !== 'success');
-  if (unmet.some((d) => ['TERMINATED', 'ERROR', 'CANCELLED'].includes(d.status))) return 'dependency-failed';
+  const ended = (d: Dependency) => ['TERMINATED', 'ERROR', 'CANCELLED'].includes(d.status);
+  const unmet = (session.dependencies ?? []).filter((d) => !ended(d) || d.result !== 'success');
+  if (unmet.some(ended)) return 'dependency-failed';
   if (unmet.length > 0) return 'dependency-unfinished';
   const wanted = nonZero(sum(session.kernels.map((kernel) => kernel.slots)));
   for (const quota of quotas) {

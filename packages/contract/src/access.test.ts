@@ -19,7 +19,7 @@ import { checkAccess, checkAccessLevels, createCallerFactory, procedureFor, rout
 const actionNames = Object.keys(actions) as Action[];
 const name = fc.constantFrom('a', 'b', 'c');
 const target: fc.Arbitrary<Target> = fc.record(
-  { userId: name, domain: name, isMember: fc.boolean() },
+  { userId: name, domain: name, isMember: fc.boolean(), ownerRole: fc.constantFrom(...userRoles) },
   { requiredKeys: [] },
 );
 /** The same person with three roles. */

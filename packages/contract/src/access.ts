@@ -1,4 +1,4 @@
-import { AppError, type UserRole } from '@backend.ai/core';
+import { AppError, isHigherRole, type UserRole } from '@backend.ai/core';
 
 /**
  * Who may do what: the one table that every procedure, route and service asks.
@@ -98,6 +98,8 @@ export interface Target {
   readonly domain?: string | undefined;
   /** The actor is a member of the project that it belongs to. */
   readonly isMember?: boolean | undefined;
+  /** Of the user that it belongs to. What somebody of a higher role owns may be looked at, and nothing else. */
+  readonly ownerRole?: UserRole | undefined;
 }
 
 /** Whose things a query may show. */
@@ -115,7 +117,10 @@ export function extentOf(role: UserRole, action: Action): Extent | null {
 /** Whether the actor may do this with a thing of this owner, domain or project. */
 export function allow(actor: Subject, action: Action, target: Target): boolean {
   const extent = extentOf(actor.role, action);
-  return extent !== null && isWithin({ extent, userId: actor.userId, domain: actor.domain }, target);
+  if (extent === null) return false;
+  const isAbove = target.ownerRole !== undefined && isHigherRole(target.ownerRole, actor.role);
+  if (isAbove && target.userId !== actor.userId && !action.endsWith(':read')) return false;
+  return isWithin({ extent, userId: actor.userId, domain: actor.domain }, target);
 }
 
 /** @throws AppError `forbidden` when the actor's role may not do this at all */

@@ -1,5 +1,13 @@
 import type { Scope } from '@backend.ai/contract';
-import type { AccessKey, FailurePolicy, KernelId, SessionId, SessionStatus, SessionType } from '@backend.ai/core';
+import type {
+  AccessKey,
+  FailurePolicy,
+  KernelId,
+  SessionId,
+  SessionStatus,
+  SessionType,
+  UserRole,
+} from '@backend.ai/core';
 import { type Database, fencedBy, sqlStateOf, sqlStates } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
 import { type AuditEntry, audited } from './audit.ts';
@@ -109,6 +117,9 @@ export interface HistoryRecord {
   readonly at: string;
 }
 
+/** With the role of its user as it is now. */
+export type Owned<T> = T & { readonly ownerRole: UserRole };
+
 export class SessionRepository {
   readonly #db: Database;
 
@@ -208,20 +219,20 @@ export class SessionRepository {
    * By name among those of one access key, or by id within a scope. A live session comes before ended ones of the same
    * name, newer before older.
    */
-  async find(ref: SessionRef, accessKey: string, scope: Scope): Promise<SessionRecord | undefined> {
-    return (await this.#find(sessionColumns, ref, accessKey, scope)) as SessionRecord | undefined;
+  async find(ref: SessionRef, accessKey: string, scope: Scope): Promise<Owned<SessionRecord> | undefined> {
+    return (await this.#find(sessionColumns, ref, accessKey, scope)) as Owned<SessionRecord> | undefined;
   }
 
   /** As `find`, with what may be long. */
-  async findDetails(ref: SessionRef, accessKey: string, scope: Scope): Promise<SessionDetails | undefined> {
+  async findDetails(ref: SessionRef, accessKey: string, scope: Scope): Promise<Owned<SessionDetails> | undefined> {
     return (await this.#find(sql`${sessionColumns}, ${detailColumns}`, ref, accessKey, scope)) as
-      | SessionDetails
+      | Owned<SessionDetails>
       | undefined;
   }
 
   async #find(columns: SQL, ref: SessionRef, accessKey: string, scope: Scope): Promise<unknown> {
     const [row] = await this.#db.execute(sql`
-      select ${columns} from sessions s
+      select ${columns}, (select u.role from users u where u.id = s.user_id) as "ownerRole" from sessions s
       where s.id = (
         select f.id from sessions f
         where (f.id = ${ref.id}::uuid and ${ownedWithin(scope, sql`f`)})

@@ -7,6 +7,7 @@ import {
   type SessionHistoryEntry,
   type SessionView,
   scopeOf,
+  type Target,
   type UserActor,
 } from '@backend.ai/contract';
 import {
@@ -25,7 +26,7 @@ import { requireRequestId } from '@backend.ai/telemetry';
 import type { AuditEntry } from '../../repositories/audit.ts';
 import type { SessionRecord } from '../../repositories/session-rows.ts';
 import type { ChangedSession, SessionTransitions } from '../../repositories/session-transitions.ts';
-import type { SessionRepository } from '../../repositories/sessions.ts';
+import type { Owned, SessionRepository } from '../../repositories/sessions.ts';
 import type { AgentDirectory } from '../agents/agent-directory.ts';
 import { toAgentSnapshot } from '../agents/agent-snapshot.ts';
 import type { AuditLog } from '../audit/audit-log.ts';
@@ -72,7 +73,7 @@ export class SessionService {
     const { sessions } = this.#options;
     const found = await sessions.find(toRef(ref), actor.accessKey, scopeOf(actor, 'session:read'));
     if (!found) throw notFound(ref);
-    if (!allow(actor, action, { userId: found.userId, domain: found.domainName }))
+    if (!allow(actor, action, targetOf(found)))
       throw new AppError('forbidden', `This cannot be done by you with the session "${ref}".`, { data: { action } });
     return found;
   }
@@ -80,8 +81,10 @@ export class SessionService {
   /** With one that waits: what stands between it and each agent, in the data of its reason. */
   async get(ref: string, actor: UserActor): Promise<SessionDetailsView> {
     const { sessions } = this.#options;
-    const record = await sessions.findDetails(toRef(ref), actor.accessKey, scopeOf(actor, 'session:read'));
-    if (!record) throw notFound(ref);
+    const found = await sessions.findDetails(toRef(ref), actor.accessKey, scopeOf(actor, 'session:read'));
+    if (!found) throw notFound(ref);
+    const isForLooking = !allow(actor, 'session:use', targetOf(found));
+    const record = isForLooking ? { ...found, environ: {}, startupCommand: null, bootstrapScript: null } : found;
     const view = toSessionDetails(record);
     if (record.status !== 'PENDING' || record.statusReason === 'queued') return view;
     const agents = explain(waitingOf(record), [...(await this.#options.agents.reload()).values()].map(toAgentSnapshot));
@@ -327,6 +330,10 @@ function notRunning({ id, name, status }: SessionRecord): AppError {
   return new AppError('session-not-running', `The session "${name}" is ${status}.`, {
     data: { sessionId: id, status },
   });
+}
+
+function targetOf({ userId, domainName: domain, ownerRole }: Owned<SessionRecord>): Target {
+  return { userId, domain, ownerRole };
 }
 
 function toRef(ref: string): { id: string | null; name: string } {

@@ -250,7 +250,7 @@ describe('acting for others', () => {
 describe('a key pair', () => {
   it('is as it was changed for the next call, however long key pairs are remembered', async () => {
     const { actor } = await addMember(world, 'ours');
-    await as('ownAdmin')((api) => api.admin.keypair.modify({ accessKey: actor.accessKey, rateLimit: 7 }));
+    await as('superadmin')((api) => api.admin.keypair.modify({ accessKey: actor.accessKey, rateLimit: 7 }));
     expect((await world.manager.services.keypairs.find(actor.accessKey))?.rateLimit).toBe(7);
   });
 });

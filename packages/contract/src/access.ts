@@ -50,6 +50,12 @@ export const actions = {
     'all',
   ),
   'resource-policy:modify': entry('create, modify and delete resource policies', null, null, 'all'),
+  'resource-policy:assign': entry(
+    'give key pairs, users, projects and domains resource policies, rate limits and totals',
+    null,
+    null,
+    'all',
+  ),
   'resource-preset:read': entry('list resource presets', 'all', 'all', 'all'),
   'resource-preset:check': entry(
     'see which presets one could start now, and what is left of limits',

@@ -18,7 +18,15 @@ import { newAccessKey, newSecretKey } from '../installation/installation-service
 import type { SecretBox } from '../keypairs/secret-box.ts';
 import { actorOf } from '../sessions/session-service.ts';
 import { toIso } from '../sessions/session-view.ts';
-import { everything, permit, permitRole, refuseLiveSessions, seen, type TenantChanges } from './tenant-changes.ts';
+import {
+  everything,
+  permit,
+  permitLimits,
+  permitRole,
+  refuseLiveSessions,
+  seen,
+  type TenantChanges,
+} from './tenant-changes.ts';
 
 type Input<Method extends keyof KeypairAdminApi> = Parameters<KeypairAdminApi[Method]>[0];
 
@@ -55,6 +63,7 @@ export class KeypairAdminService implements KeypairAdminApi {
     const target = { kind: 'keypair', id: accessKey, domain: user.domain };
     const changes = { user: user.email, ...values };
     await this.#changes.run({ actor, action: 'keypair:create', target, changes }, async (tx) => {
+      permitLimits(actor, values);
       permitRole(actor, (await this.#users.find(user.id, everything, tx))?.role ?? user.role);
       await insert(tx);
     });
@@ -64,6 +73,7 @@ export class KeypairAdminService implements KeypairAdminApi {
   async modify({ accessKey, isMain, ...values }: Input<'modify'>, ctx: CallContext): Promise<KeypairView> {
     const changes = { ...values, isMain };
     await this.#change(accessKey, ctx, 'keypair:modify', changes, async (tx, { userId }) => {
+      permitLimits(actorOf(ctx), values);
       await this.#keypairs.update(tx, accessKey, values);
       if (isMain) await this.#keypairs.makeMain(tx, accessKey, userId);
     });

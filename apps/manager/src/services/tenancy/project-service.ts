@@ -16,6 +16,7 @@ import {
   everything,
   limitTexts,
   permitDomain,
+  permitLimits,
   refuseLiveSessions,
   seen,
   type TenantChanges,
@@ -53,6 +54,7 @@ export class ProjectService implements ProjectAdminApi {
     const id = newId();
     const target = { kind: 'project', id, domain };
     await this.#changes.run({ actor, action: 'project:create', target, changes: { name, ...values } }, async (tx) => {
+      permitLimits(actor, values);
       if (!(await this.#projects.insert(tx, id, domain, name, { ...values, totalResourceSlots })))
         throw new AppError('object-exists', `There is a project "${name}" in ${domain} already.`);
     });
@@ -61,9 +63,10 @@ export class ProjectService implements ProjectAdminApi {
 
   async modify({ project, domain, ...values }: Input<'modify'>, ctx: CallContext): Promise<ProjectView> {
     const totalResourceSlots = limitTexts(values.totalResourceSlots);
-    return await this.#change({ project, domain }, ctx, 'project:modify', values, (tx, { id }) =>
-      this.#projects.update(tx, id, { ...values, totalResourceSlots }),
-    );
+    return await this.#change({ project, domain }, ctx, 'project:modify', values, async (tx, { id }) => {
+      permitLimits(actorOf(ctx), values);
+      await this.#projects.update(tx, id, { ...values, totalResourceSlots });
+    });
   }
 
   async delete(ref: Ref, ctx: CallContext): Promise<void> {

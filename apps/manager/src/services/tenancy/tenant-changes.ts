@@ -7,6 +7,13 @@ import type { AuditedChange, AuditLog } from '../audit/audit-log.ts';
 /** For looking again at what was changed, whoever changed it. */
 export const everything: Scope = { extent: 'all', userId: '', domain: '' };
 
+/** What says how much a tenant may use. Absent: it stays as it is, or is what everybody gets. */
+export interface Limits {
+  readonly resourcePolicy?: string | undefined;
+  readonly rateLimit?: number | undefined;
+  readonly totalResourceSlots?: Readonly<Record<string, string>> | undefined;
+}
+
 /** How tenants change: one at a time, recorded, never without a superadmin afterwards, and every manager hears of it. */
 export class TenantChanges {
   readonly #audit: AuditLog;
@@ -64,6 +71,12 @@ export function permitDomain(actor: UserActor, action: Action, domain: string): 
 export function permitRole(actor: UserActor, role: UserRole): void {
   if (isHigherRole(role, actor.role))
     throw new AppError('forbidden', `Only a ${role} may do this with a ${role}.`, { data: { role } });
+}
+
+/** How much a tenant may use is for operators to say, also where others administer it. @throws AppError `forbidden` */
+export function permitLimits(actor: UserActor, values: Limits): void {
+  const { resourcePolicy, rateLimit, totalResourceSlots } = values;
+  if ((resourcePolicy ?? rateLimit ?? totalResourceSlots) !== undefined) permit(actor, 'resource-policy:assign', {});
 }
 
 /** @throws AppError `has-sessions` naming the oldest few */

@@ -21,6 +21,7 @@ import {
   everything,
   permit,
   permitDomain,
+  permitLimits,
   permitRole,
   refuseLiveSessions,
   seen,
@@ -68,6 +69,7 @@ export class UserService implements UserAdminApi {
     const passwordHash = password === undefined ? undefined : await hashPassword(password);
     const target = { kind: 'user', id, domain };
     await changes.run({ actor, action: 'user:create', target, changes: input }, async (tx) => {
+      permitLimits(actor, values);
       seen(await domains.find(domain, tx), 'domain', domain);
       const user = { id, email, username: values.username ?? email, domain };
       if (!(await users.insert(tx, user, { ...values, role, passwordHash })))
@@ -94,6 +96,7 @@ export class UserService implements UserAdminApi {
     const passwordHash = password === undefined ? undefined : await hashPassword(password);
     return await this.#change(ref, ctx, 'user:modify', { ...values, domain, password }, async (tx, user, actor) => {
       if (values.role !== undefined) permitRole(actor, values.role);
+      permitLimits(actor, values);
       if (domain !== undefined && domain !== user.domain) {
         permitDomain(actor, 'user:modify', domain);
         seen(await domains.find(domain, tx), 'domain', domain);

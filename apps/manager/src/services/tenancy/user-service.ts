@@ -105,8 +105,10 @@ export class UserService implements UserAdminApi {
       }
       const statusReason = values.status === undefined ? undefined : 'user:modify';
       await users.update(tx, user.id, { ...values, domain, passwordHash, statusReason });
-      if (values.role !== undefined && values.role !== user.role)
-        await keypairs.updateAll(tx, user.id, { isAdmin: values.role !== 'user' });
+      // Key pairs that were made for the rights of an ordinary user keep to those.
+      if (values.role === 'user') await keypairs.updateAll(tx, user.id, { isAdmin: false });
+      else if (values.role !== undefined && user.role === 'user' && user.mainAccessKey !== null)
+        await keypairs.update(tx, user.mainAccessKey, { isAdmin: true });
     });
   }
 

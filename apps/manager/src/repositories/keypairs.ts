@@ -47,20 +47,4 @@ export class KeypairRepository {
     );
     return row;
   }
-
-  /** Every stored secret, for re-encryption under another key. */
-  async encryptedSecrets(): Promise<Array<{ accessKey: string; secretKeyEncrypted: string }>> {
-    const rows = await this.#db.execute<{ accessKey: string; secretKeyEncrypted: string }>(
-      sql`select access_key as "accessKey", secret_key_encrypted as "secretKeyEncrypted" from keypairs order by access_key`,
-    );
-    return [...rows];
-  }
-
-  /** Replaces a stored secret unless somebody else did meanwhile. */
-  async replaceSecret(accessKey: string, before: string, after: string): Promise<boolean> {
-    const result = await this.#db.execute(sql`
-      update keypairs set secret_key_encrypted = ${after}
-      where access_key = ${accessKey} and secret_key_encrypted = ${before}`);
-    return result.count > 0;
-  }
 }

@@ -125,18 +125,6 @@ export class KeypairService {
     return this.#keypairs.projectsOf(userId);
   }
 
-  /** Moves all secrets to the current installation key; answers how many moved. */
-  async reencrypt(): Promise<number> {
-    let moved = 0;
-    for (const { accessKey, secretKeyEncrypted } of await this.#keypairs.encryptedSecrets()) {
-      if (this.#box.isCurrent(secretKeyEncrypted)) continue;
-      const secret = this.#box.decrypt(secretKeyEncrypted, accessKey);
-      if (await this.#keypairs.replaceSecret(accessKey, secretKeyEncrypted, this.#box.encrypt(secret, accessKey)))
-        moved += 1;
-    }
-    return moved;
-  }
-
   async #load(accessKey: string): Promise<Keypair | undefined> {
     const row = await this.#keypairs.findActive(accessKey);
     if (!row) return undefined;

@@ -3,6 +3,7 @@ import { promisify } from 'node:util';
 import type { SshKeyPair } from '@backend.ai/contract';
 import { AppError } from '@backend.ai/core';
 import type { ClusterKeyRecord, ClusterKeyRepository } from '../../repositories/cluster-keys.ts';
+import { secretContexts } from '../keypairs/reencrypt.ts';
 import type { SecretBox } from '../keypairs/secret-box.ts';
 
 const makeKeyPair = promisify(generateKeyPair);
@@ -34,7 +35,7 @@ export class ClusterKeys {
     const found = (await this.#keys.find(sessionId)) ?? (await this.#make(sessionId));
     return {
       publicKey: found.publicKey,
-      privateKey: this.#box.decrypt(found.privateKeyEncrypted, contextOf(sessionId)),
+      privateKey: this.#box.decrypt(found.privateKeyEncrypted, secretContexts.cluster(sessionId)),
     };
   }
 
@@ -43,17 +44,13 @@ export class ClusterKeys {
     const pem = privateKey.export({ type: 'pkcs1', format: 'pem' }).toString();
     await this.#keys.insert(sessionId, {
       publicKey: authorizedKey(publicKey.export({ format: 'jwk' })),
-      privateKeyEncrypted: this.#box.encrypt(pem, contextOf(sessionId)),
+      privateKeyEncrypted: this.#box.encrypt(pem, secretContexts.cluster(sessionId)),
     });
     // Another leader may have been first.
     const stored = await this.#keys.find(sessionId);
     if (!stored) throw new AppError('session-not-found', 'The session ended before its key pair was used.');
     return stored;
   }
-}
-
-function contextOf(sessionId: string): string {
-  return `session key pair ${sessionId}`;
 }
 
 /** The line of `authorized_keys` (RFC 4253, 6.6). */

@@ -73,12 +73,14 @@ export class TestCluster {
     await waitFor(() => !isAlive(this.pid), { timeoutMs: 10_000 });
   }
 
-  /** Ends the cluster with its sessions, asserts that nothing stays, and removes the data directory. */
+  /** Asserts that the books are right, ends the cluster with its sessions, asserts that nothing stays, and removes the data directory. */
   async stop(): Promise<void> {
+    const verified = isAlive(this.pid) ? await this.cli(['mgr', 'verify', '--json']) : undefined;
     const result = await this.cli(['down']);
     if (isAlive(this.pid)) process.kill(this.pid, 'SIGKILL');
     const left = this.remains();
     rmSync(this.dataDir, { recursive: true, force: true });
+    if (verified && verified.code !== 0) throw new Error(`verify: ${verified.stdout}${verified.stderr}`);
     if (result.code !== 0) throw new Error(`down failed (${result.code}): ${result.stderr}`);
     if (left.processes.length + left.scratch.length > 0) throw new Error(`left behind: ${JSON.stringify(left)}`);
   }

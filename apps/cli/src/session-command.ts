@@ -12,10 +12,18 @@ export abstract class SessionCommand extends ApiCommand {
   }
 }
 
-/** Tells on stderr why a session does not run yet, once per change. A start that proceeds needs no words. */
+/**
+ * Tells on stderr why a session does not run yet, once per change, and at first who knows more. A start that proceeds
+ * needs no words.
+ */
 export function waitingLine(write: (text: string) => void): (view: SessionView) => void {
+  let pointed = false;
   return (view) => {
-    if (view.status === 'PENDING' && view.reason.code !== 'queued') write(`waiting: ${reasonOf(view)}\n`);
+    if (view.status === 'PENDING' && view.reason.code !== 'queued') {
+      write(`waiting: ${reasonOf(view)}\n`);
+      if (!pointed) write(`  more: ./backend.ai session explain ${view.name}\n`);
+      pointed = true;
+    }
     if (view.status === 'PULLING') write('waiting: The image is being fetched.\n');
   };
 }

@@ -73,6 +73,7 @@ import { KernelFacts } from './services/agents/kernel-facts.ts';
 import { AuditLog } from './services/audit/audit-log.ts';
 import { ClusterService } from './services/cluster/cluster-service.ts';
 import { DotfileService } from './services/dotfiles/dotfile-service.ts';
+import { ExplainService } from './services/explain/explain-service.ts';
 import { type DataPortDialler, FileService } from './services/files/file-service.ts';
 import { SessionActivity } from './services/idle/session-activity.ts';
 import { ImageService } from './services/images/image-service.ts';
@@ -221,7 +222,6 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     sessions: sessionRows,
     transitions,
     changes,
-    agents: directory,
     audit,
     clock,
   });
@@ -342,6 +342,12 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     },
   });
 
+  const explanations = new ExplainService({
+    ...{ sessions, rows: sessionRows, queue, clock },
+    known: (now) => (leader.epoch === undefined ? undefined : memory.known(now)),
+    read: (now) => newMemory().snapshot(now),
+  });
+
   // Hints: what one change makes worth looking at. Ticks find the rest.
   changes.onChange((change) => {
     memory.sessionChanged(change);
@@ -423,7 +429,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     auth: createAuthApi(keypairs),
     cluster: createClusterApi(cluster),
     image: createImageApi(images),
-    session: createSessionApi(creation, sessions, kernels, { statistics, idle }),
+    session: createSessionApi(creation, sessions, kernels, { statistics, idle, explanations }),
     dotfile: new DotfileService(new DotfileRepository(db), audit),
     sessionTemplate: new SessionTemplateService(new SessionTemplateRepository(db), audit),
     usage: createUsageApi(new UsageService(usageRows, clock)),

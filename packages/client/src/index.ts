@@ -9,6 +9,7 @@ export type {
   Image,
   ReasonView,
   RunStatus,
+  SessionExplanation,
   SessionHistoryEntry,
   SessionIdleView,
   SessionStatisticsView,

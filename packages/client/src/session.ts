@@ -3,6 +3,7 @@ import type {
   CreateSessionResult,
   DestroySessionResult,
   FileListing,
+  SessionExplanation,
   SessionHistoryEntry,
   SessionIdleView,
   SessionStatisticsView,
@@ -93,7 +94,7 @@ export class Session implements AsyncDisposable {
         throw new AppError('wait-timeout', `The session ${view.name} is still ${view.status}: ${reasonText(view)}`, {
           hint:
             view.status === 'PENDING'
-              ? `It stays queued; follow it with: ./backend.ai session info ${view.name}`
+              ? `It stays queued; see what would let it start with: ./backend.ai session explain ${view.name}`
               : `Follow it with: ./backend.ai session info ${view.name}`,
           data: { session: view.id, status: view.status, reason: view.reason },
         });
@@ -106,6 +107,11 @@ export class Session implements AsyncDisposable {
       this.#see(await this.#rpc.session.wait.query(input, signal ? { signal } : {}));
       holdMs = Math.min(1000, holdMs * 2);
     }
+  }
+
+  /** Why it waits, what would let it start and when; or why it was placed where it is. */
+  explain(): Promise<SessionExplanation> {
+    return this.#rpc.session.explain.query(this.#ref);
   }
 
   /** What its kernels use now, or used last. */

@@ -3,6 +3,7 @@ import type { AgentView, Image } from './agent.ts';
 import { type AgentAdminApi, createAgentAdminRouter } from './agent-administration.ts';
 import { type AuditApi, createAuditRouter } from './audit.ts';
 import { createDotfileRouter, type DotfileApi } from './dotfile.ts';
+import type { SessionExplanation } from './explanation.ts';
 import { type FileListing, homePathSchema } from './files.ts';
 import type { SessionIdleView } from './idle.ts';
 import { type CallContext, procedureFor, router } from './link.ts';
@@ -93,6 +94,8 @@ export interface SessionApi {
   get(input: z.infer<typeof bySession>, ctx: CallContext): Promise<SessionDetailsView>;
   list(input: z.infer<typeof listSessionsSchema>, ctx: CallContext): Promise<SessionView[]>;
   history(input: z.infer<typeof bySession>, ctx: CallContext): Promise<SessionHistoryEntry[]>;
+  /** Why it waits, what would let it start and when; or why it was placed where it is. */
+  explain(input: z.infer<typeof bySession>, ctx: CallContext): Promise<SessionExplanation>;
   wait(input: z.infer<typeof waitSessionSchema>, ctx: CallContext): Promise<SessionView>;
   /** The session now and after each change, until it has ended. */
   watch(input: z.infer<typeof bySession>, ctx: CallContext): AsyncIterable<SessionView>;
@@ -184,6 +187,7 @@ function createSessionRouter(session: SessionApi) {
     get: read.input(bySession).query(({ input, ctx }) => session.get(input, ctx)),
     list: read.input(listSessionsSchema).query(({ input, ctx }) => session.list(input, ctx)),
     history: read.input(bySession).query(({ input, ctx }) => session.history(input, ctx)),
+    explain: read.input(bySession).query(({ input, ctx }) => session.explain(input, ctx)),
     wait: read.input(waitSessionSchema).query(({ input, ctx }) => session.wait(input, ctx)),
     watch: read.input(bySession).subscription(async function* ({ input, ctx }) {
       yield* session.watch(input, ctx);

@@ -1,4 +1,5 @@
 import type { SessionApi } from '@backend.ai/contract';
+import type { ExplainService } from '../services/explain/explain-service.ts';
 import type { IdleService } from '../services/idle/idle-service.ts';
 import type { KernelService } from '../services/kernels/kernel-service.ts';
 import type { SessionCreation } from '../services/sessions/session-creation.ts';
@@ -10,13 +11,14 @@ export function createSessionApi(
   creation: SessionCreation,
   sessions: SessionService,
   kernels: KernelService,
-  { statistics, idle }: { readonly statistics: StatisticsService; readonly idle: IdleService },
+  about: { readonly statistics: StatisticsService; readonly idle: IdleService; readonly explanations: ExplainService },
 ): SessionApi {
   return {
     create: (input, ctx) => creation.create(input, actorOf(ctx)),
     get: ({ session }, ctx) => sessions.get(session, actorOf(ctx)),
     list: (input, ctx) => sessions.list(input, actorOf(ctx)),
     history: ({ session }, ctx) => sessions.history(session, actorOf(ctx)),
+    explain: ({ session }, ctx) => about.explanations.explain(session, actorOf(ctx)),
     wait: (input, ctx) => sessions.wait(input, actorOf(ctx), ctx.signal),
     watch: ({ session }, ctx) => sessions.watch(session, actorOf(ctx), ctx.signal),
     destroy: ({ session, ...how }, ctx) => sessions.destroy(session, how, actorOf(ctx)),
@@ -27,7 +29,7 @@ export function createSessionApi(
     complete: ({ session, ...input }, ctx) => kernels.complete(session, input, actorOf(ctx), ctx.signal),
     logs: ({ session }, ctx) => kernels.logs(session, actorOf(ctx), ctx.signal),
     listFiles: ({ session, path }, ctx) => kernels.listFiles(session, path, actorOf(ctx), ctx.signal),
-    stats: ({ session }, ctx) => statistics.ofSession(session, actorOf(ctx)),
-    idle: ({ session }, ctx) => idle.dryRun(session, actorOf(ctx)),
+    stats: ({ session }, ctx) => about.statistics.ofSession(session, actorOf(ctx)),
+    idle: ({ session }, ctx) => about.idle.dryRun(session, actorOf(ctx)),
   };
 }

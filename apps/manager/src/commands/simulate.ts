@@ -2,8 +2,9 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { BaseCommand, writeFields, writeJson, writeTable } from '@backend.ai/cli-kit';
 import { AppError, explainReason } from '@backend.ai/core';
-import type { Change, Plan, Snapshot, WaitingExplanation } from '@backend.ai/scheduler';
+import type { Plan, Snapshot, WaitingExplanation } from '@backend.ai/scheduler';
 import { Command, Option } from 'clipanion';
+import { byId, changeText, reasonSentence } from '../services/explain/words.ts';
 
 export class SimulateCommand extends BaseCommand {
   static override paths = [['mgr', 'simulate']];
@@ -77,13 +78,17 @@ export class SimulateCommand extends BaseCommand {
   }
 
   #tell({ sessionId, reasons, agents, remedies, estimate, ...rest }: WaitingExplanation): void {
-    const why = reasons.map(({ code, data }) => `${code}: ${explainReason(code)} ${JSON.stringify(data)}`);
+    const why = reasons.map((reason) => `${reason.code}: ${reasonSentence(reason, byId)}`);
     writeFields(this.context.stdout, [
       ['Session', sessionId],
       ['Queue', `${rest.position} of ${rest.queueLength} in ${rest.resourceGroup} (${rest.policy})`],
       ['Waits because', why.join('\n') || 'of nothing: it starts with the next pass'],
       ['Agents', `${agents.open} of ${agents.total} can take it now`],
-      ['It would start', remedies.map((remedy) => remedy.map(inWords).join(' and ')).join('; or ') || 'by itself'],
+      [
+        'It would start',
+        remedies.map((remedy) => remedy.map((change) => changeText(change, byId)).join(' and ')).join('; or ') ||
+          'by itself',
+      ],
       [
         'Expected',
         estimate.at === null ? 'nobody knows' : `${new Date(estimate.at).toISOString()} (${estimate.basis})`,
@@ -115,31 +120,4 @@ function oneOf(option: string, value: string | undefined, allowed: readonly stri
   throw new AppError('invalid-input', `${option} ${value} does not exist.`, {
     hint: `Choose one of ${allowed.join(', ')}.`,
   });
-}
-
-function inWords(change: Change): string {
-  switch (change.kind) {
-    case 'wait-until':
-      return `once it is ${new Date(change.at).toISOString()}`;
-    case 'wait-for-dependencies':
-      return `once ${change.sessions.join(', ')} ended with success`;
-    case 'drop-dependencies':
-      return `without its dependency on ${change.sessions.join(', ')}`;
-    case 'raise-quota':
-      return `if the ${change.scope} ${change.id} may have ${change.to} ${change.slot} (now ${change.limit})`;
-    case 'go-first':
-      return `with priority ${change.priority}`;
-    case 'wait-for-queue':
-      return `once the ${change.ahead} sessions before it are gone`;
-    case 'wait-for-sessions':
-      return `once ${change.sessions.join(', ')} ended`;
-    case 'reduce-request':
-      return `with ${change.to} ${change.slot} instead of ${change.from}`;
-    case 'add-agent':
-      return `with ${change.count} more agent(s) of ${change.architecture} that offer ${change.images.join(', ')} and ${JSON.stringify(change.slots)}`;
-    case 'drop-designation':
-      return 'on any agent instead of those named';
-    case 'raise-kernel-limit':
-      return `if an agent may hold ${change.to} kernels`;
-  }
 }

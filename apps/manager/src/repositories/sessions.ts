@@ -317,13 +317,19 @@ export class SessionRepository {
   }
 
   async history(sessionId: string): Promise<HistoryRecord[]> {
+    const records = await this.historyWithReasons(sessionId);
+    return records.filter(({ fromStatus, toStatus }) => fromStatus !== 'PENDING' || toStatus !== 'PENDING');
+  }
+
+  /** Also what it waited for meanwhile: from PENDING to PENDING. */
+  async historyWithReasons(sessionId: string): Promise<HistoryRecord[]> {
     const rows = await this.#db.execute<HistoryRecord & Record<string, unknown>>(sql`
       select from_status as "fromStatus", to_status as "toStatus", reason, data, request_id as "requestId", at
       from session_history where session_id = ${sessionId}::uuid and kernel_id is null order by at, id`);
     return [...rows];
   }
 
-  /** Why sessions wait. Only those that still do change. */
+  /** Why sessions wait, and since when. Only those that still do change. */
   async writeReasons(
     reasons: ReadonlyArray<{ sessionId: string; code: string; data: Readonly<Record<string, unknown>> }>,
     epoch: number,
@@ -335,11 +341,18 @@ export class SessionRepository {
       accessKey: string;
       reason: string;
     }>(sql`
-      update sessions s set status_reason = r.code, status_data = r.data, version = s.version + 1
-      from jsonb_to_recordset(${JSON.stringify(reasons)}::jsonb) as r ("sessionId" uuid, code text, data jsonb)
-      where s.id = r."sessionId" and s.status = 'PENDING' and ${fencedBy(epoch)}
-      returning s.id as "sessionId", s.name, s.access_key as "accessKey", s.status_reason as reason,
-        (select k.id from kernels k where k.session_id = s.id order by k.cluster_role limit 1) as "kernelId"`);
+      with changed as (
+        update sessions s set status_reason = r.code, status_data = r.data, version = s.version + 1
+        from jsonb_to_recordset(${JSON.stringify(reasons)}::jsonb) as r ("sessionId" uuid, code text, data jsonb)
+        where s.id = r."sessionId" and s.status = 'PENDING' and ${fencedBy(epoch)}
+        returning s.id, s.name, s.access_key, s.status_reason, s.request_id
+      ), history as (
+        insert into session_history (id, session_id, from_status, to_status, reason, request_id)
+        select gen_random_uuid(), id, 'PENDING', 'PENDING', status_reason, request_id from changed
+      )
+      select c.id as "sessionId", c.name, c.access_key as "accessKey", c.status_reason as reason,
+        (select k.id from kernels k where k.session_id = c.id order by k.cluster_role limit 1) as "kernelId"
+      from changed c`);
     return [...rows];
   }
 

@@ -127,6 +127,7 @@ export async function startFakeApi(options: FakeApiOptions = {}): Promise<FakeAp
         const { view } = find(session);
         return [{ from: null, to: view.status, reason: view.reason, requestId: view.requestId, at: view.createdAt }];
       },
+      explain: async ({ session }) => find(session).explanation(),
       wait: async ({ session: ref }) => {
         const session = find(ref);
         if (session.view.status === 'PENDING') {

@@ -1,5 +1,12 @@
 import { randomUUID } from 'node:crypto';
-import type { ConsoleItem, ConsoleKind, CreateSessionInput, RunResult, SessionDetailsView } from '@backend.ai/contract';
+import type {
+  ConsoleItem,
+  ConsoleKind,
+  CreateSessionInput,
+  RunResult,
+  SessionDetailsView,
+  SessionExplanation,
+} from '@backend.ai/contract';
 import { AppError, type ErrorBody, type SessionStatus } from '@backend.ai/core';
 
 /** What a scripted program sees of the world. */
@@ -52,6 +59,9 @@ export interface ExecuteCall {
 export class FakeSession {
   view: SessionDetailsView;
   readonly environ: Record<string, string>;
+  /** What the scheduler would say of it. */
+  waiting: SessionExplanation['waiting'] = null;
+  placement: SessionExplanation['placement'] = null;
   readonly files = new Map<string, Buffer>();
   /** What `archive` of a path answers: tars made by the test. */
   readonly archives = new Map<string, Buffer>();
@@ -114,6 +124,14 @@ export class FakeSession {
     if (status === 'TERMINATED' || status === 'ERROR') {
       for (const run of this.#runs.values()) run.interrupt.abort();
     }
+  }
+
+  explanation(): SessionExplanation {
+    const { id: sessionId, name, status, reason, createdAt: at } = this.view;
+    const { code, message } = reason;
+    const headline = `${name} is ${status}: ${message}`;
+    const reasons = [{ at, status, code, message }];
+    return { sessionId, name, status, headline, waiting: this.waiting, placement: this.placement, reasons };
   }
 
   async execute(call: ExecuteCall): Promise<RunResult> {

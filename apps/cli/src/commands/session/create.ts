@@ -47,6 +47,7 @@ export class SessionCreate extends SessionCreatingCommand {
     this.say(`Session ${view.name} ${verb}: ${view.status}${view.status === 'PENDING' ? `, ${reasonOf(view)}` : ''}`);
     this.say(`  id: ${view.id}`);
     if (view.status === 'RUNNING') this.say(`  next: ./backend.ai session exec ${view.name} -- ls -la`);
+    else if (view.status === 'PENDING') this.say(`  why: ./backend.ai session explain ${view.name}`);
     else this.say(`  next: ./backend.ai session info ${view.name}`);
   }
 

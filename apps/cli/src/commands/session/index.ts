@@ -4,6 +4,7 @@ import { SessionCreateFromTemplate } from './create-from-template.ts';
 import { SessionDestroy } from './destroy.ts';
 import { SessionDownload } from './download.ts';
 import { SessionExec } from './exec.ts';
+import { SessionExplain } from './explain.ts';
 import { SessionHistory } from './history.ts';
 import { SessionIdle } from './idle.ts';
 import { SessionInfo } from './info.ts';
@@ -21,6 +22,7 @@ export const commands: CommandBundle['commands'] = [
   SessionCreate,
   SessionCreateFromTemplate,
   SessionInfo,
+  SessionExplain,
   SessionStats,
   SessionIdle,
   SessionWait,

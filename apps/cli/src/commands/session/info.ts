@@ -24,6 +24,7 @@ export class SessionInfo extends SessionCommand {
       ['id', view.id],
       ['status', view.status],
       ['why', reasonOf(view)],
+      ['more', view.status === 'PENDING' ? `./backend.ai session explain ${view.name}` : null],
       ['image', `${view.image} (${view.architecture})`],
       ['resources', slotsText(view.requested)],
       ['uses', isTerminal(view.status) ? null : useText(await session.stats())],

@@ -1,7 +1,6 @@
 import { isPrivateType, slotsFromTexts } from '@backend.ai/core';
 import type { PendingSession } from '@backend.ai/scheduler';
 import type { PendingRecord } from '../../repositories/queue.ts';
-import type { SessionRecord } from '../../repositories/session-rows.ts';
 import type { NewSession } from '../../repositories/sessions.ts';
 
 /** A waiting session as the scheduler sees it. */
@@ -57,22 +56,4 @@ export function queuedOf(
 function designation(named: readonly string[], previous: readonly string[]): Pick<PendingSession, 'designated'> {
   if (named.length > 0) return { designated: { agents: named, mode: 'strict' } };
   return previous.length > 0 ? { designated: { agents: previous, mode: 'preferred' } } : {};
-}
-
-/** One that was read to be shown. */
-export function waitingOf(record: SessionRecord): PendingSession {
-  return pendingOf({
-    ...record,
-    sessionId: record.id,
-    timeoutMs: record.options.timeoutMs ?? null,
-    kernels: record.kernels.map(({ id, clusterRole, clusterIndex, requestedSlots }) => ({
-      kernelId: id,
-      role: clusterRole,
-      index: clusterIndex,
-      slots: requestedSlots,
-      image: record.image,
-    })),
-    previousAgents: [],
-    dependencies: [],
-  });
 }

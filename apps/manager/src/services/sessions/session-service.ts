@@ -21,16 +21,12 @@ import {
   type StatusReason,
   servingStatuses,
 } from '@backend.ai/core';
-import { explain } from '@backend.ai/scheduler';
 import { requireRequestId } from '@backend.ai/telemetry';
 import type { AuditEntry } from '../../repositories/audit.ts';
 import type { SessionRecord } from '../../repositories/session-rows.ts';
 import type { ChangedSession, SessionTransitions } from '../../repositories/session-transitions.ts';
 import type { Owned, SessionRepository } from '../../repositories/sessions.ts';
-import type { AgentDirectory } from '../agents/agent-directory.ts';
-import { toAgentSnapshot } from '../agents/agent-snapshot.ts';
 import type { AuditLog } from '../audit/audit-log.ts';
-import { waitingOf } from './pending-session.ts';
 import type { Following, SessionChanges } from './session-changes.ts';
 import { toHistoryEntry, toSessionDetails, toSessionView } from './session-view.ts';
 
@@ -38,7 +34,6 @@ export interface SessionServiceOptions {
   readonly sessions: SessionRepository;
   readonly transitions: SessionTransitions;
   readonly changes: SessionChanges;
-  readonly agents: AgentDirectory;
   readonly audit: AuditLog;
   readonly clock: Clock;
 }
@@ -78,17 +73,13 @@ export class SessionService {
     return found;
   }
 
-  /** With one that waits: what stands between it and each agent, in the data of its reason. */
   async get(ref: string, actor: UserActor): Promise<SessionDetailsView> {
     const { sessions } = this.#options;
     const found = await sessions.findDetails(toRef(ref), actor.accessKey, scopeOf(actor, 'session:read'));
     if (!found) throw notFound(ref);
     const isForLooking = !allow(actor, 'session:use', targetOf(found));
     const record = isForLooking ? { ...found, environ: {}, startupCommand: null, bootstrapScript: null } : found;
-    const view = toSessionDetails(record);
-    if (record.status !== 'PENDING' || record.statusReason === 'queued') return view;
-    const agents = explain(waitingOf(record), [...(await this.#options.agents.reload()).values()].map(toAgentSnapshot));
-    return { ...view, reason: { ...view.reason, data: { ...view.reason.data, agents } } };
+    return toSessionDetails(record);
   }
 
   /** Those of the actor's key pair, or of `everyone` whose sessions the actor may see. */

@@ -1,0 +1,111 @@
+import { type FakeApi, type FakeSession, startFakeApi } from '@backend.ai/client/testing';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { runCli } from '../../testing/run-cli.ts';
+
+let api: FakeApi;
+beforeEach(async () => {
+  api = await startFakeApi();
+});
+afterEach(() => api[Symbol.asyncDispose]());
+
+const cli = (line: string) => runCli(line.split(' '), { api });
+
+async function waitingSession(): Promise<FakeSession> {
+  api.pendingPolls = Number.POSITIVE_INFINITY;
+  await cli('session create --name demo --enqueue-only python');
+  const session = [...api.sessions.values()][0] as FakeSession;
+  session.enter('PENDING', 'insufficient-resources', 'No agent has enough free.');
+  session.waiting = {
+    resourceGroup: 'default',
+    policy: 'fifo',
+    position: 2,
+    queueLength: 3,
+    reasons: [
+      {
+        code: 'insufficient-resources',
+        message: 'No agent has enough free: 4 cpu asked, at most 1 cpu free.',
+        data: { lacking: { cpu: { asked: '4', mostFree: '1' } } },
+      },
+    ],
+    agents: {
+      total: 2,
+      open: 0,
+      byObstacle: [{ obstacle: 'lacks-resources', agents: 2 }],
+      nearest: [
+        {
+          agent: null,
+          obstacles: ['lacks-resources'],
+          lacking: { mem: { asked: '1073741824', free: '0', capacity: '0' } },
+        },
+        { agent: 'i-two', obstacles: ['lacks-resources'], lacking: { cpu: { asked: '4', free: '1', capacity: '4' } } },
+      ],
+    },
+    ways: [
+      [{ kind: 'wait-for-sessions', text: 'once other ended', facts: { sessions: { known: [], others: 1 } } }],
+      [
+        { kind: 'go-first', text: 'with priority 11', facts: { priority: 11 } },
+        { kind: 'raise-kernel-limit', text: 'if an agent might hold 2 kernels', facts: { to: 2 } },
+      ],
+    ],
+    estimate: { at: '2030-01-01T00:00:00.000Z', basis: 'time-limits' },
+  };
+  return session;
+}
+
+describe('session explain', () => {
+  it('tells of a waiting session the gist, its place, reasons, ways to start and agents', async () => {
+    await waitingSession();
+    const { exitCode, stdout } = await cli('session explain demo');
+    expect(exitCode).toBe(0);
+    expect(stdout.split('\n')[0]).toBe('demo is PENDING: No agent has enough free.');
+    for (const text of [
+      '2 of 3 in default (fifo)',
+      '0 of 2 could take it',
+      '2030-01-01T00:00:00.000Z, when running sessions reach their time limits',
+      '4 cpu asked, at most 1 cpu free',
+      '  once other ended\n  with priority 11, and if an agent might hold 2 kernels\n',
+      'It has not enough free.',
+      'mem=1g asked, mem=0',
+      'cpu=4 asked, cpu=1 free',
+    ])
+      expect(stdout).toContain(text);
+    expect(stdout).toMatch(/#1 .*\n.*i-two/);
+  });
+
+  it('tells why a session was placed where it is', async () => {
+    await cli('session create --name demo python');
+    const [session] = [...api.sessions.values()] as FakeSession[];
+    session!.placement = {
+      at: '2030-01-01T00:00:00.000Z',
+      backfilled: true,
+      decisions: [
+        {
+          agentId: 'i-one',
+          strategy: 'dispersed',
+          suitable: 5,
+          candidates: 3,
+          rank: [0, 1],
+          key: { unutilised: 0, free: { cpu: '7' } },
+        },
+      ],
+    };
+    const { stdout } = await cli('explain demo');
+    expect(stdout).toContain('passing a session that waits for resources');
+    expect(stdout).toMatch(/i-one +dispersed, refused before +5 +3 +cpu=7/);
+  });
+
+  it('is a document with --json', async () => {
+    const { view, waiting } = await waitingSession();
+    expect((await cli('session explain demo --json')).json).toMatchObject({
+      explanation: { sessionId: view.id, status: 'PENDING', waiting },
+    });
+  });
+
+  it('is what commands point to that show a waiting session', async () => {
+    await waitingSession();
+    const pointer = './backend.ai session explain demo';
+    expect((await cli('session info demo')).stdout).toContain(pointer);
+    expect((await cli('ps')).stdout).toContain('No agent has enough free.');
+    expect((await cli('session create --name demo --max-wait 1 python')).stdout).toContain(`why: ${pointer}`);
+  });
+});

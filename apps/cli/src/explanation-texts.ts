@@ -1,0 +1,95 @@
+import type { Writable } from 'node:stream';
+import { writeFields, writeTable } from '@backend.ai/cli-kit';
+import type { SessionExplanation } from '@backend.ai/client';
+import { agentObstacles } from '@backend.ai/contract';
+import { slotsText } from './session-texts.ts';
+
+/** How an explanation is told to people: the gist first, then tables. */
+export function writeExplanation(stream: Writable, explanation: SessionExplanation): void {
+  const { headline, waiting, placement, reasons } = explanation;
+  stream.write(`${headline}\n`);
+  if (waiting) writeWaiting(stream, waiting);
+  if (placement) writePlacement(stream, placement);
+  stream.write('\nWhat was said of it:\n');
+  writeTable(
+    stream,
+    ['at', 'status', 'why'],
+    reasons.map(({ at, status, message }) => [at, status, message]),
+  );
+}
+
+type Waiting = NonNullable<SessionExplanation['waiting']>;
+
+function writeWaiting(stream: Writable, waiting: Waiting): void {
+  const { position, queueLength, resourceGroup, policy, agents, reasons, ways } = waiting;
+  stream.write('\n');
+  writeFields(stream, [
+    ['queue', `${position} of ${queueLength} in ${resourceGroup} (${policy})`],
+    ['agents', `${agents.open} of ${agents.total} could take it`],
+    ['expected', expectedText(waiting.estimate)],
+  ]);
+  if (reasons.length > 0) {
+    stream.write('\nIt waits because:\n');
+    writeTable(
+      stream,
+      ['code', 'why'],
+      reasons.map(({ code, message }) => [code, message]),
+    );
+  }
+  if (ways.length > 0) {
+    stream.write('\nIt would start, smallest change first:\n');
+    for (const way of ways) stream.write(`  ${way.map(({ text }) => text).join(', and ')}\n`);
+  }
+  if (agents.byObstacle.length > 0) {
+    stream.write('\nWhat stands against agents:\n');
+    writeTable(
+      stream,
+      ['agents', 'why'],
+      agents.byObstacle.map(({ obstacle, agents: count }) => [String(count), agentObstacles[obstacle]]),
+    );
+    stream.write('\nThe nearest:\n');
+    writeTable(
+      stream,
+      ['agent', 'against it', 'lacks'],
+      agents.nearest.map(({ agent, obstacles, lacking }, index) => [
+        agent ?? `#${index + 1}`,
+        obstacles.join(', ') || '-',
+        Object.entries(lacking)
+          .map(
+            ([slot, { asked, free }]) => `${slotsText({ [slot]: asked })} asked, ${slotsText({ [slot]: free })} free`,
+          )
+          .join('; ') || '-',
+      ]),
+    );
+  }
+}
+
+const bases: Readonly<Record<Waiting['estimate']['basis'], string>> = {
+  'next-pass': 'with the next pass of the scheduler',
+  'start-moment': 'as it asked for',
+  'time-limits': 'when running sessions reach their time limits',
+  history: 'as sessions started lately',
+  unknown: 'nobody knows',
+};
+
+function expectedText({ at, basis }: Waiting['estimate']): string {
+  return at === null ? bases[basis] : `${at}, ${bases[basis]}`;
+}
+
+function writePlacement(
+  stream: Writable,
+  { at, decisions, backfilled }: NonNullable<SessionExplanation['placement']>,
+): void {
+  stream.write(`\nPlaced at ${at}${backfilled ? ', passing a session that waits for resources' : ''}:\n`);
+  writeTable(
+    stream,
+    ['agent', 'chosen by', 'suitable', 'with room', 'free before'],
+    decisions.map(({ agentId, strategy, suitable, candidates, rank, key }) => [
+      agentId,
+      [strategy, ...(rank[0] ? ['not preferred'] : []), ...(rank[1] ? ['refused before'] : [])].join(', '),
+      String(suitable),
+      String(candidates),
+      'free' in key ? slotsText(key.free) : `turn ${key.index}`,
+    ]),
+  );
+}

@@ -1,0 +1,187 @@
+import type { SessionStatus, StatusReason } from '@backend.ai/core';
+
+/**
+ * Why a session waits, what would let it start, when that is expected; or why it was placed where it is.
+ *
+ * Users see themselves, numbers and amounts; ids of agents are for those who may read agents, and sessions of others are
+ * only counted. The codes are the scheduler's: the manager does not compile when the two differ.
+ */
+
+/** Sessions in an explanation: those that the caller may see, and how many there are besides. */
+export interface MentionedSessions {
+  readonly known: ReadonlyArray<{ readonly id: string; readonly name: string }>;
+  readonly others: number;
+}
+
+/** Null: for those who may not read agents. */
+export type MentionedAgents = readonly string[] | null;
+
+/** Of slots that were asked for: what was asked, and the most that one agent has. */
+export type LackingView = Readonly<Record<string, { readonly asked: string; readonly mostFree: string }>>;
+
+export interface QuotaViolationView {
+  readonly scope: 'keypair' | 'user' | 'project' | 'domain';
+  readonly id: string;
+  /** A slot, or `sessions` or `private-sessions` for their number. */
+  readonly slot: string;
+  readonly asked: string;
+  readonly used: string;
+  readonly limit: string;
+}
+
+interface Reason<Code extends StatusReason, Data> {
+  readonly code: Code;
+  /** One sentence with the figures. */
+  readonly message: string;
+  readonly data: Data;
+}
+
+/** A rule that the session does not pass now. */
+export type WaitingReasonView =
+  | Reason<'agent-refused', { readonly nextTryAt: string; readonly agents: MentionedAgents }>
+  | Reason<'starts-later', { readonly startsAt: string }>
+  | Reason<'dependency-unfinished', { readonly sessions: MentionedSessions }>
+  | Reason<'dependency-failed', { readonly sessions: MentionedSessions }>
+  | Reason<'quota-exceeded', { readonly violations: readonly QuotaViolationView[] }>
+  | Reason<'no-agent', { readonly resourceGroup: string }>
+  | Reason<'no-agent-alive', { readonly resourceGroup: string }>
+  | Reason<'no-agent-of-architecture', { readonly architecture: string }>
+  | Reason<'no-agent-with-image', { readonly image: string; readonly architecture: string }>
+  | Reason<'designated-agent-unavailable', { readonly agents: MentionedAgents }>
+  | Reason<'exceeds-agents', { readonly lacking: LackingView }>
+  | Reason<'insufficient-resources', { readonly lacking: LackingView }>
+  | Reason<'kernel-limit-reached', { readonly limit: number }>
+  | Reason<'behind-head-of-line', { readonly head: MentionedSessions }>
+  | Reason<'pending-timeout', { readonly resourceGroup: string }>;
+export type WaitingCode = WaitingReasonView['code'];
+
+/** What stands between a session and one agent, each with its meaning. */
+export const agentObstacles = {
+  'other-resource-group': 'It is in another resource group.',
+  'not-alive': 'It is not reachable.',
+  'not-schedulable': 'It is closed for new sessions.',
+  'other-architecture': 'It has another processor architecture.',
+  'not-designated': 'It is not one of the agents that the session has to be on.',
+  'image-absent': 'It does not offer the image.',
+  'lacks-resources': 'It has not enough free.',
+  'kernel-limit': 'It holds as many kernels as it may.',
+} as const;
+export type AgentObstacleCode = keyof typeof agentObstacles;
+
+interface ChangeOf<Kind extends string, Facts = unknown> {
+  readonly kind: Kind;
+  /** A few words that complete "It would start …". */
+  readonly text: string;
+  readonly facts: Facts;
+}
+
+/** One thing that somebody can do, or that happens. */
+export type HelpfulChange =
+  | ChangeOf<'wait-until', { readonly at: string }>
+  | ChangeOf<'wait-for-dependencies', { readonly sessions: MentionedSessions }>
+  | ChangeOf<'drop-dependencies', { readonly sessions: MentionedSessions }>
+  | ChangeOf<'raise-quota', QuotaViolationView & { readonly to: string }>
+  | ChangeOf<'go-first', { readonly priority: number }>
+  | ChangeOf<'wait-for-queue', { readonly ahead: number }>
+  | ChangeOf<'wait-for-sessions', { readonly sessions: MentionedSessions }>
+  | ChangeOf<
+      'reduce-request',
+      { readonly kernelId: string; readonly slot: string; readonly from: string; readonly to: string }
+    >
+  | ChangeOf<
+      'add-agent',
+      {
+        readonly count: number;
+        readonly architecture: string;
+        readonly images: readonly string[];
+        readonly slots: Readonly<Record<string, string>>;
+      }
+    >
+  | ChangeOf<'drop-designation', Readonly<Record<string, never>>>
+  | ChangeOf<'raise-kernel-limit', { readonly to: number }>;
+
+export interface AgentReasonView {
+  /** Null: for those who may not read agents. */
+  readonly agent: string | null;
+  /** Empty: it can take the session, or a kernel of one over several nodes. */
+  readonly obstacles: readonly AgentObstacleCode[];
+  readonly lacking: Readonly<
+    Record<string, { readonly asked: string; readonly free: string; readonly capacity: string }>
+  >;
+}
+
+export interface WaitingExplanation {
+  readonly resourceGroup: string;
+  readonly policy: 'fifo' | 'lifo' | 'drf' | 'fair-share';
+  /** In the queue of its group, from 1. */
+  readonly position: number;
+  readonly queueLength: number;
+  /** Every rule that it does not pass now, also those behind the first; empty: the next pass places it. */
+  readonly reasons: readonly WaitingReasonView[];
+  /** Of its resource group. */
+  readonly agents: {
+    readonly total: number;
+    /** Those that could take it. */
+    readonly open: number;
+    /** How many have which obstacle; an agent may have several. */
+    readonly byObstacle: ReadonlyArray<{ readonly obstacle: AgentObstacleCode; readonly agents: number }>;
+    /** Those with the fewest obstacles, then those that lack least; at most 20. */
+    readonly nearest: readonly AgentReasonView[];
+  };
+  /** Ways in which it would start with the next pass, smallest first. All changes of a way are needed. */
+  readonly ways: ReadonlyArray<readonly HelpfulChange[]>;
+  readonly estimate: {
+    /** Null: nobody knows. */
+    readonly at: string | null;
+    /**
+     * `next-pass`: nothing stands in its way. `start-moment`: it asked for that. `time-limits`: sessions that hold what it
+     * needs have ended by then. `history`: as sessions started in its group lately.
+     */
+    readonly basis: 'next-pass' | 'start-moment' | 'time-limits' | 'history' | 'unknown';
+  };
+}
+
+/** Why one unit (the whole session, or a kernel of one over several nodes) was placed on its agent. */
+export interface PlacementDecision {
+  readonly agentId: string;
+  readonly strategy: 'concentrated' | 'dispersed' | 'roundrobin' | 'legacy';
+  /** Agents of the group that were open and could start the image. */
+  readonly suitable: number;
+  /** Those of them that had room. */
+  readonly candidates: number;
+  /** 1 for what counted against the agent: not one of those preferred, refused the session before. */
+  readonly rank: readonly [notPreferred: number, refusedBefore: number];
+  /** What agents of equal rank were compared by: slots left unused, then what was free of each slot. */
+  readonly key:
+    | { readonly unutilised: number; readonly free: Readonly<Record<string, string>> }
+    | { readonly index: number };
+}
+
+export interface PlacementExplanation {
+  readonly at: string;
+  readonly decisions: readonly PlacementDecision[];
+  /** It passed a session that waits for resources, without delaying it. */
+  readonly backfilled: boolean;
+}
+
+/** What was said of the session at a moment. */
+export interface ToldReason {
+  readonly at: string;
+  readonly status: SessionStatus;
+  readonly code: string;
+  readonly message: string;
+}
+
+export interface SessionExplanation {
+  readonly sessionId: string;
+  readonly name: string;
+  readonly status: SessionStatus;
+  /** The gist in one sentence. */
+  readonly headline: string;
+  /** Null unless it waits. */
+  readonly waiting: WaitingExplanation | null;
+  /** The last one; null: it was never placed, or before placements were explained. */
+  readonly placement: PlacementExplanation | null;
+  /** Changes of its state and of what it waited for, oldest first. */
+  readonly reasons: readonly ToldReason[];
+}

@@ -169,8 +169,8 @@ describe('the last superadmin', () => {
 describe('projects', () => {
   it('have members of their domain, who see them and nothing else', async () => {
     const own = as('ownAdmin');
-    const { id } = await own((api) =>
-      api.admin.project.create({ name: 'genome', totalResourceSlots: { mem: '1g', cpu: '0' } }),
+    const { id } = await as('superadmin')((api) =>
+      api.admin.project.create({ name: 'genome', domain: 'ours', totalResourceSlots: { mem: '1g', cpu: '0' } }),
     );
     await own((api) => api.admin.project.create({ name: 'other' }));
     expect(await as('user')((api) => api.admin.project.list({}))).toMatchObject({ total: 0 });
@@ -190,7 +190,9 @@ describe('projects', () => {
       code: 'object-exists',
     });
     await expect(
-      own((api) => api.admin.project.modify({ project: 'other', resourcePolicy: 'nowhere' })),
+      as('superadmin')((api) =>
+        api.admin.project.modify({ project: 'other', domain: 'ours', resourcePolicy: 'nowhere' }),
+      ),
     ).rejects.toMatchObject({ code: 'object-not-found' });
     const left = await own((api) => api.admin.project.removeMembers({ project: id, users: [tenants.user.userId] }));
     expect(left.members).toBe(0);

@@ -16,7 +16,7 @@ const unaware = (real: Leases): Leases => ({
 it('a manager that still believes that it leads schedules nothing, and agents take no order from it', async () => {
   const world = await createWorld({ leases: unaware });
   onTestFinished(() => world.close());
-  const agent = await world.addAgent('i-one', { slots: { cpu: '8', mem: '4294967296' } });
+  const agent = await world.addAgent('i-one', { slots: { cpu: '16', mem: '8589934592' } });
   const first = world.manager.services;
   await world.until((await world.create()).id, 'RUNNING');
   const { services: second } = (await world.addManager({ takesOver: true })).manager;
@@ -32,9 +32,10 @@ it('a manager that still believes that it leads schedules nothing, and agents ta
   // Each is queued in its memory, and it is hinted at once.
   const created = [];
   for (let count = 0; count < 5; count++) created.push((await world.create()).id);
+  created.push((await world.create({ clusterSize: 3 })).id);
   for (const id of created) await world.until(id, 'RUNNING');
   expect(byFirst.filter(({ to }) => to === 'SCHEDULED')).toEqual([]);
-  expect(agent.createCalls.map(({ epoch }) => epoch)).toEqual(created.map(() => now));
+  expect(agent.createCalls.map(({ epoch }) => epoch)).toEqual(Array.from({ length: 5 + 3 }, () => now));
 
   await runWithRequest({ requestId: newId() }, () => first.endAllSessions('user-requested', 20_000));
   stop();

@@ -83,7 +83,7 @@ describe('mgr simulate', () => {
   it('tells what would let one session start', async () => {
     const { stdout } = await run('snapshot.json', '--explain', 'second');
     expect(stdout).toContain('2 of 3 in default (fifo)');
-    expect(stdout).toContain('with 1 cpu instead of 4');
+    expect(stdout).toContain('if it asked for 1 cpu instead of 4 cpu');
   });
 
   it.each([

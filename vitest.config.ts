@@ -11,7 +11,7 @@ const onServers = ['packages/*/tests/**/*.servers.test.ts', 'apps/*/tests/**/*.s
 /** Their `testDatabase()` is PGlite in the project `integration` and PostgreSQL in the project `servers`. */
 const onBothDatabases = [
   'packages/database/tests/{catalogue,database,fencing,migrations}.test.ts',
-  'apps/manager/tests/{arbitrary-input,backup,faults,file-service,fixtures,identity,interleavings,operator,session-*,state-*}.test.ts',
+  'apps/manager/tests/{arbitrary-input,backup,crash-points,faults,file-service,fixtures,identity,interleavings,operator,session-*,state-*}.test.ts',
 ];
 
 /** Half of their time was loading the same modules for each file: they replace no module and keep no state in one. */

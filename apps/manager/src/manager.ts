@@ -362,7 +362,8 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       activity.forget(change.sessionId);
       leader.hint('schedule', cause);
     }
-    if (isTerminal(to)) leader.hint('dependents', cause);
+    // Nobody is cancelled for a job that did what it was to do.
+    if (isTerminal(to) && change.reason !== 'task-finished') leader.hint('dependents', cause);
   });
   const rules = new RuleChanges(eventBus, tasks, () => {
     memory.rulesChanged();

@@ -2,6 +2,7 @@ import { type KernelStatus, promotions, type SessionStatus, terminalStatuses } f
 import { fencedBy } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
 import { audited } from './audit.ts';
+import { constantSql } from './constant-sql.ts';
 import { storableJson } from './json-text.ts';
 import type {
   EventGuard,
@@ -153,7 +154,7 @@ function statement(options: AnyOptions, parts: Parts): SQL {
       select gen_random_uuid(), t.id, m.id, m.from_status, m.to_status, coalesce(m.cause, ${reason}::text),
         ${data}, ${requestId}
       from target t join moved m on m.session_id = t.id where t.cluster_size > 1 and m.to_status <> m.from_status
-    ) ${audited(options.audit, sql`changed`)} ${event?.count ? counted(event) : sql``} ${releases ? release : sql``}`;
+    ) ${audited(options.audit, sql`changed`)} ${event?.count ? counted(event) : sql``} ${releases ? constantRelease : sql``}`;
 }
 
 /** A job whose kernel is gone before it told how it ended has failed. A session that somebody ended has no result. */
@@ -213,8 +214,19 @@ function kernelsGoingTo(to: SessionStatus): SQL {
   }
 }
 
+const promotedBy = new Map<SessionStatus | undefined, SQL>();
+
 /** `promotions` for a session `t` with its kernels `f`, as the number of the rule that fits. */
 function promoted(present: SessionStatus | undefined): SQL {
+  let rules = promotedBy.get(present);
+  if (!rules) {
+    rules = constantSql(promotionRules(present));
+    promotedBy.set(present, rules);
+  }
+  return rules;
+}
+
+function promotionRules(present: SessionStatus | undefined): SQL {
   const cases = promotions.flatMap((rule, nth) => {
     if (present !== undefined && !rule.from.includes(present)) return [];
     const conditions: SQL[] = [];
@@ -278,6 +290,8 @@ const release = sql`, freed as (
       ) f
       where r.agent_id = f.agent_id and r.slot_name = f.slot_name
     )`;
+
+const constantRelease = constantSql(release);
 
 const terminal = texts(terminalStatuses);
 

@@ -20,6 +20,9 @@ const crashes = new CrashPoints();
 beforeAll(async () => {
   world = await createWorld({ crashPoints: crashes, config: { agentLostAfterMs: 1_000 } });
   agents = [await world.addAgent('i-one'), await world.addAgent('i-two')];
+  const { modify } = world.manager.services.api.admin.resourceGroup;
+  const makingRoom = { name: 'default', options: { preemption: { enabled: true } } };
+  await inRequest(() => modify(makingRoom as never, world.ctx()));
 });
 afterAll(() => world.close());
 
@@ -158,6 +161,24 @@ const ways: readonly Way[] = [
       },
     ],
     atLeast: 8,
+  },
+  {
+    what: 'making room for another session',
+    before: ['a', 'b'].map((nth) => ({
+      act: (name) => create({ resources: { cpu: '3' }, jobPriority: 0 })(`${name}-${nth}`),
+      reached: (name) => isIn('RUNNING')(`${name}-${nth}`),
+    })),
+    legs: [
+      {
+        act: create({ resources: { cpu: '3' }, jobPriority: 5 }),
+        async reached(name) {
+          const victims = await Promise.all(['a', 'b'].map((nth) => isIn('TERMINATED', 'preempted')(`${name}-${nth}`)));
+          return victims.filter(Boolean).length === 1 && (await isIn('RUNNING')(name));
+        },
+      },
+    ],
+    atLeast: 9,
+    stride: 2,
   },
   {
     what: 'a refused start',

@@ -115,7 +115,7 @@ async function heal(): Promise<void> {
   );
   for (const { status, reason } of await liveSessions(world)) {
     expect(status === 'PENDING' ? reason.code : 'queued').toMatch(
-      /queued|insufficient|behind|refused|restart-requested|deprioritized|quota-exceeded|dependency-unfinished/,
+      /queued|insufficient|behind|refused|restart-requested|deprioritized|quota-exceeded|dependency-unfinished|exceeds-agents/,
     );
   }
   expect(await inRequest(() => world.manager.services.endAllSessions('user-requested', 30_000))).toBe(0);

@@ -157,6 +157,21 @@ describe('usage', () => {
     await expect(report({ from: iso(begin), to: iso(begin) })).rejects.toMatchObject({ code: 'invalid-input' });
   });
 
+  it('refuses more periods than a report may have rows, before the database makes them', async () => {
+    for (const period of ['hour', 'day', 'month'] as const) {
+      const refused = report({ from: '0001-01-01T00:00:00Z', to: iso(begin), period });
+      await expect(refused).rejects.toMatchObject({
+        code: 'invalid-input',
+        data: { fields: { period: expect.any(String) } },
+      });
+    }
+    await forget();
+    await record(begin, begin + 2 * hour, { cpu: '1' });
+    const rows = await report({ from: iso(begin - 9_999 * hour), to: iso(begin + hour), period: 'hour' });
+    expect(rows.map(({ period, used }) => [period, used.cpu])).toEqual([[iso(begin), '3600']]);
+    expect(await report({ from: '0001-01-01T00:00:00Z', to: iso(begin + hour) })).toHaveLength(1);
+  });
+
   it('is told day by day back from now to whoever lets it decay', async () => {
     await forget();
     const userId = newId();

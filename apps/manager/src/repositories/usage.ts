@@ -76,19 +76,19 @@ export class UsageRepository {
     const { by, period, user, project, domain, scope, limit } = query;
     const [from, to] = [sql`${query.from}::timestamptz`, sql`${query.to}::timestamptz`];
     const { id, name } = keys[by];
-    // A period begins where its predecessor ends; the first and the last may be cut.
-    const starts =
+    // A period begins where its predecessor ends; the first and the last may be cut. Each row has those that it touches.
+    const touched =
       period === 'whole'
         ? sql`select ${from} as starts_at, ${to} as ends_at`
         : sql`select step at time zone 'UTC' as starts_at, (step + ${`1 ${period}`}::interval) at time zone 'UTC' as ends_at
-            from generate_series(date_trunc(${period}::text, ${from} at time zone 'UTC'), ${to} at time zone 'UTC',
+            from generate_series(date_trunc(${period}::text, h.began_at at time zone 'UTC'), h.ended_at at time zone 'UTC',
               ${`1 ${period}`}::interval) step`;
     const rows = await this.#db.execute<UsageRecord & Record<string, unknown>>(sql`
       with held as (${spans(from, to)}), parts as (
         select p.starts_at, ${id} as id, ${name} as name, h.session_id, h.slot_name, h.amount
           * extract(epoch from least(h.ended_at, p.ends_at) - greatest(h.began_at, p.starts_at)) as used
-        from held h join (${starts}) p on h.began_at < p.ends_at and h.ended_at > p.starts_at
-        where h.ended_at > h.began_at and ${ownedWithin(scope, sql`h`)}
+        from held h cross join lateral (${touched}) p
+        where h.ended_at > h.began_at and h.ended_at > p.starts_at and ${ownedWithin(scope, sql`h`)}
           and (${domain}::text is null or h.domain_name = ${domain})
           and (${user}::text is null or h.user_id in (select u.id from users u where u.email = ${user}))
           and (${project}::text is null or h.project_id in (select p.id from projects p where p.name = ${project}))

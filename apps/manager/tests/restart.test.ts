@@ -1,6 +1,7 @@
 import { newId } from '@backend.ai/core';
 import { runWithRequest } from '@backend.ai/telemetry';
 import { waitFor } from '@backend.ai/testing';
+import { sql } from 'drizzle-orm';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { FakeAgent } from './fake-agent.ts';
 import { createWorld, type World } from './world.ts';
@@ -46,6 +47,28 @@ describe('a restart', () => {
       'CREATING',
       'RUNNING',
     ]);
+  });
+
+  it('waits anew: what it may wait in its resource group counts from then', async () => {
+    const { id } = await runs();
+    const setPendingTimeout = (seconds: number) =>
+      inRequest(() =>
+        world.manager.services.api.admin.resourceGroup.modify(
+          { name: 'default', options: { pendingTimeout: seconds } },
+          world.ctx(),
+        ),
+      );
+    await world.database.db.execute(
+      sql`update sessions set created_at = now() - interval '2 hours', queued_at = now() - interval '2 hours'
+        where id = ${id}::uuid`,
+    );
+    await setPendingTimeout(3_600);
+    await restart(id);
+    await waitFor(async () => (await api().get({ session: id }, world.ctx())).status !== 'RESTARTING', {
+      what: 'the session waits again',
+    });
+    await world.until(id, 'RUNNING');
+    await setPendingTimeout(0);
   });
 
   it('asked for twice is one', async () => {

@@ -119,7 +119,7 @@ describe('a session that depends on others', () => {
     expect(await world.until(first.id, 'ERROR')).toMatchObject({ result: 'success' });
     for (const each of [agent, other]) each.destroyBehaviour = 'end';
     await world.until(id, 'RUNNING');
-    expect((await world.create({ dependencies: [first.id] })).dependencies).toEqual([first.id]);
+    await world.until((await world.create({ dependencies: [first.id] })).id, 'RUNNING');
   });
 
   it('is cancelled when one of them fails, and so is what waits for it', async () => {

@@ -35,7 +35,7 @@ describe('a session that waits', () => {
     const { id } = await world.create({ resources: { cpu: 2 } });
     await setPendingTimeout(3_600);
     await world.database.db.execute(
-      sql`update sessions set created_at = now() - interval '2 hours' where id in (${id}::uuid, ${holder}::uuid)`,
+      sql`update sessions set queued_at = now() - interval '2 hours' where id in (${id}::uuid, ${holder}::uuid)`,
     );
     expect((await world.until(id, 'CANCELLED')).reason.code).toBe('pending-timeout');
     expect((await world.manager.services.api.session.get({ session: holder }, world.ctx())).status).toBe('RUNNING');

@@ -242,16 +242,21 @@ export function sameAmounts(before: AgentSnapshot, after: AgentSnapshot): boolea
   return (before.kernelCount ?? 0) === (after.kernelCount ?? 0) && equalSlots(held(before), held(after));
 }
 
+/** When it has waited for as long as its group allows; Infinity: never. */
+export function expiryOf({ session, group }: Pick<Waiting, 'session' | 'group'>): number {
+  const { pendingTimeoutMs = 0 } = group.options;
+  return pendingTimeoutMs > 0 ? (session.queuedAt ?? session.createdAt) + pendingTimeoutMs : Number.POSITIVE_INFINITY;
+}
+
 /** The first moment at which a plan changes though nothing has happened; Infinity: never. */
 export function unchangedUntil(cluster: Cluster, now: number): number {
   let until = Number.POSITIVE_INFINITY;
   for (const { options, queue } of cluster.groups.values()) {
-    const { pendingTimeoutMs = 0, backfill, preemption } = options;
+    const { backfill, preemption } = options;
     // Both look at how long others have run or will run.
     if (queue.length > 0 && (backfill || preemption?.enabled)) return now + 1;
-    for (const { session } of queue) {
-      const moments = [session.notBefore, session.startsAt];
-      if (pendingTimeoutMs > 0) moments.push(session.createdAt + pendingTimeoutMs);
+    for (const waiting of queue) {
+      const moments = [waiting.session.notBefore, waiting.session.startsAt, expiryOf(waiting)];
       for (const at of moments) if (at !== undefined && at > now) until = Math.min(until, at);
     }
   }

@@ -1,5 +1,5 @@
 import { BackfillGate, type Release, releasesOf, reserveFor } from './backfill.ts';
-import type { Cluster, Holding, Waiting } from './cluster.ts';
+import { type Cluster, expiryOf, type Holding, type Waiting } from './cluster.ts';
 import type { Group } from './group.ts';
 import { turns } from './order.ts';
 import { type Choice, Placing, placementOf, shortageOf } from './placing.ts';
@@ -103,8 +103,7 @@ class Pass {
   #consider(waiting: Waiting): void {
     const { session, group } = waiting;
     const { sessionId } = session;
-    const { pendingTimeoutMs = 0 } = group.options;
-    if (pendingTimeoutMs > 0 && this.#now - session.createdAt >= pendingTimeoutMs) {
+    if (this.#now >= expiryOf(waiting)) {
       this.#expired.push(sessionId);
       this.#reasons.set(sessionId, { code: 'pending-timeout', data: { resourceGroup: group.name } });
       return;

@@ -95,6 +95,17 @@ describe('queues', () => {
     expect(placedIn(world({}, { agents: busy, pending: [never, small] }))).toEqual(['s2']);
   });
 
+  it('give up what has waited too long since it was queued last, whenever it was made', () => {
+    const patient = { pendingTimeoutMs: 500 };
+    const since = (queuedAt?: number) =>
+      schedule(
+        world(patient, { agents, pending: [session('s1', 'u', 1_000n, queuedAt === undefined ? {} : { queuedAt })] }),
+      );
+    expect(since().expired).toEqual(['s1']);
+    expect(since(501).placements).toHaveLength(1);
+    expect(since(500).expired).toEqual(['s1']);
+  });
+
   it('let a session go whose dependency succeeded, also when its end could not be confirmed', () => {
     const after = (status: SessionStatus, result: SessionResult) =>
       schedule(

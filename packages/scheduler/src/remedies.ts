@@ -1,5 +1,5 @@
 import { amountFromText, amountToText } from '@backend.ai/core';
-import type { Cluster, Waiting } from './cluster.ts';
+import { type Cluster, expiryOf, type Waiting } from './cluster.ts';
 import { anywhere, Placing } from './placing.ts';
 import type { Plan, QuotaViolation, WaitingCode, WaitingReason } from './plan.ts';
 import { displace, largestContribution } from './preemption.ts';
@@ -68,9 +68,8 @@ export function remediesFor(
   const own = reasons.flatMap(ownChange);
   const turn = turnOf(waiting, cluster, plan);
   const waits = own.some(({ kind }) => kind === 'wait-until');
-  const { pendingTimeoutMs = 0 } = waiting.group.options;
   const latest = Math.max(now, ...own.map((change) => (change.kind === 'wait-until' ? change.at : now)));
-  if (pendingTimeoutMs > 0 && latest - waiting.session.createdAt >= pendingTimeoutMs) return [];
+  if (latest >= expiryOf(waiting)) return [];
   if (turn === 'next') return after(own, find(waiting, cluster, true));
   const first = after([...own, goFirst(waiting, cluster)], find(waiting, cluster, true));
   if (turn === 'behind' || waits) return first;

@@ -85,6 +85,7 @@ const pending = z.strictObject({
   type: z.enum(sessionTypes).optional(),
   private: z.boolean().optional(),
   createdAt: moment,
+  queuedAt: moment.optional(),
   priority: z.number(),
   jobPriority: z.number().optional(),
   isPreemptible: z.boolean().optional(),

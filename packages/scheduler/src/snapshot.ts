@@ -130,6 +130,8 @@ export interface PendingSession {
   /** Of the system: resource quotas do not count it, and its number has a limit of its own. */
   readonly private?: boolean;
   readonly createdAt: number;
+  /** Since when it waits, where that is not since it was made: it started anew. What it may wait counts from here. */
+  readonly queuedAt?: number;
   /** Higher is considered first. */
   readonly priority: number;
   /** Compared between a session that preempts and its victims only. Default 0. */

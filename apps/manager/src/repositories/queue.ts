@@ -21,6 +21,8 @@ export interface PendingRecord {
   readonly clusterMode: 'single-node' | 'multi-node';
   /** PostgreSQL's text in UTC, as all moments here. */
   readonly createdAt: string;
+  /** Since when it waits: later than its creation when it started anew. */
+  readonly queuedAt: string;
   readonly priority: number;
   readonly jobPriority: number;
   readonly isPreemptible: boolean;
@@ -89,7 +91,8 @@ export class QueueRepository {
     const rows = await this.#db.execute<PendingRecord & Record<string, unknown>>(sql`
       select s.id as "sessionId", s.resource_group as "resourceGroup", s.access_key as "accessKey",
         s.user_id as "userId", s.project_id as "projectId", s.domain_name as "domainName", s.type,
-        s.cluster_mode as "clusterMode", s.created_at as "createdAt", s.priority, s.job_priority as "jobPriority",
+        s.cluster_mode as "clusterMode", s.created_at as "createdAt",
+        s.queued_at as "queuedAt", s.priority, s.job_priority as "jobPriority",
         s.is_preemptible as "isPreemptible", s.starts_not_before as "startsNotBefore",
         s.designated_agents as "designatedAgents", (s.options->>'timeoutMs')::float8 as "timeoutMs",
         s.status_reason as "reason", s.architecture,

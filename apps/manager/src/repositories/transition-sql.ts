@@ -123,6 +123,8 @@ function statement(options: AnyOptions, parts: Parts): SQL {
         status_changed_at = case when d.to_status = t.from_status then s.status_changed_at else now() end,
         started_at = case when d.to_status = 'RUNNING' and t.from_status <> 'RUNNING' then now()
           when d.to_status = 'PENDING' then null else s.started_at end,
+        queued_at = case when d.to_status = 'PENDING' and t.from_status in ('RESTARTING', 'RESCHEDULING') then now()
+          else s.queued_at end,
         scheduled_at = case when d.to_status = 'PENDING' then null else s.scheduled_at end,
         terminated_at = case when d.to_status in (${terminal}) then now() else s.terminated_at end
         , result = ${result === undefined ? failedBatch(present) : sql`${result}`}
@@ -173,7 +175,7 @@ function sessionConditions(target: TransitionTarget): SQL[] {
   if (target.waitedTooLong) {
     conditions.push(sql`exists (select 1 from resource_groups g
       where g.name = s.resource_group and (g.options->>'pendingTimeout')::float8 > 0
-        and s.created_at < now() - (g.options->>'pendingTimeout')::float8 * interval '1 second')`);
+        and s.queued_at < now() - (g.options->>'pendingTimeout')::float8 * interval '1 second')`);
   }
   if (target.preemption !== undefined) {
     conditions.push(sql`coalesce(s.status_data->>'mode', 'terminate') = ${target.preemption}`);

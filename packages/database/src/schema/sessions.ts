@@ -81,6 +81,8 @@ export const sessions = pgTable(
     /** What the end of a sub kernel means for the session. */
     failurePolicy: text('failure_policy').$type<FailurePolicy>().notNull().default('strict'),
     createdAt: moment('created_at').notNull().defaultNow(),
+    /** Since when it waits, or waited before it was placed: later than its creation when it started anew. */
+    queuedAt: moment('queued_at').notNull().defaultNow(),
     statusChangedAt: moment('status_changed_at').notNull().defaultNow(),
     scheduledAt: moment('scheduled_at'),
     startedAt: moment('started_at'),

@@ -16,6 +16,7 @@ export function pendingOf(record: Omit<PendingRecord, 'reason'>): PendingSession
     type,
     ...(isPrivateType(type) ? { private: true } : {}),
     createdAt: Date.parse(record.createdAt),
+    ...(record.queuedAt === record.createdAt ? {} : { queuedAt: Date.parse(record.queuedAt) }),
     priority,
     jobPriority,
     isPreemptible,
@@ -35,6 +36,7 @@ export function queuedOf(
   return pendingOf({
     ...session,
     ...created,
+    queuedAt: created.createdAt,
     sessionId: session.id,
     accessKey: session.owner.accessKey,
     userId: session.owner.userId,

@@ -1,6 +1,6 @@
 import type { ErrorBody, StatusReason } from '@backend.ai/core';
 import { z } from 'zod';
-import { environSchema, inputLimits, plainText } from './text.ts';
+import { inputLimits, kernelEnvironSchema, plainText } from './text.ts';
 
 /** A kernel is one set of processes (a container, or a sandbox on the process backend) of a session. */
 
@@ -95,7 +95,7 @@ export const kernelSpecSchema = z.strictObject({
   clusterIndex: z.number().int().min(1),
   hostname: plainText(inputLimits.name),
   slots: slotTextsSchema,
-  environ: environSchema,
+  environ: kernelEnvironSchema,
   /** Absent: the session is this one kernel. */
   cluster: kernelClusterSchema.optional(),
   /** Of all kernels of the session. */

@@ -30,6 +30,9 @@ export const inputLimits = {
   variables: 512,
   /** All names and values of an environment together. */
   environment: 262_144,
+  /** What a manager may add to the environment of a kernel: who owns its session. */
+  addedVariables: 16,
+  addedEnvironment: 4_096,
   /** Kernels of one session. */
   clusterSize: 1_024,
   /** One file, and all of a session. */
@@ -48,20 +51,26 @@ export const inputLimits = {
   completion: 1024 * 1024,
 } as const;
 
-export const environSchema = z
-  .record(
-    z
-      .string()
-      .regex(/^[A-Za-z_][A-Za-z0-9_]*$/)
-      .max(inputLimits.variableName),
-    plainText(inputLimits.variable),
-  )
-  .refine(
-    (environ) => Object.keys(environ).length <= inputLimits.variables,
-    `must have at most ${inputLimits.variables} variables`,
-  )
-  .refine(
-    (environ) =>
-      Object.entries(environ).reduce((sum, pair) => sum + pair.join('').length, 0) <= inputLimits.environment,
-    `must have at most ${inputLimits.environment} characters in all`,
-  );
+const environ = (variables: number, characters: number) =>
+  z
+    .record(
+      z
+        .string()
+        .regex(/^[A-Za-z_][A-Za-z0-9_]*$/)
+        .max(inputLimits.variableName),
+      plainText(inputLimits.variable),
+    )
+    .refine((all) => Object.keys(all).length <= variables, `must have at most ${variables} variables`)
+    .refine(
+      (all) => Object.entries(all).reduce((sum, pair) => sum + pair.join('').length, 0) <= characters,
+      `must have at most ${characters} characters in all`,
+    );
+
+/** What somebody asks for with a session. */
+export const environSchema = environ(inputLimits.variables, inputLimits.environment);
+
+/** What an agent is told: as much as can be asked for, and what the manager adds. */
+export const kernelEnvironSchema = environ(
+  inputLimits.variables + inputLimits.addedVariables,
+  inputLimits.environment + inputLimits.addedEnvironment,
+);

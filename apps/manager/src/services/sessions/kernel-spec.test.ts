@@ -1,4 +1,4 @@
-import { kernelSpecSchema } from '@backend.ai/contract';
+import { environSchema, inputLimits, kernelSpecSchema } from '@backend.ai/contract';
 import { newId } from '@backend.ai/core';
 import { describe, expect, it } from 'vitest';
 import { type KernelToStart, kernelSpecOf } from './kernel-spec.ts';
@@ -47,6 +47,19 @@ describe('what an agent is told of a kernel', () => {
       dotfiles,
     });
     expect(kernelSpecSchema.parse(spec)).toEqual(spec);
+  });
+
+  it('is taken by agents with the largest environment that may be asked for', () => {
+    const most = Object.fromEntries(Array.from({ length: inputLimits.variables }, (_, nth) => [`V${nth}`, 'x']));
+    const names = inputLimits.environment / inputLimits.variable;
+    const longest = Object.fromEntries(
+      Array.from({ length: names }, (_, nth) => [`V${nth}`, 'x'.repeat(inputLimits.variable - 2)]),
+    );
+    for (const environ of [most, longest]) {
+      expect(environSchema.parse(environ)).toEqual(environ);
+      const spec = kernelSpecOf({ ...kernel, environ, options: { owner } });
+      expect(kernelSpecSchema.parse(spec)).toEqual(spec);
+    }
   });
 
   it('has the batch job in the main kernel only, without a limit that nobody gave', () => {

@@ -288,6 +288,11 @@ export class FakeAgent implements AgentService {
     if (this.behaviour === 'lose-order') await untilAborted(ctx.signal);
     if (this.kernels.has(spec.kernelId)) return { accepted: true };
     const kernel: FakeKernel = { spec, requestId: ctx.requestId, state: 'preparing', exitCode: null, reason: null };
+    // As agents do: what has ended is not started again, its end is told again.
+    if (this.ended.has(spec.kernelId)) {
+      this.#emit(kernel, { type: 'kernel-terminated', reason: 'self-terminated', exitCode: null });
+      return { accepted: true };
+    }
     this.kernels.set(spec.kernelId, kernel);
     this.starts.push(spec.kernelId);
     this.#emit(kernel, { type: 'kernel-preparing' });

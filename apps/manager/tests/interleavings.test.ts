@@ -22,7 +22,7 @@ import { createWorld, type World } from './world.ts';
 
 let world: World;
 let agents: FakeAgent[];
-const mostSessions = 4;
+const mostSessions = 2;
 
 beforeAll(async () => {
   world = await createWorld();

@@ -1,6 +1,7 @@
 import type { SessionTransitions } from '../repositories/session-transitions.ts';
 import type { SessionRepository } from '../repositories/sessions.ts';
 import type { SessionChanges } from '../services/sessions/session-changes.ts';
+import { eachItem } from './each-item.ts';
 
 /** What waits for a session that has ended without success would wait for ever: it is cancelled, and says why. */
 export class EndDependents {
@@ -15,7 +16,7 @@ export class EndDependents {
   }
 
   async run(epoch: number): Promise<void> {
-    for (const { sessionId, failed } of await this.#sessions.failedDependents()) {
+    await eachItem(await this.#sessions.failedDependents(), async ({ sessionId, failed }) => {
       const cancelled = await this.#transitions.apply({
         target: { sessionId },
         to: 'CANCELLED',
@@ -24,6 +25,6 @@ export class EndDependents {
         epoch,
       });
       this.#changes.announce(cancelled);
-    }
+    });
   }
 }

@@ -4,6 +4,7 @@ import { ensureRequestId } from '@backend.ai/telemetry';
 import type { SessionTransitions } from '../repositories/session-transitions.ts';
 import type { IdleJudgement, IdleService } from '../services/idle/idle-service.ts';
 import type { SessionChanges } from '../services/sessions/session-changes.ts';
+import { eachItem } from './each-item.ts';
 
 export interface EndIdleSessionsOptions {
   readonly idle: IdleService;
@@ -34,7 +35,7 @@ export class EndIdleSessions {
     const now = clock.monotonic();
     if (this.#judgedAt !== undefined && now - this.#judgedAt < everyMs) return;
     this.#judgedAt = now;
-    for (const judgement of await idle.judgeAll()) await this.#endIfExpired(judgement, epoch);
+    await eachItem(await idle.judgeAll(), (judgement) => this.#endIfExpired(judgement, epoch));
   }
 
   async #endIfExpired({ session, checks }: IdleJudgement, epoch: number): Promise<void> {

@@ -3,7 +3,7 @@ import { AppError } from '@backend.ai/core';
 import type { DomainRecord, DomainRepository } from '../../repositories/domains.ts';
 import { actorOf } from '../sessions/session-service.ts';
 import { toIso } from '../sessions/session-view.ts';
-import { limitTexts, permit, refuseLiveSessions, seen, type TenantChanges } from './tenant-changes.ts';
+import { limitTexts, permit, refuseLiveSessions, seen, sought, type TenantChanges } from './tenant-changes.ts';
 
 type Input<Method extends keyof DomainAdminApi> = Parameters<DomainAdminApi[Method]>[0];
 
@@ -38,7 +38,7 @@ export class DomainService implements DomainAdminApi {
   }
 
   async modify({ name, ...values }: Input<'modify'>, ctx: CallContext): Promise<DomainView> {
-    const actor = await this.#permit(name, 'domain:modify', ctx);
+    const actor = await this.#permit(name, 'domain:modify', ctx, values);
     const totalResourceSlots = limitTexts(values.totalResourceSlots);
     await this.#changes.run({ actor, action: 'domain:modify', target: targetOf(name), changes: values }, (tx) =>
       this.#domains.update(tx, name, { ...values, totalResourceSlots }),
@@ -67,10 +67,17 @@ export class DomainService implements DomainAdminApi {
     });
   }
 
-  async #permit(name: string, action: 'domain:modify' | 'domain:delete' | 'domain:purge', ctx: CallContext) {
+  async #permit(
+    name: string,
+    action: 'domain:modify' | 'domain:delete' | 'domain:purge',
+    ctx: CallContext,
+    changes: Readonly<Record<string, unknown>> = {},
+  ): Promise<UserActor> {
     const actor = actorOf(ctx);
-    await this.#see(name, actor);
-    permit(actor, action, { domain: name });
+    await this.#changes.permitted({ actor, action, target: sought('domain', name), changes }, async () => {
+      await this.#see(name, actor);
+      permit(actor, action, { domain: name });
+    });
     return actor;
   }
 

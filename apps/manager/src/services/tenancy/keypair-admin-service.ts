@@ -25,6 +25,7 @@ import {
   permitRole,
   refuseLiveSessions,
   seen,
+  sought,
   type TenantChanges,
 } from './tenant-changes.ts';
 
@@ -57,12 +58,16 @@ export class KeypairAdminService implements KeypairAdminApi {
 
   async create({ user: ref, ...values }: Input<'create'>, ctx: CallContext): Promise<NewKeypair> {
     const actor = actorOf(ctx);
-    const user = seen(await this.#users.find(ref, scopeOf(actor, 'user:read')), 'user', ref);
-    permit(actor, 'keypair:create', { userId: user.id, domain: user.domain });
+    const attempt = { actor, action: 'keypair:create', changes: { user: ref, ...values } } as const;
+    const user = await this.#changes.permitted({ ...attempt, target: sought('keypair', '') }, async () => {
+      const found = seen(await this.#users.find(ref, scopeOf(actor, 'user:read')), 'user', ref);
+      permit(actor, 'keypair:create', { userId: found.id, domain: found.domain });
+      return found;
+    });
     const { accessKey, secretKey, insert } = this.prepare(user.id, values);
     const target = { kind: 'keypair', id: accessKey, domain: user.domain };
     const changes = { user: user.email, ...values };
-    await this.#changes.run({ actor, action: 'keypair:create', target, changes }, async (tx) => {
+    await this.#changes.run({ ...attempt, target, changes }, async (tx) => {
       permitLimits(actor, values);
       permitRole(actor, (await this.#users.find(user.id, everything, tx))?.role ?? user.role);
       await insert(tx);
@@ -111,8 +116,12 @@ export class KeypairAdminService implements KeypairAdminApi {
     work: (tx: Transaction, keypair: AdministeredKeypair) => Promise<void>,
   ): Promise<void> {
     const actor = actorOf(ctx);
-    const { userId, domain } = await this.#see(accessKey, actor);
-    permit(actor, action, { userId, domain });
+    const attempt = { actor, action, target: sought('keypair', accessKey), changes };
+    const { domain } = await this.#changes.permitted(attempt, async () => {
+      const found = await this.#see(accessKey, actor);
+      permit(actor, action, found);
+      return found;
+    });
     const target = { kind: 'keypair', id: accessKey, domain };
     await this.#changes.run({ actor, action, target, changes }, async (tx) => {
       const keypair = seen(await this.#keypairs.find(accessKey, everything, tx), 'key pair', accessKey);

@@ -19,6 +19,7 @@ import {
   permitLimits,
   refuseLiveSessions,
   seen,
+  sought,
   type TenantChanges,
 } from './tenant-changes.ts';
 
@@ -49,11 +50,11 @@ export class ProjectService implements ProjectAdminApi {
   async create({ name, domain: given, ...values }: Input<'create'>, ctx: CallContext): Promise<ProjectView> {
     const actor = actorOf(ctx);
     const domain = given ?? actor.domain;
-    permitDomain(actor, 'project:create', domain);
     const totalResourceSlots = limitTexts(values.totalResourceSlots);
     const id = newId();
     const target = { kind: 'project', id, domain };
     await this.#changes.run({ actor, action: 'project:create', target, changes: { name, ...values } }, async (tx) => {
+      permitDomain(actor, 'project:create', domain);
       permitLimits(actor, values);
       if (!(await this.#projects.insert(tx, id, domain, name, { ...values, totalResourceSlots })))
         throw new AppError('object-exists', `There is a project "${name}" in ${domain} already.`);
@@ -115,15 +116,23 @@ export class ProjectService implements ProjectAdminApi {
     work: (tx: Transaction, project: ProjectRecord) => Promise<void>,
   ): Promise<ProjectView> {
     const actor = actorOf(ctx);
-    const project = await this.#permitted(ref, actor, action);
+    const project = await this.#permitted(ref, actor, action, changes);
     await this.#changes.run({ actor, action, target: targetOf(project), changes }, (tx) => work(tx, project));
     return await this.#view(project.id);
   }
 
-  async #permitted(ref: Ref, actor: UserActor, action: Action): Promise<ProjectRecord> {
-    const project = await this.#see(ref, actor);
-    permitDomain(actor, action, project.domain);
-    return project;
+  async #permitted(
+    ref: Ref,
+    actor: UserActor,
+    action: Action,
+    changes: Readonly<Record<string, unknown>> = {},
+  ): Promise<ProjectRecord> {
+    const attempt = { actor, action, target: sought('project', ref.project), changes };
+    return await this.#changes.permitted(attempt, async () => {
+      const project = await this.#see(ref, actor);
+      permitDomain(actor, action, project.domain);
+      return project;
+    });
   }
 
   async #see({ project, domain }: Ref, actor: UserActor): Promise<ProjectRecord> {

@@ -2,7 +2,7 @@ import { type Action, allow, isWithin, type Scope, scopeOf, type Target, type Us
 import { AppError, amountToText, isHigherRole, parseResourceSlots, type UserRole } from '@backend.ai/core';
 import { sqlStateOf, sqlStates, type Transaction } from '@backend.ai/database';
 import { hasSuperadmin, liveSessionsOf, lockTenants, type TenantOfSessions } from '../../repositories/tenant-guards.ts';
-import type { AuditedChange, AuditLog } from '../audit/audit-log.ts';
+import type { AuditedChange, AuditLog, AuditTarget } from '../audit/audit-log.ts';
 
 /** For looking again at what was changed, whoever changed it. */
 export const everything: Scope = { extent: 'all', userId: '', domain: '' };
@@ -22,6 +22,11 @@ export class TenantChanges {
   constructor(audit: AuditLog, announce: () => void) {
     this.#audit = audit;
     this.#announce = announce;
+  }
+
+  /** What comes before a change: finding what is meant, and whether it may be done. A refusal is in the log, too. */
+  async permitted<T>(change: AuditedChange, look: () => Promise<T>): Promise<T> {
+    return await this.#audit.within(change, look);
   }
 
   /** @throws AppError `last-superadmin`, `object-not-found`, `object-exists`, and what `work` throws */
@@ -47,6 +52,11 @@ function explainViolation(cause: unknown): never {
     default:
       throw cause;
   }
+}
+
+/** What a change is about before it is found. */
+export function sought(kind: string, ref: string): AuditTarget {
+  return { kind, id: ref, domain: null };
 }
 
 /** What may not be seen is not there; what may only be seen is forbidden. @throws AppError `object-not-found` */

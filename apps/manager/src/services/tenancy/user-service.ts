@@ -25,6 +25,7 @@ import {
   permitRole,
   refuseLiveSessions,
   seen,
+  sought,
   type TenantChanges,
 } from './tenant-changes.ts';
 
@@ -62,13 +63,16 @@ export class UserService implements UserAdminApi {
     const actor = actorOf(ctx);
     const { email, password, domain = actor.domain, projects: names, ...values } = input;
     const role = values.role ?? 'user';
-    permitDomain(actor, 'user:create', domain);
-    permitRole(actor, role);
     const id = newId();
+    const target = { kind: 'user', id, domain };
+    const change = { actor, action: 'user:create', target, changes: input } as const;
+    await changes.permitted(change, async () => {
+      permitDomain(actor, 'user:create', domain);
+      permitRole(actor, role);
+    });
     const keypair = keypairService.prepare(id, { isAdmin: role !== 'user' });
     const passwordHash = password === undefined ? undefined : await hashPassword(password);
-    const target = { kind: 'user', id, domain };
-    await changes.run({ actor, action: 'user:create', target, changes: input }, async (tx) => {
+    await changes.run(change, async (tx) => {
       permitLimits(actor, values);
       seen(await domains.find(domain, tx), 'domain', domain);
       const user = { id, email, username: values.username ?? email, domain };
@@ -164,8 +168,12 @@ export class UserService implements UserAdminApi {
     work: (tx: Transaction, user: UserRecord, actor: UserActor) => Promise<void>,
   ): Promise<string> {
     const actor = actorOf(ctx);
-    const { id, domain } = await this.#see(ref, actor);
-    permit(actor, action, { userId: id, domain });
+    const attempt = { actor, action, target: sought('user', ref), changes };
+    const { id, domain } = await this.#options.changes.permitted(attempt, async () => {
+      const found = await this.#see(ref, actor);
+      permit(actor, action, { userId: found.id, domain: found.domain });
+      return found;
+    });
     const target = { kind: 'user', id, domain };
     await this.#options.changes.run({ actor, action, target, changes }, async (tx) => {
       // As it is now that nobody else changes tenants.

@@ -437,7 +437,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     resourceGroup: { list: (input, ctx) => groups.usable(input, ctx) },
     resourcePreset: presets,
     admin: {
-      ...createTenancy(db, box, audit, () => keypairChanges.announce()),
+      ...createTenancy(db, box, audit, clock, () => keypairChanges.announce()),
       resourcePolicy: {
         keypair: auditedPolicies(
           'keypair',

@@ -1,4 +1,5 @@
 import { randomBytes, scrypt, timingSafeEqual } from 'node:crypto';
+import { Turns } from './turns.ts';
 
 /**
  * Passwords are kept as `scrypt$<log2 N>$<r>$<p>$<salt>$<hash>`, so that costs may grow and old ones stay readable.
@@ -6,6 +7,8 @@ import { randomBytes, scrypt, timingSafeEqual } from 'node:crypto';
  */
 const cost = { log2N: 15, r: 8, p: 1 };
 const hashBytes = 32;
+/** The threads that do it are those that read files and look names up: most of them stay free for that. */
+const turns = new Turns(2);
 
 export async function hashPassword(password: string): Promise<string> {
   const salt = randomBytes(16);
@@ -24,10 +27,14 @@ export async function isPassword(password: string, stored: string): Promise<bool
 
 function derive(password: string, salt: Buffer, log2N: number, r: number, p: number): Promise<Buffer> {
   const N = 2 ** log2N;
-  return new Promise((resolve, reject) => {
-    // The same password may be typed in two ways of composing its letters.
-    scrypt(password.normalize('NFKC'), salt, hashBytes, { N, r, p, maxmem: 256 * N * r }, (error, key) =>
-      error ? reject(error) : resolve(key),
-    );
-  });
+  // The same password may be typed in two ways of composing its letters.
+  const text = password.normalize('NFKC');
+  return turns.run(
+    () =>
+      new Promise((resolve, reject) => {
+        scrypt(text, salt, hashBytes, { N, r, p, maxmem: 256 * N * r }, (error, key) =>
+          error ? reject(error) : resolve(key),
+        );
+      }),
+  );
 }

@@ -17,6 +17,7 @@ import { actorOf } from '../sessions/session-service.ts';
 import { toIso } from '../sessions/session-view.ts';
 import type { KeypairAdminService } from './keypair-admin-service.ts';
 import { hashPassword, isPassword } from './password.ts';
+import type { PasswordAttempts } from './password-attempts.ts';
 import {
   everything,
   permit,
@@ -36,6 +37,7 @@ export interface UserServiceOptions {
   readonly keypairs: KeypairAdministration;
   readonly keypairService: KeypairAdminService;
   readonly changes: TenantChanges;
+  readonly passwordAttempts: PasswordAttempts;
 }
 
 type Input<Method extends keyof UserAdminApi> = Parameters<UserAdminApi[Method]>[0];
@@ -117,19 +119,21 @@ export class UserService implements UserAdminApi {
   }
 
   async changePassword({ oldPassword, newPassword }: Input<'changePassword'>, ctx: CallContext): Promise<void> {
-    const { users, changes } = this.#options;
+    const { users, changes, passwordAttempts } = this.#options;
     const actor = actorOf(ctx);
-    if (actor.by) throw new AppError('forbidden', 'Only users themselves change their passwords this way.');
     const target = { kind: 'user', id: actor.userId, domain: actor.domain };
-    const [stored, passwordHash] = await Promise.all([users.passwordHash(actor.userId), hashPassword(newPassword)]);
-    const isRight = stored === null || (oldPassword !== undefined && (await isPassword(oldPassword, stored)));
-    await changes.run({ actor, action: 'user:change-password', target }, async (tx) => {
-      if (!isRight)
+    const change = { actor, action: 'user:change-password', target } as const;
+    await changes.permitted(change, async () => {
+      if (actor.by) throw new AppError('forbidden', 'Only users themselves change their passwords this way.');
+      const stored = await users.passwordHash(actor.userId);
+      const isRight = async () => stored === null || (oldPassword !== undefined && isPassword(oldPassword, stored));
+      if (!(await passwordAttempts.try(actor.userId, isRight)))
         throw new AppError('invalid-input', 'The old password is wrong.', {
           data: { fields: { oldPassword: 'is wrong' } },
         });
-      await users.update(tx, actor.userId, { passwordHash, needPasswordChange: false });
     });
+    const passwordHash = await hashPassword(newPassword);
+    await changes.run(change, (tx) => users.update(tx, actor.userId, { passwordHash, needPasswordChange: false }));
   }
 
   async delete({ user: ref }: Input<'delete'>, ctx: CallContext): Promise<void> {

@@ -40,9 +40,10 @@ export class DomainService implements DomainAdminApi {
   async modify({ name, ...values }: Input<'modify'>, ctx: CallContext): Promise<DomainView> {
     const actor = await this.#permit(name, 'domain:modify', ctx, values);
     const totalResourceSlots = limitTexts(values.totalResourceSlots);
-    await this.#changes.run({ actor, action: 'domain:modify', target: targetOf(name), changes: values }, (tx) =>
-      this.#domains.update(tx, name, { ...values, totalResourceSlots }),
-    );
+    await this.#changes.run({ actor, action: 'domain:modify', target: targetOf(name), changes: values }, async (tx) => {
+      if (values.isActive === false) await refuseLiveSessions(tx, { domain: name }, `The domain "${name}"`);
+      await this.#domains.update(tx, name, { ...values, totalResourceSlots });
+    });
     return await this.get({ name }, ctx);
   }
 

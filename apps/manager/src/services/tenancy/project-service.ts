@@ -64,8 +64,9 @@ export class ProjectService implements ProjectAdminApi {
 
   async modify({ project, domain, ...values }: Input<'modify'>, ctx: CallContext): Promise<ProjectView> {
     const totalResourceSlots = limitTexts(values.totalResourceSlots);
-    return await this.#change({ project, domain }, ctx, 'project:modify', values, async (tx, { id }) => {
+    return await this.#change({ project, domain }, ctx, 'project:modify', values, async (tx, { id, name }) => {
       permitLimits(actorOf(ctx), values);
+      if (values.isActive === false) await refuseLiveSessions(tx, { projectId: id }, `The project "${name}"`);
       await this.#projects.update(tx, id, { ...values, totalResourceSlots });
     });
   }

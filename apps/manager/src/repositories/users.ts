@@ -88,6 +88,15 @@ export class UserRepository {
     return row;
   }
 
+  /** Ids of users of a domain by what they are called: ids or e-mail addresses. Who is not there is absent. */
+  async idsOf(refs: readonly string[], domain: string, tx: Transaction): Promise<Map<string, string>> {
+    const rows = await tx.execute<{ ref: string; id: string }>(sql`
+      select r.ref, u.id from jsonb_array_elements_text(${JSON.stringify(refs)}::jsonb) r (ref)
+      join users u on u.email = lower(r.ref) or u.id = ${uuidOrNull(sql`r.ref`)}
+      where u.domain_name = ${domain}`);
+    return new Map(rows.map(({ ref, id }) => [ref, id]));
+  }
+
   async passwordHash(userId: string): Promise<string | null> {
     const [row] = await this.#db.execute<{ hash: string | null }>(
       sql`select password_hash as hash from users where id = ${userId}::uuid`,
@@ -142,6 +151,10 @@ function userWithin(scope: Scope): SQL {
   if (scope.extent === 'all') return sql`true`;
   const isSelf = sql`u.id = ${scope.userId}::uuid`;
   return scope.extent === 'domain' ? sql`(u.domain_name = ${scope.domain} or ${isSelf})` : isSelf;
+}
+
+function uuidOrNull(text: SQL): SQL {
+  return sql`case when ${text} ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then ${text}::uuid end`;
 }
 
 function isUser(ref: string): SQL {

@@ -9,7 +9,7 @@ import {
 import { AppError, newId } from '@backend.ai/core';
 import type { Transaction } from '@backend.ai/database';
 import type { ProjectRecord, ProjectRepository } from '../../repositories/projects.ts';
-import type { UserRecord, UserRepository } from '../../repositories/users.ts';
+import type { UserRepository } from '../../repositories/users.ts';
 import { actorOf } from '../sessions/session-service.ts';
 import { toIso } from '../sessions/session-view.ts';
 import {
@@ -89,23 +89,13 @@ export class ProjectService implements ProjectAdminApi {
 
   async addMembers({ users, ...ref }: Input<'addMembers'>, ctx: CallContext): Promise<ProjectView> {
     return await this.#change(ref, ctx, 'project:modify', { addMembers: users }, async (tx, project) => {
-      const members = await this.#usersOf(tx, users, project.domain);
-      await this.#projects.addMembers(
-        tx,
-        project.id,
-        members.map(({ id }) => id),
-      );
+      await this.#projects.addMembers(tx, project.id, await this.#idsOf(tx, users, project.domain));
     });
   }
 
   async removeMembers({ users, ...ref }: Input<'removeMembers'>, ctx: CallContext): Promise<ProjectView> {
     return await this.#change(ref, ctx, 'project:modify', { removeMembers: users }, async (tx, project) => {
-      const members = await this.#usersOf(tx, users, project.domain);
-      await this.#projects.removeMembers(
-        tx,
-        project.id,
-        members.map(({ id }) => id),
-      );
+      await this.#projects.removeMembers(tx, project.id, await this.#idsOf(tx, users, project.domain));
     });
   }
 
@@ -146,11 +136,9 @@ export class ProjectService implements ProjectAdminApi {
   }
 
   /** Members are of the project's domain. */
-  async #usersOf(tx: Transaction, refs: readonly string[], domain: string): Promise<UserRecord[]> {
-    const scope = { extent: 'domain', userId: '00000000-0000-0000-0000-000000000000', domain } as const;
-    const users: UserRecord[] = [];
-    for (const ref of refs) users.push(seen(await this.#users.find(ref, scope, tx), `user of ${domain}`, ref));
-    return users;
+  async #idsOf(tx: Transaction, refs: readonly string[], domain: string): Promise<string[]> {
+    const ids = await this.#users.idsOf(refs, domain, tx);
+    return refs.map((ref) => seen(ids.get(ref), `user of ${domain}`, ref));
   }
 }
 

@@ -2,6 +2,7 @@ import type { Scope } from '@backend.ai/contract';
 import type { Database, Transaction } from '@backend.ai/database';
 import { sql } from 'drizzle-orm';
 import { changedColumns, typed } from './changed-columns.ts';
+import { forgetTurns } from './tenant-guards.ts';
 
 export interface DomainRecord {
   readonly name: string;
@@ -68,6 +69,7 @@ export class DomainRepository {
   }
 
   async remove(tx: Transaction, name: string): Promise<void> {
+    await forgetTurns(tx, { domain: name });
     await tx.execute(sql`delete from domains where name = ${name}`);
   }
 

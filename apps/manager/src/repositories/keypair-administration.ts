@@ -3,6 +3,7 @@ import type { UserRole } from '@backend.ai/core';
 import type { Database, Transaction } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
 import { changedColumns, typed } from './changed-columns.ts';
+import { forgetTurns } from './tenant-guards.ts';
 
 /** A key pair as administrators see it: without its secret. */
 export interface AdministeredKeypair {
@@ -104,6 +105,7 @@ export class KeypairAdministration {
 
   /** Deletes it; if it was the main one, the oldest active one of those that are left is. */
   async remove(tx: Transaction, accessKey: string, userId: string): Promise<void> {
+    await forgetTurns(tx, { accessKey });
     await tx.execute(sql`delete from keypairs where access_key = ${accessKey}`);
     await tx.execute(sql`
       update keypairs set is_main = true where access_key = (

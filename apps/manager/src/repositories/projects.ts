@@ -5,6 +5,7 @@ import { type SQL, sql } from 'drizzle-orm';
 import { changedColumns, typed } from './changed-columns.ts';
 import type { DomainRecord, DomainValues } from './domains.ts';
 import { projectWithin } from './scopes.ts';
+import { forgetTurns } from './tenant-guards.ts';
 
 export interface ProjectRecord extends DomainRecord {
   readonly id: string;
@@ -84,6 +85,7 @@ export class ProjectRepository {
   }
 
   async remove(tx: Transaction, id: string): Promise<void> {
+    await forgetTurns(tx, { projectId: id });
     await tx.execute(sql`delete from projects where id = ${id}::uuid`);
   }
 

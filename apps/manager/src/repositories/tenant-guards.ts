@@ -40,6 +40,21 @@ export async function liveSessionsOf(tx: Transaction, tenant: TenantOfSessions):
   return { count: counted?.count ?? 0, sessions: [...sessions] };
 }
 
+/** Removes the turns of its limits, and of those of its key pairs, together with a tenant. */
+export async function forgetTurns(tx: Transaction, tenant: TenantOfSessions): Promise<void> {
+  await tx.execute(sql`delete from quota_turns where scope in (${turnsOf(tenant)})`);
+}
+
+function turnsOf(tenant: TenantOfSessions): SQL {
+  if ('domain' in tenant) return sql`${`domain:${tenant.domain}`}`;
+  if ('projectId' in tenant) return sql`${`project:${tenant.projectId}`}`;
+  if ('accessKey' in tenant) return sql`${`keypair:${tenant.accessKey}`}, ${`queue:${tenant.accessKey}`}`;
+  return sql`
+    select ${`user:${tenant.userId}`}::text
+    union all select kind || ':' || k.access_key from keypairs k, unnest(array['keypair', 'queue']) kind
+    where k.user_id = ${tenant.userId}::uuid`;
+}
+
 function isOf(tenant: TenantOfSessions): SQL {
   if ('domain' in tenant) return sql`domain_name = ${tenant.domain}`;
   if ('projectId' in tenant) return sql`project_id = ${tenant.projectId}::uuid`;

@@ -3,6 +3,7 @@ import { isUuid, type UserRole, type UserStatus } from '@backend.ai/core';
 import type { Database, Transaction } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
 import { changedColumns, typed } from './changed-columns.ts';
+import { forgetTurns } from './tenant-guards.ts';
 
 export interface UserRecord {
   readonly id: string;
@@ -139,6 +140,7 @@ export class UserRepository {
   }
 
   async remove(tx: Transaction, id: string): Promise<void> {
+    await forgetTurns(tx, { userId: id });
     await tx.execute(sql`delete from users where id = ${id}::uuid`);
   }
 

@@ -55,6 +55,16 @@ describe('the judge of unused sessions', () => {
     expect(judgeAccess({ lastAccessMs: now - 12 * minute }).evidence).toMatchObject({ idleMs: 12 * minute });
   });
 
+  it('gives a session that started anew the whole time again', () => {
+    const restarted = { startedAtMs: now - 2 * minute, lastAccessMs: now - 60 * minute };
+    expect(judgeAccess(restarted)).toMatchObject({
+      verdict: 'active',
+      remainingMs: 8 * minute,
+      explanation: 'It started 120 s ago and was not used since; it may stay unused for 600 s.',
+    });
+    expect(judgeAccess({ ...restarted, startedAtMs: now - 10 * minute }).verdict).toBe('expired');
+  });
+
   it('lets the policy of the key pair override the settings, with 0 as never', () => {
     expect(judgeAccess({ idleTimeoutMs: 2 * minute })).toMatchObject({
       verdict: 'expired',

@@ -64,3 +64,16 @@ it('counting begins once for a session that nobody has used', async () => {
   activity.forget('s');
   expect(await idleMs(activity)).toBeUndefined();
 });
+
+it('how long a session that is looked at was unused is known for more than a week', async () => {
+  const { clock, manager, idleMs } = world();
+  const activity = manager();
+  const day = 86_400_000;
+  for (let days = 0; days < 10; days++) {
+    await activity.startCounting('s');
+    await clock.advance(day);
+  }
+  expect(await idleMs(activity)).toBe(10 * day);
+  await clock.advance(7 * day);
+  expect(await idleMs(activity)).toBeUndefined();
+});

@@ -4,7 +4,7 @@ import type { BackgroundTasks, Logger } from '@backend.ai/telemetry';
 
 /** What is told may be older than the truth by this much, in milliseconds: calls follow each other quickly. */
 export const activityStepMs = 5_000;
-/** Longer than any time that a session may stay unused is worth remembering. */
+/** Of sessions that nobody looks at any more nothing is worth remembering: each look at one that runs renews this. */
 const expiryMs = 7 * 86_400_000;
 
 export interface SessionActivityOptions {
@@ -62,9 +62,10 @@ export class SessionActivity {
     return text === null ? undefined : Number(text);
   }
 
-  /** Counting begins now for a session of which nothing is known. */
+  /** Counting begins now for a session of which nothing is known; what is known of others is kept on. */
   async startCounting(sessionId: string): Promise<void> {
     const { liveValues, clock } = this.#options;
+    if (await liveValues.expire(keyOf(sessionId), expiryMs)) return;
     await liveValues.setIfAbsent(keyOf(sessionId), String(clock.now()), expiryMs);
   }
 

@@ -22,6 +22,9 @@ export interface IdleJudgement {
   readonly checks: IdleCheckView[];
 }
 
+/** So many sessions are judged at once: each of them asks the live values. */
+const portion = 200;
+
 /** Gathers what is known of running sessions and has it judged. */
 export class IdleService {
   readonly #options: IdleServiceOptions;
@@ -48,12 +51,15 @@ export class IdleService {
     const running = await rows.running();
     const { enabled } = settings();
     const concerned = enabled.size > 0 ? running : running.filter(({ maxLifetimeS }) => maxLifetimeS > 0);
-    return await Promise.all(
-      concerned.map(async (session) => {
+    const judgements: IdleJudgement[] = [];
+    for (let at = 0; at < concerned.length; at += portion) {
+      const some = concerned.slice(at, at + portion).map(async (session) => {
         if (enabled.has('network_timeout')) await activity.startCounting(session.id);
         return await this.#judge(session);
-      }),
-    );
+      });
+      judgements.push(...(await Promise.all(some)));
+    }
+    return judgements;
   }
 
   async #findJudgement(sessionId: string): Promise<IdleJudgement | undefined> {

@@ -358,7 +358,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     else if (to === 'TERMINATING') leader.hint('terminate', cause);
     else if (to === 'PREEMPTED' || to === 'DEPRIORITIZING') leader.hint('advance', cause);
     else if (startsAnew.includes(to)) leader.hint(from === to ? 'advance' : 'terminate', cause);
-    else if (to === 'TERMINATED' || to === 'ERROR') {
+    else if (isTerminal(to)) {
       activity.forget(change.sessionId);
       leader.hint('schedule', cause);
     }

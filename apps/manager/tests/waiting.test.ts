@@ -27,6 +27,30 @@ const history = async (session: string) =>
     reason.code,
   ]);
 
+it('what waits behind a session starts when that one is cancelled, without waiting for the next look', async () => {
+  const hinted = await createWorld({ config: { tickMs: 600_000 } });
+  try {
+    await hinted.addAgent('i-one', { slots: { cpu: '3', mem: '4294967296' } });
+    await hinted.until((await hinted.create({ resources: { cpu: 2 } })).id, 'RUNNING');
+    const head = await hinted.create({ resources: { cpu: 2 } });
+    const next = await hinted.create({ resources: { cpu: 1 } });
+    await waitFor(
+      async () => {
+        const view = await hinted.manager.services.api.session.get({ session: next.id }, hinted.ctx());
+        return view.reason.code === 'behind-head-of-line';
+      },
+      { what: 'it waits behind the head' },
+    );
+    const { api } = hinted.manager.services;
+    await runWithRequest({ requestId: newId() }, () =>
+      api.session.destroy({ session: head.id, forced: false }, hinted.ctx()),
+    );
+    await hinted.until(next.id, 'RUNNING');
+  } finally {
+    await hinted.close();
+  }
+});
+
 describe('a session that waits', () => {
   it('longer than its resource group allows is given up, also when no agent is alive', async () => {
     const { id: holder } = await world.create({ resources: { cpu: 2 } });

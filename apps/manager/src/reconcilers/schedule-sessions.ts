@@ -55,7 +55,6 @@ export class ScheduleSessions {
 
   async #carryOut(plan: Plan, now: number, epoch: number, signal: AbortSignal): Promise<void> {
     const { memory, again } = this.#options;
-    const waiting = [...plan.reasons.keys()].flatMap((sessionId) => memory.waiting(sessionId) ?? []);
     memory.planned(plan);
     const exceeding = new Map<string, WaitingReason>();
     let conflicts = 0;
@@ -67,11 +66,9 @@ export class ScheduleSessions {
       else conflicts += 1;
     }
     conflicts += await this.#reserve(plan.reservations, epoch, signal);
-    await this.#writeReasons(new Map([...plan.reasons, ...exceeding]), epoch);
-    this.#wakeAt(
-      waiting.flatMap(({ notBefore, startsAt }) => [notBefore, startsAt]).filter((at) => at !== undefined && at > now),
-      now,
-    );
+    await this.#writeReasons(plan.reasons, epoch);
+    await this.#writeReasons(exceeding, epoch);
+    this.#wakeFor(plan.reasons, now);
     // The memory was wrong: once more with what the database says, then with the tick.
     if (conflicts > 0) memory.forgetAll();
     else if (exceeding.size > 0) memory.rulesChanged();
@@ -144,9 +141,9 @@ export class ScheduleSessions {
 
   async #writeReasons(reasons: Plan['reasons'], epoch: number): Promise<void> {
     const { memory, sessions, changes } = this.#options;
-    const changed = [...reasons]
-      .filter(([sessionId, reason]) => memory.reasonOf(sessionId) !== reason.code)
-      .map(([sessionId, { code, data }]) => ({ sessionId, code, data }));
+    const changed: Array<{ sessionId: string } & WaitingReason> = [];
+    for (const [sessionId, reason] of reasons)
+      if (memory.reasonOf(sessionId) !== reason.code) changed.push({ sessionId, ...reason });
     if (changed.length === 0) return;
     const written = await sessions.writeReasons(changed, epoch);
     for (const row of written) memory.reasonWritten(row.sessionId, row.reason);
@@ -154,10 +151,14 @@ export class ScheduleSessions {
   }
 
   /** Sessions that an agent refused, or that have a time to start at, are tried again at their time. */
-  #wakeAt(moments: ReadonlyArray<number | undefined>, now: number): void {
+  #wakeFor(reasons: Plan['reasons'], now: number): void {
     this.#cancelWake?.();
     this.#cancelWake = undefined;
-    const next = moments.reduce<number>((least, at) => Math.min(least, at ?? least), Number.POSITIVE_INFINITY);
+    let next = Number.POSITIVE_INFINITY;
+    for (const { code, data } of reasons.values()) {
+      if (code === 'agent-refused') next = Math.min(next, Date.parse(data.nextTryAt));
+      else if (code === 'starts-later') next = Math.min(next, Date.parse(data.startsAt));
+    }
     if (Number.isFinite(next))
       this.#cancelWake = this.#options.clock.setTimer(Math.min(next - now + 1, longestTimerMs), this.#options.again);
   }

@@ -4,10 +4,9 @@ import {
   type SessionResult,
   type SessionStatus,
   type SessionType,
-  waitingStatuses,
 } from '@backend.ai/core';
 import type { Database } from '@backend.ai/database';
-import { sql } from 'drizzle-orm';
+import { type SQL, sql } from 'drizzle-orm';
 
 /** A session that waits, with all that decides about its turn. */
 export interface PendingRecord {
@@ -71,8 +70,28 @@ export interface HoldingRecord {
 
 const texts = (statuses: readonly string[]) => sql.raw(statuses.map((status) => `'${status}'`).join(', '));
 const holding = texts([...holdingStatuses, 'RESERVED']);
-const waiting = texts(waitingStatuses);
 const occupying = texts(occupyingStatuses);
+
+/** @see QueueRepository.marks */
+export interface QueueMarks {
+  readonly waiting: string;
+  readonly holding: string;
+  readonly agents: string;
+  readonly rules: string;
+}
+
+/** The mark of these sessions, as `marks` has it of those in the database. */
+export function markOf(sessions: Iterable<{ readonly sessionId: string; readonly priority?: number }>): string {
+  let count = 0;
+  let ids = 0;
+  let priorities = 0;
+  for (const { sessionId, priority = 0 } of sessions) {
+    count += 1;
+    ids += Number.parseInt(sessionId.slice(-8), 16);
+    priorities += priority;
+  }
+  return count === 0 ? '0' : `${count} ${ids} ${priorities}`;
+}
 
 /** What the scheduler decides upon, of sessions: those that wait, and those that hold something. */
 export class QueueRepository {
@@ -120,16 +139,20 @@ export class QueueRepository {
     return [...rows];
   }
 
-  /** Texts that are equal as long as nothing has changed that the scheduler decides upon. */
-  async marks(): Promise<{ waiting: string; cluster: string; rules: string }> {
-    const [row] = await this.#db.execute<{ waiting: string; cluster: string; rules: string }>(sql`
-      select
-        (select concat_ws(' ', count(*), sum(s.version)) from sessions s where s.status in (${waiting})) as waiting,
+  /**
+   * What tells whether somebody else changed what the scheduler decides upon: which sessions wait and which hold something,
+   * to be compared with those that are known, and texts that are equal as long as agents and rules are.
+   */
+  async marks(): Promise<QueueMarks> {
+    const sumOf = (statuses: SQL): SQL => sql`
+      (select concat_ws(' ', count(*), sum(('x' || right(s.id::text, 8))::bit(32)::bigint), sum(s.priority))
+        from sessions s where s.status in (${statuses}))`;
+    const [row] = await this.#db.execute<{ [mark in keyof QueueMarks]: string }>(sql`
+      select ${sumOf(sql`'PENDING'`)} as waiting, ${sumOf(occupying)} as holding,
         concat_ws(' ',
-          (select concat_ws(' ', count(*), sum(s.version)) from sessions s where s.status in (${occupying})),
           (select concat_ws(' ', count(*),
             sum(hashtext(concat_ws(' ', a.id, a.status, a.schedulable, a.resource_group, a.boot_id)))) from agents a),
-          (select concat_ws(' ', sum(r.capacity), sum(r.used), sum(r.prereserved)) from agent_resources r)) as cluster,
+          (select sum(r.capacity) from agent_resources r)) as agents,
         concat_ws(' ',
           (select sum(hashtext(g::text)) from resource_groups g),
           (select sum(hashtext(p::text)) from keypair_resource_policies p),

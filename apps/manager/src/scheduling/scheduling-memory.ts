@@ -21,6 +21,7 @@ interface Refusals {
   readonly notBefore: number;
 }
 
+const checksBetweenReads = 12;
 const nothing = { groups: [], agents: [], pending: [], running: [], quotas: [], fairShares: [] };
 
 /**
@@ -34,6 +35,7 @@ export class SchedulingMemory {
   readonly #keptMs: number;
   #state = new SchedulingState(nothing);
   #checkedAt: number | undefined;
+  #checks = 0;
   /** Codes of the reasons in the database, of those that wait. */
   #reasons = new Map<string, string>();
   /** Those that wait and depend on others. */
@@ -100,6 +102,9 @@ export class SchedulingMemory {
       return;
     }
     if (endsHolding(to) || to === 'RUNNING') this.#refusals.delete(sessionId);
+    // Not known to hold anything, or read at the same time: what agents have in use may be older than this.
+    const known = this.#state.running(sessionId) ?? this.#state.waiting(sessionId);
+    if (endsHolding(to) && (!known || this.#meanwhile)) this.#stale.cluster = true;
     this.#apply(() => {
       if (to !== 'SCHEDULED') this.#dequeue(sessionId);
       if (endsHolding(to)) this.#ended(sessionId);
@@ -239,9 +244,12 @@ export class SchedulingMemory {
   async #askWhetherOthersChanged(): Promise<void> {
     const now = this.#clock.monotonic();
     if (this.#checkedAt !== undefined && now - this.#checkedAt < this.#keptMs) return;
-    const changed = await this.#reader.changed();
+    const changed = await this.#reader.changed(this.#state.snapshot(0));
     this.#checkedAt = now;
+    this.#checks += 1;
     for (const part of changed) this.#stale[part] = true;
+    // Amounts are not compared: now and then they are read all the same.
+    if (this.#checks % checksBetweenReads === 0) this.#stale.cluster = true;
   }
 
   /** Now, and again after what is being read. */

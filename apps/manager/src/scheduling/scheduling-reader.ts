@@ -9,8 +9,9 @@ import {
   type Quota,
   type ResourceGroup,
   type RunningSession,
+  type Snapshot,
 } from '@backend.ai/scheduler';
-import type { PendingRecord, QueueRepository } from '../repositories/queue.ts';
+import { markOf, type PendingRecord, type QueueMarks, type QueueRepository } from '../repositories/queue.ts';
 import type { QuotaRepository } from '../repositories/quotas.ts';
 import type { ResourceGroupRepository } from '../repositories/resource-groups.ts';
 import type { DailyUsage, UsageRepository } from '../repositories/usage.ts';
@@ -39,7 +40,7 @@ export interface SchedulingRules {
 /** What the scheduler decides upon, from the database, each part by itself. */
 export class SchedulingReader {
   readonly #sources: SchedulingSources;
-  #marks: { waiting: string; cluster: string; rules: string } | undefined;
+  #marks: QueueMarks | undefined;
   /** Everybody whose limits were read, by key. */
   readonly #owners = new Map<string, Owner>();
   #usage: { readonly at: number; readonly lookbackDays: number; readonly daily: readonly DailyUsage[] } | undefined;
@@ -48,13 +49,17 @@ export class SchedulingReader {
     this.#sources = sources;
   }
 
-  /** The parts that are not as they were when this was asked last; what this process itself has changed is among them. */
-  async changed(): Promise<ReadonlyArray<'waiting' | 'cluster' | 'rules'>> {
+  /** The parts of what is known that somebody else has changed, or nobody told of. */
+  async changed({ pending, running }: Snapshot): Promise<ReadonlyArray<'waiting' | 'cluster' | 'rules'>> {
     const before = this.#marks;
+    const [waiting, holding] = [markOf(pending), markOf(running)];
     const marks = await this.#sources.queue.marks();
     this.#marks = marks;
-    const parts = (['waiting', 'cluster', 'rules'] as const).filter((part) => marks[part] !== before?.[part]);
-    return this.#usageIsOld() && !parts.includes('rules') ? [...parts, 'rules'] : parts;
+    const parts: Array<'waiting' | 'cluster' | 'rules'> = [];
+    if (marks.waiting !== waiting) parts.push('waiting');
+    if (marks.holding !== holding || marks.agents !== before?.agents) parts.push('cluster');
+    if (marks.rules !== before?.rules || this.#usageIsOld()) parts.push('rules');
+    return parts;
   }
 
   forgetUsage(): void {

@@ -148,6 +148,22 @@ describe('the ledger', () => {
 });
 
 describe('a placement', () => {
+  it('goes to no agent that was closed or given to another group meanwhile', async () => {
+    const { db } = handle;
+    await db.execute(sql`insert into resource_groups (name) values ('elsewhere')`);
+    const session = await insert();
+    const { sessionId } = session;
+    for (const change of ['schedulable = false', "schedulable = true, resource_group = 'elsewhere'"]) {
+      await db.execute(sql.raw(`update agents set ${change} where id = 'i-one'`));
+      expect(await place(session)).toBe(false);
+      const reserving = { kernels: [{ kernelId: session.kernelId, agentId: 'i-one' }], victims: [], epoch };
+      expect(await transitions.reserve({ sessionId, ...reserving, mode: 'terminate' })).toEqual([]);
+    }
+    await db.execute(sql`update agents set resource_group = 'default' where id = 'i-one'`);
+    expect(await place(session)).not.toBe(false);
+    await transitions.apply({ target: { sessionId }, to: 'ERROR', reason: 'agent-lost' });
+  });
+
   it('goes through SCHEDULED to PREPARING in one step, and tells both steps and what the agent needs', async () => {
     const ids = await insert();
     const { sessionId, kernelId } = ids;

@@ -26,8 +26,7 @@ export function placement({ sessionId, kernels, epoch, why = {} }: PlacementWrit
         select s.id, s.status as from_status, s.request_id, s.cluster_size
         from sessions s
         where s.id = ${sessionId} and s.status = 'PENDING' and ${fencedBy(epoch)}
-          and not exists (select 1 from given g
-            where not exists (select 1 from agents a where a.id = g.agent_id and a.status = 'ALIVE'))
+          and ${agentsAreOpen}
         for update of s
       ), placed as (
         select k.id, k.session_id, g.agent_id, k.requested_slots
@@ -55,6 +54,10 @@ export function placement({ sessionId, kernels, epoch, why = {} }: PlacementWrit
             prereserved = false
       ), ${prepared('PENDING', why)}`;
 }
+
+/** Whether all agents of `given` may be given the session `s` now: what the decision knew of them may be old. */
+export const agentsAreOpen = sql`not exists (select 1 from given g where not exists (select 1 from agents a
+            where a.id = g.agent_id and a.status = 'ALIVE' and a.schedulable and a.resource_group = s.resource_group))`;
 
 /** What every kernel of `placed` asks for, and what that is of each agent together. */
 export const asked = sql`wanted as (

@@ -1,7 +1,7 @@
 import { type SessionStatus, sourcesOf } from '@backend.ai/core';
 import { fencedBy } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
-import { asked, type PlacementWrite, prepared } from './placement-sql.ts';
+import { agentsAreOpen, asked, type PlacementWrite, prepared } from './placement-sql.ts';
 import { quotaTurns, withinQuotas } from './quotas.ts';
 
 /**
@@ -33,8 +33,7 @@ export function reservation({ sessionId, kernels, victims, mode, epoch, why = {}
         select s.id, s.status as from_status, s.request_id, s.cluster_size
         from sessions s
         where s.id = ${sessionId} and s.status = 'PENDING' and ${fencedBy(epoch)}
-          and not exists (select 1 from given g
-            where not exists (select 1 from agents a where a.id = g.agent_id and a.status = 'ALIVE'))
+          and ${agentsAreOpen}
         for update of s
       ), victim as materialized (
         select v.id, v.status as from_status, v.request_id from sessions v

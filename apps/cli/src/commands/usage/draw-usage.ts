@@ -12,10 +12,10 @@ export async function drawUsage({ rows, by, from, to, period }: UsageReport, slo
   for (const { name, used } of rows) totals.set(name, (totals.get(name) ?? 0) + hoursOf(slot, used[slot]));
   const ranked = [...totals].sort(([, one], [, other]) => other - one).map(([name]) => name);
   const named = ranked.slice(0, mostNames);
-  const labels = [...new Set(rows.map((row) => row.period))];
+  const labels = period === 'whole' ? [from] : periodsBetween(from, to, period);
   const hours = (label: string, matches: (name: string) => boolean): number =>
     rows
-      .filter((row) => row.period === label && matches(row.name))
+      .filter((row) => (period === 'whole' || row.period === label) && matches(row.name))
       .reduce((sum, { used }) => sum + hoursOf(slot, used[slot]), 0);
   const seriesOf = (name: string, matches: (name: string) => boolean) => ({
     ...{ name, type: 'bar' as const, stack: 'all', barMaxWidth: 60 },
@@ -43,6 +43,23 @@ export async function drawUsage({ rows, by, from, to, period }: UsageReport, slo
   const svg = chart.renderToSVGString();
   chart.dispose();
   return svg;
+}
+
+/** Also those in which nothing was used. */
+function periodsBetween(from: string, to: string, period: 'hour' | 'day' | 'month'): string[] {
+  const at = new Date(from);
+  const day = period === 'month' ? 1 : at.getUTCDate();
+  let step = Date.UTC(at.getUTCFullYear(), at.getUTCMonth(), day, period === 'hour' ? at.getUTCHours() : 0);
+  const periods: string[] = [];
+  while (step < Date.parse(to)) {
+    periods.push(new Date(step).toISOString());
+    const next = new Date(step);
+    if (period === 'hour') next.setUTCHours(next.getUTCHours() + 1);
+    else if (period === 'day') next.setUTCDate(next.getUTCDate() + 1);
+    else next.setUTCMonth(next.getUTCMonth() + 1);
+    step = next.getTime();
+  }
+  return periods;
 }
 
 function minuteOf(moment: string): string {

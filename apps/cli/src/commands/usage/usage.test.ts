@@ -33,7 +33,7 @@ beforeAll(async () => {
         report: async (input) => {
           asked = input;
           const { by, period } = input;
-          return { from: '2025-01-01T00:00:00.000Z', to: '2025-01-03T00:00:00.000Z', by, period, rows: answer };
+          return { from: '2025-01-01T00:00:00.000Z', to: '2025-01-04T00:00:00.000Z', by, period, rows: answer };
         },
       },
     },
@@ -70,7 +70,7 @@ it('the JSON is the report', async () => {
   expect((await runCli(['usage', '--json'], { api })).json).toMatchObject({ usage: { by: 'project', rows } });
 });
 
-it('the picture has a bar for each period and names who is shown', async () => {
+it('the picture has a place for each period, also without use, and names who is shown', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'usage-'));
   onTestFinished(() => rm(folder, { recursive: true }));
   const { exitCode, stdout } = await runCli(['usage', '--plot', 'usage.svg', '--slot', 'cpu'], { api, cwd: folder });
@@ -78,7 +78,8 @@ it('the picture has a bar for each period and names who is shown', async () => {
   expect(asked).toMatchObject({ period: 'day' });
   const svg = await readFile(join(folder, 'usage.svg'), 'utf8');
   expect(svg).toMatch(/^<svg /);
-  for (const text of ['2025-01-01', '2025-01-02', 'b@example.com', 'cpu hours']) expect(svg).toContain(text);
+  for (const text of ['2025-01-01', '2025-01-02', '2025-01-03', 'b@example.com', 'cpu hours'])
+    expect(svg).toContain(text);
   expect(svg).not.toContain('<script');
 });
 

@@ -49,7 +49,11 @@ export class SimulateCommand extends BaseCommand {
     });
     if (this.explained !== undefined) {
       const explanation = new SchedulingState(snapshot).explain(this.explained, snapshot.now);
-      if (!explanation) throw new AppError('session-not-found', `No session ${this.explained} waits in the snapshot.`);
+      if (!explanation) {
+        throw new AppError('session-not-found', `No session ${this.explained} waits in the snapshot.`, {
+          hint: 'Snapshots have no names: take one of the ids that mgr simulate lists without --explain.',
+        });
+      }
       if (this.json) writeJson(this.context.stdout, { explanation });
       else this.#tell(explanation);
       return 0;
@@ -86,7 +90,7 @@ export class SimulateCommand extends BaseCommand {
       ['Agents', `${agents.open} of ${agents.total} can take it now`],
       [
         'It would start',
-        remedies.map((remedy) => remedy.map((change) => changeText(change, byId)).join(' and ')).join('; or ') ||
+        remedies.map((remedy) => remedy.map((change) => changeText(change, byId)).join(', and ')).join('\n') ||
           'by itself',
       ],
       [

@@ -37,7 +37,7 @@ export interface WaitingExplanation {
   /** In the queue of its group, from 1. */
   readonly position: number;
   readonly queueLength: number;
-  /** Every rule that it does not pass now; empty: the next pass places it. */
+  /** Every rule that it does not pass now, that of the plan first; empty: the next pass places it. */
   readonly reasons: readonly WaitingReason[];
   /** Agents of its group by what stands against them; `open` counts those that can take it. */
   readonly agents: {
@@ -105,9 +105,10 @@ function reasonsOf(waiting: Waiting, cluster: Cluster, plan: Plan, now: number):
       'failed' in choices ? (exceedsAgents(waiting, cluster) ?? shortageOf(waiting, choices.failed, table)) : undefined;
     if (shortage) reasons.push(shortage);
   }
-  // What comes of the others in the queue: they take the room, or it stands behind one that waits.
-  if (!reasons.some((reason) => reason.code === planned.code)) reasons.push(planned);
-  return reasons;
+  // What the pass said comes first, as sessions are listed with it. It may come of the others in the queue: they take the
+  // room, or it stands behind one that waits.
+  const said = reasons.find((reason) => reason.code === planned.code) ?? planned;
+  return [said, ...reasons.filter((reason) => reason !== said)];
 }
 
 /** How many of its group are before it, and itself. */

@@ -64,6 +64,35 @@ describe.skipIf(withoutServers)('two managers and two agents on PostgreSQL, Redi
     expect(kernels.map((each) => each.filter(({ state }) => state === 'running').length)).toEqual([1, 1]);
   });
 
+  it('explain why a session waits and what would let it start, also where the manager that is asked does not lead', async () => {
+    const first = await leading();
+    const second = other(first);
+    const wants = { image: 'python', resources: { cpu: '4', mem: '128m' } };
+    const client = installation.client(second);
+    await using one = await client.sessions.create(wants);
+    await using two = await client.sessions.create(wants);
+    await Promise.all([one, two].map((session) => session.waitUntilRunning({ timeoutMs: 20_000 })));
+    await using waiting = await client.sessions.create(wants);
+    const { waiting: told } = await waitFor(
+      async () => {
+        const explanation = await waiting.explain();
+        return explanation.waiting?.reasons[0]?.code === 'insufficient-resources' && explanation;
+      },
+      { timeoutMs: 20_000, what: 'it is explained that nothing is free' },
+    );
+    expect((await installation.managerStatus(second)).epoch).toBeNull();
+    expect(told).toMatchObject({ position: 1, queueLength: 1, agents: { total: 2, open: 0 } });
+    const help = told!.ways.flat().find((change) => change.kind === 'wait-for-sessions');
+    const helpful = [one, two].find(({ id }) => id === help?.facts.sessions.known[0]?.id);
+    expect((await (await installation.client(first).sessions.get(waiting.id)).explain()).waiting?.ways).toEqual(
+      told!.ways,
+    );
+
+    await helpful!.destroy();
+    await waiting.waitUntilRunning({ timeoutMs: 20_000 });
+    expect(await waiting.explain()).toMatchObject({ waiting: null, placement: { decisions: [{ suitable: 2 }] } });
+  });
+
   it('tell no secret in logs, process lists or shown configuration', async () => {
     const shown = await installation.cli(['mgr', 'config', 'show']);
     const agentShown = await installation.cli(['ag', 'config', 'show']);

@@ -157,6 +157,22 @@ describe('a placement', () => {
     expect(await place(await insert())).toBe(false);
   });
 
+  it('that is refused has the limits that stand against it, of whatever kind', async () => {
+    await limit('keypair', { cpu: '5' }, { max_concurrent_sessions: 1 });
+    for (const kind of ['user', 'project', 'domain'] as const) await limit(kind, { cpu: '1' });
+    const waiting = await insert();
+    const against = async () => await new QuotaRepository(db).violations(waiting.sessionId);
+    expect(await place(await insert())).toBe(true);
+    expect((await against()).map(({ scope, slot, used, limit: most }) => [scope, slot, used, most])).toEqual([
+      ['domain', 'cpu', '1', '1'],
+      ['keypair', 'sessions', '1', '1'],
+      ['project', 'cpu', '1', '1'],
+      ['user', 'cpu', '1', '1'],
+    ]);
+    await db.execute(sql`delete from sessions where id <> ${waiting.sessionId}::uuid`);
+    expect(await against()).toEqual([]);
+  });
+
   it('takes no turn where nothing is limited', async () => {
     await db.execute(sql`delete from quota_turns`);
     expect(await place(await insert())).toBe(true);

@@ -40,23 +40,31 @@ export interface QuotaRecord extends LimitRecord {
 
 const occupying = sql.raw(occupyingStatuses.map((status) => `'${status}'`).join(', '));
 
-/** The limits of the scopes of `s`, a row of sessions (or one that has the same columns). */
+/** The limits of the scopes of `s`, a row of sessions (or one with its columns); the id also in the column of its kind. */
 const scopesOfSession = sql`
-  select 'keypair' as kind, k.access_key as id, p.total_resource_slots as limits,
+  select 'keypair' as kind, k.access_key as id, k.access_key, null::uuid as user_id, null::uuid as project_id,
+    null::text as domain_name, p.total_resource_slots as limits,
     p.default_for_unspecified = 'LIMITED' as closed, p.max_concurrent_sessions as max_sessions,
     p.max_concurrent_sftp_sessions as max_private_sessions
   from keypairs k join keypair_resource_policies p on p.name = k.resource_policy where k.access_key = s.access_key
   union all
-  select 'user', u.id::text, p.total_resource_slots, false, 0, 0
+  select 'user', u.id::text, null, u.id, null, null, p.total_resource_slots, false, 0, 0
   from users u join user_resource_policies p on p.name = u.resource_policy where u.id = s.user_id
   union all
-  select 'project', p.id::text, p.total_resource_slots, false, 0, 0 from projects p where p.id = s.project_id
+  select 'project', p.id::text, null, null, p.id, null, p.total_resource_slots, false, 0, 0
+  from projects p where p.id = s.project_id
   union all
-  select 'domain', d.name, d.total_resource_slots, false, 0, 0 from domains d where d.name = s.domain_name`;
+  select 'domain', d.name, null, null, null, d.name, d.total_resource_slots, false, 0, 0
+  from domains d where d.name = s.domain_name`;
 
-/** Whether `o`, a row of sessions, belongs to the scope `q`. */
-const belongs = sql`(case q.kind when 'keypair' then o.access_key = q.id when 'user' then o.user_id = q.id::uuid
-  when 'project' then o.project_id = q.id::uuid else o.domain_name = q.id end)`;
+/** Live sessions of the scope `q`: a branch for each kind, as each has its index, and those of other kinds find nothing. */
+const liveSessions: SQL = sql`(${sql.join(
+  ['access_key', 'user_id', 'project_id', 'domain_name'].map((name) => {
+    const column = sql.identifier(name);
+    return sql`select id, type, status from sessions where ${column} = q.${column} and status not in (${terminalTexts})`;
+  }),
+  sql` union all `,
+)}) o`;
 
 /**
  * CTEs for a placement, after one named `target` with the `id` of the session: `quotas` has the scopes with a limit, and
@@ -73,16 +81,16 @@ export const withinQuotas: SQL = sql`quotas as materialized (
         select case when q.private then q.max_private_sessions else q.max_sessions end as most
       ) n
       where (n.most > 0 and n.most <= (
-          select count(*) from sessions o
-          where ${belongs} and o.status in (${occupying}) and (o.type = 'system') = q.private
+          select count(*) from ${liveSessions}
+          where o.status in (${occupying}) and (o.type = 'system') = q.private
             and o.id not in (select id from target)))
         or (not q.private and exists (
           select 1 from jsonb_each_text(q.requested_slots) w
           where w.value::numeric > 0 and (q.closed or q.limits ? w.key)
             and coalesce((q.limits ->> w.key)::numeric, 0) < w.value::numeric + (
               select coalesce(sum(a.amount), 0)
-              from resource_allocations a join kernels k on k.id = a.kernel_id join sessions o on o.id = k.session_id
-              where a.free_at is null and a.slot_name = w.key and ${belongs} and o.type <> 'system'
+              from ${liveSessions} join kernels k on k.session_id = o.id join resource_allocations a on a.kernel_id = k.id
+              where a.free_at is null and a.slot_name = w.key and o.type <> 'system'
                 and o.id not in (select id from target))))
     ) as ok
   )`;
@@ -192,23 +200,20 @@ export class QuotaRepository {
 
   /** What stands between a session that waits and its placement, of its scopes. */
   async violations(sessionId: string): Promise<QuotaViolation[]> {
-    const [session] = await this.#db.execute<{
-      accessKey: string;
-      userId: string;
-      projectId: string;
-      domain: string;
-      isPrivate: boolean;
-      slots: Record<string, string>;
-    }>(sql`
-      select access_key as "accessKey", user_id as "userId", project_id as "projectId", domain_name as domain,
-        type = 'system' as "isPrivate", requested_slots as slots
-      from sessions where id = ${sessionId}::uuid`);
-    if (!session) return [];
-    return (await this.of(session)).flatMap((quota) => violationsOf(quota, session));
+    const rows = await this.#db.execute<QuotaRecord & AskedRecord & Record<string, unknown>>(sql`
+      with asked as (select s.* from sessions s where s.id = ${sessionId}::uuid),
+      found as (${quotasOf(sql`select q.* from asked s cross join lateral (${scopesOfSession}) q`)})
+      select f.*, s.type = 'system' as "isPrivate", s.requested_slots as slots from found f cross join asked s`);
+    return [...rows].flatMap((row) => violationsOf(row, row));
   }
 
   async #read(scopes: SQL): Promise<QuotaRecord[]> {
-    const rows = await this.#db.execute<QuotaRecord & Record<string, unknown>>(sql`
+    return [...(await this.#db.execute<QuotaRecord & Record<string, unknown>>(quotasOf(scopes)))];
+  }
+}
+
+function quotasOf(scopes: SQL): SQL {
+  return sql`
       with q as (${scopes})
       select q.kind, q.id, q.limits, q.closed, q.max_sessions as "maxSessions",
         q.max_private_sessions as "maxPrivateSessions", coalesce(n.sessions, 0) as sessions,
@@ -216,23 +221,24 @@ export class QuotaRepository {
       from q cross join lateral (
         select count(*) filter (where o.type <> 'system')::int as sessions,
           count(*) filter (where o.type = 'system')::int as private_sessions
-        from sessions o where ${belongs} and o.status in (${occupying})
+        from ${liveSessions} where o.status in (${occupying})
       ) n cross join lateral (
         select jsonb_object_agg(sums.slot_name, trim_scale(sums.amount)::text) as used from (
           select a.slot_name, sum(a.amount) as amount
-          from resource_allocations a join kernels k on k.id = a.kernel_id join sessions o on o.id = k.session_id
-          where a.free_at is null and o.type <> 'system' and ${belongs} group by a.slot_name
+          from ${liveSessions} join kernels k on k.session_id = o.id join resource_allocations a on a.kernel_id = k.id
+          where a.free_at is null and o.type <> 'system' group by a.slot_name
         ) sums
       ) h
-      order by q.kind, q.id`);
-    return [...rows];
-  }
+      order by q.kind, q.id`;
 }
 
-function violationsOf(
-  quota: QuotaRecord,
-  { isPrivate, slots }: { isPrivate: boolean; slots: Readonly<Record<string, string>> },
-): QuotaViolation[] {
+/** What a session that waits asks for. */
+interface AskedRecord {
+  readonly isPrivate: boolean;
+  readonly slots: Readonly<Record<string, string>>;
+}
+
+function violationsOf(quota: QuotaRecord, { isPrivate, slots }: AskedRecord): QuotaViolation[] {
   const { kind: scope, id, limits, closed, used } = quota;
   const [most, count] = isPrivate
     ? [quota.maxPrivateSessions, quota.privateSessions]

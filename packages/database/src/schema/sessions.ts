@@ -102,6 +102,8 @@ export const sessions = pgTable(
     index('sessions_live_scope_idx')
       .on(table.domainName, table.projectId, table.userId)
       .where(noneOf(table.status, terminalStatuses)),
+    index('sessions_live_user_id_idx').on(table.userId).where(noneOf(table.status, terminalStatuses)),
+    index('sessions_live_project_id_idx').on(table.projectId).where(noneOf(table.status, terminalStatuses)),
   ],
 );
 

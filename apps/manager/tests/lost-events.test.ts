@@ -1,6 +1,6 @@
 import { createSessionSchema, executeInputSchema, type SessionView } from '@backend.ai/contract';
 import { InProcessEventBus } from '@backend.ai/coordination';
-import { AppError, hasCode, newId } from '@backend.ai/core';
+import { AppError, deferred, hasCode, newId } from '@backend.ai/core';
 import { runWithRequest, silentLogger } from '@backend.ai/telemetry';
 import { waitFor } from '@backend.ai/testing';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -18,6 +18,30 @@ function refusingBus(): InProcessEventBus {
   };
   return bus;
 }
+
+it('an agent is asked for all kernels that it misses at once, and what it tells meanwhile does not wait', async () => {
+  const world = await createWorld();
+  try {
+    const agent = await world.addAgent('i-forgetful');
+    const ids = [(await world.create()).id, (await world.create()).id];
+    for (const id of ids) await world.until(id, 'RUNNING');
+    const asked = new Set<string>();
+    const askedAll = deferred<void>();
+    agent.checkKernel = async ({ kernelId }) => {
+      asked.add(kernelId);
+      if (asked.size === ids.length) askedAll.resolve();
+      await askedAll.promise;
+      await runWithRequest({ requestId: newId() }, () =>
+        agent.api.heartbeat.mutate({ ...agent.takeHeartbeat(), lastEventSeq: 0 }),
+      );
+      throw new AppError('kernel-not-found', 'There is no such kernel here.');
+    };
+    agent.kernels.clear();
+    for (const id of ids) expect((await world.until(id, 'ERROR')).reason.code).toBe('kernel-lost');
+  } finally {
+    await world.close();
+  }
+});
 
 describe.each([
   ['do not arrive', newBus],

@@ -50,6 +50,8 @@ export class AgentGatewayService implements AgentGateway {
    * number in the database is what decides.
    */
   readonly #counted = new Map<string, number>();
+  /** Kernels that an agent is being asked for. */
+  readonly #asked = new Set<string>();
 
   constructor(options: AgentGatewayOptions) {
     this.#options = options;
@@ -74,10 +76,15 @@ export class AgentGatewayService implements AgentGateway {
 
   async heartbeat(input: Heartbeat, ctx: CallContext): Promise<HeartbeatReply> {
     checkOwn(input.agentId, ctx);
-    return await this.#inLine(input.agentId, () => this.#heartbeat(input));
+    const { agentId } = input;
+    const { reply, missing } = await this.#inLine(agentId, () => this.#heartbeat(input));
+    // The agent is asked outside its line: what it has to tell meanwhile does not wait for its answers.
+    const absent = await this.#absentOf(agentId, missing);
+    if (absent.length > 0) await this.#inLine(agentId, () => this.#lost(agentId, absent));
+    return reply;
   }
 
-  async #heartbeat(input: Heartbeat): Promise<HeartbeatReply> {
+  async #heartbeat(input: Heartbeat): Promise<{ reply: HeartbeatReply; missing: string[] }> {
     const { agents, directory, facts, peers } = this.#options;
     const { agentId } = input;
     const seen = await agents.heartbeat(
@@ -109,12 +116,16 @@ export class AgentGatewayService implements AgentGateway {
       const exitCode = report?.exitCode ?? null;
       await this.#apply(agentId, kernel.kernelId, report?.requestId, (fact) => facts.ended(fact, reason, exitCode));
     }
-    for (const { kernelId } of differences.lost) {
-      if (!(await this.#confirmsAbsence(agentId, kernelId))) continue;
-      await this.#apply(agentId, kernelId, undefined, (fact) => facts.lost(fact));
-    }
     if (differences.unknown.length > 0) this.#log.kernelsUnknown(agentId, differences.unknown);
-    return { unknownKernels: differences.unknown, managerKeys: await peers.managerKeys() };
+    return {
+      reply: { unknownKernels: differences.unknown, managerKeys: await peers.managerKeys() },
+      missing: differences.lost.map(({ kernelId }) => kernelId),
+    };
+  }
+
+  async #lost(agentId: string, kernelIds: readonly string[]): Promise<void> {
+    for (const kernelId of kernelIds)
+      await this.#apply(agentId, kernelId, undefined, (fact) => this.#options.facts.lost(fact));
   }
 
   async reportEvents(
@@ -131,12 +142,13 @@ export class AgentGatewayService implements AgentGateway {
       let uncounted = false;
       for (const event of events) {
         if (event.seq <= counted) continue;
+        // Before the change: with it the kernel of a session that starts anew is another one.
+        if (event.type === 'kernel-terminated') await this.#options.statistics.end(agentId, event.kernelId);
         const changed = await ensureRequestId(() => facts.apply(agentId, event), parseRequestId(event.requestId));
         // Of a kernel that was given up before; else the change took the log along.
         if ('log' in event && event.log !== undefined && changed.length === 0) {
           await this.#options.sessions.keepLog(event.kernelId, agentId, event.log);
         }
-        if (event.type === 'kernel-terminated') await this.#options.statistics.end(agentId, event.kernelId);
         this.#announce(changed, event.requestId);
         uncounted = changed.length === 0;
         counted = event.seq;
@@ -146,6 +158,18 @@ export class AgentGatewayService implements AgentGateway {
       this.#counted.set(agentId, counted);
       return { ackedSeq: counted };
     });
+  }
+
+  /** Those of the kernels that the agent says it has not, each asked for once at a time. */
+  async #absentOf(agentId: string, kernelIds: readonly string[]): Promise<string[]> {
+    const asked = kernelIds.filter((kernelId) => !this.#asked.has(kernelId));
+    for (const kernelId of asked) this.#asked.add(kernelId);
+    try {
+      const absent = await Promise.all(asked.map((kernelId) => this.#confirmsAbsence(agentId, kernelId)));
+      return asked.filter((_, nth) => absent[nth]);
+    } finally {
+      for (const kernelId of asked) this.#asked.delete(kernelId);
+    }
   }
 
   /** The second proof of a loss: the agent says so when it is asked. One that does not answer proves nothing. */

@@ -160,7 +160,9 @@ describe('run', () => {
     api.pendingPolls = 2;
     const { stdout, stderr } = await cli('run python -c print');
     expect(stdout).toBe('out\n');
-    expect(stderr).toBe('waiting: No agent has enough free resources now; it starts when others end.\n');
+    expect(stderr).toMatch(
+      /^waiting: No agent has enough free resources now; it starts when others end\.\n {2}more: .*explain s-\S+\n$/,
+    );
   });
 });
 
@@ -179,7 +181,8 @@ describe('session', () => {
     const { exitCode, stderr } = await cli([
       ...['session', 'create', '--type', 'batch', '-c', 'python main.py', '--batch-timeout', '90s'],
       ...['--starts-at', '2030-01-31T12:00:00+09:00', '--depends', 'first', '--depends', 'second'],
-      ...['--priority', '20', '--no-preempt', '--cluster-size', '2', '--cluster-mode', 'MULTI_NODE'],
+      ...['--priority', '20', '--job-priority', '7', '--no-preempt'],
+      ...['--cluster-size', '2', '--cluster-mode', 'MULTI_NODE'],
       ...['--resource-opts', 'shmem=64m', '--preopen', '3000,3001', '--callback-url', 'https://example.com/'],
       ...['--assign-agent', 'i-1,i-2', '-b', 'begin.sh', 'python'],
     ]);
@@ -193,6 +196,7 @@ describe('session', () => {
         startsAt: '2030-01-31T03:00:00.000Z',
         timeoutMs: 90_000,
         priority: 20,
+        jobPriority: 7,
         isPreemptible: false,
         clusterSize: 2,
         clusterMode: 'multi-node',

@@ -14,6 +14,9 @@ export abstract class SessionCreatingCommand extends ApiCommand {
   resourceGroup = Option.String('--scaling-group,--resource-group', { description: 'Agents to choose from' });
   domain = Option.String('--domain', { description: 'Domain of the project' });
   priority = Option.String('--priority', { description: '0 to 100, 10 by itself; higher ones are considered first' });
+  jobPriority = Option.String('--job-priority', {
+    description: '0 to 100, 0 by itself; it may take the place of lower ones where the group preempts',
+  });
   clusterSize = Option.String('--cluster-size', { description: 'Number of kernels: one main, the others sub' });
   clusterMode = Option.String('--cluster-mode', { description: 'single-node: all on one machine; or multi-node' });
   resourceOpts = Option.Array('--resource-opts', [], { description: 'shmem=64m: how much of the memory is shared' });
@@ -47,6 +50,7 @@ export abstract class SessionCreatingCommand extends ApiCommand {
       clusterMode: clusterMode === undefined ? undefined : parseClusterMode(clusterMode),
       clusterSize: parseWhole('--cluster-size', this.clusterSize),
       priority: parseWhole('--priority', this.priority),
+      jobPriority: parseWhole('--job-priority', this.jobPriority),
       isPreemptible: this.noPreempt ? false : undefined,
       failurePolicy: this.tolerant ? ('tolerant' as const) : undefined,
       resourceOpts: this.resourceOpts.length === 0 ? undefined : parsePairs('--resource-opts', this.resourceOpts),

@@ -27,7 +27,8 @@ export function writeTable(stream: Writable, columns: readonly string[], rows: r
 /** Two columns: names and values. */
 export function writeFields(stream: Writable, fields: readonly (readonly [name: string, value: string])[]): void {
   const width = Math.max(...fields.map(([name]) => name.length));
-  for (const [name, value] of fields) stream.write(`${name.padEnd(width)}  ${clean(value)}\n`);
+  const below = `\n${' '.repeat(width + 2)}`;
+  for (const [name, value] of fields) stream.write(`${name.padEnd(width)}  ${clean(value).replaceAll('\n', below)}\n`);
 }
 
 /** Names come from other people: nothing in them may steer the terminal. */

@@ -46,6 +46,11 @@ describe('admin commands', () => {
     });
   });
 
+  it('show what an object holds one line each', async () => {
+    const { stdout } = await cli(['admin', 'resource-group', 'update', 'gpu', '--options', '{"pendingTimeout":60}']);
+    expect(stdout).toMatch(/^options {2}\S.*\n {9}pendingTimeout: 60\n( {9}.*\n)*name {5}gpu\n/);
+  });
+
   it('move agents only when told to', async () => {
     expect(await sent('admin agent update i-one --no-schedulable')).toMatchObject({
       agent: { id: 'i-one', schedulable: false, force: false },

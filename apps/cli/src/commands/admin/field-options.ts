@@ -34,11 +34,11 @@ export abstract class FieldsCommand extends ApiCommand {
     return values;
   }
 
-  /** A view in two columns, objects as JSON. */
+  /** A view in two columns; what an object holds is one line each. */
   protected show(view: object): void {
     writeFields(
       this.context.stdout,
-      Object.entries(view).map(([name, value]) => [name, fieldText(value)]),
+      Object.entries(view).map(([name, value]) => [name, linesOf(value)]),
     );
   }
 }
@@ -76,6 +76,15 @@ function parseJson(flag: string, text: string): unknown {
   } catch {
     throw new UsageError(`${flag} takes JSON, not "${text}".`);
   }
+}
+
+function linesOf(value: unknown): string {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return fieldText(value);
+  return (
+    Object.entries(value)
+      .map(([name, inner]) => `${name}: ${fieldText(inner)}`)
+      .join('\n') || '-'
+  );
 }
 
 export function fieldText(value: unknown): string {

@@ -16,7 +16,7 @@ describe('what is known of running sessions', () => {
 
   beforeAll(async () => {
     world = await createWorld();
-    agent = await world.addAgent('agent-1');
+    agent = await world.addAgent('agent-1', { slots: { cpu: '8', mem: String(8 * 1024 ** 3) } });
   });
   afterAll(() => world.close());
   beforeEach(async () => {
@@ -35,6 +35,24 @@ describe('what is known of running sessions', () => {
   };
   const policy = (columns: string) =>
     world.database.db.execute(sql.raw(`update keypair_resource_policies set ${columns} where name = 'default'`));
+
+  /** Over the whole window, which is judged. */
+  const usesNothing = async (kernelId: string) => {
+    await settings({
+      enabled: 'utilization',
+      'checkers/utilization/time-window': '1m',
+      'checkers/utilization/initial-grace-period': '0',
+      'checkers/utilization/resource-thresholds/cpu_util/average': '10',
+    });
+    const series = [60_000, 45_000, 30_000, 15_000, 0].map((ago) => ({
+      atMs: Date.now() - ago,
+      cpuMs: 5_000,
+      memoryBytes: 1,
+    }));
+    const use = { atMs: Date.now(), cpuMs: 5_000, cpuPercent: 0, memoryBytes: 1, memoryPeakBytes: 1, series };
+    agent.measurements = undefined;
+    await world.liveValues().set(`kernel:${kernelId}:statistics`, JSON.stringify(use), 60_000);
+  };
 
   it('statistics of a kernel are shown while it runs, and what it had used when it has ended', async () => {
     const { id, kernels } = await run('measured');
@@ -70,6 +88,9 @@ describe('what is known of running sessions', () => {
   it('a session that nobody uses ends, one that is used goes on', async () => {
     const [unused, used] = [await run('unused'), await run('used')];
     const long = String(Date.now() - 2 * 3_600_000);
+    await world.database.db.execute(
+      sql`update sessions set started_at = now() - interval '3 hours' where status = 'RUNNING'`,
+    );
     for (const { id } of [unused, used]) await world.liveValues().set(`session:${id}:last-access`, long);
     await api().interrupt({ session: used.id }, world.ctx());
     await waitFor(async () => (await world.liveValues().get(`session:${used.id}:last-access`)) !== long);
@@ -125,22 +146,19 @@ describe('what is known of running sessions', () => {
     await expect(api().idle({ session: id }, world.ctx())).rejects.toMatchObject({ code: 'session-not-running' });
   });
 
+  it('a session that goes on without a sub kernel is judged by what still runs', async () => {
+    const resources = { cpu: '1', mem: '64m' };
+    const { id } = await world.create({ name: 'degraded', clusterSize: 2, failurePolicy: 'tolerant', resources });
+    const [main, sub] = (await world.until(id, 'RUNNING')).kernels;
+    agent.exit(sub!.id, 1);
+    await world.until(id, 'RUNNING_DEGRADED');
+    await usesNothing(main!.id);
+    expect((await world.until(id, 'TERMINATED')).reason.code).toBe('idle-utilization');
+  });
+
   it('a session that uses too little over the whole window ends with what was found', async () => {
     const { id, kernels } = await run('lazy');
-    await settings({
-      enabled: 'utilization',
-      'checkers/utilization/time-window': '1m',
-      'checkers/utilization/initial-grace-period': '0',
-      'checkers/utilization/resource-thresholds/cpu_util/average': '10',
-    });
-    const series = [60_000, 45_000, 30_000, 15_000, 0].map((ago) => ({
-      atMs: Date.now() - ago,
-      cpuMs: 5_000,
-      memoryBytes: 1,
-    }));
-    const use = { atMs: Date.now(), cpuMs: 5_000, cpuPercent: 0, memoryBytes: 1, memoryPeakBytes: 1, series };
-    agent.measurements = undefined;
-    await world.liveValues().set(`kernel:${kernels[0]!.id}:statistics`, JSON.stringify(use), 60_000);
+    await usesNothing(kernels[0]!.id);
     const ended = await world.until(id, 'TERMINATED');
     expect(ended.reason).toMatchObject({
       code: 'idle-utilization',

@@ -14,6 +14,7 @@ export interface RunningSessionRecord {
   /** Of the policy of its key pair, in seconds; null: the policy does not say. */
   readonly idleTimeoutS: number | null;
   readonly maxLifetimeS: number;
+  /** Those that run: of those that have ended nothing is measured any more. */
   readonly kernels: ReadonlyArray<{ readonly id: string; readonly slots: Readonly<Record<string, string>> }>;
 }
 
@@ -39,8 +40,8 @@ export class IdleRepository {
         (extract(epoch from coalesce(s.started_at, s.status_changed_at)) * 1000)::float8 as "startedAtMs",
         (extract(epoch from u.created_at) * 1000)::float8 as "userCreatedAtMs",
         p.idle_timeout as "idleTimeoutS", coalesce(p.max_session_lifetime, 0) as "maxLifetimeS",
-        (select jsonb_agg(jsonb_build_object('id', k.id, 'slots', k.requested_slots))
-          from kernels k where k.session_id = s.id) as "kernels"
+        coalesce((select jsonb_agg(jsonb_build_object('id', k.id, 'slots', k.requested_slots))
+          from kernels k where k.session_id = s.id and k.status = 'RUNNING'), '[]') as "kernels"
       from sessions s
       left join users u on u.id = s.user_id
       left join keypairs kp on kp.access_key = s.access_key

@@ -96,6 +96,29 @@ describe('a change of state', () => {
   });
 });
 
+describe('a session that depends on another', () => {
+  it('is told of when it waits for one that has ended long ago', async () => {
+    const { sessionId: job } = await insert({});
+    const dependent = { ...newSession(tenant, { slots: {} }), dependencies: [job] };
+    expect((await sessions.insert(dependent)).kind).toBe('created');
+    const inVain = async () => (await verifyLedger(handle.db)).filter(({ kind }) => kind === 'waits-in-vain');
+    const end = (ago: string, result: string) =>
+      handle.db.execute(sql`update sessions set status = 'ERROR', result = ${result},
+        terminated_at = now() - ${ago}::interval where id = ${job}::uuid`);
+    await handle.db.execute(
+      sql`update sessions set status_reason = 'dependency-unfinished' where id = ${dependent.id}::uuid`,
+    );
+    expect(await inVain()).toEqual([]);
+    await end('0 s', 'failure');
+    expect(await inVain()).toEqual([]);
+    for (const result of ['failure', 'success']) {
+      await end('1 hour', result);
+      expect(await inVain()).toMatchObject([{ subject: dependent.id, detail: { sessions: [job] } }]);
+    }
+    await handle.db.execute(sql`delete from sessions where id in (${dependent.id}::uuid, ${job}::uuid)`);
+  });
+});
+
 describe('the ledger', () => {
   it('is taken once and given back once', async () => {
     const ids = await insert();

@@ -11,7 +11,8 @@ export interface LedgerViolation {
     | 'open-without-kernel'
     | 'kernel-without-allocation'
     | 'states-differ'
-    | 'left-behind';
+    | 'left-behind'
+    | 'waits-in-vain';
   readonly subject: string;
   readonly detail: Record<string, unknown>;
 }
@@ -24,11 +25,14 @@ const kernelsMayBeSo = sql.raw(
     .join(' ')} end)`,
 );
 
+/** Of a session `d`. */
+const longEnded = sql`(d.status in (${terminalTexts}) and d.terminated_at < now() - interval '1 minute')`;
+
 /**
  * The invariants of the ledger, checked online: the balance of an agent is the sum of its open allocations and within
  * capacity (unless capacity shrank under them), what is announced counts apart, exactly the kernels at work hold
  * allocations and exactly those that are RESERVED have announced theirs, a session has all its kernels in states that go
- * with its own, and it is where they lead it.
+ * with its own, it is where they lead it, and it does not wait for sessions that ended more than a minute ago.
  */
 export async function verifyLedger(db: Database): Promise<LedgerViolation[]> {
   const rows = await db.execute<LedgerViolation & Record<string, unknown>>(sql`
@@ -66,6 +70,11 @@ export async function verifyLedger(db: Database): Promise<LedgerViolation[]> {
     select 'left-behind', t.id::text, jsonb_build_object('session', t.from_status, 'kernels', jsonb_agg(f.first_status))
     from (select id, status as from_status, failure_policy from sessions where status not in (${terminalTexts})) t
     join (select session_id, status as first_status, cluster_role from kernels) f on f.session_id = t.id
-    group by t.id, t.from_status, t.failure_policy having ${promotedFrom} is distinct from t.from_status`);
+    group by t.id, t.from_status, t.failure_policy having ${promotedFrom} is distinct from t.from_status
+    union all
+    select 'waits-in-vain', s.id::text, jsonb_build_object('reason', s.status_reason, 'sessions', jsonb_agg(d.id))
+    from sessions s join session_dependencies sd on sd.session_id = s.id join sessions d on d.id = sd.depends_on
+    where s.status = 'PENDING' and s.status_reason in ('dependency-unfinished', 'dependency-failed')
+    group by s.id having bool_and(${longEnded}) or bool_or(${longEnded} and d.result <> 'success')`);
   return [...rows];
 }

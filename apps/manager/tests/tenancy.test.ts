@@ -199,6 +199,30 @@ describe('projects', () => {
   });
 });
 
+describe('a session whose project is not named', () => {
+  it("is in its owner's domain and only project, or in the one called default, or is asked to name one", async () => {
+    const own = as('ownAdmin');
+    const { actor } = await addMember(world, 'ours');
+    const create = (name: string) => apiOf(world, actor)((api) => api.session.create({ image: 'python', name }));
+    await expect(create('homeless')).rejects.toMatchObject({
+      code: 'invalid-input',
+      data: { fields: { project: 'has to be named' } },
+    });
+    const join = async (name: string): Promise<void> => {
+      const { id: project } = await own((api) => api.admin.project.create({ name }));
+      await own((api) => api.admin.project.addMembers({ project, users: [actor.email] }));
+    };
+    await join('only-one');
+    expect((await create('at-home')).session).toMatchObject({ domain: 'ours', project: 'only-one' });
+    await join('another');
+    await expect(create('undecided')).rejects.toMatchObject({ data: { fields: { project: 'has to be named' } } });
+    await join('default');
+    expect((await create('by-default')).session).toMatchObject({ project: 'default' });
+    await apiOf(world, actor)((api) => api.session.destroy({ session: 'at-home' }));
+    await apiOf(world, actor)((api) => api.session.destroy({ session: 'by-default' }));
+  });
+});
+
 describe('what has live sessions', () => {
   it('is not deleted, and the answer names them', async () => {
     const own = as('ownAdmin');

@@ -30,7 +30,8 @@ export const listPresetsSchema = z.strictObject({
 export const checkPresetsSchema = z.strictObject({
   /** Absent: every group that the caller may use. */
   resourceGroup: plainText(inputLimits.name).min(1).optional(),
-  project: plainText(inputLimits.name).min(1).default('default'),
+  /** Absent: the caller's only project, or the one called `default`. */
+  project: plainText(inputLimits.name).min(1).optional(),
 });
 
 export type CreatePresetInput = z.infer<typeof createPresetSchema>;

@@ -53,8 +53,10 @@ const sessionRequestSchema = z.strictObject({
     .default({}),
   environ: environSchema.default({}),
   tag: plainText(inputLimits.name).nullish(),
-  project: plainText(inputLimits.name).default('default'),
-  domain: plainText(inputLimits.name).default('default'),
+  /** Absent: the caller's only project of the domain, or the one called `default`. */
+  project: plainText(inputLimits.name).optional(),
+  /** Absent: the caller's. */
+  domain: plainText(inputLimits.name).optional(),
   resourceGroup: plainText(inputLimits.name).nullish(),
   clusterMode: z.enum(['single-node', 'multi-node']).default('single-node'),
   /** Number of kernels: one main, the others sub. */

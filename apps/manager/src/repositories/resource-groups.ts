@@ -104,10 +104,10 @@ export class ResourceGroupRepository {
   }
 
   /** Active projects that the scope may use, of the own domain unless it is all; `ref` narrows them to one name or id. */
-  async projects(scope: Scope, ref: string | undefined): Promise<Array<{ id: string; domain: string }>> {
+  async projects(scope: Scope, ref: string | undefined): Promise<Array<{ id: string; name: string; domain: string }>> {
     const named = ref ?? null;
-    const rows = await this.#db.execute<{ id: string; domain: string }>(sql`
-      select p.id, p.domain_name as domain from projects p
+    const rows = await this.#db.execute<{ id: string; name: string; domain: string }>(sql`
+      select p.id, p.name, p.domain_name as domain from projects p
       where p.is_active and ${projectWithin(scope)} and (${named}::text is null or p.id::text = ${named}::text
         or (p.name = ${named}::text and p.domain_name = ${scope.domain}))
       order by p.domain_name, p.name`);

@@ -46,7 +46,8 @@ export interface NewSession {
   readonly kernels: readonly NewKernel[];
   readonly name: string;
   readonly domain: string;
-  readonly project: string;
+  /** Null: the only one that its owner may use in the domain, or the one called `default`. */
+  readonly project: string | null;
   readonly owner: {
     readonly userId: string;
     readonly accessKey: string;
@@ -97,9 +98,15 @@ export interface DependencyRecord {
 }
 
 export type InsertOutcome =
-  | { readonly kind: 'created'; readonly createdAt: string; readonly projectId: string; readonly resourceGroup: string }
+  | {
+      readonly kind: 'created';
+      readonly createdAt: string;
+      readonly projectId: string;
+      readonly project: string;
+      readonly resourceGroup: string;
+    }
   | { readonly kind: 'exists'; readonly id: SessionId; readonly image: string; readonly architecture: string }
-  /** The project does not exist, or its owner is no member. */
+  /** The project does not exist, or its owner is no member, or it has to be named. */
   | { readonly kind: 'no-project' }
   /** None that exists, is active, takes the type, and that the owner may use. */
   | { readonly kind: 'no-resource-group' }
@@ -145,13 +152,16 @@ export class SessionRepository {
       existingArchitecture: string;
       createdAt: string | null;
       projectId: string;
+      project: string;
       resourceGroup: string;
       refused: QueueLimit | null;
     }>(sql`
       with project as (
-        select p.id from projects p join domains d on d.name = p.domain_name
-        where p.domain_name = ${session.domain} and p.name = ${session.project} and p.is_active and d.is_active
-          and ${projectWithin(owner.mayUse)}
+        select id, name from (
+          select p.id, p.name, count(*) over () as usable from projects p join domains d on d.name = p.domain_name
+          where p.domain_name = ${session.domain} and p.name = coalesce(${session.project}::text, p.name)
+            and p.is_active and d.is_active and ${projectWithin(owner.mayUse)}) candidates
+        where usable = 1 or name = 'default'
       ), resource_group as (
         select g.name from resource_groups g
           join jsonb_array_elements_text(${groups}::jsonb) with ordinality c (name, nth) on c.name = g.name
@@ -202,15 +212,15 @@ export class SessionRepository {
       ) ${audited(audit, sql`created`)}
       select exists (select 1 from project) as "hasProject", exists (select 1 from resource_group) as "hasGroup",
         e.id as "existingId", e.image as "existingImage", e.architecture as "existingArchitecture",
-        c.created_at as "createdAt", c.project_id as "projectId",
+        c.created_at as "createdAt", c.project_id as "projectId", (select name from project) as project,
         c.resource_group as "resourceGroup", (select refused from queue_limit) as refused
       from (select 1) one left join existing e on true left join created c on true`);
     if (!row?.hasProject) return { kind: 'no-project' };
     if (row.existingId) {
       return { kind: 'exists', id: row.existingId, image: row.existingImage, architecture: row.existingArchitecture };
     }
-    const { createdAt, projectId, resourceGroup, refused } = row;
-    if (createdAt) return { kind: 'created', createdAt, projectId, resourceGroup };
+    const { createdAt, projectId, project, resourceGroup, refused } = row;
+    if (createdAt) return { kind: 'created', createdAt, projectId, project, resourceGroup };
     if (!row.hasGroup) return { kind: 'no-resource-group' };
     return refused ? { kind: 'over-limit', limit: refused } : { kind: 'raced' };
   }

@@ -40,8 +40,13 @@ export class ResourcePresetService {
   async check({ resourceGroup, project }: CheckPresetsInput, ctx: CallContext): Promise<PresetCheck> {
     const { presets, groups, quotas, agents } = this.#options;
     const actor = actorOf(ctx);
-    const [found] = await groups.projects(scopeOf(actor, 'session:create'), project);
-    if (!found) throw new AppError('object-not-found', `There is no project "${project}" for you.`);
+    const projects = await groups.projects(scopeOf(actor, 'session:create'), project);
+    const found = projects.length === 1 ? projects[0] : projects.find(({ name }) => name === 'default');
+    if (!found) {
+      throw new AppError('object-not-found', `There is no project ${project ? `"${project}" ` : ''}for you.`, {
+        hint: 'Name one of yours with --group; they are listed by: ./backend.ai admin group list',
+      });
+    }
     const usable = (await groups.usable({ ...actor, domain: found.domain }, [found.id])).map(({ name }) => name);
     if (resourceGroup !== undefined && !usable.includes(resourceGroup)) {
       throw new AppError('object-not-found', `There is no resource group "${resourceGroup}" for you.`);

@@ -35,8 +35,8 @@ export class SessionCreation {
    */
   async create(input: CreateSessionInput, owner: UserActor): Promise<CreateSessionResult> {
     const id = newId<SessionId>();
-    const { name, type, image, domain, project, resourceGroup, resources, clusterSize } = input;
-    const target = { kind: 'session', id, domain };
+    const { name, type, image, project, resourceGroup, resources, clusterSize } = input;
+    const target = { kind: 'session', id, domain: input.domain ?? owner.domain };
     const changes = { name, type, image, project, resourceGroup, resources, clusterSize };
     const change = { actor: owner, action: 'session:create', target, changes } as const;
     return await this.#options.audit.within(change, (audit) => this.#create(id, input, owner, audit));
@@ -62,8 +62,8 @@ export class SessionCreation {
       kernelId: main.id,
       kernels,
       name,
-      domain: input.domain,
-      project: input.project,
+      domain: input.domain ?? owner.domain,
+      project: input.project ?? null,
       owner: {
         userId: owner.userId,
         accessKey: owner.accessKey,
@@ -129,7 +129,7 @@ export class SessionCreation {
     const outcome = await sessions.insert(session, audit);
     switch (outcome.kind) {
       case 'created': {
-        const created = { ...session, resourceGroup: outcome.resourceGroup };
+        const created = { ...session, project: outcome.project, resourceGroup: outcome.resourceGroup };
         onCreated(created, outcome);
         return { session: toSessionView(newRecord(created, outcome)), created: true };
       }
@@ -145,10 +145,7 @@ export class SessionCreation {
         break;
       }
       case 'no-project':
-        throw new AppError('invalid-input', `There is no project "${session.project}" in ${session.domain} for you.`, {
-          hint: 'Name one of yours: --domain DOMAIN --group GROUP. They are listed by: ./backend.ai admin group list',
-          data: { fields: { project: 'does not exist, or you are not a member' } },
-        });
+        throw noProject(session);
       case 'no-resource-group':
         throw new AppError(
           'invalid-input',
@@ -168,6 +165,19 @@ export class SessionCreation {
     if (tries <= 1) throw new AppError('state-conflict', `Sessions named "${session.name}" come and go.`);
     return await this.#insert(session, audit, reuseIfExists, tries - 1);
   }
+}
+
+function noProject({ project, domain }: Pick<NewSession, 'project' | 'domain'>): AppError {
+  const hint = 'Name one of yours: --domain DOMAIN --group GROUP. They are listed by: ./backend.ai admin group list';
+  return project === null
+    ? new AppError('invalid-input', `You have no project in ${domain}, or several and none of them is "default".`, {
+        hint,
+        data: { fields: { project: 'has to be named' } },
+      })
+    : new AppError('invalid-input', `There is no project "${project}" in ${domain} for you.`, {
+        hint,
+        data: { fields: { project: 'does not exist, or you are not a member' } },
+      });
 }
 
 function optionsOf(input: CreateSessionInput, shmem: bigint | null): SessionOptions {

@@ -75,7 +75,7 @@ export function toSessionDetails(record: SessionDetails): SessionDetailsView {
 
 /** What was just inserted, without reading it again. */
 export function newRecord(
-  session: NewSession,
+  session: NewSession & { readonly project: string },
   { createdAt, projectId }: { createdAt: string; projectId: string },
 ): SessionRecord {
   const { domain: domainName, project: projectName, owner, slots, kernels } = session;

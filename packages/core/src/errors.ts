@@ -69,7 +69,10 @@ export const errorCodes = {
   'has-dependents': entry('conflict', 'Remove first what belongs to it.'),
   'last-superadmin': entry('conflict', 'Make another user a superadmin with an active key pair first.'),
   'session-exists': entry('conflict', 'Choose another name, or destroy the existing session first.'),
-  'session-not-running': entry('conflict', 'Wait until it runs: ./backend.ai session info NAME tells why it does not.'),
+  'session-not-running': entry(
+    'conflict',
+    'Wait until it runs: ./backend.ai session explain NAME tells why it does not.',
+  ),
   'quota-exceeded': entry(
     'conflict',
     'Ask for less, end or cancel sessions, or ask an administrator for another resource policy.',

@@ -64,7 +64,9 @@ export function changeText(change: Change, mention: Mention): string {
     case 'go-first':
       return `with priority ${change.priority}`;
     case 'wait-for-queue':
-      return `once the ${change.ahead} sessions before it are gone`;
+      return change.ahead === 1
+        ? 'once the session before it is gone'
+        : `once the ${change.ahead} sessions before it are gone`;
     case 'wait-for-sessions':
       return `once ${mention.sessions(change.sessions)} ended`;
     case 'reduce-request':

@@ -130,7 +130,13 @@ export class SchedulingMemory {
 
   /** Reads what is doubtful. */
   async refresh(): Promise<void> {
+    // Those that were heard of are no reason to read the whole queue.
+    if (this.#unread.size > 0 && !this.#stale.waiting) await this.#readDoubtful();
     await this.#askWhetherOthersChanged();
+    await this.#readDoubtful();
+  }
+
+  async #readDoubtful(): Promise<void> {
     // What they wait for may have ended.
     if (this.#stale.cluster) for (const id of this.#dependent.keys()) this.#unread.add(id);
     const { waiting, cluster, rules } = { ...this.#stale };

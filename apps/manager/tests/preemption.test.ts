@@ -57,6 +57,8 @@ describe('a session of higher job priority', () => {
       expect.arrayContaining(['RUNNING', 'PREEMPTED', 'TERMINATING', 'TERMINATED']),
     );
     expect(await statesOf(urgent)).toEqual(['PENDING', 'RESERVED', 'SCHEDULED', 'PREPARING', 'CREATING', 'RUNNING']);
+    const { placement } = await world.manager.services.api.session.explain({ session: urgent }, world.ctx());
+    expect(placement?.decisions).toMatchObject([{ agentId: 'i-one', strategy: 'dispersed' }]);
     expect((await world.manager.services.api.session.get({ session: spared }, world.ctx())).status).toBe('RUNNING');
     expect(await balance()).toEqual({ used: 3, held: 0 });
   });

@@ -90,7 +90,10 @@ function headlineOf(record: SessionRecord, waiting: WaitingExplanation | null): 
 }
 
 function placementOf(history: readonly HistoryRecord[]): PlacementExplanation | null {
-  const placed = history.findLast(({ toStatus, data }) => toStatus === 'SCHEDULED' && Array.isArray(data.decisions));
+  // Where others had to make room, it was chosen before they did.
+  const placed = history.findLast(
+    ({ toStatus, data }) => (toStatus === 'SCHEDULED' || toStatus === 'RESERVED') && Array.isArray(data.decisions),
+  );
   if (!placed) return null;
   const { decisions, backfilled } = placed.data;
   return {

@@ -322,7 +322,9 @@ describe('an explanation', () => {
       // Its priority is lowered after a while: asked until both speak of one moment.
       await waitFor(
         async () => {
-          const theirs = await runWithRequest(ctx, () => other.manager.services.api.session.explain({ session }, ctx));
+          const theirs = await runWithRequest({ requestId: ctx.requestId }, () =>
+            other.manager.services.api.session.explain({ session }, ctx),
+          );
           return isDeepStrictEqual(strip(theirs), strip(await explain(session)));
         },
         { what: 'equal explanations' },

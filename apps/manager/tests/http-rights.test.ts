@@ -21,7 +21,7 @@ let session: string;
 beforeAll(async () => {
   const initialization = diagnostics.channel('fastify.initialization');
   initialization.subscribe(noteRoutes);
-  world = await createWorld({ http: { host: '127.0.0.1', port: 0, version: '1' } });
+  world = await createWorld({ http: { host: '127.0.0.1', port: 0 } });
   initialization.unsubscribe(noteRoutes);
   await world.addAgent('i-one');
   const superadmin = apiOf(world, world.admin);

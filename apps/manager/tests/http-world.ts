@@ -189,6 +189,10 @@ export class FakeWorld {
           ...{ sessionId: session, name: this.find(session).name, windowMs: 1 },
           kernels: this.kernels,
         }),
+        explain: async ({ session }) => ({
+          ...{ sessionId: session, name: this.find(session).name, status: this.find(session).status },
+          ...{ headline: '', waiting: null, placement: null, reasons: [] },
+        }),
         idle: async ({ session }) => ({ sessionId: session, name: this.find(session).name, checks: this.idleChecks }),
         wait: async (input, ctx) => {
           record('wait', input, ctx);

@@ -1,3 +1,4 @@
+import { resourceGroupOptionsSchema } from '@backend.ai/contract';
 import { newId } from '@backend.ai/core';
 import { runWithRequest } from '@backend.ai/telemetry';
 import { waitFor } from '@backend.ai/testing';
@@ -54,7 +55,7 @@ describe('a restart', () => {
     const setPendingTimeout = (seconds: number) =>
       inRequest(() =>
         world.manager.services.api.admin.resourceGroup.modify(
-          { name: 'default', options: { pendingTimeout: seconds } },
+          { name: 'default', options: resourceGroupOptionsSchema.parse({ pendingTimeout: seconds }) },
           world.ctx(),
         ),
       );

@@ -17,10 +17,10 @@ import {
   defaultAdminEmail,
   type Manager,
   managerHandlers,
-  operatorHandlers,
   managerVersion,
   type Operator,
   openInstallation,
+  operatorHandlers,
 } from '@backend.ai/manager';
 import { loadOrCreateIdentity, type PeerIdentity } from '@backend.ai/rpc';
 import { AdminSocket, type DirectoryLock, Lifecycle, lockDirectory, type Part } from '@backend.ai/runtime';

@@ -7,7 +7,7 @@ import {
   type UserActor,
 } from '@backend.ai/contract';
 import { newId, type RequestId } from '@backend.ai/core';
-import { createTenant } from '@backend.ai/testing';
+import { createTenant, waitFor } from '@backend.ai/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createWorld, type World } from './world.ts';
 
@@ -115,7 +115,7 @@ describe('a reference', () => {
   });
 
   it('to the project of another domain is refused', async () => {
-    const input = createSessionSchema.parse({ image: 'python' });
+    const input = createSessionSchema.parse({ image: 'python', domain: 'default' });
     await expect(world.manager.services.api.session.create(input, as(tenant))).rejects.toMatchObject({
       code: 'invalid-input',
     });
@@ -126,7 +126,11 @@ describe('waiting', () => {
   it('ends when the caller goes away, and when its time is over', async () => {
     const { session } = await create({ resources: { cpu: 4 } });
     const gone = new AbortController();
-    const { wait, watch } = world.manager.services.api.session;
+    const { get, wait, watch } = world.manager.services.api.session;
+    const waits = { reason: { code: 'insufficient-resources' } };
+    await waitFor(async () => (await get({ session: session.id }, world.ctx())).reason.code === waits.reason.code, {
+      what: 'the reason why it waits',
+    });
     const waiting = wait({ session: session.id, until: 'running', timeoutMs: 60_000 }, as(world.admin, gone.signal));
     const seen: string[] = [];
     const watching = (async () => {
@@ -134,7 +138,7 @@ describe('waiting', () => {
         seen.push(view.reason.code);
     })();
     const late = await wait({ session: session.id, until: 'ended', timeoutMs: 50 }, world.ctx());
-    expect(late).toMatchObject({ status: 'PENDING', reason: { code: 'insufficient-resources' } });
+    expect(late).toMatchObject({ status: 'PENDING', ...waits });
     gone.abort();
     expect((await waiting).status).toBe('PENDING');
     await watching;

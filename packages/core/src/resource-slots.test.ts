@@ -81,7 +81,10 @@ describe('resource slots', () => {
 
   it('refuse a name that no agent offers, listing those that exist', () => {
     expect(() => parseResourceSlots({ tpu: '1' }, new Set(['mem', 'cpu']))).toThrow(
-      expect.objectContaining({ code: 'unknown-slot', data: { slot: 'tpu', known: ['cpu', 'mem'] } }),
+      expect.objectContaining({
+        code: 'unknown-slot',
+        data: { fields: { 'resources.tpu': 'is offered by no agent' }, slot: 'tpu', known: ['cpu', 'mem'] },
+      }),
     );
   });
 });

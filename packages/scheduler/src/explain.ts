@@ -3,6 +3,7 @@ import { type Estimate, estimateStart } from './estimate.ts';
 import { dominantShare } from './group.ts';
 import { Placing, shortageOf } from './placing.ts';
 import type { Plan, WaitingReason } from './plan.ts';
+import { type PreemptionPreview, previewPreemption } from './preview.ts';
 import { type Remedy, remediesFor } from './remedies.ts';
 import { type AgentSnapshot, imageKey, type PendingSession, type SchedulingPolicy } from './snapshot.ts';
 import { exceedsAgents, rules } from './validate.ts';
@@ -49,6 +50,8 @@ export interface WaitingExplanation {
   };
   /** Ways in which it would start with the next pass, smallest first. */
   readonly remedies: readonly Remedy[];
+  /** Who would have to leave for it; null: preemption does nothing for it. */
+  readonly preemption: PreemptionPreview | null;
   readonly estimate: Estimate;
 }
 
@@ -78,6 +81,7 @@ export function explainWaiting(
     reasons,
     agents: agentsFor(waiting, cluster),
     remedies: remediesFor(waiting, cluster, plan, reasons, now),
+    preemption: previewPreemption(waiting, cluster, plan, now),
     estimate: estimateStart(waiting, cluster, reasons, positionOf(waiting), now),
   };
 }

@@ -10,6 +10,7 @@ export {
 export * from './fair-share.ts';
 export { attemptsBeforeGivingUp, priorityLostByGivingUp } from './pass.ts';
 export * from './plan.ts';
+export type { PreemptionPreview } from './preview.ts';
 export type { Change, Remedy } from './remedies.ts';
 export * from './schedule.ts';
 export { defaultSlotPriority } from './selection.ts';

@@ -141,4 +141,37 @@ describe('preemption', () => {
       }),
     );
   });
+
+  it('is explained as the plan or a preview does it, with all their kernels and where it would go', () => {
+    const seen = { byNextPass: 0, later: 0 };
+    fc.assert(
+      fc.property(snapshots({ groups: preempting, crowded: true }), (snapshot) => {
+        const state = new SchedulingState(snapshot);
+        const { placements, reservations } = state.plan(snapshot.now);
+        const placed = new Set(placements.map(({ sessionId }) => sessionId));
+        for (const { sessionId } of snapshot.pending) {
+          const planned = reservations.find((reservation) => reservation.sessionId === sessionId);
+          const expected =
+            planned ?? (placed.has(sessionId) ? undefined : state.previewPreemption(sessionId, snapshot.now));
+          const { preemption } = state.explain(sessionId, snapshot.now)!;
+          expect(preemption?.sessions).toEqual(expected?.victims.map((victim) => victim.sessionId));
+          if (!preemption || !expected) continue;
+          expect(preemption).toMatchObject({ mode: expected.mode, byNextPass: planned !== undefined });
+          const places = preemption.agents.flatMap(({ agentId, placed: count }) => Array(count).fill(agentId));
+          expect(places).toEqual(expected.kernels.map(({ agentId }) => agentId).sort());
+          const left = snapshot.running.filter((session) => preemption.sessions.includes(session.sessionId));
+          const ended = left.flatMap((session) => session.kernels.map(({ agentId }) => agentId));
+          for (const { agentId, ended: count, sessions } of preemption.agents) {
+            expect(count).toBe(ended.filter((id) => id === agentId).length);
+            for (const id of sessions) expect(preemption.sessions).toContain(id);
+          }
+          expect(preemption.agents.reduce((sum, agent) => sum + agent.ended, 0)).toBe(ended.length);
+          seen[preemption.byNextPass ? 'byNextPass' : 'later'] += 1;
+        }
+      }),
+      { numRuns: 200 },
+    );
+    expect(seen.byNextPass).toBeGreaterThan(5);
+    expect(seen.later).toBeGreaterThan(5);
+  });
 });

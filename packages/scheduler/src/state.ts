@@ -2,9 +2,8 @@ import { addSlots } from '@backend.ai/core';
 import { Cluster, sameAmounts, sameButAmounts, unchangedUntil } from './cluster.ts';
 import { explainWaiting, type WaitingExplanation } from './explain.ts';
 import { runPass } from './pass.ts';
-import { Placing } from './placing.ts';
 import type { Placement, Plan, Reservation } from './plan.ts';
-import { preemptFor } from './preemption.ts';
+import { reservationNow } from './preview.ts';
 import { negative, startedSession, withKernel } from './schedule.ts';
 import type {
   AgentSnapshot,
@@ -211,15 +210,8 @@ export class SchedulingState {
 
   /** Who would have to leave if a session were to start now; undefined: nobody may, or nobody has to. */
   previewPreemption(sessionId: string, now: number): Reservation | undefined {
-    const cluster = this.#cluster;
-    const waiting = cluster.waiting.get(sessionId);
-    if (!waiting || waiting.shapes.some(({ kind }) => kind.obstacle)) return undefined;
-    const mark = cluster.table.mark();
-    const placing = new Placing(cluster.table);
-    const fits = !('failed' in placing.place(waiting));
-    const reservation = fits ? undefined : preemptFor(waiting, cluster, placing, new Set(), now);
-    cluster.table.undo(mark);
-    return reservation;
+    const waiting = this.#cluster.waiting.get(sessionId);
+    return waiting && reservationNow(waiting, this.#cluster, now);
   }
 
   get #cluster(): Cluster {

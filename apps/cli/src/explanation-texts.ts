@@ -40,6 +40,7 @@ function writeWaiting(stream: Writable, waiting: Waiting): void {
     stream.write('\nIt would start, smallest change first:\n');
     for (const way of ways) stream.write(`  ${way.map(({ text }) => text).join(', and ')}\n`);
   }
+  if (waiting.preemption) writePreemption(stream, waiting.preemption);
   if (agents.byObstacle.length > 0) {
     stream.write('\nWhat stands against agents:\n');
     writeTable(
@@ -62,6 +63,28 @@ function writeWaiting(stream: Writable, waiting: Waiting): void {
       ]),
     );
   }
+}
+
+function writePreemption(stream: Writable, preemption: NonNullable<Waiting['preemption']>): void {
+  const { mode, byNextPass, agents } = preemption;
+  const fate = mode === 'terminate' ? 'be ended' : 'go back to the queue';
+  const when = byNextPass ? 'With the next pass' : 'Once nothing else stands in its way';
+  stream.write(`\n${when}, these would ${fate} for it:\n`);
+  writeTable(
+    stream,
+    ['agent', 'its kernels there', 'kernels that end', 'sessions'],
+    agents.map(({ agent, placed, ended, sessions }, index) => [
+      agent ?? `#${index + 1}`,
+      String(placed),
+      String(ended),
+      sessionsText(sessions),
+    ]),
+  );
+}
+
+function sessionsText({ known, others }: NonNullable<Waiting['preemption']>['sessions']): string {
+  const rest = others === 0 ? [] : [`${others} of others`];
+  return [...known.map(({ id, name }) => `${name} (${id})`), ...rest].join(', ') || '-';
 }
 
 const bases: Readonly<Record<Waiting['estimate']['basis'], string>> = {

@@ -296,6 +296,56 @@ describe('an explanation', () => {
     });
   });
 
+  it('tells who would have to leave for a session before it happens: own sessions by name, others counted', async () => {
+    const limit = (sessions: number) =>
+      world.database.db.execute(sql`update keypair_resource_policies set max_concurrent_sessions = ${sessions}::int`);
+    const preempt = (mode: string) =>
+      admin((api) =>
+        api.admin.resourceGroup.modify({
+          name: 'default',
+          options: { preemption: { enabled: true, mode, victimScope: 'resource-group' } } as never,
+        }),
+      );
+    const { actor: user } = await addMember(world, 'default');
+    await admin((api) => api.admin.project.addMembers({ project: 'default', users: [user.email] }));
+    const theirs = await running({ resources: { cpu: 3 }, name: 'secret-name' });
+    const own = (await create(user, { resources: { cpu: 1 }, name: 'own-name' })).session.id;
+    await world.until(own, 'RUNNING');
+    await limit(1);
+    try {
+      const { session } = await create(user, { resources: { cpu: 4 }, jobPriority: 5 });
+      const previewed = async (actor?: UserActor) =>
+        (await explained(session.id, 'quota-exceeded', actor)).waiting?.preemption;
+      expect(await previewed(user)).toBeNull();
+
+      await preempt('reschedule');
+      // The leader hears of options a moment after they are set.
+      await waitFor(async () => (await previewed(user)) != null, { what: 'a preview', timeoutMs: 10_000 });
+      const seenByUser = { known: [{ id: own, name: 'own-name' }], others: 1 };
+      expect(await previewed(user)).toEqual({
+        mode: 'reschedule',
+        byNextPass: false,
+        sessions: seenByUser,
+        agents: [{ agent: null, placed: 1, ended: 2, sessions: seenByUser }],
+      });
+      expect(JSON.stringify(await explain(session.id, user))).not.toMatch(new RegExp(`secret-name|i-one|${theirs}`));
+      const seen = await previewed();
+      expect(seen?.agents.map(({ agent }) => agent)).toEqual(['i-one']);
+      expect(seen?.sessions.others).toBe(0);
+      expect(new Set(seen?.sessions.known.map(({ name }) => name))).toEqual(new Set(['own-name', 'secret-name']));
+
+      await preempt('terminate');
+      await waitFor(async () => (await previewed())?.mode === 'terminate', { what: 'the new mode', timeoutMs: 10_000 });
+      await limit(0);
+      await world.until(session.id, 'RUNNING');
+      for (const victim of [theirs, own])
+        expect((await world.until(victim, 'TERMINATED')).reason.code).toBe('preempted');
+      expect((await explain(session.id, user)).waiting).toBeNull();
+    } finally {
+      await limit(0);
+    }
+  });
+
   it('is the same from a manager that does not lead, which reads everything once; the leader reads no table', async () => {
     await running({ resources: { cpu: 3 } });
     const session = await id({ resources: { cpu: 2 } });

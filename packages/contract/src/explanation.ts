@@ -110,6 +110,27 @@ export interface AgentReasonView {
   >;
 }
 
+/** Sessions that preemption would end for one that waits. */
+export interface PreemptionView {
+  /** Whether they are ended, or go back to the queue. */
+  readonly mode: 'terminate' | 'reschedule';
+  /** False: it would be so if nothing besides resources stood in its way, and it were its turn. */
+  readonly byNextPass: boolean;
+  /** All of them. */
+  readonly sessions: MentionedSessions;
+  /** Agents where it would go, and those where the others have kernels. */
+  readonly agents: ReadonlyArray<{
+    /** Null: for those who may not read agents. */
+    readonly agent: string | null;
+    /** Kernels of the session that would go there. */
+    readonly placed: number;
+    /** Kernels of others that would end there. */
+    readonly ended: number;
+    /** Those who have kernels there. */
+    readonly sessions: MentionedSessions;
+  }>;
+}
+
 export interface WaitingExplanation {
   readonly resourceGroup: string;
   readonly policy: 'fifo' | 'lifo' | 'drf' | 'fair-share';
@@ -130,6 +151,8 @@ export interface WaitingExplanation {
   };
   /** Ways in which it would start with the next pass, smallest first. All changes of a way are needed. */
   readonly ways: ReadonlyArray<readonly HelpfulChange[]>;
+  /** Null: its group does not preempt, or that would not help. */
+  readonly preemption: PreemptionView | null;
   readonly estimate: {
     /** Null: nobody knows. */
     readonly at: string | null;

@@ -47,6 +47,7 @@ async function waitingSession(): Promise<FakeSession> {
         { kind: 'raise-kernel-limit', text: 'if an agent might hold 2 kernels', facts: { to: 2 } },
       ],
     ],
+    preemption: null,
     estimate: { at: '2030-01-01T00:00:00.000Z', basis: 'time-limits' },
   };
   return session;
@@ -70,6 +71,32 @@ describe('session explain', () => {
     ])
       expect(stdout).toContain(text);
     expect(stdout).toMatch(/#1 .*\n.*i-two/);
+  });
+
+  it.each([
+    [{ mode: 'terminate', byNextPass: true }, 'With the next pass, these would be ended for it:'],
+    [
+      { mode: 'reschedule', byNextPass: false },
+      'Once nothing else stands in its way, these would go back to the queue for it:',
+    ],
+  ] as const)('tells who would leave for it (%o)', async (how, title) => {
+    const session = await waitingSession();
+    const mine = { known: [{ id: 'id-of-mine', name: 'mine' }], others: 2 };
+    const preemption = {
+      ...how,
+      sessions: mine,
+      agents: [
+        { agent: 'i-one', placed: 1, ended: 3, sessions: mine },
+        { agent: null, placed: 0, ended: 1, sessions: { known: [], others: 1 } },
+      ],
+    };
+    session.waiting = { ...session.waiting!, preemption };
+    const { stdout } = await cli('session explain demo');
+    expect(stdout).toContain(title);
+    expect(stdout).toMatch(/i-one +1 +3 +mine \(id-of-mine\), 2 of others\n#2 +0 +1 +1 of others/);
+    expect((await cli('session explain demo --json')).json).toMatchObject({ explanation: { waiting: { preemption } } });
+    session.waiting = { ...session.waiting, preemption: null };
+    expect((await cli('session explain demo')).stdout).not.toContain('for it:');
   });
 
   it('tells why a session was placed where it is', async () => {

@@ -83,6 +83,9 @@ function withRefusal(snapshot: Snapshot, { id, statusReason, statusData }: Sessi
 
 function headlineOf(record: SessionRecord, waiting: WaitingExplanation | null): string {
   if (!waiting) return `${record.name} is ${record.status}: ${explainReason(record.statusReason)}`;
+  if (waiting.preemption?.byNextPass) {
+    return `${record.name} takes the place of others with the next pass of the scheduler, once they have left.`;
+  }
   const [reason] = waiting.reasons;
   if (!reason) return `${record.name} starts with the next pass of the scheduler.`;
   const { position, queueLength, resourceGroup } = waiting;

@@ -5,6 +5,7 @@ import {
   type HelpfulChange,
   type MentionedAgents,
   type MentionedSessions,
+  type PreemptionView,
   type UserActor,
   type WaitingCode,
   type WaitingExplanation,
@@ -15,6 +16,7 @@ import type {
   AgentObstacle,
   Change,
   Owner,
+  PreemptionPreview,
   WaitingExplanation as SchedulerExplanation,
   Snapshot,
   WaitingReason,
@@ -84,16 +86,16 @@ export class Viewer {
 }
 
 /** Ids of sessions that an explanation speaks of. */
-export function mentionedIn({ reasons, remedies }: SchedulerExplanation): string[] {
+export function mentionedIn({ reasons, remedies, preemption }: SchedulerExplanation): string[] {
   const ids = [...reasons.map(({ data }) => data), ...remedies.flat()].flatMap((item) => [
     ...('sessions' in item ? item.sessions : []),
     ...('head' in item ? [item.head] : []),
   ]);
-  return [...new Set(ids)];
+  return [...new Set([...ids, ...(preemption?.sessions ?? [])])];
 }
 
 export function toWaitingView(explained: SchedulerExplanation, viewer: Viewer): WaitingExplanation {
-  const { resourceGroup, policy, position, queueLength, agents, estimate } = explained;
+  const { resourceGroup, policy, position, queueLength, agents, preemption, estimate } = explained;
   return {
     resourceGroup,
     policy,
@@ -110,7 +112,19 @@ export function toWaitingView(explained: SchedulerExplanation, viewer: Viewer): 
       nearest: agents.nearest.map((agent) => toAgentView(agent, viewer)),
     },
     ways: explained.remedies.map((remedy) => remedy.map((change) => toChangeView(change, viewer))),
+    preemption: preemption && toPreemptionView(preemption, viewer),
     estimate: { at: estimate.at === null ? null : new Date(estimate.at).toISOString(), basis: estimate.basis },
+  };
+}
+
+function toPreemptionView({ mode, byNextPass, sessions, agents }: PreemptionPreview, viewer: Viewer): PreemptionView {
+  return {
+    mode,
+    byNextPass,
+    sessions: viewer.sessions(sessions),
+    agents: agents.map(({ agentId, placed, ended, sessions: there }) => {
+      return { agent: viewer.agent(agentId), placed, ended, sessions: viewer.sessions(there) };
+    }),
   };
 }
 

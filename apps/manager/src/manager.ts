@@ -9,18 +9,13 @@ import {
   type StatusReason,
   systemClock,
 } from '@backend.ai/core';
-import type {
-  Database,
-  KeypairResourcePolicyRow,
-  ProjectResourcePolicyRow,
-  UserResourcePolicyRow,
-} from '@backend.ai/database';
+import type { Database } from '@backend.ai/database';
 import { createRpcServer, type ListenOptions, type PeerIdentity, type RpcAddress } from '@backend.ai/rpc';
 import { Lifecycle } from '@backend.ai/runtime';
 import type { Snapshot } from '@backend.ai/scheduler';
 import { BackgroundTasks, currentRequestId, type Logger, ReconcileLoop } from '@backend.ai/telemetry';
 import type { ManagerStatusView } from './admin.ts';
-import { audited } from './api/audited.ts';
+import { createAdminApi } from './api/admin.ts';
 import { createAuthApi } from './api/auth.ts';
 import { createClusterApi } from './api/cluster.ts';
 import { createImageApi } from './api/image.ts';
@@ -33,16 +28,7 @@ import { BusinessLog, type ManagerEvents } from './events.ts';
 import { createHttpServer, type HttpServerOptions } from './http/server.ts';
 import { openInstallationKey } from './installation.ts';
 import { createMonitoring } from './monitoring.ts';
-import { AdvanceSessions } from './reconcilers/advance-sessions.ts';
-import { EndDependents } from './reconcilers/end-dependents.ts';
-import { EndIdleSessions } from './reconcilers/end-idle-sessions.ts';
-import { ForgetClusterKeys } from './reconcilers/forget-cluster-keys.ts';
-import { ScheduleSessions } from './reconcilers/schedule-sessions.ts';
-import { StartSessions } from './reconcilers/start-sessions.ts';
-import { SweepDeadlines } from './reconcilers/sweep-deadlines.ts';
-import { TerminateSessions } from './reconcilers/terminate-sessions.ts';
-import { WatchAgents } from './reconcilers/watch-agents.ts';
-import { AgentAdministrationRepository } from './repositories/agent-administration.ts';
+import { type DutyName, type LeaderParts, leaderDuties } from './reconcilers/leader-duties.ts';
 import { AgentRepository } from './repositories/agents.ts';
 import { AuditRepository } from './repositories/audit.ts';
 import { ClusterKeyRepository } from './repositories/cluster-keys.ts';
@@ -55,18 +41,16 @@ import { PeerRepository } from './repositories/peers.ts';
 import { QueueRepository } from './repositories/queue.ts';
 import { QuotaRepository } from './repositories/quotas.ts';
 import { ResourceGroupRepository } from './repositories/resource-groups.ts';
-import { ResourcePolicyRepository } from './repositories/resource-policies.ts';
 import { ResourcePresetRepository } from './repositories/resource-presets.ts';
 import { SessionTemplateRepository } from './repositories/session-templates.ts';
 import { SessionTransitions } from './repositories/session-transitions.ts';
 import { SessionRepository } from './repositories/sessions.ts';
 import { UsageRepository } from './repositories/usage.ts';
-import { type Duty, Leader } from './scheduling/leader.ts';
+import { Leader } from './scheduling/leader.ts';
 import { LoopTimes } from './scheduling/loop-times.ts';
 import { RuleChanges } from './scheduling/rule-changes.ts';
 import { SchedulingMemory } from './scheduling/scheduling-memory.ts';
 import { SchedulingReader } from './scheduling/scheduling-reader.ts';
-import { AgentAdminService } from './services/agents/agent-admin-service.ts';
 import { AgentDirectory } from './services/agents/agent-directory.ts';
 import { AgentGatewayService } from './services/agents/agent-gateway-service.ts';
 import { KernelFacts } from './services/agents/kernel-facts.ts';
@@ -84,15 +68,12 @@ import { KeypairChanges } from './services/keypairs/keypair-changes.ts';
 import { KeypairService } from './services/keypairs/keypair-service.ts';
 import { PeerService } from './services/peers/peer-service.ts';
 import { ResourceGroupService } from './services/resource-groups/resource-group-service.ts';
-import { ResourcePolicyService } from './services/resource-policies/resource-policy-service.ts';
 import { ResourcePresetService } from './services/resource-presets/resource-preset-service.ts';
 import { SessionTemplateService } from './services/session-templates/session-template-service.ts';
-import { ClusterKeys } from './services/sessions/cluster-keys.ts';
 import { SessionCallbacks } from './services/sessions/session-callbacks.ts';
 import { SessionChanges } from './services/sessions/session-changes.ts';
 import { SessionCreation } from './services/sessions/session-creation.ts';
 import { SessionService } from './services/sessions/session-service.ts';
-import { createTenancy } from './services/tenancy/create-tenancy.ts';
 import { UsageService } from './services/usage/usage-service.ts';
 
 export interface ManagerOptions {
@@ -183,7 +164,6 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   const transitions = new SessionTransitions(db);
   const agentRows = new AgentRepository(db);
   const quotas = new QuotaRepository(db);
-  const clusterKeyRows = new ClusterKeyRepository(db);
 
   const changes = new SessionChanges(eventBus, processName, logger, tasks);
   const directory = new AgentDirectory(agentRows, eventBus, tasks);
@@ -271,7 +251,15 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
 
   const loopTimes = new LoopTimes(liveValues, clock, tasks);
   const schedulerLogger = logger.with({ module: 'scheduler' });
-  const leader = new Leader({
+  const leaderParts: LeaderParts = {
+    ...{ config, memory, transitions, quotas, box, directory, idle, changes, clients, tasks, clock },
+    sessions: sessionRows,
+    kernels: new KernelRepository(db),
+    agents: agentRows,
+    clusterKeys: new ClusterKeyRepository(db),
+    logger: schedulerLogger,
+  };
+  const leader = new Leader<DutyName>({
     onEnd: (name) => loopTimes.ended(name),
     leases,
     holder: processName,
@@ -281,64 +269,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     logger: schedulerLogger,
     duties: (again) => {
       memory.forgetAll();
-      const { askAgainMs, orderDeadlineMs } = config;
-      const services = {
-        memory,
-        transitions,
-        sessions: sessionRows,
-        kernels: new KernelRepository(db),
-        changes,
-        clients,
-        tasks,
-        clock,
-        logger: schedulerLogger,
-      };
-      const shared = { ...services, askAgainMs, orderDeadlineMs };
-      const start = new StartSessions({
-        ...shared,
-        clusterKeys: new ClusterKeys(clusterKeyRows, box),
-        again: () => again('start'),
-        refusalBackoff: { initialMs: config.refusalBackoffMs, maxMs: config.refusalBackoffMaxMs },
-      });
-      const schedule = new ScheduleSessions({
-        ...shared,
-        quotas,
-        begin: (kernels, epoch) => start.begin(kernels, epoch),
-        again: () => again('schedule'),
-      });
-      const terminate = new TerminateSessions({
-        ...shared,
-        again: () => again('terminate'),
-        startSettled: (kernelId) => start.settled(kernelId),
-      });
-      const dependents = new EndDependents(sessionRows, transitions, changes);
-      const advance = new AdvanceSessions(transitions, changes);
-      const sweep = new SweepDeadlines(transitions, changes, config.deadlinesMs);
-      const watch = new WatchAgents({
-        agents: agentRows,
-        directory,
-        transitions,
-        changes,
-        clock,
-        logger: schedulerLogger,
-        lostAfterMs: config.agentLostAfterMs,
-        graceMs: config.agentLostGraceMs,
-      });
-      const endIdle = new EndIdleSessions({
-        ...{ idle, transitions, changes, clock },
-        everyMs: config.judgeIdleEveryMs,
-      });
-      return {
-        schedule: duty('schedule-sessions', schedule),
-        start: duty('start-sessions', start),
-        terminate: duty('terminate-sessions', terminate),
-        advance: duty('advance-sessions', advance),
-        sweep: duty('sweep-deadlines', sweep),
-        dependents: duty('end-dependents', dependents),
-        keys: duty('forget-cluster-keys', new ForgetClusterKeys(clusterKeyRows)),
-        agents: duty('watch-agents', watch),
-        idle: duty('end-idle-sessions', endIdle),
-      };
+      return leaderDuties(leaderParts, again);
     },
   });
 
@@ -417,8 +348,6 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   });
   peers.onRevoked(() => syncPeers.hint(currentRequestId()));
 
-  const auditedPolicies = <Api extends object>(kind: string, policies: Api): Api =>
-    audited(audit, `${kind}-resource-policy`, 'resource-policy:modify', policies);
   const groups = new ResourceGroupService(groupRows, () => rules.announce());
   const presets = new ResourcePresetService({
     presets: new ResourcePresetRepository(db),
@@ -436,41 +365,11 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     usage: createUsageApi(new UsageService(usageRows, clock)),
     resourceGroup: { list: (input, ctx) => groups.usable(input, ctx) },
     resourcePreset: presets,
-    admin: {
-      ...createTenancy(db, box, audit, clock, () => keypairChanges.announce()),
-      resourcePolicy: {
-        keypair: auditedPolicies(
-          'keypair',
-          new ResourcePolicyService(
-            new ResourcePolicyRepository<KeypairResourcePolicyRow>(db, 'keypair'),
-            'keypair',
-            () => rules.announce(),
-          ),
-        ),
-        user: auditedPolicies(
-          'user',
-          new ResourcePolicyService(new ResourcePolicyRepository<UserResourcePolicyRow>(db, 'user'), 'user', () =>
-            rules.announce(),
-          ),
-        ),
-        project: auditedPolicies(
-          'project',
-          new ResourcePolicyService(
-            new ResourcePolicyRepository<ProjectResourcePolicyRow>(db, 'project'),
-            'project',
-            () => rules.announce(),
-          ),
-        ),
-      },
-      resourceGroup: audited(audit, 'resource-group', 'resource-group:modify', groups.admin),
-      resourcePreset: audited(audit, 'resource-preset', 'resource-preset:modify', presets.admin),
-      agent: audited(
-        audit,
-        'agent',
-        'agent:modify',
-        new AgentAdminService(new AgentAdministrationRepository(db), directory, sessions),
-      ),
-    },
+    admin: createAdminApi({
+      ...{ db, box, audit, clock, directory, sessions, groups, presets },
+      onTenantsChanged: () => keypairChanges.announce(),
+      onRulesChanged: () => rules.announce(),
+    }),
   };
   let ready = false;
   const health = (): { live: boolean; ready: boolean } => ({ live: true, ready });
@@ -611,8 +510,4 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       onSessionChange: (listener) => changes.onChange(listener),
     },
   };
-}
-
-function duty(name: string, work: { run(epoch: number, signal: AbortSignal): Promise<void>; stop?(): void }): Duty {
-  return { name, run: (epoch, signal) => work.run(epoch, signal), stop: () => work.stop?.() };
 }

@@ -1,7 +1,7 @@
 import type { Writable } from 'node:stream';
 import { writeFields, writeTable } from '@backend.ai/cli-kit';
 import type { SessionExplanation } from '@backend.ai/client';
-import { agentObstacles } from '@backend.ai/contract';
+import { agentObstacles } from '@backend.ai/core';
 import { slotsText } from './session-texts.ts';
 
 /** How an explanation is told to people: the gist first, then tables. */

@@ -1,4 +1,4 @@
-import type { SessionStatus, StatusReason } from '@backend.ai/core';
+import type { AgentObstacle, SessionStatus, StatusReason } from '@backend.ai/core';
 
 /**
  * Why a session waits, what would let it start, when that is expected; or why it was placed where it is.
@@ -55,19 +55,6 @@ export type WaitingReasonView =
   | Reason<'pending-timeout', { readonly resourceGroup: string }>;
 export type WaitingCode = WaitingReasonView['code'];
 
-/** What stands between a session and one agent, each with its meaning. */
-export const agentObstacles = {
-  'other-resource-group': 'It is in another resource group.',
-  'not-alive': 'It is not reachable.',
-  'not-schedulable': 'It is closed for new sessions.',
-  'other-architecture': 'It has another processor architecture.',
-  'not-designated': 'It is not one of the agents that the session has to be on.',
-  'image-absent': 'It does not offer the image.',
-  'lacks-resources': 'It has not enough free.',
-  'kernel-limit': 'It holds as many kernels as it may.',
-} as const;
-export type AgentObstacleCode = keyof typeof agentObstacles;
-
 interface ChangeOf<Kind extends string, Facts = unknown> {
   readonly kind: Kind;
   /** A few words that complete "It would start …". */
@@ -104,7 +91,7 @@ export interface AgentReasonView {
   /** Null: for those who may not read agents. */
   readonly agent: string | null;
   /** Empty: it can take the session, or a kernel of one over several nodes. */
-  readonly obstacles: readonly AgentObstacleCode[];
+  readonly obstacles: readonly AgentObstacle[];
   readonly lacking: Readonly<
     Record<string, { readonly asked: string; readonly free: string; readonly capacity: string }>
   >;
@@ -145,7 +132,7 @@ export interface WaitingExplanation {
     /** Those that could take it. */
     readonly open: number;
     /** How many have which obstacle; an agent may have several. */
-    readonly byObstacle: ReadonlyArray<{ readonly obstacle: AgentObstacleCode; readonly agents: number }>;
+    readonly byObstacle: ReadonlyArray<{ readonly obstacle: AgentObstacle; readonly agents: number }>;
     /** Those with the fewest obstacles, then those that lack least; at most 20. */
     readonly nearest: readonly AgentReasonView[];
   };

@@ -1,3 +1,4 @@
+export * from './agent-obstacles.ts';
 export * from './backoff.ts';
 export * from './binary-size.ts';
 export * from './clock.ts';

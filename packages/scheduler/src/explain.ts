@@ -1,3 +1,4 @@
+import type { AgentObstacle } from '@backend.ai/core';
 import { Cluster, designatedFor, type Waiting } from './cluster.ts';
 import { type Estimate, estimateStart } from './estimate.ts';
 import { dominantShare } from './group.ts';
@@ -7,18 +8,6 @@ import { type PreemptionPreview, previewPreemption } from './preview.ts';
 import { type Remedy, remediesFor } from './remedies.ts';
 import { type AgentSnapshot, imageKey, type PendingSession, type SchedulingPolicy } from './snapshot.ts';
 import { exceedsAgents, rules } from './validate.ts';
-
-export const agentObstacles = [
-  'other-resource-group',
-  'not-alive',
-  'not-schedulable',
-  'other-architecture',
-  'not-designated',
-  'image-absent',
-  'lacks-resources',
-  'kernel-limit',
-] as const;
-export type AgentObstacle = (typeof agentObstacles)[number];
 
 /** What stands between one session and one agent. */
 export interface AgentExplanation {

@@ -2,8 +2,6 @@ export * from './apply-remedy.ts';
 export type { Estimate } from './estimate.ts';
 export {
   type AgentExplanation,
-  type AgentObstacle,
-  agentObstacles,
   explain,
   type WaitingExplanation,
 } from './explain.ts';

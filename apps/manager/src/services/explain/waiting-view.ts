@@ -1,5 +1,4 @@
 import {
-  type AgentObstacleCode,
   type AgentReasonView,
   allow,
   type HelpfulChange,
@@ -13,7 +12,6 @@ import {
 } from '@backend.ai/contract';
 import type {
   AgentExplanation,
-  AgentObstacle,
   Change,
   Owner,
   PreemptionPreview,
@@ -28,8 +26,7 @@ type Assert<Claim extends true> = Claim;
 /** Compiles only while the contract has the codes of the scheduler. */
 export type SameCodes =
   | Assert<Same<WaitingCode, WaitingReason['code']>>
-  | Assert<Same<HelpfulChange['kind'], Change['kind']>>
-  | Assert<Same<AgentObstacleCode, AgentObstacle>>;
+  | Assert<Same<HelpfulChange['kind'], Change['kind']>>;
 
 /**
  * What a user may see of an explanation. The scheduler knows everybody's sessions and all agents; ids of agents are for

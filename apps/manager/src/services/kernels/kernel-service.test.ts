@@ -52,7 +52,8 @@ beforeEach(() => {
     return await work({ execute: { mutate } });
   };
   type Given = ConstructorParameters<typeof KernelService>;
-  kernels = new KernelService(...([{ find }, { findById: find }, { call }, running] as unknown as Given));
+  const activity = { during: (_: string, work: () => Promise<unknown>) => work() };
+  kernels = new KernelService(...([{ find }, { findById: find }, { call }, running, activity] as unknown as Given));
 });
 
 const execute = (more: Partial<ExecuteInput> = {}, by = actor) =>

@@ -93,7 +93,7 @@ for names in "${projects[@]}"; do
   step "Tests: $names"
   # shellcheck disable=SC2086 # several options
   npx vitest run --project ${names//,/ --project } "${files[@]}" --reporter=default --reporter=json \
-    --outputFile.json="$results/$names.json" || failed=1
+    --outputFile.json="$results/$names.json" 2> >(tee -a "$work/errors.log" >&2) || failed=1
 done
 
 if [ -n "$checks" ]; then wait "$checks" || failed=1; fi
@@ -101,6 +101,8 @@ checks=
 cat "$work/checks.log"
 
 step 'Result'
+# One outside of every test fails a run in which all tests pass.
+grep -A 20 'Unhandled Errors' "$work/errors.log" || true
 save=()
 if [ "$mode" = soak ]; then save=(bench/results/soak.md); fi
 node scripts/test-summary.mjs "$results" "${save[@]}" || failed=1

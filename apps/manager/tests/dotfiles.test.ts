@@ -48,11 +48,11 @@ describe('dotfiles', () => {
     expect(await as()((api) => api.dotfile.list())).toEqual([]);
     expect((await specOf()).dotfiles).toBeUndefined();
     for (const call of [
-      as()((api) => api.dotfile.get({ path: '.mine' })),
-      as()((api) => api.dotfile.modify(file('.mine'))),
-      as()((api) => api.dotfile.delete({ path: '.mine' })),
+      () => as()((api) => api.dotfile.get({ path: '.mine' })),
+      () => as()((api) => api.dotfile.modify(file('.mine'))),
+      () => as()((api) => api.dotfile.delete({ path: '.mine' })),
     ])
-      await expect(call).rejects.toMatchObject({ code: 'object-not-found' });
+      await expect(call()).rejects.toMatchObject({ code: 'object-not-found' });
   });
 
   it('have a place of their own, and a limit in number and bytes', async () => {

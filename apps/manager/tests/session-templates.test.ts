@@ -72,10 +72,10 @@ describe('session templates', () => {
     expect(await other((api) => api.sessionTemplate.list())).toEqual([]);
     const template = made!.id;
     for (const call of [
-      other((api) => api.sessionTemplate.get({ template })),
-      other((api) => api.sessionTemplate.modify({ template, payload: payload('theirs') })),
-      other((api) => api.sessionTemplate.delete({ template })),
+      () => other((api) => api.sessionTemplate.get({ template })),
+      () => other((api) => api.sessionTemplate.modify({ template, payload: payload('theirs') })),
+      () => other((api) => api.sessionTemplate.delete({ template })),
     ])
-      await expect(call).rejects.toMatchObject({ code: 'object-not-found' });
+      await expect(call()).rejects.toMatchObject({ code: 'object-not-found' });
   });
 });

@@ -95,7 +95,7 @@ function reasonsOf(waiting: Waiting, cluster: Cluster, plan: Plan, now: number):
     const choices = placing.place(waiting);
     table.undo(mark);
     const shortage =
-      'failed' in choices ? (exceedsAgents(waiting, cluster) ?? shortageOf(waiting, choices.failed, table)) : undefined;
+      'failed' in choices ? (exceedsAgents(waiting, cluster) ?? shortageOf(waiting, choices, table)) : undefined;
     if (shortage) reasons.push(shortage);
   }
   // What the pass said comes first, as sessions are listed with it. It may come of the others in the queue: they take the

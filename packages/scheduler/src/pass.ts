@@ -137,7 +137,7 @@ class Pass {
       this.#counted.push(waiting);
       return;
     }
-    this.#lead(waiting, shortageOf(waiting, choices.failed, this.#cluster.table));
+    this.#lead(waiting, shortageOf(waiting, choices, this.#cluster.table));
   }
 
   /** It lacks resources, and everything behind it in its group waits for it. */

@@ -11,6 +11,12 @@ export interface Choice {
   readonly decision: Decision;
 }
 
+/** There is no room for a unit once those before it have taken theirs. */
+export interface Failure {
+  readonly failed: Shape;
+  readonly before: readonly Choice[];
+}
+
 /** A further condition on agents, which counts what was placed under it. */
 export interface Gate {
   allows(agent: number, shape: Shape): boolean;
@@ -41,7 +47,7 @@ export class Placing {
    * Takes room for all units, or for none.
    * @param gate Agents that may be used; with one they are looked at one by one.
    */
-  place(waiting: Waiting, gate?: Gate): Choice[] | { readonly failed: Shape } {
+  place(waiting: Waiting, gate?: Gate): Choice[] | Failure {
     const mark = this.table.mark();
     const next = this.roundRobin.get(waiting.group.name);
     const choices: Choice[] = [];
@@ -52,7 +58,7 @@ export class Placing {
         if (next === undefined) this.roundRobin.delete(waiting.group.name);
         else this.roundRobin.set(waiting.group.name, next);
         gate?.settle(false);
-        return { failed: shape };
+        return { failed: shape, before: choices };
       }
       this.table.take(choice.agent, shape.slots, shape.kernels);
       gate?.took(choice.agent, shape);
@@ -158,11 +164,17 @@ export function placementOf({ session, shapes }: Waiting, choices: readonly Choi
   return { sessionId: session.sessionId, kernels, decision: choices.map((choice) => choice.decision) };
 }
 
-/** Why there is no room for a unit. */
-export function shortageOf({ group }: Waiting, shape: Shape, table: AgentTable): WaitingReason {
-  const full = shape.kind.agents.some((agent) => table.fits(agent, shape.slots));
-  if (full) return { code: 'kernel-limit-reached', data: { limit: group.kernelLimit } };
-  return { code: 'insufficient-resources', data: { lacking: lackingOf(shape, table, table.free) } };
+/** Why there was no room; the table is as it was for `place`, which had no gate. */
+export function shortageOf({ group }: Waiting, { failed, before }: Failure, table: AgentTable): WaitingReason {
+  const mark = table.mark();
+  for (const { agent, shape } of before) table.take(agent, shape.slots, shape.kernels);
+  // An agent with room was passed over because of its kernels.
+  const full = failed.kind.agents.some((agent) => table.fits(agent, failed.slots));
+  const reason: WaitingReason = full
+    ? { code: 'kernel-limit-reached', data: { limit: group.kernelLimit } }
+    : { code: 'insufficient-resources', data: { lacking: lackingOf(failed, table, table.free) } };
+  table.undo(mark);
+  return reason;
 }
 
 /** Slots of which no agent has enough; where each alone would do, all that were asked for. */

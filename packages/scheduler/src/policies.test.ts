@@ -119,6 +119,29 @@ describe('queues', () => {
     expect(after('TERMINATING', 'success').reasons.get('s1')?.code).toBe('dependency-unfinished');
   });
 
+  it('tell what is short for a kernel beside the others of its session', () => {
+    const [one] = session('s1', 'u', 6_000n).kernels;
+    const kernels = [one!, { ...one!, kernelId: 'k-2', role: 'sub' as const }];
+    const running = {
+      ...session('s0', 'u', 6_000n),
+      kernels: [{ kernelId: 'k', agentId: 'b', slots: { cpu: 6_000n } }],
+    };
+    const held = { ...agent('b', 10_000n), used: { cpu: 6_000n }, kernelCount: 1 };
+    const reason = (maxKernelsPerAgent?: number, capacity = 10_000n) =>
+      schedule(
+        world(maxKernelsPerAgent === undefined ? {} : { maxKernelsPerAgent }, {
+          agents: [agent('a', capacity), { ...held, capacity: { cpu: capacity } }],
+          pending: [session('s1', 'u', 6_000n, { clusterMode: 'multi-node', kernels })],
+          running: [running],
+        }),
+      ).reasons.get('s1');
+    const lacking = { cpu: { asked: '6', mostFree: '4' } };
+    expect(reason()).toEqual({ code: 'insufficient-resources', data: { lacking } });
+    expect(reason(1)).toEqual({ code: 'insufficient-resources', data: { lacking } });
+    expect(reason(1, 12_000n)).toEqual({ code: 'kernel-limit-reached', data: { limit: 1 } });
+    expect(reason(2, 12_000n)).toBeUndefined();
+  });
+
   it('report all quotas that are exceeded at once', () => {
     const quotas: Quota[] = [
       { scope: 'project', id: 'p', limits: { cpu: 500n } },

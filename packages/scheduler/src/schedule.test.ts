@@ -14,15 +14,15 @@ const told = ({ reasons, ...plan }: Plan): string => JSON.stringify({ ...plan, r
 describe('a plan', () => {
   it('is that of the rules written down naively: order, quotas, filters, ranks, keys, head of line', () => {
     fc.assert(
-      fc.property(snapshots(), (snapshot) => {
+      fc.property(fc.oneof(snapshots(), snapshots({ crowded: true })), (snapshot) => {
         const plan = schedule(snapshot);
         const naive = naiveSchedule(snapshot);
         const placed = plan.placements.map((p) => [p.sessionId, ...p.kernels.map((kernel) => kernel.agentId)]);
         expect(placed).toEqual(naive.placed);
-        const codes = [...plan.reasons].map(([id, { code }]) => [id, shortages.includes(code) ? 'shortage' : code]);
+        const codes = [...plan.reasons].map(([id, { code }]) => [id, code]);
         expect(Object.fromEntries(codes)).toEqual(Object.fromEntries(naive.codes));
       }),
-      { numRuns: 200 },
+      { numRuns: 300 },
     );
   });
 

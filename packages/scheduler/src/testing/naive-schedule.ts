@@ -48,9 +48,9 @@ export function naiveSchedule(snapshot: Snapshot): NaivePlan {
       codes.set(session.sessionId, 'behind-head-of-line');
       continue;
     }
-    const agents = place(session, state);
-    if (agents) {
-      placed.push([session.sessionId, ...agents]);
+    const outcome = place(session, state);
+    if (typeof outcome === 'object') {
+      placed.push([session.sessionId, ...outcome]);
       const slots = sum(session.kernels.map((kernel) => kernel.slots));
       state.held.push({
         owner: session.owner,
@@ -58,9 +58,9 @@ export function naiveSchedule(snapshot: Snapshot): NaivePlan {
         private: session.private ?? false,
         slots,
       });
-    } else if (!place(session, emptied(state))) codes.set(session.sessionId, 'exceeds-agents');
+    } else if (typeof place(session, emptied(state)) === 'string') codes.set(session.sessionId, 'exceeds-agents');
     else {
-      codes.set(session.sessionId, 'shortage');
+      codes.set(session.sessionId, outcome);
       heads.add(session.resourceGroup);
     }
   }
@@ -70,7 +70,7 @@ export function naiveSchedule(snapshot: Snapshot): NaivePlan {
 export interface NaivePlan {
   /** Session, then the agent of each kernel. */
   readonly placed: string[][];
-  /** `shortage` stands for all codes of a head. */
+  /** Why each of the others waits. */
   readonly codes: Map<string, string>;
 }
 
@@ -211,8 +211,8 @@ function suitability(session: PendingSession, state: State): string | undefined 
 const hasImages = (agent: AgentSnapshot, kernels: readonly KernelRequest[]): boolean =>
   kernels.every(({ image, architecture }) => agent.images.includes(imageKey(image, architecture)));
 
-/** The agent of each kernel; the state changes only when all are placed. */
-function place(session: PendingSession, state: State): string[] | undefined {
+/** The agent of each kernel, or what is short; the state changes only when all are placed. */
+function place(session: PendingSession, state: State): string[] | 'insufficient-resources' | 'kernel-limit-reached' {
   const group = groupOf(state, session.resourceGroup);
   const free = new Map(state.free);
   const counts = new Map(state.kernels);
@@ -221,7 +221,7 @@ function place(session: PendingSession, state: State): string[] | undefined {
   for (const [unit, kernels] of unitsOf(session).entries()) {
     const named = designatedFor(session, unit);
     const wanted = nonZero(sum(kernels.map((kernel) => kernel.slots)));
-    const candidates = state.snapshot.agents.filter(
+    const roomy = state.snapshot.agents.filter(
       (agent) =>
         agent.resourceGroup === session.resourceGroup &&
         agent.status === 'ALIVE' &&
@@ -229,11 +229,12 @@ function place(session: PendingSession, state: State): string[] | undefined {
         kernels.every((kernel) => kernel.architecture === agent.architecture) &&
         (!named || named.includes(agent.id)) &&
         hasImages(agent, kernels) &&
-        fits(wanted, free.get(agent.id) ?? {}) &&
-        (counts.get(agent.id) ?? 0) + kernels.length <= (group.maxKernelsPerAgent ?? Number.POSITIVE_INFINITY),
+        fits(wanted, free.get(agent.id) ?? {}),
     );
+    const limit = group.maxKernelsPerAgent ?? Number.POSITIVE_INFINITY;
+    const candidates = roomy.filter((agent) => (counts.get(agent.id) ?? 0) + kernels.length <= limit);
     const chosen = choose(session, group, wanted, candidates, free, next, state);
-    if (!chosen) return undefined;
+    if (!chosen) return roomy.length > 0 ? 'kernel-limit-reached' : 'insufficient-resources';
     free.set(chosen.id, subtractSlots(free.get(chosen.id) ?? {}, wanted));
     counts.set(chosen.id, (counts.get(chosen.id) ?? 0) + kernels.length);
     for (const _ of kernels) result.push(chosen.id);

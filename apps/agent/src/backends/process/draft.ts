@@ -1,18 +1,19 @@
 import type { ChildProcess } from 'node:child_process';
-import type { IsolationReport, KernelSpec } from '@backend.ai/contract';
+import type { IsolationReport } from '@backend.ai/contract';
 import type { Clock, ResourceSlots } from '@backend.ai/core';
 import type { Logger } from '@backend.ai/telemetry';
 import type { CgroupHost } from '../../resources/cgroups.ts';
 import type { UidPool } from '../../resources/uid-pool.ts';
+import type { ScratchDraft } from '../scratch/draft.ts';
+import { type KernelFacts, sharedFacts, writeFacts } from '../scratch/facts.ts';
+import type { KeptHomes } from '../scratch/kept-homes.ts';
 import type { SandboxCandidate } from './isolation.ts';
-import type { KeptHomes } from './kept-homes.ts';
 import type { SandboxLauncher } from './launcher.ts';
 import type { MemoryWatch } from './memory-watch.ts';
-import { machineBootId, type ProcessIdentity } from './proc.ts';
+import type { ProcessIdentity } from './proc.ts';
 import type { ProcessKernel } from './process-kernel.ts';
 import type { RecentProcesses } from './recent-processes.ts';
 import type { Runtime } from './runtimes.ts';
-import { type KernelFacts, type ScratchPaths, writeFacts } from './scratch.ts';
 
 /** What all kernels of a backend share. */
 export interface ProcessContext {
@@ -32,63 +33,38 @@ export interface ProcessContext {
   readonly logger: Logger;
 }
 
-export interface KernelUser {
-  readonly uid: number;
-  readonly gid: number;
-}
-
-/** A kernel in the making: each step fills in its part, each undo takes it back. */
-export interface KernelDraft {
-  readonly spec: KernelSpec;
-  readonly requestId: string;
+/** A kernel of processes in the making. */
+export interface KernelDraft extends ScratchDraft {
   readonly slots: ResourceSlots;
   readonly runtime: Runtime | null;
-  readonly paths: ScratchPaths;
-  isolation: IsolationReport;
-  uid: number | null;
   cgroups: readonly string[];
   child: ChildProcess | null;
   monitor: ProcessIdentity | null;
-  init: ProcessIdentity | null;
   kernel: ProcessKernel | null;
-  /** It ends because its session is started anew: its home waits for the next kernel. */
-  keepHome: boolean;
+  /** As an earlier life of the agent knew it; the present one asks the kernel. */
+  readonly init: ProcessIdentity | null;
 }
 
-/** Who `work` is to the programs of the kernel. */
-export function userInside({ uid, isolation }: Pick<KernelDraft, 'uid' | 'isolation'>): KernelUser {
-  if (uid !== null) return { uid, gid: uid };
-  // In a user namespace made by `unshare` the agent's user appears as 0; bubblewrap leaves it as it is.
-  if (isolation.sandbox === 'unshare') return { uid: 0, gid: 0 };
-  return { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
+export interface ProcessFacts extends KernelFacts {
+  readonly cgroups: readonly string[];
+  /** The process the agent started; it stays outside the sandbox. */
+  readonly monitor: ProcessIdentity | null;
+  /** The first process inside: with it the whole process namespace ends. */
+  readonly init: ProcessIdentity | null;
 }
 
-/** From now on an agent that is started again takes the kernel over. */
-export function markRunning(draft: KernelDraft, context: ProcessContext): void {
-  writeFacts(draft.paths, factsOf(draft, context, machineBootId(), 'running'));
-}
-
-export function factsOf(
+export function saveFacts(
   draft: KernelDraft,
-  context: Pick<ProcessContext, 'installationId'>,
-  bootId: string,
+  { installationId }: Pick<ProcessContext, 'installationId'>,
   state: KernelFacts['state'],
-): KernelFacts {
-  const { spec, requestId, isolation, uid, cgroups, monitor, init, runtime } = draft;
-  const image = runtime?.image.name ?? spec.image;
-  const { installationId } = context;
-  return {
-    version: 1,
-    installationId,
-    machineBootId: bootId,
-    spec,
-    requestId,
-    image,
-    isolation,
-    state,
-    uid,
+): void {
+  const { spec, runtime, cgroups, monitor, kernel } = draft;
+  const facts: ProcessFacts = {
+    ...sharedFacts(draft, installationId, state),
+    image: runtime?.image.name ?? spec.image,
     cgroups,
     monitor,
-    init,
+    init: kernel?.processes.init ?? draft.init,
   };
+  writeFacts(draft.paths, facts);
 }

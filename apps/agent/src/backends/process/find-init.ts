@@ -1,7 +1,8 @@
 import type { IsolationReport } from '@backend.ai/contract';
 import { readProcessStat } from '@backend.ai/runtime';
+import type { ScratchPaths } from '../scratch/scratch.ts';
 import type { ProcessIdentity } from './proc.ts';
-import { readSandboxStatus, type ScratchPaths } from './scratch.ts';
+import { readSandboxStatus } from './sandbox-status.ts';
 
 /**
  * The first process inside, as the sandbox has reported it. Its number comes from a file: it counts only for a process

@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, unlinkSync, writeFileSync } from 'node:fs';
-import { homeInKernel } from '../../files/home-path.ts';
+import { type KernelView, ownView } from '../scratch/kernel-view.ts';
+import type { ScratchPaths } from '../scratch/scratch.ts';
 import type { SandboxCandidate } from './isolation.ts';
 import { type HostMount, type Mount, mountTable, readOnly, writable } from './mount-plan.ts';
 import { encodeEnvironment, type SandboxTools, sandboxCommand } from './sandbox-command.ts';
-import type { ScratchPaths } from './scratch.ts';
 
 /** In the environment of every process of a kernel, inside and outside of its sandbox. */
 export const labelName = 'BACKENDAI_KERNEL_LABEL';
@@ -36,23 +36,6 @@ export interface LaunchRequest {
   readonly command: (view: KernelView) => readonly string[];
 }
 
-/** Where things stand as the kernel sees them. */
-export interface KernelView {
-  readonly home: string;
-  readonly run: string;
-  readonly tmp: string;
-  readonly config: string;
-  readonly runner: string;
-}
-
-const sandboxView: KernelView = {
-  home: homeInKernel,
-  run: '/run/kernel',
-  tmp: '/tmp',
-  config: '/home/config',
-  runner: '/opt/backend.ai/runner',
-};
-
 const hostsInKernel = '/etc/hosts';
 
 /** An entry of the environment. */
@@ -73,7 +56,7 @@ export class SandboxLauncher {
     const { candidate, paths, uid, kernelId } = request;
     const isolated = candidate.sandbox !== 'none';
     const { home, run, tmp, config } = paths;
-    const view = isolated ? sandboxView : { home, run, tmp, config, runner: runnerFolder };
+    const view = isolated ? ownView : { home, run, tmp, config, runner: runnerFolder };
     const mounts = this.#mounts(request);
     if (candidate.sandbox === 'unshare') {
       writeFileSync(paths.mounts, mountTable(sandboxRoot, mounts, this.#options.hostMounts, request.memoryBytes));
@@ -116,13 +99,13 @@ export class SandboxLauncher {
     return [
       ...(hasHosts ? systemMounts.filter(({ target }) => target !== hostsInKernel) : systemMounts),
       ...(hasHosts ? [readOnly(paths.hosts, hostsInKernel)] : []),
-      readOnly(this.#options.runnerFolder, sandboxView.runner),
+      readOnly(this.#options.runnerFolder, ownView.runner),
       readOnly(paths.passwd, '/etc/passwd'),
       readOnly(paths.group, '/etc/group'),
-      writable(paths.home, sandboxView.home),
-      writable(paths.run, sandboxView.run),
-      writable(paths.tmp, sandboxView.tmp),
-      ...(hasConfig ? [readOnly(paths.config, sandboxView.config)] : []),
+      writable(paths.home, ownView.home),
+      writable(paths.run, ownView.run),
+      writable(paths.tmp, ownView.tmp),
+      ...(hasConfig ? [readOnly(paths.config, ownView.config)] : []),
     ];
   }
 }

@@ -190,12 +190,3 @@ function kibibytesOf(file: string, name: RegExp): number | null {
     .map((line) => Number(/:\s+(\d+) kB$/.exec(line)?.[1]));
   return amounts.length === 0 ? null : amounts.reduce((sum, each) => sum + each, 0) * 1024;
 }
-
-/** Changes when the machine restarts: process numbers of before then mean nothing. */
-export function machineBootId(): string {
-  try {
-    return readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
-  } catch {
-    return 'unknown';
-  }
-}

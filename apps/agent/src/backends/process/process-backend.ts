@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { batchRunId, type KernelSpec } from '@backend.ai/contract';
 import { AppError, type Clock, type ResourceSlots, slotsFromTexts } from '@backend.ai/core';
 import type { Logger } from '@backend.ai/telemetry';
+import { readTail } from '../../files/tail.ts';
 import {
   cgroupPaths,
   closeCgroupHost,
@@ -18,40 +19,35 @@ import {
 import { machineSlots, readMachineFacts } from '../../resources/machine-slots.ts';
 import { UidPool, uidBaseOf } from '../../resources/uid-pool.ts';
 import { exitCodeOf } from '../../runner/last-record.ts';
+import { installRunner } from '../../runner/runner-installation.ts';
 import type { Backend, BackendCapabilities, KernelEnd, KernelPlan, RecoveredKernel } from '../backend.ts';
-import { endOfJob } from './batch-job.ts';
-import type { KernelDraft, ProcessContext } from './draft.ts';
+import { endOfJob } from '../scratch/batch-job.ts';
+import type { SaveFacts } from '../scratch/draft.ts';
+import { machineBootId, readFacts } from '../scratch/facts.ts';
+import { KeptHomes } from '../scratch/kept-homes.ts';
+import { listScratch, ownerOfScratch, removeScratch, scratchPaths, uidsInScratch } from '../scratch/scratch.ts';
+import { allocateUidStep } from '../scratch/steps/allocate-uid.ts';
+import { awaitRunnerStep } from '../scratch/steps/await-runner.ts';
+import { bootstrapStep } from '../scratch/steps/bootstrap.ts';
+import { furnishHomeStep, needsFurniture } from '../scratch/steps/furnish-home.ts';
+import { makeScratchStep } from '../scratch/steps/make-scratch.ts';
+import { writeFactsStep } from '../scratch/steps/write-facts.ts';
+import { compileRunner } from './compile-runner.ts';
+import { type KernelDraft, type ProcessContext, type ProcessFacts, saveFacts } from './draft.ts';
 import { endProcesses } from './end-processes.ts';
 import { chooseSandbox, isolationReport, type SandboxKind, sandboxCandidates } from './isolation.ts';
-import { KeptHomes } from './kept-homes.ts';
 import { labelName, labelOf, SandboxLauncher } from './launcher.ts';
 import { MemoryWatch } from './memory-watch.ts';
 import { makeSandboxEtc, makeSandboxRoot, readHostMounts, systemMounts } from './mount-plan.ts';
-import { findLabels, isAlive, machineBootId } from './proc.ts';
+import { findLabels, isAlive } from './proc.ts';
 import { ProcessKernel } from './process-kernel.ts';
 import { RecentProcesses } from './recent-processes.ts';
-import { installRunner } from './runner-installation.ts';
 import { outermost } from './runtime-files.ts';
 import { findInterpreters, type Interpreter, type Runtime, runtimesOf } from './runtimes.ts';
-import {
-  type KernelFacts,
-  listScratch,
-  ownerOfScratch,
-  readFacts,
-  readSandboxStatus,
-  removeScratch,
-  scratchPaths,
-  uidsInScratch,
-} from './scratch.ts';
+import { readSandboxStatus } from './sandbox-status.ts';
 import { sandboxWorks } from './self-test.ts';
-import { allocateUidStep } from './steps/allocate-uid.ts';
-import { awaitRunnerStep } from './steps/await-runner.ts';
-import { bootstrapStep } from './steps/bootstrap.ts';
-import { furnishHomeStep, needsFurniture } from './steps/furnish-home.ts';
 import { launchStep } from './steps/launch.ts';
 import { makeCgroupsStep, memoryBytesOf } from './steps/make-cgroups.ts';
-import { makeScratchStep } from './steps/make-scratch.ts';
-import { writeFactsStep } from './steps/write-facts.ts';
 import { findSandboxTools } from './tools.ts';
 
 export interface ProcessBackendOptions {
@@ -103,7 +99,8 @@ export class ProcessBackend implements Backend {
       findSandboxTools(path),
       this.#options.interpreters ?? findInterpreters(path, dataDir),
     ]);
-    const runnerFolder = await installRunner(dataDir, interpreters);
+    const runnerFolder = installRunner(dataDir);
+    await compileRunner(runnerFolder, interpreters);
     this.#runtimes = runtimesOf(interpreters, machineArchitecture());
     const etc = join(dataDir, 'sandbox-etc');
     makeSandboxEtc(etc);
@@ -201,12 +198,12 @@ export class ProcessBackend implements Backend {
     for (const kernelId of listScratch(this.#scratchDir)) {
       const paths = scratchPaths(this.#scratchDir, kernelId);
       const facts = readFacts(paths);
-      if (facts && facts.spec.kernelId === kernelId) recovered.push(this.#recoverOne(facts));
+      if (facts && facts.spec.kernelId === kernelId) recovered.push(this.#recoverOne(facts as ProcessFacts));
     }
     return recovered;
   }
 
-  #recoverOne(facts: KernelFacts): RecoveredKernel {
+  #recoverOne(facts: ProcessFacts): RecoveredKernel {
     const context = this.#started();
     const { spec, requestId } = facts;
     const paths = scratchPaths(this.#scratchDir, spec.kernelId);
@@ -295,6 +292,8 @@ export class ProcessBackend implements Backend {
 
   #planOf(draft: KernelDraft, context: ProcessContext = this.#started()): KernelPlan {
     const scratch = makeScratchStep(draft);
+    const save: SaveFacts = (state) => saveFacts(draft, context, state);
+    const output = (): string => readTail(draft.paths.folder, 'sandbox.log', 4096).toString('utf8');
     return {
       steps: [
         {
@@ -311,10 +310,10 @@ export class ProcessBackend implements Backend {
         allocateUidStep(draft, context),
         ...(needsFurniture(draft.spec) ? [furnishHomeStep(draft)] : []),
         makeCgroupsStep(draft, context),
-        writeFactsStep(draft, context),
+        writeFactsStep(save),
         launchStep(draft, context),
-        awaitRunnerStep(draft, context),
-        ...(draft.spec.bootstrap ? [bootstrapStep(draft, context)] : []),
+        awaitRunnerStep(draft, { deadlineMs: context.startDeadlineMs, save, output }),
+        ...(draft.spec.bootstrap ? [bootstrapStep(draft, save, context.clock)] : []),
       ],
       launchStep: 'launch',
       handle: () => {

@@ -1,16 +1,18 @@
+import { dirname } from 'node:path';
 import { AppError } from '@backend.ai/core';
 import { entryFiles } from '../../../resources/cgroups.ts';
 import { runnerCommand } from '../../../runner/index.ts';
 import type { CreateStep } from '../../backend.ts';
-import { needsHosts } from '../cluster-hosts.ts';
-import { factsOf, type KernelDraft, type ProcessContext, userInside } from '../draft.ts';
+import { needsHosts } from '../../scratch/cluster-hosts.ts';
+import { userInside } from '../../scratch/draft.ts';
+import { kernelEnvironment } from '../../scratch/kernel-environment.ts';
+import { type KernelDraft, type ProcessContext, saveFacts } from '../draft.ts';
 import { endProcesses } from '../end-processes.ts';
 import { findInit } from '../find-init.ts';
-import { kernelEnvironment } from '../kernel-environment.ts';
 import { labelOf } from '../launcher.ts';
-import { identify, machineBootId } from '../proc.ts';
+import { identify } from '../proc.ts';
 import { ProcessKernel } from '../process-kernel.ts';
-import { writeFacts } from '../scratch.ts';
+import type { Runtime } from '../runtimes.ts';
 import { memoryBytesOf } from './make-cgroups.ts';
 
 /** Starts the sandbox with the runner in it. Its undo ends every process of the kernel, however it came to be. */
@@ -34,7 +36,7 @@ export function launchStep(draft: KernelDraft, context: ProcessContext): CreateS
         hasHosts: needsHosts(spec),
         processLimit: draft.isolation.processes === 'rlimit' ? context.processLimit : 0,
         memoryBytes: memoryBytesOf(draft),
-        environment: (view) => kernelEnvironment(spec, runtime, view, userInside(draft)),
+        environment: (view) => kernelEnvironment(spec, view, userInside(draft), { PATH: pathWith(runtime) }),
         command: (view) =>
           runnerCommand(language, runtime.interpreter.path, {
             runnerDirectory: view.runner,
@@ -49,7 +51,7 @@ export function launchStep(draft: KernelDraft, context: ProcessContext): CreateS
       }
       child.on('error', (error) => logger.error('sandbox process failed', { kernel_id: spec.kernelId, error }));
       draft.monitor = identify(child.pid);
-      writeFacts(paths, factsOf(draft, context, machineBootId(), 'preparing'));
+      saveFacts(draft, context, 'preparing');
       draft.kernel = new ProcessKernel({
         paths,
         isolation: draft.isolation,
@@ -66,11 +68,18 @@ export function launchStep(draft: KernelDraft, context: ProcessContext): CreateS
       const { monitor, cgroups, uid } = draft;
       draft.keepHome ||= draft.kernel?.stopReason === 'restart-requested';
       draft.kernel?.close();
-      const init = draft.init ?? findInit(paths, draft.isolation.sandbox, monitor);
+      const init = draft.kernel?.processes.init ?? draft.init ?? findInit(paths, draft.isolation.sandbox, monitor);
       await endProcesses({ monitor, init, cgroups, label, uid }, clock);
       draft.kernel = null;
       draft.child = null;
       draft.monitor = null;
     },
   };
+}
+
+const systemPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+function pathWith({ interpreter }: Runtime): string {
+  const folder = dirname(interpreter.path);
+  return systemPath.split(':').includes(folder) ? systemPath : `${folder}:${systemPath}`;
 }

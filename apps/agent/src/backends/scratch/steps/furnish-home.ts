@@ -4,7 +4,7 @@ import type { Dotfile, KernelSpec, SshKeyPair } from '@backend.ai/contract';
 import { HomeFiles } from '../../../files/home-files.ts';
 import type { CreateStep } from '../../backend.ts';
 import { hostsOfMachine, hostsTable, needsHosts, resolveHosts } from '../cluster-hosts.ts';
-import type { KernelDraft } from '../draft.ts';
+import type { ScratchDraft } from '../draft.ts';
 import type { ScratchPaths } from '../scratch.ts';
 
 export function needsFurniture(spec: KernelSpec): boolean {
@@ -12,7 +12,7 @@ export function needsFurniture(spec: KernelSpec): boolean {
 }
 
 /** What a kernel finds when it wakes up: dotfiles, the key pair of its cluster, and the names of the other kernels. */
-export function furnishHomeStep(draft: KernelDraft): CreateStep {
+export function furnishHomeStep(draft: ScratchDraft): CreateStep {
   return {
     name: 'furnish-home',
     async run() {

@@ -1,25 +1,22 @@
-import { dirname } from 'node:path';
 import type { KernelSpec } from '@backend.ai/contract';
 import type { KernelUser } from './draft.ts';
-import type { KernelView } from './launcher.ts';
-import type { Runtime } from './runtimes.ts';
+import type { KernelView } from './kernel-view.ts';
 
-const systemPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
-
-/** The whole environment of a kernel: nothing of the agent's own gets in. What the user asked for may not hide who it is. */
+/**
+ * The whole environment of a kernel: nothing of the agent's own gets in. What the user asked for may not hide who it is.
+ * @param given What the image or the machine says, `PATH` above all
+ */
 export function kernelEnvironment(
   spec: KernelSpec,
-  { interpreter }: Runtime,
   view: KernelView,
   { uid, gid }: KernelUser,
+  given: Readonly<Record<string, string>>,
 ): Record<string, string> {
-  const folder = dirname(interpreter.path);
-  const path = systemPath.split(':').includes(folder) ? systemPath : `${folder}:${systemPath}`;
   return {
-    PATH: path,
     LANG: 'C.UTF-8',
     TERM: 'xterm',
     SHELL: '/bin/sh',
+    ...given,
     GPU_COUNT: '0',
     N_GPUS: '0',
     ...spec.environ,

@@ -1,19 +1,8 @@
-import {
-  chmodSync,
-  chownSync,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type IsolationReport, type KernelSpec, kernelSpecSchema } from '@backend.ai/contract';
 import { isUuid } from '@backend.ai/core';
 import { removeTree } from '../../files/remove-tree.ts';
-import { replaceFileSync } from '../../files/replace-file.ts';
-import type { ProcessIdentity } from './proc.ts';
+import { readFacts } from './facts.ts';
 
 /** The folder of one kernel: `<data>/scratch/<kernel id>/`. Only home, run, tmp, shm and config belong to the kernel's user. */
 export interface ScratchPaths {
@@ -122,62 +111,6 @@ export function ownerOfScratch(paths: ScratchPaths): number | null {
   return owners.find((uid) => uid !== undefined && uid !== process.getuid?.()) ?? null;
 }
 
-/** What must be known of a kernel to adopt or to remove it after a restart of the agent. */
-export interface KernelFacts {
-  readonly version: 1;
-  readonly installationId: string;
-  /** Of the machine: after its restart every process number is void. */
-  readonly machineBootId: string;
-  readonly spec: KernelSpec;
-  readonly requestId: string;
-  readonly image: string;
-  readonly isolation: IsolationReport;
-  readonly state: 'preparing' | 'running';
-  readonly uid: number | null;
-  readonly cgroups: readonly string[];
-  /** The process the agent started; it stays outside the sandbox. */
-  readonly monitor: ProcessIdentity | null;
-  /** The first process inside: with it the whole process namespace ends. */
-  readonly init: ProcessIdentity | null;
-}
-
-export function writeFacts(paths: ScratchPaths, facts: KernelFacts): void {
-  replaceFileSync(paths.facts, JSON.stringify(facts));
-}
-
-/** Null when there are none, or what is there cannot be understood. */
-export function readFacts(paths: ScratchPaths): KernelFacts | null {
-  try {
-    const facts = JSON.parse(readFileSync(paths.facts, 'utf8')) as KernelFacts;
-    return facts.version === 1 && kernelSpecSchema.safeParse(facts.spec).success ? facts : null;
-  } catch {
-    return null;
-  }
-}
-
 export function listScratch(scratchDir: string): string[] {
   return existsSync(scratchDir) ? readdirSync(scratchDir).filter((name) => isUuid(name)) : [];
-}
-
-export interface SandboxStatus {
-  readonly childPid: number | null;
-  readonly exitCode: number | null;
-}
-
-/**
- * The sandbox appends while we read: an unfinished line counts as absent. Without a sandbox programs of an ordinary user
- * may write there as well: what it says about processes is checked, see `findInit`.
- */
-export function readSandboxStatus(paths: ScratchPaths): SandboxStatus {
-  let text: string;
-  try {
-    text = readFileSync(paths.status, 'latin1');
-  } catch {
-    return { childPid: null, exitCode: null };
-  }
-  const find = (name: string): number | null => {
-    const match = new RegExp(`"${name}": *(\\d+)[^\\d]`).exec(text);
-    return match ? Number(match[1]) : null;
-  };
-  return { childPid: find('child-pid'), exitCode: find('exit-code') };
 }

@@ -1,12 +1,17 @@
+import type { UidPool } from '../../../resources/uid-pool.ts';
 import type { CreateStep } from '../../backend.ts';
-import { type KernelDraft, type ProcessContext, userInside } from '../draft.ts';
+import { type ScratchDraft, userInside } from '../draft.ts';
+import type { KeptHomes } from '../kept-homes.ts';
 import { giveScratch, removeOwnFolders, writeUserTables } from '../scratch.ts';
 
 /**
  * A user id of its own when the agent is root, and the table that calls it `work`. A home that was kept for this kernel
  * comes with its owner.
  */
-export function allocateUidStep(draft: KernelDraft, context: ProcessContext): CreateStep {
+export function allocateUidStep(
+  draft: ScratchDraft,
+  context: { readonly uids: UidPool; readonly keptHomes: KeptHomes },
+): CreateStep {
   return {
     name: 'allocate-uid',
     run() {

@@ -1,10 +1,9 @@
-import { AppError } from '@backend.ai/core';
+import { AppError, type Clock } from '@backend.ai/core';
 import type { CreateStep } from '../../backend.ts';
-import { type KernelDraft, markRunning, type ProcessContext } from '../draft.ts';
+import type { SaveFacts, ScratchDraft } from '../draft.ts';
 
 /** Runs the user's script before anybody else gets into the kernel. Only a script that ends well makes it run. */
-export function bootstrapStep(draft: KernelDraft, context: ProcessContext): CreateStep {
-  const { clock } = context;
+export function bootstrapStep(draft: ScratchDraft, save: SaveFacts, clock: Clock): CreateStep {
   return {
     name: 'bootstrap',
     async run(signal) {
@@ -16,7 +15,7 @@ export function bootstrapStep(draft: KernelDraft, context: ProcessContext): Crea
       try {
         const exitCode = await kernel.runToEnd('bootstrap', script, AbortSignal.any([signal, over.signal]));
         if (signal.aborted) throw new AppError('cancelled', 'The start was cancelled.');
-        if (exitCode === 0) return markRunning(draft, context);
+        if (exitCode === 0) return save('running');
         throw exitCode === null && over.signal.aborted
           ? failure(`The bootstrap script did not end within ${timeoutMs / 1000} s.`, null)
           : failure(`The bootstrap script failed with exit code ${exitCode}.`, exitCode);
@@ -24,7 +23,7 @@ export function bootstrapStep(draft: KernelDraft, context: ProcessContext): Crea
         cancel();
       }
     },
-    // Its programs end with the kernel, which `launch` takes back.
+    // Its programs end with the kernel, which the step that launched it takes back.
     undo() {},
   };
 }

@@ -1,0 +1,52 @@
+import { readFileSync } from 'node:fs';
+import { type IsolationReport, type KernelSpec, kernelSpecSchema } from '@backend.ai/contract';
+import { replaceFileSync } from '../../files/replace-file.ts';
+import type { ScratchDraft } from './draft.ts';
+import type { ScratchPaths } from './scratch.ts';
+
+/** What must be known of any kernel to adopt or to remove it after a restart of the agent. */
+export interface KernelFacts {
+  readonly version: 1;
+  /** What made it. Absent: processes of the machine. */
+  readonly backend?: 'docker' | undefined;
+  readonly installationId: string;
+  /** Of the machine: after its restart no process is what it was. */
+  readonly machineBootId: string;
+  readonly spec: KernelSpec;
+  readonly requestId: string;
+  readonly image: string;
+  readonly isolation: IsolationReport;
+  readonly state: 'preparing' | 'running';
+  readonly uid: number | null;
+}
+
+export function sharedFacts(
+  { spec, requestId, isolation, uid }: ScratchDraft,
+  installationId: string,
+  state: KernelFacts['state'],
+): Omit<KernelFacts, 'backend' | 'image'> {
+  return { version: 1, installationId, machineBootId: machineBootId(), spec, requestId, isolation, state, uid };
+}
+
+export function writeFacts(paths: ScratchPaths, facts: KernelFacts): void {
+  replaceFileSync(paths.facts, JSON.stringify(facts));
+}
+
+/** Null when there are none, or what is there cannot be understood. */
+export function readFacts(paths: ScratchPaths): KernelFacts | null {
+  try {
+    const facts = JSON.parse(readFileSync(paths.facts, 'utf8')) as KernelFacts;
+    return facts.version === 1 && kernelSpecSchema.safeParse(facts.spec).success ? facts : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Changes when the machine restarts: process numbers of before then mean nothing. */
+export function machineBootId(): string {
+  try {
+    return readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
+  } catch {
+    return 'unknown';
+  }
+}

@@ -1,0 +1,208 @@
+import type { Duplex } from 'node:stream';
+import type {
+  BatchEnd,
+  CompleteInput,
+  CompleteResult,
+  ExecuteInput,
+  IsolationReport,
+  KernelBatch,
+  RunResult,
+} from '@backend.ai/contract';
+import { AppError, type Clock, type Deferred, deferred, type StatusReason } from '@backend.ai/core';
+import type { Logger } from '@backend.ai/telemetry';
+import { HomeFiles } from '../../files/home-files.ts';
+import { readTail } from '../../files/tail.ts';
+import { readCounters } from '../../resources/cgroups.ts';
+import { RunnerClient } from '../../runner/index.ts';
+import type { KernelEnd, KernelHandle, KernelUsage } from '../backend.ts';
+import { runBatchJob } from './batch-job.ts';
+import { connectToService } from './kernel-streams.ts';
+import { Runs } from './runs.ts';
+import type { ScratchPaths } from './scratch.ts';
+
+export interface RunnerKernelOptions {
+  readonly paths: ScratchPaths;
+  readonly isolation: IsolationReport;
+  readonly uid: number | null;
+  /** Those that count what is killed for memory in it; empty where nothing does. */
+  readonly cgroups: readonly string[];
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** 128 + SIGKILL. */
+export const killedExitCode = 137;
+
+/**
+ * A kernel that was started, by this process or by an earlier one, and has a scratch folder with a runner in it: all that
+ * does not depend on what keeps its programs apart. What does is for subclasses, which also tell its end.
+ */
+export abstract class RunnerKernel implements KernelHandle {
+  readonly isolation: IsolationReport;
+  readonly ended: Promise<KernelEnd>;
+  readonly files: HomeFiles;
+  readonly #options: RunnerKernelOptions;
+  readonly #ended: Deferred<KernelEnd> = deferred<KernelEnd>();
+  readonly #killsBefore: number;
+  #client: RunnerClient | undefined;
+  #runs: Runs | undefined;
+  #stopReason: StatusReason | undefined;
+  #over = false;
+
+  constructor(options: RunnerKernelOptions) {
+    const { paths, uid, isolation, cgroups } = options;
+    this.#options = options;
+    this.isolation = isolation;
+    this.ended = this.#ended.promise;
+    this.files = new HomeFiles({ home: paths.home, staging: paths.folder, uid });
+    this.#killsBefore = readCounters(cgroups).outOfMemory;
+  }
+
+  /** Makes the programs end, whatever state they are in. */
+  protected abstract kill(): Promise<void>;
+  /** Interrupts what runs and lets programs end by themselves, for a while. */
+  protected abstract askToEnd(): Promise<void>;
+  /** Stops watching for its end. */
+  protected abstract detach(): void;
+  protected abstract connectToPort(port: number): Promise<Duplex>;
+  abstract measure(): Promise<KernelUsage>;
+
+  /** Resolves when the runner has answered; see `RunnerClient.connect`. */
+  async connectRunner(deadlineMs: number, signal?: AbortSignal): Promise<void> {
+    this.#serve(await RunnerClient.connect({ ...this.#clientOptions(), deadlineMs, signal }));
+  }
+
+  /** Follows a runner that has answered long ago. */
+  followRunner(): void {
+    this.#serve(new RunnerClient(this.#clientOptions()));
+  }
+
+  execute(input: ExecuteInput, signal: AbortSignal | undefined): Promise<RunResult> {
+    return this.#requireRuns().execute(input, signal);
+  }
+
+  /** See `Runs.exitCodeOf`. */
+  async runToEnd(runId: string, command: string, signal: AbortSignal): Promise<number | null> {
+    const runs = this.#requireRuns();
+    await runs.begin(runId, command);
+    return await runs.exitCodeOf(runId, signal);
+  }
+
+  runBatch(batch: KernelBatch, signal: AbortSignal): Promise<BatchEnd | null> {
+    const { paths, clock } = this.#options;
+    const job = { runs: this.#requireRuns(), client: this.#requireClient(), file: paths.batch, clock };
+    return runBatchJob(job, batch, signal);
+  }
+
+  async interrupt(): Promise<void> {
+    await this.#requireClient().interrupt();
+  }
+
+  async complete({ code, position }: CompleteInput): Promise<CompleteResult> {
+    const completions = await this.#requireClient().complete(code, position, { timeoutMs: 4_000 });
+    return { completions };
+  }
+
+  async logs(maxBytes: number): Promise<string> {
+    const { run } = this.#options.paths;
+    const newest = readTail(run, 'console.log', maxBytes);
+    const older = newest.length < maxBytes ? readTail(run, 'console.log.1', maxBytes - newest.length) : Buffer.alloc(0);
+    return Buffer.concat([older, newest]).toString('utf8');
+  }
+
+  async lastWords(): Promise<ReadonlyMap<string, RunResult>> {
+    return (await this.#runs?.lastWords()) ?? new Map();
+  }
+
+  connect(target: { readonly port: number } | { readonly service: string }): Promise<Duplex> {
+    if ('service' in target) return connectToService(this.#options.paths.run, target.service);
+    return this.connectToPort(target.port);
+  }
+
+  async stop(reason: StatusReason, forced: boolean): Promise<void> {
+    this.#stopReason ??= reason;
+    if (!forced) await this.askToEnd();
+    await this.kill();
+    await this.ended;
+  }
+
+  /** Lets go; the kernel goes on. */
+  close(): void {
+    this.#over = true;
+    this.detach();
+    this.#runs?.close();
+    this.#client?.close();
+  }
+
+  /** Why it was ended; undefined while it was not, and for one that ended by itself. */
+  get stopReason(): StatusReason | undefined {
+    return this.#stopReason;
+  }
+
+  /** Whether it has ended, or is no longer followed. */
+  get isOver(): boolean {
+    return this.#over;
+  }
+
+  /** It has ended. Of one that was ended on purpose, what its wrappers say about their own ends means nothing. */
+  protected end(exitCode: number | null, outOfMemory = false): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.detach();
+    const byItself = outOfMemory || this.#wasKilledForMemory() ? 'out-of-memory' : 'self-terminated';
+    this.#ended.resolve({
+      exitCode: this.#stopReason === undefined ? exitCode : killedExitCode,
+      reason: this.#stopReason ?? byItself,
+    });
+  }
+
+  /** As Ctrl-C does, if the runner listens. */
+  protected async interruptRunner(): Promise<void> {
+    await this.#client?.interrupt(undefined, { timeoutMs: 200 }).catch(() => false);
+  }
+
+  /** Ends it for a reason that nobody waits for. */
+  protected endFor(reason: StatusReason): void {
+    this.stop(reason, true).catch((error: unknown) =>
+      this.#options.logger.error('kernel could not be ended', { error }),
+    );
+  }
+
+  #clientOptions() {
+    const { paths, clock, logger } = this.#options;
+    return { runDirectory: paths.run, ended: this.ended, clock, logger };
+  }
+
+  #serve(client: RunnerClient): void {
+    const { paths, cgroups, clock, logger } = this.#options;
+    this.#client = client;
+    this.#runs = new Runs({
+      client,
+      runDirectory: paths.run,
+      cgroups,
+      deadlinesFile: paths.deadlines,
+      clock,
+      ended: this.ended,
+      onExpired: (runId) => {
+        logger.info('run exceeded its time limit', { run_id: runId });
+        // First let the readers of the run see that its time is over; then end the kernel.
+        setImmediate(() => this.endFor('exec-timeout'));
+      },
+    });
+  }
+
+  #wasKilledForMemory(): boolean {
+    if (this.#runs) return this.#runs.hasUnexplainedKill;
+    return readCounters(this.#options.cgroups).outOfMemory > this.#killsBefore;
+  }
+
+  #requireRuns(): Runs {
+    if (!this.#runs) throw new AppError('kernel-not-found', 'The kernel does not run yet.');
+    return this.#runs;
+  }
+
+  #requireClient(): RunnerClient {
+    if (!this.#client) throw new AppError('kernel-not-found', 'The kernel does not run yet.');
+    return this.#client;
+  }
+}

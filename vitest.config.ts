@@ -35,7 +35,7 @@ export default defineConfig({
         test: {
           server,
           name: 'unit',
-          include: ['packages/*/src/**/*.test.ts', 'apps/*/src/**/*.test.ts'],
+          include: ['packages/*/src/**/*.test.ts', 'apps/*/src/**/*.test.ts', 'scripts/**/*.test.ts'],
           isolate,
           testTimeout: 20_000,
         },

@@ -7,10 +7,10 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { accessDocument } from '@backend.ai/contract';
-import { lifecycleDocument } from '@backend.ai/core';
 import { type ConfigOutline, renderReference, renderSample } from '@backend.ai/runtime';
 import { agentConfiguration } from '../apps/agent/src/server-config.ts';
 import { managerConfiguration } from '../apps/manager/src/server-config.ts';
+import { lifecycleDocument } from './lifecycle-document.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 

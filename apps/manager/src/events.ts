@@ -61,6 +61,11 @@ export class BusinessLog {
     this.#logger.info('agent registered', { agent_id: agentId, ...fields });
   }
 
+  imageRefused(agentId: string, issues: readonly { readonly path: PropertyKey[]; readonly message: string }[]): void {
+    const problems = issues.map(({ path, message }) => `${path.join('.')}: ${message}`);
+    this.#logger.warn('agent offers an image that cannot be used', { agent_id: agentId, problems });
+  }
+
   agentLost(agentId: string): void {
     this.#logger.warn('agent lost', { agent_id: agentId });
   }

@@ -275,7 +275,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
 
   const explanations = new ExplainService({
     ...{ sessions, rows: sessionRows, queue, clock },
-    known: (now) => (leader.epoch === undefined ? undefined : memory.known(now)),
+    known: () => (leader.epoch === undefined ? undefined : memory.known),
     read: (now) => newMemory().snapshot(now),
   });
 
@@ -317,6 +317,8 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     changes,
     logger,
     heartbeatMs: config.heartbeatMs,
+    missingGraceMs: config.agentLostGraceMs,
+    clock,
   });
   const rpcServer = createRpcServer({
     router: createAgentGatewayRouter(agentGateway),
@@ -499,7 +501,8 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       // What this leader knows; else of a memory of its own, so that the one that loops work with is left alone.
       schedulerSnapshot: async () => {
         const now = clock.now();
-        return (leader.epoch === undefined ? undefined : memory.known(now)) ?? (await newMemory().snapshot(now));
+        const known = leader.epoch === undefined ? undefined : memory.known;
+        return known?.snapshot(now) ?? (await newMemory().snapshot(now));
       },
       verifyLedger: () => verifyLedger(db),
       async settle() {

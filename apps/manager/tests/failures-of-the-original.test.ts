@@ -107,7 +107,7 @@ describe('7: destroying again', () => {
 describe('13: an agent with images of odd names', () => {
   it('registers, beats, and runs sessions of its other images', async () => {
     const { images } = agent.registration;
-    const names = ['UPPER/Case:Täg@@sha256:', 'a b\tc', ':', '../..', 'x'.repeat(256)];
+    const names = ['UPPER/Case:Täg@@sha256:', 'a b\tc', ':', '../..', 'x'.repeat(256), 'x'.repeat(257), ''];
     const odd = names.map((name) => ({ ...images[0]!, name, aliases: [name] }));
     const other = await world.addAgent('i-odd', {
       images: [...odd, { ...images[0]!, name: 'local/own:1', aliases: ['own'] }],

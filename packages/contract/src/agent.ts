@@ -41,7 +41,8 @@ export const agentRegistrationSchema = z.object({
   dataAddress: plainText(inputLimits.address),
   /** What it offers in all. */
   slots: slotTextsSchema,
-  images: z.array(imageSchema),
+  /** Each is looked at by itself (`imageSchema`): an odd one is left out, and the agent comes in with the others. */
+  images: z.array(z.custom<Image>()),
   isolation: isolationReportSchema,
 });
 export type AgentRegistration = z.infer<typeof agentRegistrationSchema>;

@@ -28,7 +28,7 @@ const preemptionSchema = z.strictObject({
     .min(0)
     .max(100)
     .default(5)
-    .describe('kept for clients that set it; job priorities decide'),
+    .describe('sessions of a higher job priority never have to leave'),
 });
 
 const fairShareSchema = z.strictObject({

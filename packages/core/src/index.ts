@@ -7,7 +7,6 @@ export * from './errors.ts';
 export * from './identity.ts';
 export * from './ids.ts';
 export * from './inner-link.ts';
-export * from './lifecycle-document.ts';
 export * from './loopback.ts';
 export * from './plain-json.ts';
 export * from './request-signature.ts';

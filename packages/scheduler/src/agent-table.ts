@@ -94,6 +94,9 @@ export class AgentTable {
       column.set(this.capacity[i]!);
     });
     this.kernels.fill(0);
+    this.freeKinds.forEach((_, agent) => {
+      this.freeKinds[agent] = this.capacity.filter((column) => column[agent]! > 0).length;
+    });
     try {
       return work();
     } finally {

@@ -97,7 +97,9 @@ describe('preemption', () => {
           reservations += 1;
           expect(victims.length).toBeGreaterThan(0);
           const session = snapshot.pending.find((other) => other.sessionId === sessionId)!;
-          const { victimScope } = snapshot.groups.find((group) => group.name === session.resourceGroup)!.preemption!;
+          const { victimScope, preemptiblePriority = 100 } = snapshot.groups.find(
+            (group) => group.name === session.resourceGroup,
+          )!.preemption!;
           const sessions = victims.map(
             (victim) => snapshot.running.find((other) => other.sessionId === victim.sessionId)!,
           );
@@ -106,6 +108,7 @@ describe('preemption', () => {
             expect(victim.private ?? false).toBe(false);
             expect(victim.isPreemptible ?? true).toBe(true);
             expect(victim.jobPriority ?? 0).toBeLessThan(session.jobPriority ?? 0);
+            expect(victim.jobPriority ?? 0).toBeLessThanOrEqual(preemptiblePriority);
             if (victimScope === 'user') expect(victim.owner.user).toBe(session.owner.user);
           }
           if (plan.reservations.length > 1 || session.clusterMode === 'multi-node') continue;

@@ -142,6 +142,22 @@ describe('queues', () => {
     expect(reason(2, 12_000n)).toBeUndefined();
   });
 
+  it('do not take what others hold for a lack of the agents themselves', () => {
+    const [one] = session('s1', 'u', 1_000n).kernels;
+    const kernels = [2_000n, 5_000n].map((mem, i) => ({ ...one!, kernelId: `k-${i}`, slots: { mem } }));
+    const full = { ...agent('b', 4_000n, { mem: 6_000n }), used: { mem: 6_000n } };
+    const plan = schedule(
+      world(
+        { selection: 'concentrated' },
+        {
+          agents: [agent('a', 4_000n, { mem: 4_000n }), full],
+          pending: [session('s1', 'u', 0n, { clusterMode: 'multi-node', kernels })],
+        },
+      ),
+    );
+    expect(plan.reasons.get('s1')?.code).toBe('insufficient-resources');
+  });
+
   it('report all quotas that are exceeded at once', () => {
     const quotas: Quota[] = [
       { scope: 'project', id: 'p', limits: { cpu: 500n } },

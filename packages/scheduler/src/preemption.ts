@@ -79,7 +79,11 @@ export function displace(
 }
 
 function possibleVictims({ session, group }: Waiting, claimed: ReadonlySet<Holding>, now: number): Holding[] {
-  const { minRuntimeSec = 0, victimScope = 'user' } = group.options.preemption!;
+  const {
+    minRuntimeSec = 0,
+    victimScope = 'user',
+    preemptiblePriority = Number.POSITIVE_INFINITY,
+  } = group.options.preemption!;
   const sameScope = (owner: Owner): boolean =>
     victimScope === 'resource-group' || owner[victimScope] === session.owner[victimScope];
   return [...group.holdings].filter((holding) => {
@@ -93,6 +97,7 @@ function possibleVictims({ session, group }: Waiting, claimed: ReadonlySet<Holdi
       !other.private &&
       (other.isPreemptible ?? true) &&
       (other.jobPriority ?? 0) < (session.jobPriority ?? 0) &&
+      (other.jobPriority ?? 0) <= preemptiblePriority &&
       sameScope(other.owner) &&
       ran
     );

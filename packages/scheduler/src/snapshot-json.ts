@@ -38,6 +38,7 @@ const group = z.strictObject({
       order: z.enum(preemptionOrders).optional(),
       mode: z.enum(['terminate', 'reschedule']).optional(),
       minRuntimeSec: z.number().nonnegative().optional(),
+      preemptiblePriority: z.number().optional(),
       victimScope: z.enum(victimScopes).optional(),
     })
     .optional(),

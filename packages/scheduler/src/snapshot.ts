@@ -55,6 +55,8 @@ export interface Preemption {
   readonly mode?: 'terminate' | 'reschedule';
   /** Seconds that a victim must have run. */
   readonly minRuntimeSec?: number;
+  /** Sessions of a higher job priority are nobody's victims; absent: those of any may be. */
+  readonly preemptiblePriority?: number;
   /** What a victim must share with the session that takes its place. Default `user`. */
   readonly victimScope?: VictimScope;
 }

@@ -86,6 +86,18 @@ describe('mgr simulate', () => {
     expect(stdout).toContain('if it asked for 1 cpu instead of 4 cpu');
   });
 
+  it('tells who would have to leave for a session', async () => {
+    const groups = [{ name: 'default', preemption: { enabled: true } }];
+    const { owner } = session('first', 1n, 1);
+    const kernels = [{ kernelId: 'k-r', agentId: 'i-one', slots: { cpu: 1_000n } }];
+    const running = [{ sessionId: 'modest', resourceGroup: 'default', owner, kernels, startedAt: 0 }];
+    const pending = [{ ...session('urgent', 4_000n, 1), jobPriority: 1 }];
+    await writeFile(join(directory.path, 'crowded.json'), serialiseSnapshot({ ...snapshot, groups, running, pending }));
+    const { stdout } = await run('crowded.json', '--explain', 'urgent');
+    expect(stdout).toContain('With the next pass, these would be ended for it:');
+    expect(stdout).toMatch(/^i-one +1 +1 +modest$/m);
+  });
+
   it.each([
     [['snapshot.json', '--policy', 'newest'], 'Choose one of fifo, lifo, drf, fair-share.'],
     [['absent.json'], 'absent.json cannot be read.'],

@@ -81,7 +81,7 @@ export class SimulateCommand extends BaseCommand {
       this.say(`${sessionId} goes down to priority ${priority}.`);
   }
 
-  #tell({ sessionId, reasons, agents, remedies, estimate, ...rest }: WaitingExplanation): void {
+  #tell({ sessionId, reasons, agents, remedies, preemption, estimate, ...rest }: WaitingExplanation): void {
     const why = reasons.map((reason) => `${reason.code}: ${reasonSentence(reason, byId)}`);
     writeFields(this.context.stdout, [
       ['Session', sessionId],
@@ -98,6 +98,17 @@ export class SimulateCommand extends BaseCommand {
         estimate.at === null ? 'nobody knows' : `${new Date(estimate.at).toISOString()} (${estimate.basis})`,
       ],
     ]);
+    if (!preemption) return;
+    const fate = preemption.mode === 'terminate' ? 'be ended' : 'go back to the queue';
+    const when = preemption.byNextPass ? 'With the next pass' : 'Once nothing else stands in its way';
+    this.say(`\n${when}, these would ${fate} for it:`);
+    writeTable(
+      this.context.stdout,
+      ['agent', 'its kernels there', 'kernels that end', 'sessions'],
+      preemption.agents.map(({ agentId, placed, ended, sessions }) => {
+        return [agentId, String(placed), String(ended), sessions.join(', ') || '-'];
+      }),
+    );
   }
 }
 

@@ -176,10 +176,10 @@ export class SchedulingMemory {
     return this.#state.snapshot(now);
   }
 
-  /** What it knows, without reading; undefined while something of it is doubtful. */
-  known(now: number): Snapshot | undefined {
+  /** What it knows, without reading, to be asked only; undefined while something of it is doubtful. */
+  get known(): Pick<SchedulingState, 'snapshot' | 'waiting' | 'explain'> | undefined {
     const { waiting, cluster, rules } = this.#stale;
-    return waiting || cluster || rules || this.#unread.size > 0 ? undefined : this.#state.snapshot(now);
+    return waiting || cluster || rules || this.#unread.size > 0 ? undefined : this.#state;
   }
 
   /** The same object as before while nothing has changed. */

@@ -11,7 +11,7 @@ export function toResourceGroup({ name, scheduler, options }: GroupSchedulingRec
   const { agentSelectionStrategy, agentSelectionPriority, pendingTimeout, maxKernelsPerAgent, ...rest } =
     resourceGroupOptionsSchema.parse(options);
   const { backfill, fairShare, preemption } = rest;
-  const { enabled, order, mode, minRuntime, victimScope } = preemption;
+  const { minRuntime, ...preempting } = preemption;
   return {
     name,
     scheduler,
@@ -19,7 +19,7 @@ export function toResourceGroup({ name, scheduler, options }: GroupSchedulingRec
     slotPriority: agentSelectionPriority,
     backfill,
     fairShare,
-    preemption: { enabled, order, mode, minRuntimeSec: minRuntime, victimScope },
+    preemption: { ...preempting, minRuntimeSec: minRuntime },
     ...(pendingTimeout > 0 ? { pendingTimeoutMs: pendingTimeout * 1_000 } : {}),
     ...(maxKernelsPerAgent > 0 ? { maxKernelsPerAgent } : {}),
   };

@@ -251,6 +251,7 @@ export const everyOption = (name: string): fc.Arbitrary<ResourceGroup> =>
           order: some(fc.constantFrom(...preemptionOrders)),
           minRuntimeSec: some(fc.integer({ min: 0, max: 3 })),
           victimScope: some(fc.constantFrom(...victimScopes)),
+          preemptiblePriority: some(fc.integer({ min: 0, max: 3 }), 2),
         }),
       ),
     })

@@ -1,13 +1,15 @@
-import type {
-  AgentGatewayService as AgentGateway,
-  AgentRegistration,
-  CallContext,
-  Heartbeat,
-  HeartbeatReply,
-  KernelEvent,
-  RegistrationReply,
+import {
+  type AgentGatewayService as AgentGateway,
+  type AgentRegistration,
+  type CallContext,
+  type Heartbeat,
+  type HeartbeatReply,
+  type Image,
+  imageSchema,
+  type KernelEvent,
+  type RegistrationReply,
 } from '@backend.ai/contract';
-import { AppError, hasCode, parseRequestId } from '@backend.ai/core';
+import { AppError, type Clock, hasCode, parseRequestId } from '@backend.ai/core';
 import { ensureRequestId, type Logger, requireRequestId } from '@backend.ai/telemetry';
 import type { AgentClients } from '../../clients/agent-clients.ts';
 import { BusinessLog } from '../../events.ts';
@@ -34,6 +36,9 @@ export interface AgentGatewayOptions {
   readonly changes: SessionChanges;
   readonly logger: Logger;
   readonly heartbeatMs: number;
+  /** How long a kernel may be missing at an agent that cannot be asked for it. */
+  readonly missingGraceMs: number;
+  readonly clock: Clock;
 }
 
 /** An agent that is asked about a kernel answers within this time, or with its next heartbeat it is asked again. */
@@ -52,6 +57,8 @@ export class AgentGatewayService implements AgentGateway {
   readonly #counted = new Map<string, number>();
   /** Kernels that an agent is being asked for. */
   readonly #asked = new Set<string>();
+  /** By agent: kernels that it does not report and was asked for in vain, each with the moment (monotonic) of the first time. */
+  readonly #missing = new Map<string, Map<string, number>>();
 
   constructor(options: AgentGatewayOptions) {
     this.#options = options;
@@ -65,7 +72,8 @@ export class AgentGatewayService implements AgentGateway {
     return await this.#inLine(agentId, async () => {
       // At first the token that let it in decides; what it says itself counts only if that said nothing.
       const initialGroup = (await peers.resourceGroupOf('agent', agentId)) ?? input.resourceGroup;
-      const { ackedSeq, resourceGroup } = await agents.register(input, initialGroup);
+      const images = this.#usableImages(agentId, input.images);
+      const { ackedSeq, resourceGroup } = await agents.register({ ...input, images }, initialGroup);
       this.#counted.set(agentId, ackedSeq);
       clients.refresh(agentId);
       this.#log.agentRegistered(agentId, { bootId, backend, resourceGroup });
@@ -79,7 +87,7 @@ export class AgentGatewayService implements AgentGateway {
     const { agentId } = input;
     const { reply, missing } = await this.#inLine(agentId, () => this.#heartbeat(input));
     // The agent is asked outside its line: what it has to tell meanwhile does not wait for its answers.
-    const absent = await this.#absentOf(agentId, missing);
+    const absent = [...(await this.#absentOf(agentId, missing)), ...this.#longMissing(agentId)];
     if (absent.length > 0) await this.#inLine(agentId, () => this.#lost(agentId, absent));
     return reply;
   }
@@ -103,6 +111,11 @@ export class AgentGatewayService implements AgentGateway {
       const ours = new Set(seen.kernels.map(({ kernelId }) => kernelId));
       this.#options.kernelStatistics.record(agentId, input.measurements, ours);
     }
+    const present = new Set(input.kernels.map(({ kernelId }) => kernelId));
+    this.#forgetMissing(
+      agentId,
+      (kernelId) => present.has(kernelId) || !seen.kernels.some((k) => k.kernelId === kernelId),
+    );
     const differences = compareKernels(input, seen.kernels, seen.ackedSeq);
     for (const { kernel, report } of differences.running) {
       const isolation = report.isolation;
@@ -172,7 +185,10 @@ export class AgentGatewayService implements AgentGateway {
     }
   }
 
-  /** The second proof of a loss: the agent says so when it is asked. One that does not answer proves nothing. */
+  /**
+   * The second proof of a loss: the agent says so when it is asked. One that does not answer proves nothing, but time does:
+   * see `#longMissing`.
+   */
   async #confirmsAbsence(agentId: string, kernelId: string): Promise<boolean> {
     try {
       await this.#options.clients.call(agentId, (api) =>
@@ -181,8 +197,36 @@ export class AgentGatewayService implements AgentGateway {
     } catch (error) {
       if (hasCode(error, 'kernel-not-found')) return true;
       this.#log.absenceUnproved(agentId, kernelId, error);
+      const missing = this.#missing.get(agentId) ?? new Map<string, number>();
+      this.#missing.set(agentId, missing);
+      if (!missing.has(kernelId)) missing.set(kernelId, this.#options.clock.monotonic());
     }
     return false;
+  }
+
+  /** Kernels that no heartbeat had in all the time in which an agent that cannot be reached at all would be given up. */
+  #longMissing(agentId: string): string[] {
+    const { clock, missingGraceMs } = this.#options;
+    const before = clock.monotonic() - missingGraceMs;
+    const missing = [...(this.#missing.get(agentId) ?? [])];
+    return missing.flatMap(([kernelId, since]) => (since <= before ? [kernelId] : []));
+  }
+
+  #forgetMissing(agentId: string, isSettled: (kernelId: string) => boolean): void {
+    const missing = this.#missing.get(agentId);
+    if (!missing) return;
+    for (const kernelId of missing.keys()) if (isSettled(kernelId)) missing.delete(kernelId);
+    if (missing.size === 0) this.#missing.delete(agentId);
+  }
+
+  /** One image that nobody could ask for does not keep the others, or the agent, out. */
+  #usableImages(agentId: string, offered: readonly unknown[]): Image[] {
+    return offered.flatMap((image) => {
+      const parsed = imageSchema.safeParse(image);
+      if (parsed.success) return [parsed.data];
+      this.#log.imageRefused(agentId, parsed.error.issues);
+      return [];
+    });
   }
 
   async #apply(

@@ -1,6 +1,6 @@
 import type { UserActor } from '@backend.ai/contract';
 import { systemClock } from '@backend.ai/core';
-import type { Snapshot } from '@backend.ai/scheduler';
+import { SchedulingState, type Snapshot } from '@backend.ai/scheduler';
 import { expect, it } from 'vitest';
 import { ExplainService, type ExplainServiceOptions } from './explain-service.ts';
 
@@ -52,7 +52,7 @@ it('what takes the place of others with the next pass is told so, with their nam
     sessions: { find: async () => record },
     rows: { historyWithReasons: async () => [] },
     queue: { names: async (ids: readonly string[]) => new Map(ids.map((id) => [id, `name of ${id}`])) },
-    known: () => snapshot,
+    known: () => new SchedulingState(snapshot),
     read: async () => snapshot,
     clock: systemClock,
   } as unknown as ExplainServiceOptions);

@@ -18,8 +18,8 @@ export interface ExplainServiceOptions {
   readonly sessions: SessionService;
   readonly rows: SessionRepository;
   readonly queue: QueueRepository;
-  /** What the leader knows without reading; undefined at other managers, and while something is doubtful. */
-  readonly known: (now: number) => Snapshot | undefined;
+  /** What the leader knows without reading, compiled; undefined at other managers, and while something is doubtful. */
+  readonly known: () => Pick<SchedulingState, 'snapshot' | 'waiting' | 'explain'> | undefined;
   /** The same from the database. */
   readonly read: (now: number) => Promise<Snapshot>;
   readonly clock: Clock;
@@ -59,12 +59,12 @@ export class ExplainService {
   async #waiting(record: SessionRecord, actor: UserActor): Promise<WaitingExplanation | null> {
     const { clock, known, read, queue } = this.#options;
     const now = clock.now();
-    const knows = (snapshot: Snapshot): boolean => snapshot.pending.some(({ sessionId }) => sessionId === record.id);
-    const kept = known(now);
-    const snapshot = kept && knows(kept) ? kept : withRefusal(await read(now), record);
-    const explained = new SchedulingState(snapshot).explain(record.id, now);
+    const kept = known();
+    const state = kept?.waiting(record.id) ? kept : new SchedulingState(withRefusal(await read(now), record));
+    const explained = state.explain(record.id, now);
     // It was placed, or ended, after it was found.
     if (!explained) return null;
+    const snapshot = state.snapshot(now);
     const seen = new Viewer(actor, snapshot, record.id);
     const ids = mentionedIn(explained).filter((id) => seen.sees(id));
     if (ids.length === 0) return toWaitingView(explained, seen);

@@ -1,5 +1,6 @@
 import type { KernelMeasurement } from '@backend.ai/contract';
 import { InProcessLiveValues, type LiveValues } from '@backend.ai/coordination';
+import { newId } from '@backend.ai/core';
 import { BackgroundTasks } from '@backend.ai/telemetry';
 import { collectLogs, FakeClock } from '@backend.ai/testing';
 import { describe, expect, it } from 'vitest';
@@ -32,7 +33,16 @@ function world() {
     by.record('a', measurements, new Set(kernels));
     await tasks.drain();
   };
-  return { clock, logs, manager, statistics, tell, drain: () => tasks.drain(), goAway: (is: boolean) => (away = is) };
+  return {
+    clock,
+    logs,
+    liveValues: real,
+    manager,
+    statistics,
+    tell,
+    drain: () => tasks.drain(),
+    goAway: (is: boolean) => (away = is),
+  };
 }
 
 describe('statistics of kernels', () => {
@@ -45,6 +55,20 @@ describe('statistics of kernels', () => {
     const known = await statistics.find(kernelId);
     expect(known).toMatchObject({ cpuMs: 10_000, memoryBytes: 100, memoryPeakBytes: 900 });
     expect(known?.series.map(({ cpuMs }) => cpuMs)).toEqual([0, 10_000]);
+  });
+
+  it('that cannot be read count as none, and are in the way of no other kernel', async () => {
+    const { clock, logs, liveValues, manager, tell } = world();
+    const other = newId();
+    await liveValues.set(`kernel:${kernelId}:statistics`, '{"atMs":', 60_000);
+    const later = manager();
+    const both = [measurement(5, 1), measurement(7, 1, { kernelId: other })];
+    expect(await later.find(kernelId)).toBeUndefined();
+    expect(logs.records).toMatchObject([{ msg: 'statistics of a kernel cannot be read', kernel_id: kernelId }]);
+    await tell(later, both, [kernelId, other]);
+    await clock.advance(1_000);
+    expect(await later.find(kernelId)).toMatchObject({ cpuMs: 5 });
+    expect(await later.find(other)).toMatchObject({ cpuMs: 7 });
   });
 
   it('take a measurement that is told again for one', async () => {

@@ -2,18 +2,21 @@ import type { KernelMeasurement } from '@backend.ai/contract';
 import type { LiveValues } from '@backend.ai/coordination';
 import { type Clock, deferred } from '@backend.ai/core';
 import type { BackgroundTasks, Logger } from '@backend.ai/telemetry';
-import { addPoint, type UsageSeries } from './usage-series.ts';
+import { z } from 'zod';
+import { addPoint } from './usage-series.ts';
 
-/** What is known of the use of one kernel. */
-export interface KernelUse {
+const amount = z.number().nullable();
+const kernelUseSchema = z.object({
   /** When it was measured, by the clock of the manager that heard of it. */
-  readonly atMs: number;
-  readonly cpuMs: number | null;
-  readonly cpuPercent: number | null;
-  readonly memoryBytes: number | null;
-  readonly memoryPeakBytes: number | null;
-  readonly series: UsageSeries;
-}
+  atMs: z.number(),
+  cpuMs: amount,
+  cpuPercent: amount,
+  memoryBytes: amount,
+  memoryPeakBytes: amount,
+  series: z.array(z.object({ atMs: z.number(), cpuMs: amount, memoryBytes: amount })).readonly(),
+});
+/** What is known of the use of one kernel. */
+export type KernelUse = Readonly<z.infer<typeof kernelUseSchema>>;
 
 export interface KernelStatisticsOptions {
   readonly liveValues: LiveValues;
@@ -82,9 +85,16 @@ export class KernelStatistics {
     return last;
   }
 
+  /** What is kept of one kernel and cannot be read counts as nothing: it is kept anew with the next measurement. */
   async find(kernelId: string): Promise<KernelUse | undefined> {
     const text = await this.#options.liveValues.get(keyOf(kernelId));
-    return text === null ? undefined : (JSON.parse(text) as KernelUse);
+    if (text === null) return undefined;
+    try {
+      return kernelUseSchema.parse(JSON.parse(text));
+    } catch (error) {
+      this.#options.logger.warn('statistics of a kernel cannot be read', { kernel_id: kernelId, error });
+      return undefined;
+    }
   }
 
   async #keep(agentId: string, measurements: readonly KernelMeasurement[], now: number): Promise<void> {

@@ -7,7 +7,7 @@ import {
   statusReasons,
   statusTransitions,
   transientDeadlines,
-} from './status.ts';
+} from '@backend.ai/core';
 
 /** `docs/dev/lifecycle.md`: the tables of states, rules, deadlines and reasons as a page. `npm run configs` writes it. */
 export function lifecycleDocument(): string {
@@ -53,6 +53,7 @@ export function lifecycleDocument(): string {
         reason,
       ]),
     ),
+    'RUNNING passes only when something happens. A kernel that its agent does not report any more is lost (`kernel-lost`) once the agent says so when it is asked, or, where nobody can ask it, when no heartbeat has had the kernel for `agentLostGraceMs`: after that time the kernels of an agent that is not heard of at all are given up, too (`agent-lost`).',
     '## Reason codes',
     table(
       ['code', 'meaning'],

@@ -14,6 +14,9 @@ const onBothDatabases = [
   'apps/manager/tests/{arbitrary-input,backup,crash-points,faults,file-service,fixtures,identity,interleavings,operator,session-*,state-*}.test.ts',
 ];
 
+/** They need a container engine that may be used. */
+const onDocker = ['apps/*/tests/**/*.docker.test.ts'];
+
 /** Half of their time was loading the same modules for each file: they replace no module and keep no state in one. */
 const isolate = false;
 
@@ -47,7 +50,7 @@ export default defineConfig({
           name: 'integration',
           isolate,
           include: ['packages/*/tests/**/*.test.ts', 'apps/*/tests/**/*.test.ts'],
-          exclude: ['**/node_modules/**', ...onServers, ...packaging],
+          exclude: ['**/node_modules/**', ...onServers, ...onDocker, ...packaging],
           testTimeout: 60_000,
           hookTimeout: 60_000,
         },
@@ -55,6 +58,10 @@ export default defineConfig({
       {
         ...shared,
         test: { server, name: 'packaging', include: packaging, testTimeout: 60_000, hookTimeout: 60_000 },
+      },
+      {
+        ...shared,
+        test: { server, name: 'docker', include: onDocker, testTimeout: 120_000, hookTimeout: 120_000 },
       },
       {
         ...shared,

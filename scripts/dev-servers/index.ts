@@ -1,4 +1,5 @@
 export { DevServer, type DevServerOptions, type RunningServer, runningIn, stopIn } from './dev-server.ts';
+export { type DockerRegistryOptions, startDockerRegistry } from './docker-registry.ts';
 export { startEtcd } from './etcd.ts';
 export { freePort, requirePort } from './ports.ts';
 export { type PostgresOptions, startPostgres } from './postgres.ts';

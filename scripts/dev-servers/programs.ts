@@ -6,6 +6,7 @@ export interface ServerPrograms {
   readonly postgres: string | undefined;
   readonly redis: string | undefined;
   readonly etcd: string | undefined;
+  readonly dockerRegistry: string | undefined;
 }
 
 /** Names as in Debian, where they can be installed from. */
@@ -13,6 +14,7 @@ export const serverPackages: Record<keyof ServerPrograms, string> = {
   postgres: 'postgresql',
   redis: 'redis-server',
   etcd: 'etcd-server',
+  dockerRegistry: 'docker-registry',
 };
 
 function isExecutable(file: string): boolean {
@@ -44,7 +46,12 @@ function findPostgres(): string | undefined {
 
 /** The servers that are installed on this machine. */
 export function findPrograms(): ServerPrograms {
-  return { postgres: findPostgres(), redis: findInPath('redis-server'), etcd: findInPath('etcd') };
+  return {
+    postgres: findPostgres(),
+    redis: findInPath('redis-server'),
+    etcd: findInPath('etcd'),
+    dockerRegistry: findInPath('docker-registry'),
+  };
 }
 
 /** Debian's names of what is not installed. */

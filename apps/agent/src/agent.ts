@@ -251,6 +251,7 @@ export class Agent {
       version: agentVersion,
       state,
       supervisor,
+      images: backend.images,
       tickets,
       dataAddress: () => dataAddress,
       certificate: dataPort.certificate,
@@ -348,7 +349,7 @@ export class Agent {
       address,
       dataAddress,
       slots: slotsToTexts(slots),
-      images: [...images],
+      images: images as Image[],
       isolation,
     };
   }

@@ -20,6 +20,7 @@ import {
   createAgentRouter,
   type ExecuteInput,
   type Heartbeat,
+  type Image,
   type KernelEvent,
   type KernelSpec,
   procedureMetas,
@@ -48,6 +49,8 @@ export class FakeGateway implements AgentGatewayService {
   /** The events of each call. */
   readonly reports: KernelEvent[][] = [];
   readonly events: KernelEvent[] = [];
+  /** Of each report. */
+  readonly images: Image[][] = [];
   ackedSeq = 0;
   unknownKernels: string[] = [];
   /** Told with every reply when set. */
@@ -74,6 +77,10 @@ export class FakeGateway implements AgentGatewayService {
       this.ackedSeq = event.seq;
     }
     return { ackedSeq: this.ackedSeq };
+  }
+
+  async reportImages({ images }: { images: Image[] }) {
+    this.images.push(images);
   }
 
   #keys() {

@@ -1,10 +1,12 @@
 import {
   type AgentGatewayRouter,
   type AgentGatewayService,
+  type AgentImageState,
   type AgentRegistration,
   type AgentService,
   createAgentGatewayRouter,
   createAgentRouter,
+  type ImageSource,
   type IsolationReport,
   type KernelEvent,
   type KernelMeasurement,
@@ -390,6 +392,25 @@ export class FakeAgent implements AgentService {
       size: null,
       expiresAt: new Date(Date.now() + 60_000).toISOString(),
     };
+  }
+
+  /** What `checkImage` says of images it was not asked to fetch or to remove. */
+  readonly imageStates = new Map<string, AgentImageState>();
+  readonly pulls: Array<{ image: string; source: ImageSource }> = [];
+  readonly purges: string[] = [];
+
+  async checkImage({ image }: { image: string }): Promise<AgentImageState> {
+    return this.imageStates.get(image) ?? { state: 'absent', digest: null, progress: null, failure: null };
+  }
+
+  async pullImage(input: { image: string; source: ImageSource }): Promise<{ accepted: true }> {
+    this.pulls.push(input);
+    return { accepted: true };
+  }
+
+  async purgeImage({ image }: { image: string }): Promise<{ removed: boolean }> {
+    this.purges.push(image);
+    return { removed: this.imageStates.delete(image) };
   }
 
   async status(): Promise<Awaited<ReturnType<AgentService['status']>>> {

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { type AgentRegistration, agentRegistrationSchema, type Heartbeat, heartbeatSchema } from './agent.ts';
+import { agentImagesSchema, type Image } from './image.ts';
 import { type KernelEvent, kernelEventSchema } from './kernel.ts';
 import { type CallContext, procedureFor, router } from './link.ts';
 
@@ -10,6 +11,8 @@ const reportEventsInput = z.object({
   /** In order of `seq`. */
   events: z.array(kernelEventSchema).min(1).max(500),
 });
+
+const reportImagesInput = z.object({ agentId: z.string(), images: agentImagesSchema });
 
 /** Part of every reply to an agent that says how things stand. */
 export interface ManagersKnown {
@@ -34,6 +37,8 @@ export interface AgentGatewayService {
   heartbeat(input: Heartbeat, ctx: CallContext): Promise<HeartbeatReply>;
   /** Answers after the events are in the database. Events at or below the acknowledged number are skipped. */
   reportEvents(input: { agentId: string; events: KernelEvent[] }, ctx: CallContext): Promise<{ ackedSeq: number }>;
+  /** All images that it has now; told when they have changed since it registered. */
+  reportImages(input: { agentId: string; images: Image[] }, ctx: CallContext): Promise<void>;
 }
 
 export function createAgentGatewayRouter(service: AgentGatewayService) {
@@ -42,6 +47,7 @@ export function createAgentGatewayRouter(service: AgentGatewayService) {
     register: idempotent.input(agentRegistrationSchema).mutation(({ input, ctx }) => service.register(input, ctx)),
     heartbeat: idempotent.input(heartbeatSchema).mutation(({ input, ctx }) => service.heartbeat(input, ctx)),
     reportEvents: idempotent.input(reportEventsInput).mutation(({ input, ctx }) => service.reportEvents(input, ctx)),
+    reportImages: idempotent.input(reportImagesInput).mutation(({ input, ctx }) => service.reportImages(input, ctx)),
   });
 }
 

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { type FileListing, homePathSchema, type TransferTicket, transferSchema } from './files.ts';
+import { type AgentImageState, type ImageSource, imageSourceSchema } from './image.ts';
 import { type KernelReport, type KernelSpec, kernelIdSchema, kernelSpecSchema } from './kernel.ts';
 import { type CallContext, procedureFor, router } from './link.ts';
 import {
@@ -10,6 +11,7 @@ import {
   executeInputSchema,
   type RunResult,
 } from './run.ts';
+import { inputLimits, plainText } from './text.ts';
 
 /** manager → agent. The real agent and the simulated one implement this. */
 
@@ -31,6 +33,14 @@ const logsInput = z.strictObject({
 });
 const executeKernelInput = executeInputSchema.extend({ kernelId: kernelIdSchema });
 const completeKernelInput = completeInputSchema.extend({ kernelId: kernelIdSchema });
+const imageName = plainText(inputLimits.image).min(1);
+const imageInput = z.strictObject({ image: imageName });
+const pullInput = z.strictObject({ image: imageName, source: imageSourceSchema });
+const purgeInput = z.strictObject({
+  image: imageName,
+  /** Also when stopped containers were made of it. One that runs keeps its image always. */
+  forced: z.boolean().default(false),
+});
 const listFilesInput = z.strictObject({ kernelId: kernelIdSchema, path: homePathSchema.default('.') });
 const transferInput = z.strictObject({ kernelId: kernelIdSchema, transfer: transferSchema });
 
@@ -62,10 +72,18 @@ export interface AgentService {
   /** A single-use ticket for the data port. @throws AppError `invalid-path`, `file-not-found` */
   openTransfer(input: z.infer<typeof transferInput>, ctx: CallContext): Promise<TransferTicket>;
   status(ctx: CallContext): Promise<AgentSummary>;
+  /** @throws AppError `unsupported-feature` by agents without a container engine, as the two below */
+  checkImage(input: { image: string }, ctx: CallContext): Promise<AgentImageState>;
+  /** Fetches an image in the background, if its policy has it; `checkImage` tells how that goes. Idempotent. */
+  pullImage(input: { image: string; source: ImageSource }, ctx: CallContext): Promise<{ accepted: true }>;
+  /** Removes the name, and the image with its last name; false: it was not there. @throws AppError `image-in-use` */
+  purgeImage(input: z.infer<typeof purgeInput>, ctx: CallContext): Promise<{ removed: boolean }>;
 }
 
 /** The agent's longest own wait is `holdMs`; the caller's deadline lies above it. */
 const executeDeadlineMs = 45_000;
+/** Large images have many files. */
+const purgeDeadlineMs = 60_000;
 
 export function createAgentRouter(service: AgentService) {
   const query = procedureFor('peer', { deadlineMs: 5_000 });
@@ -83,6 +101,11 @@ export function createAgentRouter(service: AgentService) {
     listFiles: query.input(listFilesInput).query(({ input, ctx }) => service.listFiles(input, ctx)),
     openTransfer: idempotent.input(transferInput).mutation(({ input, ctx }) => service.openTransfer(input, ctx)),
     status: query.query(({ ctx }) => service.status(ctx)),
+    checkImage: query.input(imageInput).query(({ input, ctx }) => service.checkImage(input, ctx)),
+    pullImage: idempotent.input(pullInput).mutation(({ input, ctx }) => service.pullImage(input, ctx)),
+    purgeImage: procedureFor('peer', { idempotent: true, deadlineMs: purgeDeadlineMs })
+      .input(purgeInput)
+      .mutation(({ input, ctx }) => service.purgeImage(input, ctx)),
   });
 }
 

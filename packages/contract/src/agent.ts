@@ -1,29 +1,11 @@
 import { z } from 'zod';
-import {
-  batchEndSchema,
-  type IsolationReport,
-  isolationReportSchema,
-  kernelIdSchema,
-  slotTextsSchema,
-} from './kernel.ts';
+import { agentImagesSchema } from './image.ts';
+import { batchEndSchema, type IsolationReport, isolationReportSchema, kernelIdSchema } from './kernel.ts';
+import { slotTextsSchema } from './slot-texts.ts';
 import { kernelMeasurementSchema } from './statistics.ts';
 import { inputLimits, plainText } from './text.ts';
 
 export const agentIdSchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/);
-
-/** An image an agent can start without fetching anything. */
-export const imageSchema = z.object({
-  /** Canonical name: `local/python:3.11`. */
-  name: plainText(inputLimits.image).min(1),
-  /** Other names it answers to: `python:3.11`, `python`. */
-  aliases: z.array(plainText(inputLimits.image)),
-  architecture: plainText(inputLimits.architecture),
-  /** The language its runner speaks in query mode. */
-  language: z.enum(['python', 'node', 'shell']),
-  /** Lowest and default amounts, as decimal texts. */
-  minSlots: slotTextsSchema,
-});
-export type Image = z.infer<typeof imageSchema>;
 
 export const agentRegistrationSchema = z.object({
   agentId: agentIdSchema,
@@ -41,8 +23,8 @@ export const agentRegistrationSchema = z.object({
   dataAddress: plainText(inputLimits.address),
   /** What it offers in all. */
   slots: slotTextsSchema,
-  /** Each is looked at by itself (`imageSchema`): an odd one is left out, and the agent comes in with the others. */
-  images: z.array(z.custom<Image>()),
+  /** What it can start without fetching anything. */
+  images: agentImagesSchema,
   isolation: isolationReportSchema,
 });
 export type AgentRegistration = z.infer<typeof agentRegistrationSchema>;

@@ -1,11 +1,12 @@
 import { z } from 'zod';
-import type { AgentView, Image } from './agent.ts';
+import type { AgentView } from './agent.ts';
 import { type AgentAdminApi, createAgentAdminRouter } from './agent-administration.ts';
 import { type AuditApi, createAuditRouter } from './audit.ts';
 import { createDotfileRouter, type DotfileApi } from './dotfile.ts';
 import type { SessionExplanation } from './explanation.ts';
 import { type FileListing, homePathSchema } from './files.ts';
 import type { SessionIdleView } from './idle.ts';
+import type { Image } from './image.ts';
 import { type CallContext, procedureFor, router } from './link.ts';
 import {
   createResourceGroupAdminRouter,

@@ -1,17 +1,12 @@
 import type { ErrorBody, StatusReason } from '@backend.ai/core';
 import { z } from 'zod';
+import { imageSourceSchema } from './image.ts';
+import { slotTextsSchema } from './slot-texts.ts';
 import { inputLimits, kernelEnvironSchema, plainText } from './text.ts';
 
 /** A kernel is one set of processes (a container, or a sandbox on the process backend) of a session. */
 
 export const kernelIdSchema = z.uuid();
-export const slotTextsSchema = z.record(
-  z.string().max(inputLimits.slot),
-  z
-    .string()
-    .max(inputLimits.slot)
-    .regex(/^\d+(\.\d{1,6})?$/),
-);
 
 const hostnameSchema = z.string().regex(/^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/);
 
@@ -91,6 +86,8 @@ export const kernelSpecSchema = z.strictObject({
   sessionName: plainText(inputLimits.name),
   accessKey: plainText(inputLimits.name),
   image: plainText(inputLimits.image),
+  /** Where to fetch the image; absent: it has to be there. */
+  imageSource: imageSourceSchema.optional(),
   clusterRole: z.enum(['main', 'sub']),
   clusterIndex: z.number().int().min(1),
   hostname: plainText(inputLimits.name),
@@ -200,6 +197,8 @@ export const keptLogBytes = 65_536;
 /** What an agent reports through its outbox. Events make the answer quick; heartbeats make it right. */
 export const kernelEventSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('kernel-preparing'), ...eventHead }),
+  /** Its image is being fetched; never told of one that is there. */
+  z.object({ type: z.literal('kernel-pulling'), ...eventHead }),
   z.object({ type: z.literal('kernel-creating'), ...eventHead }),
   z.object({
     type: z.literal('kernel-started'),

@@ -41,6 +41,8 @@ export const inputLimits = {
   dotfilesTotal: 1_048_576,
   ports: 100,
   sshKey: 16_384,
+  /** Name or password for a registry; tokens are long. */
+  credential: 8_192,
   /** In UTF-8. */
   bootstrapBytes: 16_384,
   /** One command of a batch. */

@@ -93,6 +93,16 @@ export const errorCodes = {
     'retry',
     "Create it again; if it fails again, an operator finds the cause in the agent's log.",
   ),
+  'image-not-found': entry('fix-input', 'The registry has it no more: rescan it with: ./backend.ai image rescan'),
+  'image-pull-denied': entry(
+    'operator',
+    'Correct the credentials: ./backend.ai admin registry update NAME --username …',
+  ),
+  'image-pull-failed': entry('retry', "Try again; if it fails again, look at the registry and the agent's log."),
+  'image-in-use': entry('conflict', 'End the sessions that were made of it first.'),
+  'registry-denied': entry('operator', 'Correct the credentials: ./backend.ai admin registry update NAME --username …'),
+  'registry-unreachable': entry('retry', 'Is the registry up, and its URL right? ./backend.ai admin registry list'),
+  'registry-answer-invalid': entry('operator', 'Is it a Docker registry (v2)? Its answer is in the log.'),
   // Waiting and machinery
   'rate-limited': entry('wait', 'Slow down and try again in a while.'),
   'no-agent': entry('wait', 'Wait for an agent to join, or start one.'),

@@ -1,4 +1,5 @@
 export * from './agent-obstacles.ts';
+export * from './architecture.ts';
 export * from './backoff.ts';
 export * from './binary-size.ts';
 export * from './clock.ts';
@@ -6,6 +7,8 @@ export * from './deferred.ts';
 export * from './errors.ts';
 export * from './identity.ts';
 export * from './ids.ts';
+export * from './image-labels.ts';
+export * from './image-reference.ts';
 export * from './inner-link.ts';
 export * from './loopback.ts';
 export * from './plain-json.ts';

@@ -264,7 +264,7 @@ export const transientDeadlines: Readonly<Partial<Record<SessionStatus, Transien
     healing: 'agents are asked what they have, and told again',
   },
   PULLING: {
-    afterMs: 3_600_000,
+    afterMs: 7_200_000,
     next: 'TERMINATING',
     reason: 'pull-timeout',
     healing: 'heartbeats tell what events did not',
@@ -328,6 +328,7 @@ export const statusReasons = {
   'pull-timeout': 'Its image did not arrive in time.',
   'pending-timeout': 'It waited longer than its resource group allows.',
   'start-failed': 'The agent could not start it.',
+  'image-pull-failed': 'Its image could not be fetched.',
   'abnormal-termination': 'One of its kernels ended, and the others cannot go on without it.',
   degraded: 'It goes on although one of its kernels has ended.',
   'user-requested': 'Its owner ended it.',

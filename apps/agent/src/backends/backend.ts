@@ -1,10 +1,12 @@
 import type { Duplex } from 'node:stream';
 import type {
+  AgentImageState,
   BatchEnd,
   CompleteInput,
   CompleteResult,
   ExecuteInput,
   Image,
+  ImageSource,
   IsolationReport,
   KernelBatch,
   KernelSpec,
@@ -36,23 +38,38 @@ export interface Backend {
   expire(): Promise<void>;
   /** @throws AppError `unknown-image`, `unsupported-feature` */
   plan(spec: KernelSpec, requestId: string): KernelPlan;
+  /** Absent: kernels are not made of container images. */
+  readonly images?: BackendImages | undefined;
   /** Lets go of everything; kernels go on. */
   close(): Promise<void>;
 }
 
+/** Container images of a backend. What is there without fetching is told by its capabilities. */
+export interface BackendImages {
+  state(name: string): Promise<AgentImageState>;
+  /** Fetches in the background; `state` tells how that goes. */
+  preload(wanted: { readonly name: string; readonly source: ImageSource }): void;
+  /** False: it was not there. @throws AppError `image-in-use` */
+  purge(name: string, forced: boolean): Promise<boolean>;
+}
+
 export interface BackendCapabilities {
   readonly isolation: IsolationReport;
+  /** Replaced as a whole when it changes. */
   readonly images: readonly Image[];
   readonly slots: ResourceSlots;
   /** Whether kernels outlive the agent process. */
   readonly adoption: boolean;
 }
 
+/** What a step tells of itself before it ends: the image has to be fetched, which takes a while. */
+export type StepNews = 'pulling';
+
 /** One step of creating a kernel. */
 export interface CreateStep {
   readonly name: string;
   /** Stops early, by throwing, when the signal aborts. */
-  run(signal: AbortSignal): Promise<void> | void;
+  run(signal: AbortSignal, tell: (news: StepNews) => void): Promise<void> | void;
   /**
    * Removes what `run` made, also after a `run` that failed half-way, and a second time. One that throws is tried again
    * later; the steps before it wait, as what they made may still be in use.

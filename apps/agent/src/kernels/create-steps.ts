@@ -1,7 +1,7 @@
 import type { StepTiming } from '@backend.ai/contract';
 import { AppError, type Clock } from '@backend.ai/core';
 import type { Logger } from '@backend.ai/telemetry';
-import type { CreateStep } from '../backends/backend.ts';
+import type { CreateStep, StepNews } from '../backends/backend.ts';
 
 export interface StepRunOptions {
   readonly signal: AbortSignal;
@@ -9,6 +9,7 @@ export interface StepRunOptions {
   /** May throw, in place of the step that has just run. */
   readonly afterStep?: ((step: string) => void) | undefined;
   readonly beforeStep?: ((step: string) => void) | undefined;
+  readonly onNews?: ((news: StepNews) => void) | undefined;
 }
 
 export interface StepFailure {
@@ -19,7 +20,7 @@ export interface StepFailure {
 /** Runs steps in order and says how long each took, or which one failed. Nothing is undone here. */
 export async function runSteps(
   steps: readonly CreateStep[],
-  { signal, clock, afterStep, beforeStep }: StepRunOptions,
+  { signal, clock, afterStep, beforeStep, onNews = () => {} }: StepRunOptions,
 ): Promise<{ readonly timings: StepTiming[]; readonly failure: StepFailure | null }> {
   const timings: StepTiming[] = [];
   for (const step of steps) {
@@ -28,7 +29,7 @@ export async function runSteps(
       beforeStep?.(step.name);
       const startedAt = clock.monotonic();
       // Most steps are synchronous: a turn of the event loop for each would cost more than they do.
-      const running = step.run(signal);
+      const running = step.run(signal, onNews);
       if (running) await running;
       timings.push({ step: step.name, ms: roundMs(clock.monotonic() - startedAt) });
       afterStep?.(step.name);

@@ -32,7 +32,7 @@ async function supervisorWith(...stuckSteps: string[]) {
       const plan = super.plan(wanted);
       const stubborn = (step: CreateStep): CreateStep => ({
         ...step,
-        run: (signal) => step.run(signal),
+        run: (signal, tell) => step.run(signal, tell),
         undo: async () => {
           if (stuck.has(step.name)) throw new Error(`${step.name} cannot be undone`);
           await step.undo();

@@ -135,7 +135,7 @@ export class KernelSupervisor {
     const plan = backend.plan(spec, requestId);
     const reserve = reserveResourcesStep(ledger, kernelId, slotsFromTexts(spec.slots));
     const startedAt = clock.monotonic();
-    reserve.run(new AbortController().signal);
+    reserve.run(new AbortController().signal, () => {});
     const reserved = { step: reserve.name, ms: Math.round((clock.monotonic() - startedAt) * 1000) / 1000 };
     const kernel = new Kernel(spec, requestId, { ...plan, steps: [reserve, ...plan.steps] });
     this.#kernels.set(kernelId, kernel);
@@ -236,6 +236,10 @@ export class KernelSupervisor {
       clock,
       beforeStep: (step) => {
         if (step === kernel.plan.launchStep) this.#report(kernel, { type: 'kernel-creating' });
+      },
+      // The only news there is. Of a kernel that is to end nobody wants it.
+      onNews: () => {
+        if (kernel.state === 'preparing') this.#report(kernel, { type: 'kernel-pulling' });
       },
       afterStep: afterStep && ((step) => afterStep(step, kernelId)),
     });

@@ -1,6 +1,14 @@
-import type { AgentService, AgentSummary, CallContext, KernelReport, KernelSpec } from '@backend.ai/contract';
+import type {
+  AgentImageState,
+  AgentService,
+  AgentSummary,
+  CallContext,
+  KernelReport,
+  KernelSpec,
+} from '@backend.ai/contract';
 import { AppError } from '@backend.ai/core';
 import { requireRequestId } from '@backend.ai/telemetry';
+import type { BackendImages } from '../backends/backend.ts';
 import type { Tickets } from '../data-port/tickets.ts';
 import type { AgentState } from '../kernels/agent-state.ts';
 import type { KernelSupervisor } from '../kernels/supervisor.ts';
@@ -11,6 +19,8 @@ export interface AgentServiceOptions {
   readonly version: string;
   readonly state: AgentState;
   readonly supervisor: KernelSupervisor;
+  /** Undefined: its kernels are not made of container images. */
+  readonly images: BackendImages | undefined;
   readonly tickets: Tickets;
   readonly dataAddress: () => string;
   /** Of the data port; undefined without TLS. */
@@ -86,6 +96,25 @@ export class LocalAgentService implements AgentService {
   async status(): Promise<AgentSummary> {
     const { agentId, bootId, version, supervisor } = this.#options;
     return { agentId, bootId, version, kernels: supervisor.reports() };
+  }
+
+  async checkImage({ image }: Input<'checkImage'>): Promise<AgentImageState> {
+    return await this.#images.state(image);
+  }
+
+  async pullImage({ image, source }: Input<'pullImage'>): Promise<{ accepted: true }> {
+    this.#images.preload({ name: image, source });
+    return { accepted: true };
+  }
+
+  async purgeImage({ image, forced }: Input<'purgeImage'>): Promise<{ removed: boolean }> {
+    return { removed: await this.#images.purge(image, forced) };
+  }
+
+  get #images(): BackendImages {
+    const { images } = this.#options;
+    if (!images) throw new AppError('unsupported-feature', 'This agent has no container engine.');
+    return images;
   }
 
   #filesOf(kernelId: string) {

@@ -3,6 +3,7 @@ import {
   type AgentGatewayService,
   type AgentRegistration,
   createAgentGatewayRouter,
+  type Image,
   type KernelEvent,
   type KernelMeasurement,
   type KernelReport,
@@ -59,6 +60,8 @@ export class ManagerLink {
   #started = false;
   #client: RpcClient<AgentGatewayRouter> | undefined;
   #joinToken: string | undefined;
+  /** What the manager knows of; replaced as a whole when it changes. */
+  #toldImages: readonly Image[] = [];
   #sending = false;
   #status: LinkStatus = { state: 'connecting', manager: null, since: null, lastHeartbeat: null, lastError: null };
   #registered = deferred<void>();
@@ -158,7 +161,9 @@ export class ManagerLink {
 
   async #register(client: RpcClient<AgentGatewayRouter>, address: string): Promise<number> {
     const { registration, outbox, logger, clock } = this.#options;
-    const reply = await client.api.register.mutate(registration());
+    const told = registration();
+    const reply = await client.api.register.mutate(told);
+    this.#toldImages = told.images;
     outbox.continueAfter(reply.ackedSeq);
     this.#keepKeys(reply);
     this.#status = {
@@ -205,6 +210,14 @@ export class ManagerLink {
     const told = new Set(beat.kernels.map(({ kernelId }) => kernelId));
     const unknown = reply.unknownKernels.filter((kernelId) => told.has(kernelId));
     if (unknown.length > 0) onUnknown(unknown);
+    await this.#tellImages(client);
+  }
+
+  async #tellImages(client: RpcClient<AgentGatewayRouter>): Promise<void> {
+    const { agentId, images } = this.#options.registration();
+    if (images === this.#toldImages) return;
+    await client.api.reportImages.mutate({ agentId, images });
+    this.#toldImages = images;
   }
 
   /** In order, one call per cause, until nothing waits or the line is lost. */

@@ -115,6 +115,10 @@ export class AgentRepository {
     };
   }
 
+  async keepImages(agentId: string, images: readonly Image[]): Promise<void> {
+    await this.#db.execute(sql`update agents set images = ${JSON.stringify(images)}::jsonb where id = ${agentId}`);
+  }
+
   /** Counts events as seen that change nothing. */
   async acknowledge(agentId: string, seq: number): Promise<void> {
     await this.#db.execute(

@@ -298,9 +298,9 @@ export class ProcessBackend implements Backend {
       steps: [
         {
           ...scratch,
-          run: (signal) => {
+          run: (signal, tell) => {
             this.#drafts.add(draft);
-            return scratch.run(signal);
+            return scratch.run(signal, tell);
           },
           undo: async () => {
             await scratch.undo();

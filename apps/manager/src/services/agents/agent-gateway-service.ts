@@ -173,6 +173,12 @@ export class AgentGatewayService implements AgentGateway {
     });
   }
 
+  async reportImages({ agentId, images }: { agentId: string; images: Image[] }, ctx: CallContext): Promise<void> {
+    checkOwn(agentId, ctx);
+    await this.#options.agents.keepImages(agentId, this.#usableImages(agentId, images));
+    this.#options.directory.announce(agentId);
+  }
+
   /** Those of the kernels that the agent says it has not, each asked for once at a time. */
   async #absentOf(agentId: string, kernelIds: readonly string[]): Promise<string[]> {
     const asked = kernelIds.filter((kernelId) => !this.#asked.has(kernelId));

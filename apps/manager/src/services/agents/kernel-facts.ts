@@ -43,6 +43,8 @@ export class KernelFacts {
       case 'kernel-preparing':
         // The kernel was PREPARING before the agent was asked.
         return [];
+      case 'kernel-pulling':
+        return await this.#move(fact, { to: 'PULLING', reason: 'progress' });
       case 'kernel-creating':
         return await this.#move(fact, { to: 'CREATING', reason: 'progress' });
       case 'kernel-started': {
@@ -52,7 +54,7 @@ export class KernelFacts {
       case 'kernel-start-failed':
         return await this.ended(
           fact,
-          'start-failed',
+          event.error.code.startsWith('image-') ? 'image-pull-failed' : 'start-failed',
           null,
           { error: event.error, failedStep: event.failedStep },
           event.log,
@@ -103,7 +105,7 @@ export class KernelFacts {
     log?: string,
   ): Promise<ChangedSession[]> {
     const known: StatusReason = reason in statusReasons ? (reason as StatusReason) : 'self-terminated';
-    const failed = known === 'start-failed';
+    const failed = known === 'start-failed' || known === 'image-pull-failed';
     const facts = {
       ...data,
       ...(exitCode === null ? {} : { exitCode }),

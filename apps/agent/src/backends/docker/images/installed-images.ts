@@ -1,0 +1,83 @@
+import { type Image, imageSchema, maxAgentImages } from '@backend.ai/contract';
+import { type Clock, canonicalArchitecture, findImageReference, readImageLabels } from '@backend.ai/core';
+import { type Logger, ReconcileLoop } from '@backend.ai/telemetry';
+import type { EngineImage, ImageEngine } from './image-engine.ts';
+
+export interface InstalledImagesOptions {
+  readonly engine: Pick<ImageEngine, 'list' | 'inspect'>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** How often the engine is asked, in milliseconds: others put images there, too. */
+  readonly tickMs: number;
+}
+
+/**
+ * The images that the engine has and that say of themselves that they are made for sessions. Other images of the machine
+ * are nobody's business; those that a registry offers can be used whether they say so or not.
+ */
+export class InstalledImages {
+  readonly #options: InstalledImagesOptions;
+  readonly #loop: ReconcileLoop;
+  /** What does not change as long as the id stays. */
+  #inspected = new Map<string, EngineImage>();
+  #images: readonly Image[] = [];
+
+  constructor(options: InstalledImagesOptions) {
+    this.#options = options;
+    const { clock, logger, tickMs } = options;
+    this.#loop = new ReconcileLoop({ name: 'scan images', tickMs, clock, logger, run: () => this.scan() });
+  }
+
+  /** Another array whenever they have changed. */
+  get images(): readonly Image[] {
+    return this.#images;
+  }
+
+  start(): void {
+    this.#loop.start();
+  }
+
+  /** They have changed, as far as is known here. */
+  hint(): void {
+    this.#loop.hint();
+  }
+
+  stop(): Promise<void> {
+    return this.#loop.stop();
+  }
+
+  /** @throws what the engine says when it cannot be asked; then they stay as they were */
+  async scan(): Promise<void> {
+    const { engine } = this.#options;
+    const inspected = new Map<string, EngineImage>();
+    const images = new Map<string, Image>();
+    for (const { id, names } of await engine.list()) {
+      const found = this.#inspected.get(id) ?? (await engine.inspect(id));
+      // It went away meanwhile.
+      if (!found) continue;
+      inspected.set(id, found);
+      for (const name of names) {
+        const image = offered(name, found);
+        if (image && images.size < maxAgentImages) images.set(name, image);
+      }
+    }
+    this.#inspected = inspected;
+    const sorted = [...images.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+    if (JSON.stringify(sorted) !== JSON.stringify(this.#images)) this.#images = sorted;
+  }
+}
+
+/** Undefined: it is not for sessions, or bears a name that nobody could ask for. */
+function offered(name: string, { id, labels, architecture }: EngineImage): Image | undefined {
+  const facts = readImageLabels(labels);
+  const reference = findImageReference(name);
+  if (!facts.isKernel || !reference) return undefined;
+  const { language, minSlots, maxSlots, shmem, role } = facts;
+  const short = `${reference.repository}:${reference.tag}`;
+  const image = imageSchema.safeParse({
+    ...{ name, language, minSlots, maxSlots, shmem, role, digest: id },
+    aliases: short === name ? [] : [short],
+    architecture: canonicalArchitecture(architecture),
+  });
+  return image.success ? image.data : undefined;
+}

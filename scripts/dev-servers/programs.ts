@@ -26,7 +26,8 @@ function isExecutable(file: string): boolean {
   }
 }
 
-function findInPath(program: string): string | undefined {
+/** Where a program is, in the path or where the system has its own. */
+export function programPath(program: string): string | undefined {
   const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/bin', '/usr/sbin', '/usr/local/bin'];
   return folders.map((folder) => join(folder, program)).find(isExecutable);
 }
@@ -48,9 +49,9 @@ function findPostgres(): string | undefined {
 export function findPrograms(): ServerPrograms {
   return {
     postgres: findPostgres(),
-    redis: findInPath('redis-server'),
-    etcd: findInPath('etcd'),
-    dockerRegistry: findInPath('docker-registry'),
+    redis: programPath('redis-server'),
+    etcd: programPath('etcd'),
+    dockerRegistry: programPath('docker-registry'),
   };
 }
 

@@ -227,12 +227,13 @@ describe('what is decided once', () => {
     const ids = await insert();
     await place(db, ids);
     const tell = () =>
-      new SessionTransitions(db).applyToKernels({
-        target: { kernelId: ids.kernelId, agentId: 'i-one' },
-        to: 'TERMINATING',
-        reason: 'kernel-lost',
-        event: { agentId: 'i-one', seq: epoch * 1_000, count: true },
-      });
+      new SessionTransitions(db).tell(
+        { moves: 'kernels', to: 'TERMINATING', from: kernelSourcesOf('TERMINATING') },
+        {
+          ...{ agentId: 'i-one', kernelId: ids.kernelId, requestId: 'r', reason: 'kernel-lost' },
+          event: { seq: epoch * 1_000, count: true },
+        },
+      );
     const moved = await Promise.all(Array.from({ length: 6 }, tell));
     expect(moved.flat()).toHaveLength(1);
     expect(await new AgentRepository(db).ackedSeq('i-one')).toBe(epoch * 1_000);

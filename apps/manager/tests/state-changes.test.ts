@@ -332,23 +332,95 @@ describe('a session of several kernels', () => {
   });
 });
 
+const creating = { moves: 'kernels', to: 'CREATING', from: kernelSourcesOf('CREATING') } as const;
+const passes = { from: kernelSourcesOf('CREATING'), by: 'CREATING' } as const;
+const running = { moves: 'kernels', to: 'RUNNING', from: kernelSourcesOf('RUNNING'), passes } as const;
+const ended = { moves: 'kernels', to: 'TERMINATED', from: kernelSourcesOf('TERMINATED') } as const;
+
+describe('facts that agents tell at the same time', () => {
+  const fact = (kernelId: string) => ({ agentId: 'i-one', kernelId, requestId: `r-${kernelId}` });
+  const statusesOf = async (sessionId: string) => (await sessions.history(sessionId)).map(({ toStatus }) => toStatus);
+  const statementsOf = () => {
+    const db = Object.create(handle.db) as typeof handle.db;
+    let statements = 0;
+    db.execute = ((query: never) => {
+      statements += 1;
+      return handle.db.execute(query);
+    }) as typeof db.execute;
+    return { transitions: new SessionTransitions(db), count: () => statements };
+  };
+
+  it('are written together, each with what it says, and each caller hears of its own', async () => {
+    await register('i-one', { cpu: '20', mem: '20000' });
+    const many = await Promise.all(Array.from({ length: 8 }, () => insert()));
+    for (const ids of many) await place(ids);
+    const { transitions: counted, count } = statementsOf();
+    const started = await Promise.all(
+      many.map(({ kernelId }, nth) =>
+        counted.tell(running, { ...fact(kernelId), reason: 'started', kernelData: { nth } }),
+      ),
+    );
+    expect(count()).toBe(1);
+    for (const [nth, { sessionId, kernelId }] of many.entries()) {
+      expect(started[nth]).toMatchObject([{ sessionId, kernelId, from: 'PREPARING', to: 'RUNNING' }]);
+      expect(await statusesOf(sessionId)).toEqual(['PENDING', 'SCHEDULED', 'PREPARING', 'CREATING', 'RUNNING']);
+      const rows = await handle.db.execute(
+        sql`select k.status_data, h.request_id from kernels k join session_history h on h.session_id = k.session_id
+          where k.id = ${kernelId}::uuid and h.to_status = 'RUNNING'`,
+      );
+      expect(rows).toEqual([{ status_data: { nth }, request_id: `r-${kernelId}` }]);
+    }
+    // One more comes too late, for a kernel that is gone, beside the others.
+    const [late, ...others] = await Promise.all(
+      [{ kernelId: '00000000-0000-4000-8000-000000000000' }, ...many].map(({ kernelId }) =>
+        counted.tell(ended, { ...fact(kernelId), reason: 'self-terminated', exitCode: 3 }),
+      ),
+    );
+    expect(late).toEqual([]);
+    expect(others.flat().map(({ to, reason }) => [to, reason])).toEqual(
+      many.map(() => ['TERMINATED', 'self-terminated']),
+    );
+    expect(Number(await used())).toBe(0);
+    expect(await verifyLedger(handle.db)).toEqual([]);
+    await handle.db.execute(sql`delete from sessions`);
+    await register('i-one', { cpu: '4', mem: '1000' });
+  });
+
+  it('of kernels of one session move it from one to the next', async () => {
+    const ids = await insert({ cpu: '1' }, 3);
+    const kernels = ids.kernels.map((kernelId) => ({ kernelId, agentId: 'i-one' }));
+    expect(await transitions.place({ sessionId: ids.sessionId, kernels, epoch })).toHaveLength(3);
+    const tell = (kind: typeof creating | typeof running, reason: 'progress' | 'started') =>
+      Promise.all(ids.kernels.map((kernelId) => transitions.tell(kind, { ...fact(kernelId), reason })));
+    expect((await tell(running, 'started')).flat()).toEqual([]);
+    expect((await tell(creating, 'progress')).flat().map(({ from, to }) => [from, to])).toEqual([
+      ['PREPARING', 'PREPARING'],
+      ['PREPARING', 'PREPARING'],
+      ['PREPARING', 'CREATING'],
+    ]);
+    expect((await tell(running, 'started')).flat().map(({ to }) => to)).toEqual(['CREATING', 'CREATING', 'RUNNING']);
+    expect(await inconsistent()).toEqual([]);
+    await handle.db.execute(sql`delete from sessions`);
+    await handle.db.execute(sql`update agent_resources set used = 0`);
+  });
+});
+
 describe('an event', () => {
   it('is counted with what it changes, and changes nothing when it was counted', async () => {
     const ids = await insert();
     await place(ids);
     const agents = new AgentRepository(handle.db);
-    const event = (seq: number) => ({ agentId: 'i-one', seq, count: true });
-    const target = { kernelId: ids.kernelId, agentId: 'i-one' };
-    const creating = { target, to: 'CREATING', reason: 'progress', event: event(5) } as const;
-    expect(await transitions.applyToKernels(creating)).toHaveLength(1);
+    const fact = (seq: number) => ({
+      ...{ agentId: 'i-one', kernelId: ids.kernelId, requestId: 'r' },
+      event: { seq, count: true },
+    });
+    expect(await transitions.tell(creating, { ...fact(5), reason: 'progress' })).toHaveLength(1);
     expect(await agents.ackedSeq('i-one')).toBe(5);
-    const running = { target, to: 'RUNNING', reason: 'started' } as const;
-    expect(await transitions.applyToKernels({ ...running, event: event(5) })).toEqual([]);
-    expect(
-      await transitions.applyToKernels({ ...running, target: { ...target, agentId: 'i-two' }, event: event(6) }),
-    ).toEqual([]);
+    const started = { reason: 'started' } as const;
+    expect(await transitions.tell(running, { ...fact(5), ...started })).toEqual([]);
+    expect(await transitions.tell(running, { ...fact(6), ...started, agentId: 'i-two' })).toEqual([]);
     expect(await agents.ackedSeq('i-one')).toBe(5);
-    expect(await transitions.applyToKernels({ ...running, event: event(6) })).toHaveLength(1);
+    expect(await transitions.tell(running, { ...fact(6), ...started })).toHaveLength(1);
     await agents.acknowledge('i-one', 3);
     expect(await agents.ackedSeq('i-one')).toBe(6);
   });

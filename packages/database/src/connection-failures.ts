@@ -1,4 +1,4 @@
-import { AppError } from '@backend.ai/core';
+import { AppError, hasCode } from '@backend.ai/core';
 import { sqlStates } from './database-errors.ts';
 
 /** No connection came to be: the statement was not carried out. */
@@ -34,4 +34,9 @@ export function connectionFailure(cause: unknown): AppError | undefined {
     return new AppError('deadline-exceeded', 'A database statement was not answered in time.', { cause });
   }
   return undefined;
+}
+
+/** Whether the database is away, or did not answer: what comes next fails in the same way. */
+export function isOutage(thrown: unknown): boolean {
+  return hasCode(AppError.from(thrown), 'server-unreachable', 'connection-lost', 'shutting-down', 'deadline-exceeded');
 }

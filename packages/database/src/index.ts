@@ -1,3 +1,4 @@
+export { isOutage } from './connection-failures.ts';
 export { defaultTemplateDirectory } from './data-directory.ts';
 export type { Database, DatabaseHandle, Transaction } from './database.ts';
 export { isUniqueViolation, sqlStateOf, sqlStates } from './database-errors.ts';

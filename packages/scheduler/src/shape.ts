@@ -27,8 +27,8 @@ export interface Shape {
   uses: number;
   /** Of the present pass. */
   tournament: Tournament | undefined;
-  /** Whether even an empty agent is too small. */
-  exceeds: boolean | undefined;
+  /** Why even an empty agent is too small; null: it is not. */
+  exceeds: WaitingReason | null | undefined;
 }
 
 export function kindOf(

@@ -1,8 +1,10 @@
 import { dependencyState } from '@backend.ai/core';
+import type { AgentTable } from './agent-table.ts';
 import type { Cluster, Waiting } from './cluster.ts';
 import { anywhere, lackingOf, Placing } from './placing.ts';
 import type { WaitingReason } from './plan.ts';
 import { violatedQuotas, withinQuotas } from './quota.ts';
+import type { Shape } from './shape.ts';
 
 /** Rules that concern a session alone, in the order in which they are asked. */
 export const rules: ReadonlyArray<
@@ -66,14 +68,22 @@ function suitableAgents({ shapes }: Waiting): WaitingReason | undefined {
 export function exceedsAgents(waiting: Waiting, { table }: Cluster): WaitingReason | undefined {
   const { shapes, group } = waiting;
   for (const shape of shapes) {
-    shape.exceeds ??=
-      shape.kernels > group.kernelLimit || !shape.kind.agents.some((agent) => table.fitsEmpty(agent, shape.slots));
-    if (shape.exceeds) return { code: 'exceeds-agents', data: { lacking: lackingOf(shape, table, table.capacity) } };
+    // Once for all that ask the same: each of them is asked in every pass, among all agents.
+    if (shape.exceeds === undefined) {
+      const fits = (agent: number): boolean => table.fitsEmpty(agent, shape.slots);
+      const possible = shape.kernels <= group.kernelLimit && shape.kind.agents.some(fits);
+      shape.exceeds = possible ? null : exceeding(shape, table);
+    }
+    if (shape.exceeds) return shape.exceeds;
   }
   if (shapes.length === 1) return undefined;
   const failed = table.withNothingHeld(() => {
     const choices = new Placing(table).place(waiting, anywhere);
     return 'failed' in choices ? choices.failed : undefined;
   });
-  return failed && { code: 'exceeds-agents', data: { lacking: lackingOf(failed, table, table.capacity) } };
+  return failed && exceeding(failed, table);
+}
+
+function exceeding(shape: Shape, table: AgentTable): WaitingReason {
+  return { code: 'exceeds-agents', data: { lacking: lackingOf(shape, table, table.capacity) } };
 }

@@ -1,10 +1,14 @@
 import type { Clock } from '@backend.ai/core';
+import { isOutage } from '@backend.ai/database';
 import type { Placement, Plan, Reservation, WaitingReason } from '@backend.ai/scheduler';
+import type { Logger } from '@backend.ai/telemetry';
+import type { PlacementWrite } from '../repositories/placement-sql.ts';
 import type { QuotaRepository } from '../repositories/quotas.ts';
 import type { SessionTransitions, StartableKernel } from '../repositories/session-transitions.ts';
 import type { SessionRepository } from '../repositories/sessions.ts';
 import type { SchedulingMemory } from '../scheduling/scheduling-memory.ts';
 import type { SessionChanges } from '../services/sessions/session-changes.ts';
+import { eachItem, failuresOf } from './each-item.ts';
 
 export interface ScheduleSessionsOptions {
   readonly memory: SchedulingMemory;
@@ -14,11 +18,22 @@ export interface ScheduleSessionsOptions {
   readonly quotas: QuotaRepository;
   readonly changes: SessionChanges;
   readonly clock: Clock;
+  readonly logger: Logger;
   /** Orders the kernels of a session that was placed, in the background. */
   readonly begin: (kernels: readonly StartableKernel[], epoch: number) => void;
   /** Asks for another pass, under a request id of its own. */
   readonly again: () => void;
 }
+
+/** What the database did not agree to. */
+interface Refused {
+  /** Beyond limits, as the database tells. */
+  readonly exceeding: Map<string, WaitingReason>;
+  conflicts: number;
+}
+
+/** Placements of one statement at most: the first of many start while the others are being written. */
+const placementsAtOnce = 64;
 
 /** Timers of the system take no more than 25 days; a session may wait for longer. */
 const longestTimerMs = 3_600_000;
@@ -56,16 +71,12 @@ export class ScheduleSessions {
   async #carryOut(plan: Plan, now: number, epoch: number, signal: AbortSignal): Promise<void> {
     const { memory, again } = this.#options;
     memory.planned(plan);
-    const exceeding = new Map<string, WaitingReason>();
-    let conflicts = 0;
-    for (const placement of plan.placements) {
-      if (signal.aborted) return;
-      if (await this.#place(placement, epoch)) continue;
-      const violations = await this.#options.quotas.violations(placement.sessionId);
-      if (violations.length > 0) exceeding.set(placement.sessionId, { code: 'quota-exceeded', data: { violations } });
-      else conflicts += 1;
-    }
-    conflicts += await this.#reserve(plan.reservations, epoch, signal);
+    const refused: Refused = { exceeding: new Map(), conflicts: 0 };
+    const failures = await failuresOf(chunksOf(plan.placements, placementsAtOnce), async (placements) => {
+      if (!signal.aborted) await this.#place(placements, epoch, refused, signal);
+    });
+    const { exceeding } = refused;
+    const conflicts = refused.conflicts + (await this.#reserve(plan.reservations, epoch, signal));
     await this.#writeReasons(plan.reasons, epoch);
     await this.#writeReasons(exceeding, epoch);
     this.#wakeFor(plan.reasons, now);
@@ -74,18 +85,47 @@ export class ScheduleSessions {
     else if (exceeding.size > 0) memory.rulesChanged();
     if (conflicts > 0 && !this.#conflictedBefore) again();
     this.#conflictedBefore = conflicts > 0;
+    if (failures[0]) throw failures[0].error;
     this.#done = plan;
   }
 
-  async #place(placement: Placement, epoch: number): Promise<boolean> {
-    const { memory, transitions, begin } = this.#options;
-    const { sessionId, kernels, decision: decisions, backfilled } = placement;
-    const why = { decisions, ...(backfilled ? { backfilled } : {}) };
-    const placed = await transitions.place({ sessionId, kernels, epoch, why });
-    if (placed.length === 0) return false;
-    memory.placed(placement);
-    begin(placed, epoch);
-    return true;
+  /** All in one statement, then those that it left out, each by itself. One that fails does not hold up the others. */
+  async #place(placements: readonly Placement[], epoch: number, refused: Refused, signal: AbortSignal): Promise<void> {
+    const { transitions, quotas } = this.#options;
+    const placed = placements.length > 1 ? await this.#placeTogether(placements, epoch) : new Set();
+    const left = placements.filter(({ sessionId }) => !placed.has(sessionId));
+    await eachItem(left, async (placement) => {
+      if (signal.aborted) return;
+      const kernels = await transitions.place({ ...writeOf(placement), epoch });
+      if (kernels.length > 0) {
+        this.#placed(placement, kernels, epoch);
+        return;
+      }
+      const violations = await quotas.violations(placement.sessionId);
+      if (violations.length === 0) refused.conflicts += 1;
+      else refused.exceeding.set(placement.sessionId, { code: 'quota-exceeded', data: { violations } });
+    });
+  }
+
+  async #placeTogether(placements: readonly Placement[], epoch: number): Promise<ReadonlySet<string>> {
+    const { transitions, logger } = this.#options;
+    try {
+      const placed = await transitions.placeAll(placements.map(writeOf), epoch);
+      for (const placement of placements) {
+        const kernels = placed.get(placement.sessionId);
+        if (kernels) this.#placed(placement, kernels, epoch);
+      }
+      return new Set(placed.keys());
+    } catch (error) {
+      if (isOutage(error)) throw error;
+      logger.warn('placements together failed', { placements: placements.length, error });
+      return new Set();
+    }
+  }
+
+  #placed(placement: Placement, kernels: readonly StartableKernel[], epoch: number): void {
+    this.#options.memory.placed(placement);
+    this.#options.begin(kernels, epoch);
   }
 
   /**
@@ -162,4 +202,12 @@ export class ScheduleSessions {
     if (Number.isFinite(next))
       this.#cancelWake = this.#options.clock.setTimer(Math.min(next - now + 1, longestTimerMs), this.#options.again);
   }
+}
+
+function writeOf({ sessionId, kernels, decision: decisions, backfilled }: Placement): PlacementWrite {
+  return { sessionId, kernels, why: { decisions, ...(backfilled ? { backfilled } : {}) } };
+}
+
+function chunksOf<T>(items: readonly T[], size: number): T[][] {
+  return Array.from({ length: Math.ceil(items.length / size) }, (_, nth) => items.slice(nth * size, (nth + 1) * size));
 }

@@ -2,6 +2,7 @@ import type { AgentRegistration, AgentStatus, Image, IsolationReport } from '@ba
 import { AppError, type KernelStatus } from '@backend.ai/core';
 import { type Database, fencedBy, sqlStateOf, sqlStates } from '@backend.ai/database';
 import { sql } from 'drizzle-orm';
+import { Gathered } from './gathered.ts';
 import { terminalTexts } from './session-rows.ts';
 
 export interface AgentRecord {
@@ -39,8 +40,22 @@ export interface HeartbeatRecord {
   readonly kernels: BelievedKernel[];
 }
 
+interface Heartbeat {
+  readonly agentId: string;
+  /** Ids of its kernels. */
+  readonly seen: readonly string[];
+}
+
+/** Agents of one statement at most. */
+const most = 256;
+
 export class AgentRepository {
   readonly #db: Database;
+  readonly #heartbeats = new Gathered({ work: (items: readonly Heartbeat[]) => this.#beat(items), most });
+  readonly #acknowledgements = new Gathered({
+    work: (items: ReadonlyArray<{ readonly agentId: string; readonly seq: number }>) => this.#acknowledge(items),
+    most,
+  });
 
   constructor(db: Database) {
     this.#db = db;
@@ -87,43 +102,59 @@ export class AgentRepository {
     }
   }
 
-  /** Sign of life, and what the database believes to be there. One round trip. */
+  /** Sign of life, and what the database believes to be there. */
   async heartbeat(agentId: string, seen: readonly string[]): Promise<HeartbeatRecord> {
+    return (await this.#heartbeats.add({ agentId, seen })) ?? { before: undefined, ackedSeq: 0, kernels: [] };
+  }
+
+  async #beat(beats: readonly Heartbeat[]): Promise<HeartbeatRecord[]> {
+    const items = beats.map(({ agentId, seen }) => ({ agent_id: agentId, seen }));
     const rows = await this.#db.execute<{
+      agentId: string;
       before: AgentStatus;
       seq: string;
-      kernelId: string | null;
-      sessionId: string;
-      status: KernelStatus;
+      kernels: BelievedKernel[];
     }>(sql`
-      with before as (
-        select id, status, last_event_seq from agents where id = ${agentId} for update
+      with beat as (
+        select * from jsonb_to_recordset(${JSON.stringify(items)}::jsonb) as b (agent_id text, seen jsonb)
+      ), before as (
+        select a.id, a.status, a.last_event_seq from agents a
+        where a.id in (select b.agent_id from beat b) order by a.id for update
       ), alive as (
         update agents a set last_heartbeat = now(), lost_at = null,
           status = case when b.status = 'LOST' then 'ALIVE' else b.status end
         from before b where a.id = b.id
       ), present as (
         update kernels k set last_seen_at = now()
-        where k.agent_id = ${agentId} and k.id = any (${uuidArray(seen)}::uuid[]) and k.status not in (${terminalTexts})
+        from beat b cross join lateral jsonb_array_elements_text(b.seen) s
+        where k.id = s.value::uuid and k.agent_id = b.agent_id and k.status not in (${terminalTexts})
       )
-      select b.status as before, b.last_event_seq as seq, k.id as "kernelId", k.session_id as "sessionId", k.status
-      from before b left join kernels k on k.agent_id = b.id and k.status not in (${terminalTexts})`);
-    return {
-      before: rows[0]?.before,
-      ackedSeq: Number(rows[0]?.seq ?? 0),
-      kernels: rows.flatMap(({ kernelId, sessionId, status }) => (kernelId ? [{ kernelId, sessionId, status }] : [])),
-    };
+      select b.id as "agentId", b.status as before, b.last_event_seq as seq, coalesce((
+        select jsonb_agg(jsonb_build_object('kernelId', k.id, 'sessionId', k.session_id, 'status', k.status))
+        from kernels k where k.agent_id = b.id and k.status not in (${terminalTexts})), '[]') as kernels
+      from before b`);
+    const known = new Map(rows.map((row) => [row.agentId, row]));
+    return beats.map(({ agentId }) => {
+      const { before, seq = 0, kernels = [] } = known.get(agentId) ?? {};
+      return { before, ackedSeq: Number(seq), kernels };
+    });
   }
 
   async keepImages(agentId: string, images: readonly Image[]): Promise<void> {
     await this.#db.execute(sql`update agents set images = ${JSON.stringify(images)}::jsonb where id = ${agentId}`);
   }
 
-  /** Counts events as seen that change nothing. */
+  /** Counts events as seen whose numbers were not stored with what they changed. */
   async acknowledge(agentId: string, seq: number): Promise<void> {
-    await this.#db.execute(
-      sql`update agents set last_event_seq = ${seq} where id = ${agentId} and last_event_seq < ${seq}`,
-    );
+    await this.#acknowledgements.add({ agentId, seq });
+  }
+
+  async #acknowledge(items: ReadonlyArray<{ readonly agentId: string; readonly seq: number }>): Promise<true[]> {
+    await this.#db.execute(sql`
+      update agents a set last_event_seq = c.seq
+      from jsonb_to_recordset(${JSON.stringify(items)}::jsonb) as c ("agentId" text, seq bigint)
+      where a.id = c."agentId" and a.last_event_seq < c.seq`);
+    return items.map(() => true);
   }
 
   async ackedSeq(agentId: string): Promise<number | undefined> {
@@ -155,8 +186,4 @@ export class AgentRepository {
       returning id`);
     return rows.map((row) => row.id);
   }
-}
-
-function uuidArray(ids: readonly string[]): string {
-  return `{${ids.join(',')}}`;
 }

@@ -68,9 +68,9 @@ export async function verifyLedger(db: Database): Promise<LedgerViolation[]> {
     group by s.id having not (${kernelsMayBeSo}) or count(*) <> s.cluster_size
     union all
     select 'left-behind', t.id::text, jsonb_build_object('session', t.from_status, 'kernels', jsonb_agg(f.first_status))
-    from (select id, status as from_status, failure_policy from sessions where status not in (${terminalTexts})) t
+    from (select id, status as from_status, status as present, failure_policy from sessions where status not in (${terminalTexts})) t
     join (select session_id, status as first_status, cluster_role from kernels) f on f.session_id = t.id
-    group by t.id, t.from_status, t.failure_policy having ${promotedFrom} is distinct from t.from_status
+    group by t.id, t.from_status, t.present, t.failure_policy having ${promotedFrom} is distinct from t.from_status
     union all
     select 'waits-in-vain', s.id::text, jsonb_build_object('reason', s.status_reason, 'sessions', jsonb_agg(d.id))
     from sessions s join session_dependencies sd on sd.session_id = s.id join sessions d on d.id = sd.depends_on

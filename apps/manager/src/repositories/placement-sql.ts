@@ -1,108 +1,136 @@
 import type { SessionStatus } from '@backend.ai/core';
 import { fencedBy } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
+import { constantSql } from './constant-sql.ts';
 import { quotaTurns, withinQuotas } from './quotas.ts';
 
 /** Where each kernel of one session goes. */
 export interface PlacementWrite {
   readonly sessionId: string;
   readonly kernels: ReadonlyArray<{ readonly kernelId: string; readonly agentId: string }>;
-  readonly epoch: number;
   /** Kept in history: why there. */
   readonly why?: Readonly<Record<string, unknown>>;
 }
 
+/** Under which a leader writes. */
+export interface Term {
+  readonly epoch: number;
+}
+
 /**
- * PENDING → SCHEDULED → PREPARING of a session with all its kernels, and what they ask for taken from their agents: all
- * of it or nothing. Balances are locked in the order of agents and slots, as everywhere. Ends with one row for each
- * kernel, as agents need it.
+ * PENDING → SCHEDULED → PREPARING of sessions with all their kernels, and what they ask for taken from their agents: all
+ * of it or nothing for each session. Rows are locked in the order of their ids, balances in that of agents and slots, as
+ * everywhere. Ends with one row for each kernel, as agents need it.
+ *
+ * Of agents and of limits a session gets what is left by those before it in the list, as if all of them were placed:
+ * whoever is left out for that may find room by itself.
  */
-export function placement({ sessionId, kernels, epoch, why = {} }: PlacementWrite): SQL {
-  return sql`
-      with given as (
-        select g."kernelId" as kernel_id, g."agentId" as agent_id
-        from jsonb_to_recordset(${JSON.stringify(kernels)}::jsonb) as g ("kernelId" uuid, "agentId" text)
-      ), target as (
-        select s.id, s.status as from_status, s.request_id, s.cluster_size
-        from sessions s
-        where s.id = ${sessionId} and s.status = 'PENDING' and ${fencedBy(epoch)}
-          and ${agentsAreOpen}
-        for update of s
-      ), placed as (
-        select k.id, k.session_id, g.agent_id, k.requested_slots
-        from target t join kernels k on k.session_id = t.id join given g on g.kernel_id = k.id
-        where k.status = 'PENDING'
-        for update of k
-      ), ${asked}, room as materialized (
-        select r.agent_id, r.slot_name, u.amount, r.used + r.prereserved + u.amount <= r.capacity as fits
-        from agent_resources r join sums u on u.agent_id = r.agent_id and u.slot_name = r.slot_name
-        order by r.agent_id, r.slot_name for update of r
-      ), ${withinQuotas}, enough as materialized (
-        select (select count(*) from room where fits) = (select count(*) from sums)
-          and (select count(*) from placed) = (select t.cluster_size from target t)
-          and (select ok from within_quotas) as ok
-      ), ${quotaTurns(sql`(select ok from enough)`)},
-      acquired as (
-        update agent_resources r set used = r.used + room.amount from room
-        where r.agent_id = room.agent_id and r.slot_name = room.slot_name and (select ok from enough)
-      ), allocated as (
-        insert into resource_allocations (kernel_id, slot_name, agent_id, amount, request_id)
-        select w.id, w.slot_name, w.agent_id, w.amount, t.request_id from target t cross join wanted w
-        where (select ok from enough)
-        on conflict (kernel_id, slot_name) do update
-          set agent_id = excluded.agent_id, amount = excluded.amount, allocated_at = now(), free_at = null,
-            prereserved = false
-      ), ${prepared('PENDING', why)}`;
+export function placement(writes: readonly PlacementWrite[], epoch: number): SQL {
+  return sql`with ${given(writes)}, ${pending(epoch)}, ${constantPlacement}`;
+}
+
+/** CTEs `wish`, one row for each session, and `given`, one for each of its kernels. */
+export function given(writes: readonly PlacementWrite[]): SQL {
+  const wishes = writes.map(({ sessionId, kernels, why = {} }, nth) => ({ nth, session_id: sessionId, kernels, why }));
+  return sql`wish as (
+      select * from jsonb_to_recordset(${JSON.stringify(wishes)}::jsonb)
+        as w (nth int, session_id uuid, kernels jsonb, why jsonb)
+    ), given as (
+      select w.session_id, g."kernelId" as kernel_id, g."agentId" as agent_id
+      from wish w cross join lateral jsonb_to_recordset(w.kernels) as g ("kernelId" uuid, "agentId" text)
+    )`;
+}
+
+/** CTEs `target` and `placed`: the sessions of `given` that wait, and their kernels. */
+export function pending(epoch: number): SQL {
+  return sql`target as (
+      select s.id, s.status as from_status, s.request_id, s.cluster_size, w.nth, w.why
+      from wish w join sessions s on s.id = w.session_id
+      where s.status = 'PENDING' and ${fencedBy(epoch)} and ${agentsAreOpen}
+      order by s.id for update of s
+    ), placed as (
+      select k.id, k.session_id, g.agent_id, k.requested_slots
+      from target t join given g on g.session_id = t.id join kernels k on k.id = g.kernel_id and k.session_id = t.id
+      where k.status = 'PENDING'
+      for update of k
+    )`;
 }
 
 /** Whether all agents of `given` may be given the session `s` now: what the decision knew of them may be old. */
-export const agentsAreOpen = sql`not exists (select 1 from given g where not exists (select 1 from agents a
+export const agentsAreOpen = sql`not exists (select 1 from given g where g.session_id = s.id
+          and not exists (select 1 from agents a
             where a.id = g.agent_id and a.status = 'ALIVE' and a.schedulable and a.resource_group = s.resource_group))`;
 
-/** What every kernel of `placed` asks for, and what that is of each agent together. */
+/** What every kernel of `placed` asks for, and what that is for each session of each agent together. */
 export const asked = sql`wanted as (
-        select p.id, p.agent_id, w.key as slot_name, w.value::numeric as amount
+        select p.session_id, p.id, p.agent_id, w.key as slot_name, w.value::numeric as amount
         from placed p cross join lateral jsonb_each_text(p.requested_slots) w where w.value::numeric > 0
       ), sums as (
-        select agent_id, slot_name, sum(amount) as amount from wanted group by agent_id, slot_name
+        select t.nth, w.session_id, w.agent_id, w.slot_name, sum(w.amount) as amount
+        from wanted w join target t on t.id = w.session_id group by t.nth, w.session_id, w.agent_id, w.slot_name
       )`;
 
 /**
- * The rest of a statement that gives the session of `target` the agents of `placed`, if `enough` is so: by way of
- * SCHEDULED to PREPARING. @param why Kept in history.
+ * CTEs `room`, which locks balances, and `fitting`, whether the `sums` of a session fit besides those before it.
+ * @param free Of a balance `r`: what may be given away.
  */
-export function prepared(from: SessionStatus, why: Readonly<Record<string, unknown>>): SQL {
+export function fitting(free: SQL): SQL {
+  return sql`room as materialized (
+        select r.agent_id, r.slot_name, ${free} as free from agent_resources r
+        where (r.agent_id, r.slot_name) in (select u.agent_id, u.slot_name from sums u)
+        order by r.agent_id, r.slot_name for update of r
+      ), fitting as materialized (
+        select u.session_id, u.agent_id, u.slot_name, u.amount, coalesce(r.free >= sum(u.amount)
+          over (partition by u.agent_id, u.slot_name order by u.nth), false) as fits
+        from sums u left join room r on r.agent_id = u.agent_id and r.slot_name = u.slot_name
+      )`;
+}
+
+/** Sessions of `target` all of whose kernels are in `placed`, with nothing that does not fit. */
+export const whole = sql`select t.id from target t
+        where (select count(*) from placed p where p.session_id = t.id) = t.cluster_size
+          and not exists (select 1 from fitting f where f.session_id = t.id and not f.fits)`;
+
+/** What the sessions of `enough` take, of each balance together. */
+export const taken = sql`select f.agent_id, f.slot_name, sum(f.amount) as amount
+        from fitting f join enough e on e.id = f.session_id group by f.agent_id, f.slot_name`;
+
+/**
+ * The rest of a statement that gives the sessions of `enough` the agents of `placed`: by way of SCHEDULED to PREPARING.
+ */
+export function prepared(from: SessionStatus): SQL {
   return sql`changed as (
         update sessions s set status = 'PREPARING', status_reason = 'progress', status_data = '{}',
           status_changed_at = now(), scheduled_at = now(), version = s.version + 1
-        from target t where s.id = t.id and (select ok from enough)
+        from enough e where s.id = e.id
         returning s.id, s.name, s.access_key, s.status, s.status_reason
       ), kernel as (
         update kernels k set status = 'PREPARING', status_reason = 'progress', status_data = '{}',
           agent_id = p.agent_id, status_changed_at = now(), version = k.version + 1
-        from placed p where k.id = p.id and (select ok from enough)
+        from placed p join enough e on e.id = p.session_id where k.id = p.id
       ), history as (
         insert into session_history (id, session_id, kernel_id, from_status, to_status, reason, data, request_id, at)
         select gen_random_uuid(), t.id, p.kernel_id, step.from_status, step.to_status, 'progress',
           case when step.nth > 0 then '{}'::jsonb
-            when p.kernel_id is null then p.data || ${JSON.stringify(why)}::jsonb else p.data end, t.request_id,
+            when p.kernel_id is null then p.data || t.why else p.data end, t.request_id,
           now() + step.nth * interval '1 microsecond'
-        from target t cross join (
-          select null::uuid as kernel_id, jsonb_build_object('agent', min(agent_id)) as data from placed
-            having count(*) = 1
+        from enough e join target t on t.id = e.id join (
+          select session_id, null::uuid as kernel_id, case when count(*) = 1
+              then jsonb_build_object('agent', min(agent_id))
+              else jsonb_build_object('agents', jsonb_object_agg(id, agent_id)) end as data
+          from placed group by session_id
           union all
-          select null, jsonb_build_object('agents', jsonb_object_agg(id, agent_id)) from placed having count(*) > 1
-          union all
-          select id, jsonb_build_object('agent', agent_id) from placed where (select count(*) from placed) > 1
-        ) p cross join (values (0, ${from}::text, 'SCHEDULED'), (1, 'SCHEDULED', 'PREPARING'))
+          select p.session_id, p.id, jsonb_build_object('agent', p.agent_id)
+          from placed p join target t on t.id = p.session_id where t.cluster_size > 1
+        ) p on p.session_id = t.id
+        cross join (values (0, ${sql.raw(`'${from}'`)}::text, 'SCHEDULED'), (1, 'SCHEDULED', 'PREPARING'))
           as step (nth, from_status, to_status)
-        where (select ok from enough)
       )
       select c.id as "sessionId", p.id as "kernelId", p.agent_id as "agentId", c.name,
         c.access_key as "accessKey", t.from_status as "from", c.status as "to", c.status_reason as "reason",
         t.request_id as "requestId", ${startColumns}
       from target t join changed c on c.id = t.id join sessions s on s.id = t.id join placed p on p.session_id = t.id
-      join kernels k on k.id = p.id order by k.cluster_role, k.cluster_index`;
+      join kernels k on k.id = p.id order by t.nth, k.cluster_role, k.cluster_index`;
 }
 
 /** What agents need besides, of a session `s` and its kernel `k`. */
@@ -111,3 +139,17 @@ export const startColumns = sql.raw(`
   k.requested_slots as "slots", s.environ, s.options, s.cluster_size as "clusterSize",
   (select jsonb_agg(jsonb_build_object('path', d.path, 'mode', d.permission, 'content', d.content) order by d.path)
     from dotfiles d where d.access_key = s.access_key) as dotfiles`);
+
+const constantPlacement = constantSql(sql`${asked}, ${fitting(sql`r.capacity - r.used - r.prereserved`)},
+      ${withinQuotas}, enough as materialized (${whole} and t.id not in (select b.session_id from beyond_quotas b)),
+      ${quotaTurns}, acquired as (
+        update agent_resources r set used = r.used + x.amount from (${taken}) x
+        where r.agent_id = x.agent_id and r.slot_name = x.slot_name
+      ), allocated as (
+        insert into resource_allocations (kernel_id, slot_name, agent_id, amount, request_id)
+        select w.id, w.slot_name, w.agent_id, w.amount, t.request_id
+        from enough e join target t on t.id = e.id join wanted w on w.session_id = t.id
+        on conflict (kernel_id, slot_name) do update
+          set agent_id = excluded.agent_id, amount = excluded.amount, allocated_at = now(), free_at = null,
+            prereserved = false
+      ), ${prepared('PENDING')}`);

@@ -67,41 +67,52 @@ const liveSessions: SQL = sql`(${sql.join(
 )}) o`;
 
 /**
- * CTEs for a placement, after one named `target` with the `id` of the session: `quotas` has the scopes with a limit, and
- * `within_quotas` one row whose `ok` says whether the session may hold all that it asked for besides what is held. To be
- * followed by `quotaTurns`.
+ * CTEs for a placement, after one named `target` with ids of sessions and their order: `quotas` has the scopes with a
+ * limit of each, and `beyond_quotas` the sessions that may not hold all that they asked for besides what is held and what
+ * those before them ask for. To be followed by `quotaTurns`.
  */
 export const withinQuotas: SQL = sql`quotas as materialized (
-    select q.*, s.requested_slots, s.type = 'system' as private
+    select t.id as session_id, t.nth, q.*, s.requested_slots, s.type = 'system' as private
     from target t join sessions s on s.id = t.id cross join lateral (${scopesOfSession}) q
     where q.closed or q.limits <> '{}' or q.max_sessions > 0 or q.max_private_sessions > 0
-  ), within_quotas as materialized (
-    select not exists (
-      select 1 from quotas q cross join lateral (
-        select case when q.private then q.max_private_sessions else q.max_sessions end as most
-      ) n
-      where (n.most > 0 and n.most <= (
-          select count(*) from ${liveSessions}
-          where o.status in (${occupying}) and (o.type = 'system') = q.private
-            and o.id not in (select id from target)))
-        or (not q.private and exists (
-          select 1 from jsonb_each_text(q.requested_slots) w
-          where w.value::numeric > 0 and (q.closed or q.limits ? w.key)
-            and coalesce((q.limits ->> w.key)::numeric, 0) < w.value::numeric + (
-              select coalesce(sum(a.amount), 0)
-              from ${liveSessions} join kernels k on k.session_id = o.id join resource_allocations a on a.kernel_id = k.id
-              where a.free_at is null and a.slot_name = w.key and o.type <> 'system'
-                and o.id not in (select id from target))))
-    ) as ok
+  ), scopes as materialized (
+    select distinct q.kind, q.id, q.access_key, q.user_id, q.project_id, q.domain_name from quotas q
+  ), counts as materialized (
+    select q.kind, q.id, o.type = 'system' as private, count(*) as sessions
+    from scopes q cross join lateral ${liveSessions}
+    where o.status in (${occupying}) and o.id not in (select id from target) group by q.kind, q.id, o.type = 'system'
+  ), held as materialized (
+    select q.kind, q.id, a.slot_name, sum(a.amount) as amount
+    from scopes q cross join lateral ${liveSessions}
+    join kernels k on k.session_id = o.id join resource_allocations a on a.kernel_id = k.id
+    where a.free_at is null and o.type <> 'system' and o.id not in (select id from target)
+    group by q.kind, q.id, a.slot_name
+  ), beyond_quotas as materialized (
+    select q.session_id
+    from (
+      select q.session_id, q.kind, q.id, q.private, case when q.private then q.max_private_sessions else q.max_sessions end
+        as most, row_number() over (partition by q.kind, q.id, q.private order by q.nth) as nth
+      from quotas q
+    ) q left join counts c on c.kind = q.kind and c.id = q.id and c.private = q.private
+    where q.most > 0 and q.most < coalesce(c.sessions, 0) + q.nth
+    union
+    select w.session_id
+    from (
+      select q.session_id, q.kind, q.id, q.closed, q.limits, w.key as slot_name,
+        sum(w.value::numeric) over (partition by q.kind, q.id, w.key order by q.nth) as amount
+      from quotas q cross join lateral jsonb_each_text(q.requested_slots) w
+      where not q.private and w.value::numeric > 0
+    ) w left join held h on h.kind = w.kind and h.id = w.id and h.slot_name = w.slot_name
+    where (w.closed or w.limits ? w.slot_name)
+      and coalesce((w.limits ->> w.slot_name)::numeric, 0) < w.amount + coalesce(h.amount, 0)
   )`;
 
-/** A CTE of the same statement, which takes the turns if `decided` is true. In one order, so that no two wait for each other. */
-export function quotaTurns(decided: SQL): SQL {
-  return sql`turns as (
-    insert into quota_turns (scope) select q.kind || ':' || q.id from quotas q where ${decided} order by 1
+/** A CTE of the same statement, which takes the turns of the sessions of `enough`. In one order, so that no two wait for each other. */
+export const quotaTurns: SQL = sql`turns as (
+    insert into quota_turns (scope)
+    select distinct q.kind || ':' || q.id from quotas q join enough e on e.id = q.session_id order by 1
     on conflict (scope) do update set turn = quota_turns.turn + 1
   )`;
-}
 
 /** What the policy of a key pair says of a session that is to be queued. */
 export interface QueueRequest {

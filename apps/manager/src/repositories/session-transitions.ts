@@ -8,14 +8,15 @@ import type {
   SessionStatus,
   StatusReason,
 } from '@backend.ai/core';
-import { kernelSourcesOf, sourcesOf } from '@backend.ai/core';
+import { isTerminal, kernelSourcesOf, sourcesOf } from '@backend.ai/core';
 import type { Database } from '@backend.ai/database';
 import { sql } from 'drizzle-orm';
 import type { AuditEntry } from './audit.ts';
-import { type PlacementWrite, placement } from './placement-sql.ts';
+import { Gathered, Lane } from './gathered.ts';
+import { type PlacementWrite, placement, type Term } from './placement-sql.ts';
 import { admission, type ReservationWrite, reservation } from './reservation-sql.ts';
 import type { SessionOptions } from './session-rows.ts';
-import { kernelChange, sessionChange } from './transition-sql.ts';
+import { factChange, kernelChange, sessionChange } from './transition-sql.ts';
 
 /**
  * Every change of state goes through this class, each of them one statement (`transition-sql.ts`, and
@@ -60,8 +61,6 @@ interface ChangeOptions {
   readonly audit?: AuditEntry | undefined;
   /** Given by leaders: with a newer leader elected nothing changes. */
   readonly epoch?: number;
-  /** Given with an agent's event: one that was counted before changes nothing. */
-  readonly event?: EventGuard;
 }
 
 /** Moves sessions, which take their kernels along. */
@@ -79,13 +78,37 @@ export interface TransitionOptions extends ChangeOptions {
 export interface KernelTransitionOptions extends ChangeOptions {
   readonly to: KernelStatus;
   readonly from?: readonly KernelStatus[];
+}
+
+/** One way in which what agents tell moves kernels. Constant: what is told in the same way is written together. */
+export interface KernelFactKind {
+  /** The kernel, which its session follows as `promotions` say; or the session, which takes its kernels along. */
+  readonly moves: 'kernels' | 'sessions';
+  readonly to: KernelStatus;
+  /** Of what moves. */
+  readonly from: readonly KernelStatus[] | readonly SessionStatus[];
+  readonly keepReasonOfEnding?: boolean;
+  /** Sessions of one kernel may come from these as well, by way of a state whose event need not have been told. */
+  readonly passes?: { readonly from: readonly KernelStatus[]; readonly by: KernelStatus };
+}
+
+/** What an agent tells of one of its kernels. */
+export interface KernelFact {
+  readonly agentId: string;
+  readonly kernelId: string;
+  readonly reason: StatusReason;
+  readonly requestId: string;
+  readonly data?: Record<string, unknown>;
   /** Merged into what is known of the kernel. */
   readonly kernelData?: Record<string, unknown>;
   readonly exitCode?: number | null;
+  /** Of a batch job. */
+  readonly result?: SessionResult;
+  /** Given with an event: one that was counted before changes nothing. */
+  readonly event?: EventGuard | undefined;
 }
 
 export interface EventGuard {
-  readonly agentId: string;
   readonly seq: number;
   /** Count it in this very statement, if it changes something; false for the steps before the last one. */
   readonly count: boolean;
@@ -130,8 +153,14 @@ export interface StartableKernel extends MovedSession {
   readonly clusterSize: number;
 }
 
+/** Facts of one statement at most. */
+const most = 64;
+
 export class SessionTransitions {
   readonly #db: Database;
+  readonly #facts = new Map<KernelFactKind, Gathered<KernelFact, ChangedSession>>();
+  /** Placements and ends change the balances of the same agents: in one statement at a time, none has to be repeated. */
+  readonly #balances = new Lane();
 
   constructor(db: Database) {
     this.#db = db;
@@ -157,31 +186,65 @@ export class SessionTransitions {
     return [...rows];
   }
 
+  /** Moves a kernel of which its agent tells something, together with others of which the same is told at this moment. */
+  async tell(kind: KernelFactKind, fact: KernelFact): Promise<ChangedSession[]> {
+    let facts = this.#facts.get(kind);
+    if (!facts) {
+      const work = (items: readonly KernelFact[]) => this.#write(kind, items);
+      facts = new Gathered({ work, most, ...(isTerminal(kind.to) ? { lane: this.#balances } : {}) });
+      this.#facts.set(kind, facts);
+    }
+    const changed = await facts.add(fact);
+    return changed === undefined ? [] : [changed];
+  }
+
+  async #write(kind: KernelFactKind, facts: readonly KernelFact[]): Promise<Array<ChangedSession | undefined>> {
+    const rows = await this.#db.execute<ChangedSession & { nth: number } & Record<string, unknown>>(
+      sql`${factChange(kind, facts)} ${changedRows}`,
+    );
+    const changed = new Array<ChangedSession | undefined>(facts.length).fill(undefined);
+    for (const { nth, ...row } of rows) changed[nth] = row;
+    return changed;
+  }
+
   /**
    * PENDING → SCHEDULED → PREPARING with the resources of every kernel taken from its agent: all of them or none. The
    * caller orders them at once; should it die before that, whoever leads next finds them PREPARING and asks the agents.
    * Empty: it is not pending any more, or an agent has not enough, or somebody else leads.
    */
-  async place(write: PlacementWrite): Promise<StartableKernel[]> {
-    return [...(await this.#db.execute<StartableKernel & Record<string, unknown>>(placement(write)))];
+  async place({ epoch, ...write }: PlacementWrite & Term): Promise<StartableKernel[]> {
+    return (await this.placeAll([write], epoch)).get(write.sessionId) ?? [];
+  }
+
+  /**
+   * The same for many sessions in one statement, all or nothing for each, in their order. A session for which there might
+   * not be enough besides those before it is left out, whether they are placed or not: it has to be tried by itself.
+   */
+  async placeAll(writes: readonly PlacementWrite[], epoch: number): Promise<Map<string, StartableKernel[]>> {
+    const rows = await this.#balances.follow(() =>
+      this.#db.execute<StartableKernel & Record<string, unknown>>(placement(writes, epoch)),
+    );
+    const placed = new Map<string, StartableKernel[]>();
+    for (const row of rows) placed.set(row.sessionId, [...(placed.get(row.sessionId) ?? []), row]);
+    return placed;
   }
 
   /**
    * PENDING → RESERVED, with what it asks for announced at its agents, and its victims → PREEMPTED: all of it or nothing.
    * Empty: something is not as it was when this was decided. Tells of all that moved.
    */
-  async reserve(write: ReservationWrite): Promise<MovedSession[]> {
+  async reserve(write: ReservationWrite & Term): Promise<MovedSession[]> {
     return [...(await this.#db.execute<MovedSession & Record<string, unknown>>(reservation(write)))];
   }
 
   /** RESERVED → SCHEDULED → PREPARING when what was announced is free. Empty: it is not, or somebody else leads. */
-  async admit(write: { readonly sessionId: string; readonly epoch: number }): Promise<StartableKernel[]> {
+  async admit(write: { readonly sessionId: string } & Term): Promise<StartableKernel[]> {
     return [...(await this.#db.execute<StartableKernel & Record<string, unknown>>(admission(write)))];
   }
 }
 
 const changedRows = sql.raw(`
-  select t.id as "sessionId", m.id as "kernelId", m.agent_id as "agentId", c.name, c.access_key as "accessKey",
+  select t.nth, t.id as "sessionId", m.id as "kernelId", m.agent_id as "agentId", c.name, c.access_key as "accessKey",
     t.from_status as "from", c.status as "to", c.status_reason as "reason", t.request_id as "requestId",
     (select jsonb_agg(jsonb_build_object('kernelId', a.id, 'agentId', a.agent_id, 'from', a.from_status))
       from moved a where a.session_id = t.id and a.moves) as kernels

@@ -22,6 +22,7 @@ import type { KernelStatistics } from '../statistics/kernel-statistics.ts';
 import type { StatisticsService } from '../statistics/statistics-service.ts';
 import type { AgentDirectory } from './agent-directory.ts';
 import { compareKernels } from './compare-kernels.ts';
+import { eventChains } from './event-chains.ts';
 import type { Fact, KernelFacts } from './kernel-facts.ts';
 
 export interface AgentGatewayOptions {
@@ -147,29 +148,22 @@ export class AgentGatewayService implements AgentGateway {
   ): Promise<{ ackedSeq: number }> {
     checkOwn(agentId, ctx);
     return await this.#inLine(agentId, async () => {
-      const { facts, agents } = this.#options;
-      let counted = this.#counted.get(agentId) ?? (await agents.ackedSeq(agentId));
+      const { agents } = this.#options;
+      const counted = this.#counted.get(agentId) ?? (await agents.ackedSeq(agentId));
       if (counted === undefined) {
         throw new AppError('object-not-found', `The agent ${agentId} is not registered.`, { hint: 'Register first.' });
       }
-      let uncounted = false;
-      for (const event of events) {
-        if (event.seq <= counted) continue;
-        // Before the change: with it the kernel of a session that starts anew is another one.
-        if (event.type === 'kernel-terminated') await this.#options.statistics.end(agentId, event.kernelId);
-        const changed = await ensureRequestId(() => facts.apply(agentId, event), parseRequestId(event.requestId));
-        // Of a kernel that was given up before; else the change took the log along.
-        if ('log' in event && event.log !== undefined && changed.length === 0) {
-          await this.#options.sessions.keepLog(event.kernelId, agentId, event.log);
-        }
-        this.#announce(changed, event.requestId);
-        uncounted = changed.length === 0;
-        counted = event.seq;
-      }
-      // A later event that was stored with its number covers the earlier ones.
-      if (uncounted) await agents.acknowledge(agentId, counted);
-      this.#counted.set(agentId, counted);
-      return { ackedSeq: counted };
+      const fresh = events.filter(({ seq }) => seq > counted);
+      const last = fresh.at(-1)?.seq;
+      if (last === undefined) return { ackedSeq: counted };
+      const chains = eventChains(fresh);
+      // Numbers count upwards: those of several kernels, which do not wait for each other, once all is stored.
+      const [chain, ...others] = chains;
+      const stored =
+        chain && others.length === 0 ? await this.#told(agentId, chain, true) : await this.#each(agentId, chains);
+      if (stored < last) await agents.acknowledge(agentId, last);
+      this.#counted.set(agentId, last);
+      return { ackedSeq: last };
     });
   }
 
@@ -177,6 +171,35 @@ export class AgentGatewayService implements AgentGateway {
     checkOwn(agentId, ctx);
     await this.#options.agents.keepImages(agentId, this.#usableImages(agentId, images));
     this.#options.directory.announce(agentId);
+  }
+
+  /** @returns 0: no number is stored with what changed */
+  async #each(agentId: string, chains: readonly KernelEvent[][]): Promise<number> {
+    const settled = await Promise.allSettled(chains.map((chain) => this.#told(agentId, chain, false)));
+    for (const one of settled) if (one.status === 'rejected') throw one.reason;
+    return 0;
+  }
+
+  /**
+   * Events of one kernel.
+   * @param count Whether their numbers are stored with what they change.
+   * @returns the last number that was
+   */
+  async #told(agentId: string, chain: readonly KernelEvent[], count: boolean): Promise<number> {
+    const { facts, statistics, sessions } = this.#options;
+    let stored = 0;
+    for (const event of chain) {
+      // Before the change: with it the kernel of a session that starts anew is another one.
+      if (event.type === 'kernel-terminated') await statistics.end(agentId, event.kernelId);
+      const changed = await ensureRequestId(() => facts.apply(agentId, event, count), parseRequestId(event.requestId));
+      // Of a kernel that was given up before; else the change took the log along.
+      if ('log' in event && event.log !== undefined && changed.length === 0) {
+        await sessions.keepLog(event.kernelId, agentId, event.log);
+      }
+      this.#announce(changed, event.requestId);
+      if (count && changed.length > 0) stored = event.seq;
+    }
+    return stored;
   }
 
   /** Those of the kernels that the agent says it has not, each asked for once at a time. */

@@ -1,15 +1,10 @@
 import type { BatchEnd, KernelEvent } from '@backend.ai/contract';
-import {
-  type KernelStatus,
-  kernelSourcesOf,
-  type StatusReason,
-  startingStatuses,
-  statusReasons,
-} from '@backend.ai/core';
+import { kernelSourcesOf, type StatusReason, servingStatuses, startingStatuses, statusReasons } from '@backend.ai/core';
 import type {
   ChangedSession,
   EventGuard,
-  KernelTransitionOptions,
+  KernelFact,
+  KernelFactKind,
   SessionTransitions,
 } from '../../repositories/session-transitions.ts';
 
@@ -18,17 +13,33 @@ export interface Fact {
   readonly agentId: string;
   readonly kernelId: string;
   readonly requestId: string;
-  /** Number of the event; absent when the fact comes from a heartbeat. */
-  readonly seq?: number;
+  /** Absent when the fact comes from a heartbeat. */
+  readonly event?: EventGuard;
 }
 
-/** The way of a start, in order. */
-const stepsOfStart: readonly KernelStatus[] = ['PREPARING', 'CREATING', 'RUNNING'];
+/** What agents tell of kernels, and what becomes of them. */
+const kinds = {
+  pulling: { moves: 'kernels', to: 'PULLING', from: kernelSourcesOf('PULLING') },
+  creating: { moves: 'kernels', to: 'CREATING', from: kernelSourcesOf('CREATING') },
+  preparing: { moves: 'kernels', to: 'PREPARING', from: kernelSourcesOf('PREPARING') },
+  running: {
+    moves: 'kernels',
+    to: 'RUNNING',
+    from: kernelSourcesOf('RUNNING'),
+    passes: { from: kernelSourcesOf('CREATING'), by: 'CREATING' },
+  },
+  finished: { moves: 'sessions', to: 'TERMINATING', from: servingStatuses },
+  ended: { moves: 'kernels', to: 'TERMINATED', from: kernelSourcesOf('TERMINATED'), keepReasonOfEnding: true },
+  endedAsWished: { moves: 'kernels', to: 'TERMINATED', from: ['TERMINATING'], keepReasonOfEnding: true },
+  endedEarly: { moves: 'kernels', to: 'ERROR', from: startingStatuses },
+  failed: { moves: 'kernels', to: 'ERROR', from: [...startingStatuses, 'RUNNING'] },
+  lost: { moves: 'kernels', to: 'ERROR', from: ['CREATING', 'RUNNING'] },
+} as const satisfies Record<string, KernelFactKind>;
 
 /**
  * Turns facts from agents into changes of state. Each function is harmless when its fact comes twice, late, or about a
- * kernel that went elsewhere. What an event changes is stored together with its number; an event that changes nothing
- * is left to the caller to count.
+ * kernel that went elsewhere. What an event changes is stored together with its number where the caller wants that; an
+ * event that changes nothing is left to the caller to count.
  */
 export class KernelFacts {
   readonly #transitions: SessionTransitions;
@@ -37,16 +48,18 @@ export class KernelFacts {
     this.#transitions = transitions;
   }
 
-  async apply(agentId: string, event: KernelEvent): Promise<ChangedSession[]> {
-    const fact: Fact = { agentId, kernelId: event.kernelId, requestId: event.requestId, seq: event.seq };
+  /** @param count Stores the number of the event with what it changes. */
+  async apply(agentId: string, event: KernelEvent, count: boolean): Promise<ChangedSession[]> {
+    const { kernelId, requestId, seq } = event;
+    const fact: Fact = { agentId, kernelId, requestId, event: { seq, count } };
     switch (event.type) {
       case 'kernel-preparing':
         // The kernel was PREPARING before the agent was asked.
         return [];
       case 'kernel-pulling':
-        return await this.#move(fact, { to: 'PULLING', reason: 'progress' });
+        return await this.#tell('pulling', fact, { reason: 'progress' });
       case 'kernel-creating':
-        return await this.#move(fact, { to: 'CREATING', reason: 'progress' });
+        return await this.#tell('creating', fact, { reason: 'progress' });
       case 'kernel-started': {
         const services = event.services ? { services: event.services } : {};
         return await this.started(fact, { steps: event.steps, isolation: event.isolation, ...services });
@@ -68,29 +81,21 @@ export class KernelFacts {
 
   /** It runs; states in between whose events were lost are passed on the way. */
   async started(fact: Fact, kernelData: Record<string, unknown>): Promise<ChangedSession[]> {
-    const last = { to: 'RUNNING', reason: 'started', kernelData } as const;
-    const direct = await this.#move(fact, last);
-    if (direct.length > 0) return direct;
+    const last = { reason: 'started', kernelData } as const;
+    const direct = await this.#tell('running', fact, last);
+    if (direct.length > 0) return direct.flatMap(byWayOfCreating);
     const changed: ChangedSession[] = [];
-    for (const to of stepsOfStart.slice(0, -1)) {
-      changed.push(...(await this.#move(fact, { to, reason: 'progress' }, false)));
+    const { event, ...known } = fact;
+    const early = event ? { ...known, event: { ...event, count: false } } : known;
+    for (const step of ['preparing', 'creating'] as const) {
+      changed.push(...(await this.#tell(step, early, { reason: 'progress' })));
     }
-    return [...changed, ...(await this.#move(fact, last))];
+    return [...changed, ...(await this.#tell('running', fact, last))];
   }
 
   /** The job of its batch session is over, and with it the session. */
   async finished(fact: Fact, { result, exitCode, reason }: BatchEnd): Promise<ChangedSession[]> {
-    const { agentId, kernelId, requestId } = fact;
-    return await this.#transitions.apply({
-      target: { kernelId, agentId },
-      from: ['RUNNING', 'RUNNING_DEGRADED'],
-      to: 'TERMINATING',
-      reason,
-      result,
-      data: exitCode === null ? {} : { exitCode },
-      requestId,
-      ...guard(fact, true),
-    });
+    return await this.#tell('finished', fact, { reason, result, data: exitCode === null ? {} : { exitCode } });
   }
 
   /**
@@ -112,31 +117,30 @@ export class KernelFacts {
       ...(known === reason ? {} : { detail: reason }),
     };
     const base = { reason: known, exitCode, data: facts, ...(log === undefined ? {} : { kernelData: { log } }) };
-    const from: KernelStatus[] = failed ? ['TERMINATING'] : kernelSourcesOf('TERMINATED');
-    const asWished = await this.#move(fact, { ...base, from, to: 'TERMINATED', keepReasonOfEnding: true });
+    const asWished = await this.#tell(failed ? 'endedAsWished' : 'ended', fact, base);
     if (asWished.length > 0) return asWished;
-    const early: KernelStatus[] = failed ? [...startingStatuses, 'RUNNING'] : [...startingStatuses];
-    return await this.#move(fact, { ...base, from: early, to: 'ERROR', reason: failed ? known : startReason(known) });
+    const early = { ...base, reason: failed ? known : startReason(known) };
+    return await this.#tell(failed ? 'failed' : 'endedEarly', fact, early);
   }
 
   /** Its agent is there without it. */
   async lost(fact: Fact): Promise<ChangedSession[]> {
-    return await this.#move(fact, { from: ['CREATING', 'RUNNING'], to: 'ERROR', reason: 'kernel-lost' });
+    return await this.#tell('lost', fact, { reason: 'kernel-lost' });
   }
 
-  async #move(
-    fact: Fact,
-    change: Omit<KernelTransitionOptions, 'target' | 'requestId' | 'event'>,
-    count = true,
-  ): Promise<ChangedSession[]> {
-    const { agentId, kernelId, requestId } = fact;
-    const target = { kernelId, agentId };
-    return await this.#transitions.applyToKernels({ ...change, target, requestId, ...guard(fact, count) });
+  async #tell(kind: keyof typeof kinds, fact: Fact, what: Omit<KernelFact, keyof Fact>): Promise<ChangedSession[]> {
+    return await this.#transitions.tell(kinds[kind], { ...fact, ...what });
   }
 }
 
-function guard({ agentId, seq }: Fact, count: boolean): { event?: EventGuard } {
-  return seq === undefined ? {} : { event: { agentId, seq, count } };
+/** A start of which two steps came together: both are told. */
+function byWayOfCreating(changed: ChangedSession): ChangedSession[] {
+  const { from, to } = changed;
+  if (to !== 'RUNNING' || from === 'CREATING' || from === to) return [changed];
+  return [
+    { ...changed, to: 'CREATING', reason: 'progress' },
+    { ...changed, from: 'CREATING' },
+  ];
 }
 
 /** Why it ended before it ran, when that is worth more than that it did. */

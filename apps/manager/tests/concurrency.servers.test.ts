@@ -1,5 +1,5 @@
 import { EmbeddedLeases } from '@backend.ai/coordination';
-import { newId } from '@backend.ai/core';
+import { kernelSourcesOf, newId } from '@backend.ai/core';
 import type { Database, DatabaseHandle } from '@backend.ai/database';
 import { type Tenant, testDatabase, waitFor } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';

@@ -192,7 +192,7 @@ const ways: readonly Way[] = [
       },
       { act: async () => behaving('start'), reached: runs },
     ],
-    atLeast: 8,
+    atLeast: 7,
   },
   {
     what: 'an agent lost with a start',

@@ -7,7 +7,9 @@ import {
   createAgentRouter,
   type Image,
   type IsolationReport,
+  type KernelMeasurement,
   type KernelReport,
+  type Metrics,
 } from '@backend.ai/contract';
 import {
   AppError,
@@ -28,13 +30,16 @@ import { type AgentConfig, type AgentDependencies, type AgentOptions, parseAgent
 import { DataPort } from './data-port/data-port.ts';
 import { Tickets } from './data-port/tickets.ts';
 import { AgentState } from './kernels/agent-state.ts';
+import type { Kernel } from './kernels/kernel.ts';
 import { KernelMeter } from './kernels/kernel-meter.ts';
 import { Outbox } from './kernels/outbox.ts';
+import { ScratchMeter } from './kernels/scratch-meter.ts';
 import { KernelSupervisor } from './kernels/supervisor.ts';
 import { SlotLedger } from './resources/slot-ledger.ts';
 import { LocalAgentService } from './rpc/agent-service.ts';
 import { type LinkStatus, ManagerLink } from './rpc/manager-link.ts';
 import { agentVersion } from './service-facts.ts';
+import { MachineMeter } from './statistics/machine-meter.ts';
 
 /** What operators see: `ag status`, `ag list-slots`. */
 export interface AgentStatusView {
@@ -51,6 +56,10 @@ export interface AgentStatusView {
   readonly capacity: Record<string, string>;
   readonly used: Record<string, string>;
   readonly kernels: KernelReport[];
+  /** What those that run use. */
+  readonly measurements: KernelMeasurement[];
+  /** What the whole machine uses. */
+  readonly machine: Metrics;
   /** Events that the manager has not acknowledged yet. */
   readonly outboxDepth: number;
   readonly lastEventSeq: number;
@@ -67,12 +76,18 @@ interface Parts {
   readonly backend: Backend;
   readonly ledger: SlotLedger;
   readonly supervisor: KernelSupervisor;
-  readonly meter: KernelMeter;
+  readonly meters: Meters;
   readonly dataPort: DataPort;
   readonly server: RpcServer;
   readonly link: ManagerLink;
   readonly address: string;
   readonly dataAddress: string;
+}
+
+interface Meters {
+  readonly kernels: KernelMeter;
+  readonly scratch: ScratchMeter;
+  readonly machine: MachineMeter;
 }
 
 /** What exists before anything listens. */
@@ -147,7 +162,7 @@ export class Agent {
   }
 
   status(): AgentStatusView {
-    const { link, backend, ledger, supervisor, outbox, state, address, dataAddress } = this.#started();
+    const { link, backend, ledger, supervisor, meters, outbox, state, address, dataAddress } = this.#started();
     const { isolation, images } = backend.capabilities;
     return {
       agentId: this.#identity.id,
@@ -162,6 +177,8 @@ export class Agent {
       capacity: slotsToTexts(ledger.capacity),
       used: slotsToTexts(ledger.used),
       kernels: supervisor.reports(),
+      measurements: meters.kernels.measurements(),
+      machine: meters.machine.metrics(),
       outboxDepth: outbox.pending.length,
       lastEventSeq: outbox.lastSeq,
       epoch: state.epoch,
@@ -214,6 +231,15 @@ export class Agent {
     const outbox = Outbox.open(join(config.dataDir, 'outbox.jsonl'));
     const ledger = new SlotLedger(backend.capabilities.slots);
     let link: ManagerLink | undefined;
+    const running = (): Kernel[] => supervisor.running();
+    const metering = { kernels: running, clock, logger: logger.with({ module: 'kernels' }) };
+    const scratch = new ScratchMeter(metering);
+    const { measureEveryMs: intervalMs } = config;
+    const meters: Meters = {
+      scratch,
+      kernels: new KernelMeter({ ...metering, intervalMs, scratchOf: (kernel) => scratch.sizeOf(kernel) }),
+      machine: new MachineMeter({ ...metering, intervalMs, folder: config.dataDir }),
+    };
     const supervisor = new KernelSupervisor({
       backend,
       ledger,
@@ -223,17 +249,12 @@ export class Agent {
         // That an order was taken its answer says: the event goes along with the next one, or with a heartbeat.
         if (event.type !== 'kernel-preparing') link?.hint();
       },
+      usedBy: (kernel) => meters.kernels.conclude(kernel),
       clock,
       logger: logger.with({ module: 'kernels' }),
       afterStep: this.#dependencies.afterStep,
     });
     await supervisor.recover();
-    const meter = new KernelMeter({
-      kernels: () => supervisor.running(),
-      intervalMs: config.measureEveryMs,
-      clock,
-      logger: logger.with({ module: 'kernels' }),
-    });
     const tickets = new Tickets(clock);
     const dataPort = new DataPort({
       ...config.dataPort,
@@ -287,7 +308,8 @@ export class Agent {
       joinToken,
       registration: () => this.#registration(backend, address, dataAddress),
       kernels: () => supervisor.reports(),
-      measurements: () => meter.measurements(),
+      measurements: () => meters.kernels.measurements(),
+      machine: () => meters.machine.metrics(),
       onUnknown: (kernelIds) => {
         logger.warn('the manager has given kernels up', { kernels: kernelIds });
         for (const kernelId of kernelIds) supervisor.destroy(kernelId, 'kernel-lost', true);
@@ -297,11 +319,11 @@ export class Agent {
       logger: rpcLogger,
     });
     this.#parts = {
-      ...{ service, outbox, state, backend, ledger, supervisor, meter, dataPort, server, link },
+      ...{ service, outbox, state, backend, ledger, supervisor, meters, dataPort, server, link },
       ...{ address, dataAddress },
     };
     link.start();
-    meter.start();
+    for (const meter of Object.values(meters)) meter.start();
     const { isolation, slots, images } = backend.capabilities;
     logger.info('agent started', {
       backend: backend.kind,
@@ -357,9 +379,10 @@ export class Agent {
   async #close(): Promise<void> {
     const parts = this.#parts;
     if (!parts) return;
-    const { server, supervisor, meter, link, dataPort, backend, outbox } = parts;
+    const { server, supervisor, meters, link, dataPort, backend, outbox } = parts;
+    const stopMeters = () => Promise.all(Object.values(meters).map((meter) => meter.stop()));
     const closing = (async () => {
-      await Promise.all([server.close({ graceMs: 1_000 }), dataPort.close(), supervisor.release(), meter.stop()]);
+      await Promise.all([server.close({ graceMs: 1_000 }), dataPort.close(), supervisor.release(), stopMeters()]);
       await link.close(1_000);
       await backend.close();
       await this.#tasks.drain();

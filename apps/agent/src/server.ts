@@ -5,6 +5,7 @@ import type { Logger } from '@backend.ai/telemetry';
 import { Agent } from './agent.ts';
 import type { AgentServerOptions } from './server-config.ts';
 import { agentVersion, stopDeadlineMs } from './service-facts.ts';
+import { agentSeries } from './statistics/metric-series.ts';
 
 /**
  * One agent as a process of its own. It is ready when it has its kernels back and listens; managers may come later.
@@ -46,6 +47,7 @@ export function startAgentServer(options: AgentServerOptions, logger: Logger): P
             collect: () => agent.status().outboxDepth,
           },
         ],
+        series: agentSeries(() => agent.status()),
       };
     },
   );

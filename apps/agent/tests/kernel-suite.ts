@@ -97,8 +97,10 @@ export function kernelSuite(name: string, options: WorldOptions & { readonly ste
         expect(used.cpuMs).toBeGreaterThan(first.cpuMs ?? 0);
         expect(used.memoryPeakBytes).toBeGreaterThanOrEqual(used.memoryBytes ?? 0);
       }
+      expect(w.gateway.heartbeats.at(-1)?.machine).toMatchObject({ mem: { unit: 'bytes' }, disk: { unit: 'bytes' } });
       await api.destroyKernel.mutate({ kernelId, reason: 'user-requested', forced: true });
-      await w.gateway.waitForEvent(kernelId, 'kernel-terminated');
+      const { metrics } = await w.gateway.waitForEvent(kernelId, 'kernel-terminated');
+      expect(metrics?.cpu_used?.current).toBeGreaterThanOrEqual(newest()?.metrics?.cpu_used?.current ?? 0);
       await waitFor(() => newest() === undefined, { what: 'no measurement of the ended kernel' });
     });
 

@@ -240,10 +240,10 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     ...{ db, liveValues, configStore, sessions, clock, tasks, logger },
     tickMs: config.tickMs,
   });
-  const { kernelStatistics, statistics, idle, idleSettings } = monitoring;
+  const { kernelStatistics, machineStatistics, statistics, idle, idleSettings } = monitoring;
   const kernels = new KernelService(sessions, sessionRows, clients, running, activity);
   const files = new FileService(kernels, sessions, options.overrides?.dialDataPort);
-  const cluster = new ClusterService(agentRows, sessions, {
+  const cluster = new ClusterService(agentRows, sessions, machineStatistics, {
     version: config.version,
     startedAt,
     embedded: config.embedded,
@@ -313,7 +313,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     clients,
     peers,
     facts: new KernelFacts(transitions),
-    ...{ kernelStatistics, statistics },
+    ...{ kernelStatistics, machineStatistics, statistics },
     changes,
     logger,
     heartbeatMs: config.heartbeatMs,
@@ -368,7 +368,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     resourceGroup: { list: (input, ctx) => groups.usable(input, ctx) },
     resourcePreset: presets,
     admin: createAdminApi({
-      ...{ db, box, audit, clock, directory, sessions, groups, presets },
+      ...{ db, box, audit, clock, directory, sessions, machineStatistics, groups, presets },
       onTenantsChanged: () => keypairChanges.announce(),
       onRulesChanged: () => rules.announce(),
     }),

@@ -9,6 +9,7 @@ import { IdleSettingsSource } from './services/idle/idle-settings-source.ts';
 import type { SessionActivity } from './services/idle/session-activity.ts';
 import type { SessionService } from './services/sessions/session-service.ts';
 import { KernelStatistics } from './services/statistics/kernel-statistics.ts';
+import { MachineStatistics } from './services/statistics/machine-statistics.ts';
 import { StatisticsService } from './services/statistics/statistics-service.ts';
 
 export interface MonitoringOptions {
@@ -25,6 +26,7 @@ export interface MonitoringOptions {
 /** What watches over running sessions: what they use, who uses them, and whether they are of use to anybody. */
 export interface Monitoring {
   readonly kernelStatistics: KernelStatistics;
+  readonly machineStatistics: MachineStatistics;
   readonly statistics: StatisticsService;
   readonly idle: IdleService;
   readonly idleSettings: IdleSettingsSource;
@@ -36,10 +38,11 @@ export function createMonitoring(activity: SessionActivity, options: MonitoringO
   const settings = () => idleSettings.current;
   const windowMs = (): number => settings().windowMs;
   const kernelStatistics = new KernelStatistics({ liveValues, keepMs: windowMs, clock, tasks, logger });
+  const machineStatistics = new MachineStatistics({ liveValues, tasks, logger });
   const rows = new KernelStatisticsRepository(db);
   const statistics = new StatisticsService({ sessions, rows, statistics: kernelStatistics, windowMs });
   const idle = new IdleService({
     ...{ rows: new IdleRepository(db), sessions, statistics: kernelStatistics, activity, settings, clock },
   });
-  return { kernelStatistics, statistics, idle, idleSettings };
+  return { kernelStatistics, machineStatistics, statistics, idle, idleSettings };
 }

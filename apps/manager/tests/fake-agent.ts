@@ -12,6 +12,7 @@ import {
   type KernelMeasurement,
   type KernelReport,
   type KernelSpec,
+  type Metrics,
   procedureMetas,
 } from '@backend.ai/contract';
 import { AppError, newId, type StatusReason } from '@backend.ai/core';
@@ -88,6 +89,10 @@ export class FakeAgent implements AgentService {
   behaviour: CreateBehaviour = 'start';
   /** What its heartbeats tell of the use of kernels. */
   measurements: KernelMeasurement[] | undefined;
+  /** Told with each heartbeat when set. */
+  machine: Metrics | undefined;
+  /** Told with the end of a kernel, by its id. */
+  readonly lastMetrics = new Map<string, Metrics>();
   /** Events stay in the outbox while true. */
   holdEvents = false;
   destroyBehaviour: 'end' | 'ignore' = 'end';
@@ -215,6 +220,7 @@ export class FakeAgent implements AgentService {
       kernels: [...this.kernels.values()].map((kernel) => this.#report(kernel)),
       lastEventSeq: this.#seq,
       ...(this.measurements ? { measurements: this.measurements } : {}),
+      ...(this.machine ? { machine: this.machine } : {}),
     };
   }
 
@@ -266,7 +272,9 @@ export class FakeAgent implements AgentService {
     const kernel = this.kernels.get(kernelId);
     if (!kernel) return;
     this.kernels.delete(kernelId);
-    this.#emit(kernel, { type: 'kernel-terminated', reason, exitCode, log: 'hello from the kernel\n' });
+    const metrics = this.lastMetrics.get(kernel.spec.kernelId);
+    const left = { log: 'hello from the kernel\n', ...(metrics ? { metrics } : {}) };
+    this.#emit(kernel, { type: 'kernel-terminated', reason, exitCode, ...left });
   }
 
   /** The job of a batch session ends. */

@@ -294,11 +294,14 @@ describe('looking at sessions', () => {
 
   test('info tells what was measured and judged', async () => {
     const session = world.add('sess', 'RUNNING');
+    const metric = { min: 0, sum: 0, avg: 0, diff: 0, rate: 0 };
     world.kernels = [
       {
         ...{ kernelId: 'k', role: 'main', index: 1, agent: 'a', measuredAt: '2024-01-01T00:00:00.000Z' },
         cpu: { usedMs: 1_500, percent: 50, averagePercent: null, capacityPercent: 100 },
         memory: { bytes: 1_024, peakBytes: 2_048, averageBytes: null, capacityBytes: 4_096 },
+        metrics: { mem: { ...metric, unit: 'bytes', current: 1_024, capacity: 4_096, max: 2_048 } },
+        series: [],
       },
     ];
     world.idleChecks = [
@@ -308,7 +311,7 @@ describe('looking at sessions', () => {
       },
     ];
     const { json } = await server.request(`/session/${session.id}`);
-    expect(json.lastStat).toMatchObject({ cpu_util: { current: '50', pct: '50' }, mem: { 'stats.max': '2048' } });
+    expect(json.lastStat).toMatchObject({ mem: { current: '1024', pct: '25', 'stats.max': '2048' } });
     expect(json.idleChecks).toEqual({
       network_timeout: { remaining: 60, remaining_time_type: 'expire_after', extra: { idleMs: 1 } },
     });

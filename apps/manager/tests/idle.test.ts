@@ -75,6 +75,41 @@ describe('what is known of running sessions', () => {
     expect(await world.liveValues().get(`kernel:${kernelId}:statistics`)).toBeNull();
   });
 
+  it('what an ended kernel had used in all is told by its agent with its end, and stays', async () => {
+    const { id, kernels } = await run('short');
+    const kernelId = kernels[0]!.id;
+    const cpu = {
+      unit: 'msec',
+      current: 7_500,
+      capacity: null,
+      min: 0,
+      max: 7_500,
+      sum: 7_500,
+      avg: 1,
+      diff: 1,
+      rate: 1,
+    };
+    agent.measurements = [];
+    agent.lastMetrics.set(kernelId, { cpu_used: cpu });
+    agent.exit(kernelId);
+    await world.until(id, 'TERMINATED');
+    const [kernel] = (await api().stats({ session: id }, world.ctx())).kernels;
+    expect(kernel).toMatchObject({ cpu: { usedMs: 7_500 }, metrics: { cpu_used: cpu }, series: [] });
+    expect(kernel?.measuredAt).not.toBeNull();
+  });
+
+  it('what machines use is shown with their agents, by every manager', async () => {
+    const mem = { unit: 'bytes', current: 5, capacity: 9, min: 5, max: 5, sum: 5, avg: 5, diff: 0, rate: 0 };
+    const machine = async () =>
+      (await world.manager.services.api.cluster.status(world.ctx())).agents.find((each) => each.id === 'agent-1')
+        ?.machine;
+    expect(await machine()).toBeNull();
+    agent.machine = { mem };
+    await waitFor(async () => (await machine()) !== null, { what: 'what the machine uses' });
+    expect(await machine()).toEqual({ mem });
+    agent.machine = undefined;
+  });
+
   it('an agent tells nothing about kernels that it does not have', async () => {
     const { kernels } = await run('mine');
     const other = await world.addAgent('agent-2');

@@ -7,6 +7,8 @@ export type {
   FileEntry,
   FileListing,
   Image,
+  Metric,
+  Metrics,
   ReasonView,
   RunStatus,
   SessionExplanation,

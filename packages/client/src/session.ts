@@ -119,6 +119,29 @@ export class Session implements AsyncDisposable {
     return this.#rpc.session.stats.query(this.#ref);
   }
 
+  /** The same again and again, a last time when it has ended. Leaving the loop or the signal ends it sooner. */
+  async *watchStats({
+    intervalMs = 5_000,
+    signal,
+  }: {
+    readonly intervalMs?: number;
+    readonly signal?: AbortSignal | undefined;
+  } = {}): AsyncGenerator<SessionStatisticsView, void, undefined> {
+    // The manager holds the answer back, so that nothing has to wait here, and the end comes at once.
+    const input = { ...this.#ref, until: 'ended' as const, timeoutMs: Math.min(60_000, Math.round(intervalMs)) };
+    for (;;) {
+      const { status } = this.#view;
+      yield await this.stats();
+      if (isTerminal(status)) return;
+      try {
+        this.#see(await this.#rpc.session.wait.query(input, signal ? { signal } : {}));
+      } catch (error) {
+        if (signal?.aborted) return;
+        throw toAppError(error);
+      }
+    }
+  }
+
   /** What idle checkers would say now; nothing happens by asking. @throws AppError `session-not-running` */
   idle(): Promise<SessionIdleView> {
     return this.#rpc.session.idle.query(this.#ref);

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { agentImagesSchema } from './image.ts';
 import { batchEndSchema, type IsolationReport, isolationReportSchema, kernelIdSchema } from './kernel.ts';
+import { type Metrics, metricsSchema } from './metric.ts';
 import { slotTextsSchema } from './slot-texts.ts';
 import { kernelMeasurementSchema } from './statistics.ts';
 import { inputLimits, plainText } from './text.ts';
@@ -50,6 +51,8 @@ export const heartbeatSchema = z.object({
   lastEventSeq: z.number().int().min(0),
   /** What its kernels use. Absent from agents that do not measure; managers that do not know it pass over it. */
   measurements: z.array(kernelMeasurementSchema).optional(),
+  /** What the whole machine uses. Absent from agents that do not measure it. */
+  machine: metricsSchema.optional(),
 });
 export type Heartbeat = z.infer<typeof heartbeatSchema>;
 
@@ -70,4 +73,6 @@ export interface AgentView {
   readonly images: string[];
   readonly firstContact: string;
   readonly lastHeartbeat: string;
+  /** What the whole machine uses now; null: nobody has told lately. */
+  readonly machine: Metrics | null;
 }

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { kernelIdSchema } from './kernel.ts';
+import { type Metrics, metricsSchema } from './metric.ts';
 
 /** What kernels use: measured by agents, carried by heartbeats, kept by managers for as long as a kernel runs. */
 
@@ -18,8 +19,18 @@ export const kernelMeasurementSchema = z.object({
   memoryBytes: measured,
   /** The most that was measured. */
   memoryPeakBytes: measured,
+  /** All that is measured. Absent from agents that tell no more than the above. */
+  metrics: metricsSchema.optional(),
 });
 export type KernelMeasurement = z.infer<typeof kernelMeasurementSchema>;
+
+/** What was used at one moment. Null: not known. */
+export interface UsePoint {
+  readonly at: string;
+  /** Since the point before; 100 is one core. */
+  readonly cpuPercent: number | null;
+  readonly memoryBytes: number | null;
+}
 
 /** As the API shows it. */
 export interface KernelStatisticsView {
@@ -44,6 +55,10 @@ export interface KernelStatisticsView {
     readonly averageBytes: number | null;
     readonly capacityBytes: number | null;
   };
+  /** All that was measured, by name; see `metricsSchema`. */
+  readonly metrics: Metrics;
+  /** Over at most `windowMs`, oldest first; empty when the kernel has ended. */
+  readonly series: UsePoint[];
 }
 
 export interface SessionStatisticsView {

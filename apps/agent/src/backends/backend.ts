@@ -14,6 +14,7 @@ import type {
 } from '@backend.ai/contract';
 import type { ResourceSlots, StatusReason } from '@backend.ai/core';
 import type { HomeFiles } from '../files/home-files.ts';
+import type { Measurements } from '../statistics/metric-histories.ts';
 
 /**
  * What makes kernels. A backend returns or throws; it reports nothing and writes no events: the supervisor does.
@@ -93,12 +94,22 @@ export interface KernelEnd {
   readonly reason: StatusReason;
 }
 
-/** Null: this cannot be measured. */
+/** Null, or absent: this cannot be measured. */
 export interface KernelUsage {
   /** CPU time since it started, in milliseconds. */
   readonly cpuMs: number | null;
   /** Memory it holds, without what can be read again from files. */
   readonly memoryBytes: number | null;
+  /** From and to disks since it started. */
+  readonly readBytes?: number | null;
+  readonly writtenBytes?: number | null;
+  /** Through a network of its own since it started. */
+  readonly receivedBytes?: number | null;
+  readonly sentBytes?: number | null;
+  /** Of its files; may be minutes old. */
+  readonly scratchBytes?: number | null;
+  /** Of its accelerators, by the names of their metrics. */
+  readonly devices?: Measurements;
 }
 
 /** A running kernel. */
@@ -108,6 +119,8 @@ export interface KernelHandle {
   readonly ended: Promise<KernelEnd>;
   /** Null: a kernel without files. */
   readonly files: HomeFiles | null;
+  /** The folder on this machine in which its files are; absent: it has none, or what they take is not measured. */
+  readonly scratch?: string;
   execute(input: ExecuteInput, signal: AbortSignal | undefined): Promise<RunResult>;
   /**
    * Runs the job as `batchRunId`, or follows one that an earlier life of the agent began, to its end. The job does not

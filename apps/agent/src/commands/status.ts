@@ -1,4 +1,5 @@
 import { writeFields, writeTable } from '@backend.ai/cli-kit';
+import type { Metrics } from '@backend.ai/contract';
 import { amountForPeople, amountFromText } from '@backend.ai/core';
 import { Command } from 'clipanion';
 import type { AgentStatusView } from '../agent.ts';
@@ -31,6 +32,7 @@ export class AgentStatusCommand extends AgentCommand {
       ['CPU limit', isolation.cpu],
       ['Network', isolation.network],
       ['In use', amounts(status)],
+      ['Machine', machineText(status.machine)],
       ['Images', status.images.map((image) => image.name).join(', ')],
       ['Unreported events', String(status.outboxDepth)],
     ]);
@@ -42,8 +44,9 @@ export class AgentStatusCommand extends AgentCommand {
         kernel.sessionId,
         kernel.state,
         slotsForPeople(kernel.slots),
+        ...useOf(status, kernel.kernelId),
       ]);
-      writeTable(this.context.stdout, ['kernel', 'session', 'state', 'resources'], rows);
+      writeTable(this.context.stdout, ['kernel', 'session', 'state', 'resources', 'cpu', 'memory', 'disk r/w'], rows);
     }
     return 0;
   }
@@ -55,6 +58,31 @@ function amounts({ capacity, used }: AgentStatusView): string {
   return Object.entries(capacity)
     .map(([slot, text]) => `${slot} ${shown(slot, used[slot] ?? '0')} of ${shown(slot, text)}`)
     .join(', ');
+}
+
+/** Processor time as seconds per second of all cores. */
+function machineText({ cpu_util: cpu, mem, disk, net_rx: received, net_tx: sent }: Metrics): string {
+  const parts = [
+    cpu?.capacity ? `cpu ${(cpu.current / cpu.capacity).toFixed(2)} cores` : null,
+    mem && `memory ${bytes(mem.current)} of ${bytes(mem.capacity ?? 0)}`,
+    disk && `disk ${bytes(disk.current)} of ${bytes(disk.capacity ?? 0)}`,
+    received && sent && `network ${bytes(received.current)}/s in, ${bytes(sent.current)}/s out`,
+  ];
+  return parts.filter((part) => typeof part === 'string').join(', ') || 'not measured yet';
+}
+
+function useOf({ measurements }: AgentStatusView, kernelId: string): string[] {
+  const { metrics = {} } = measurements.find((each) => each.kernelId === kernelId) ?? {};
+  const { cpu_util: cpu, mem, io_read: read, io_write: written } = metrics;
+  return [
+    cpu ? `${(cpu.current / 10).toFixed(1)}%` : '-',
+    mem ? bytes(mem.current) : '-',
+    read && written ? `${bytes(read.current)}/${bytes(written.current)}` : '-',
+  ];
+}
+
+function bytes(value: number): string {
+  return amountForPeople('mem', BigInt(Math.round(value)) * 1000n);
 }
 
 function slotsForPeople(slots: Readonly<Record<string, string>>): string {

@@ -7,7 +7,11 @@ import { Kernel } from './kernel.ts';
 import { KernelMeter } from './kernel-meter.ts';
 
 function running(kernelId: string, measure: () => Promise<KernelUsage>): Kernel {
-  const kernel = new Kernel({ kernelId } as KernelSpec, 'r' as RequestId, {} as Kernel['plan']);
+  const kernel = new Kernel(
+    { kernelId, slots: { cpu: '2', mem: '4096' } } as unknown as KernelSpec,
+    'r' as RequestId,
+    {} as Kernel['plan'],
+  );
   kernel.state = 'running';
   kernel.handle = { measure } as KernelHandle;
   return kernel;
@@ -16,14 +20,15 @@ function running(kernelId: string, measure: () => Promise<KernelUsage>): Kernel 
 function meterOf(...kernels: Kernel[]) {
   const clock = new FakeClock();
   const logs = collectLogs('agent');
-  const meter = new KernelMeter({ kernels: () => kernels, intervalMs: 5_000, clock, logger: logs.logger });
+  const options = { kernels: () => kernels, scratchOf: () => 77, intervalMs: 5_000, clock, logger: logs.logger };
+  const meter = new KernelMeter(options);
   meter.start();
   onTestFinished(async () => {
     await Promise.all([meter.stop(), clock.advance(0)]);
     expect(clock.pendingTimers).toBe(0);
   });
   const of = (kernelId: string) => meter.measurements().find((each) => each.kernelId === kernelId);
-  return { clock, logs, kernels, of };
+  return { meter, clock, logs, kernels, of };
 }
 
 describe('the meter of kernels', () => {
@@ -68,12 +73,52 @@ describe('the meter of kernels', () => {
     expect(warned.map(({ kernel_id }) => kernel_id).sort()).toEqual(['broken', 'hangs']);
   });
 
-  it('forgets a kernel that runs no more', async () => {
-    const { clock, kernels, of } = meterOf(running('a', async () => ({ cpuMs: 1, memoryBytes: 1 })));
+  it('tells all that was measured under the names of the official API, and nothing of what is not', async () => {
+    const usage = { cpuMs: 10, memoryBytes: 1_024, readBytes: 5, writtenBytes: null, receivedBytes: 100 };
+    const devices = { cuda_util: { kind: 'gauge', unit: 'percent', value: 30, capacity: 100 } } as const;
+    const { clock, of } = meterOf(running('a', async () => ({ ...usage, devices })));
+    await clock.advance(1);
+    const first = of('a')?.metrics ?? {};
+    expect(Object.keys(first).sort()).toEqual(['cpu_used', 'cuda_util', 'io_read', 'io_scratch_size', 'mem']);
+    expect(first.mem).toMatchObject({ current: 1_024, capacity: 4_096, unit: 'bytes' });
+    expect(first.io_scratch_size).toMatchObject({ current: 77, capacity: null });
+    await clock.advance(5_000);
+    expect(of('a')?.metrics).toMatchObject({ cpu_util: { current: 0, unit: 'percent' }, net_rx: { unit: 'bps' } });
+  });
+
+  it('tells nothing of a kernel from the moment that it runs no more, also when a measurement comes late', async () => {
+    let answer = (_usage: KernelUsage): void => {};
+    const slow = running('slow', () => new Promise((resolve) => (answer = resolve)));
+    const { clock, kernels, of } = meterOf(
+      slow,
+      running('a', async () => ({ cpuMs: 1, memoryBytes: 1 })),
+    );
     await clock.advance(1);
     expect(of('a')).toBeDefined();
     kernels.pop();
-    await clock.advance(5_000);
     expect(of('a')).toBeUndefined();
+    slow.state = 'terminating';
+    kernels.pop();
+    answer({ cpuMs: 1, memoryBytes: 1 });
+    await clock.advance(5_000);
+    expect(of('slow')).toBeUndefined();
+  });
+
+  it('looks once more at a kernel that has ended, at what was counted and not at what it holds', async () => {
+    let usage: KernelUsage = { cpuMs: 1_000, memoryBytes: 500 };
+    const kernel = running('a', async () => usage);
+    const { meter, clock } = meterOf(kernel);
+    await clock.advance(1);
+    usage = { cpuMs: 3_000, memoryBytes: 0, readBytes: 9 };
+    kernel.state = 'terminating';
+    expect(await meter.conclude(kernel)).toMatchObject({
+      cpu_used: { current: 3_000 },
+      mem: { current: 500, min: 500 },
+      io_read: { current: 9 },
+    });
+    const short = running('b', async () => usage);
+    expect((await meter.conclude(short))?.cpu_used?.current).toBe(3_000);
+    const broken = running('c', () => Promise.reject(new Error('gone')));
+    expect(await meter.conclude(broken)).toBeUndefined();
   });
 });

@@ -1,12 +1,17 @@
-import type { KernelMeasurement } from '@backend.ai/contract';
-import { AppError, type Clock, delay } from '@backend.ai/core';
+import type { KernelMeasurement, Metrics } from '@backend.ai/contract';
+import type { Clock } from '@backend.ai/core';
 import { type Logger, ReconcileLoop } from '@backend.ai/telemetry';
 import type { KernelUsage } from '../backends/backend.ts';
+import { inTime } from '../statistics/in-time.ts';
+import { finalMeasurements, kernelMeasurements } from '../statistics/kernel-measurements.ts';
+import { MetricHistories } from '../statistics/metric-histories.ts';
 import type { Kernel } from './kernel.ts';
 
 export interface KernelMeterOptions {
   /** Those that run now. */
   readonly kernels: () => Iterable<Kernel>;
+  /** What the files of a kernel take; null: not known. */
+  readonly scratchOf: (kernel: Kernel) => number | null;
   readonly intervalMs: number;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -15,25 +20,24 @@ export interface KernelMeterOptions {
 /** How long one kernel may take to tell what it uses. */
 const deadlineMs = 2_000;
 
-interface Reading {
-  readonly measuredAt: number;
-  readonly cpuMs: number | null;
-  readonly cpuPercent: number | null;
-  readonly memoryBytes: number | null;
-  readonly memoryPeakBytes: number | null;
+interface Record {
+  readonly histories: MetricHistories;
+  measuredAt: number | undefined;
+  metrics: Metrics;
+  /** Not asked again before it has answered. */
+  underWay: boolean;
+  /** Told once in the log, until it can be measured again. */
+  failing: boolean;
 }
 
 /**
  * Measures all running kernels every few seconds, each by itself: one that cannot be measured, or takes for ever, keeps
- * none of the others from it. What a kernel told last stays known until it ends.
+ * none of the others from it. What a kernel told last stays known for as long as it runs: whoever asks is answered about
+ * the kernels that run at that moment, so that a measurement that comes late brings no ended kernel back.
  */
 export class KernelMeter {
   readonly #options: KernelMeterOptions;
-  readonly #readings = new Map<string, Reading>();
-  /** Not asked again before they have answered. */
-  readonly #underWay = new Set<string>();
-  /** Told once in the log, until they can be measured again. */
-  readonly #failing = new Set<string>();
+  readonly #records = new WeakMap<Kernel, Record>();
   readonly #loop: ReconcileLoop;
 
   constructor(options: KernelMeterOptions) {
@@ -53,67 +57,82 @@ export class KernelMeter {
   /** The newest measurement of each kernel that has one. */
   measurements(): KernelMeasurement[] {
     const now = this.#options.clock.monotonic();
-    return [...this.#readings].map(([kernelId, { measuredAt, ...values }]) => ({
-      kernelId,
-      ageMs: Math.round(now - measuredAt),
-      ...values,
-    }));
+    return [...this.#options.kernels()].flatMap((kernel) => {
+      const { measuredAt, metrics = {} } = this.#records.get(kernel) ?? {};
+      if (measuredAt === undefined) return [];
+      const { cpu_used: cpu, cpu_util: rate, mem } = metrics;
+      const measurement: KernelMeasurement = {
+        kernelId: kernel.spec.kernelId,
+        ageMs: Math.round(now - measuredAt),
+        cpuMs: cpu?.current ?? null,
+        cpuPercent: rate ? rate.current / 10 : null,
+        memoryBytes: mem?.current ?? null,
+        memoryPeakBytes: mem?.max ?? null,
+        metrics,
+      };
+      return [measurement];
+    });
+  }
+
+  /** What a kernel that has ended had used in all; undefined when that was never measured. */
+  async conclude(kernel: Kernel): Promise<Metrics | undefined> {
+    const record = this.#recordOf(kernel);
+    if (kernel.handle && !record.underWay) {
+      const usage = await this.#ask(kernel, record);
+      if (usage) this.#add(record, finalMeasurements(usage, capacityOf(kernel)));
+    }
+    return record.measuredAt === undefined ? undefined : record.metrics;
   }
 
   async #run(): Promise<void> {
-    const kernels = [...this.#options.kernels()];
-    const present = new Set(kernels.map(({ spec }) => spec.kernelId));
-    for (const kernelId of this.#readings.keys()) if (!present.has(kernelId)) this.#readings.delete(kernelId);
-    for (const kernelId of this.#failing) if (!present.has(kernelId)) this.#failing.delete(kernelId);
-    await Promise.all(kernels.map((kernel) => this.#measure(kernel)));
+    await Promise.all([...this.#options.kernels()].map((kernel) => this.#measure(kernel)));
   }
 
-  async #measure({ spec: { kernelId }, handle }: Kernel): Promise<void> {
-    if (!handle || this.#underWay.has(kernelId)) return;
-    this.#underWay.add(kernelId);
+  async #measure(kernel: Kernel): Promise<void> {
+    const record = this.#recordOf(kernel);
+    if (!kernel.handle || record.underWay) return;
+    const usage = await this.#ask(kernel, record);
+    if (usage && kernel.state === 'running') this.#add(record, kernelMeasurements(usage, capacityOf(kernel)));
+  }
+
+  #recordOf(kernel: Kernel): Record {
+    const known = this.#records.get(kernel);
+    if (known) return known;
+    const record: Record = {
+      ...{ histories: new MetricHistories(), measuredAt: undefined, metrics: {}, underWay: false, failing: false },
+    };
+    this.#records.set(kernel, record);
+    return record;
+  }
+
+  #add(record: Record, measurements: ReturnType<typeof kernelMeasurements>): void {
+    record.measuredAt = this.#options.clock.monotonic();
+    record.histories.add(measurements, record.measuredAt);
+    record.metrics = record.histories.metrics();
+  }
+
+  async #ask(kernel: Kernel, record: Record): Promise<KernelUsage | undefined> {
+    const { spec, handle } = kernel;
+    record.underWay = true;
     const measuring = Promise.resolve()
-      .then(() => handle.measure())
-      .finally(() => this.#underWay.delete(kernelId));
+      .then(() => handle?.measure())
+      .finally(() => {
+        record.underWay = false;
+      });
     try {
-      this.#keep(kernelId, await this.#inTime(measuring));
-      this.#failing.delete(kernelId);
+      const usage = await inTime(this.#options.clock, measuring, deadlineMs, 'The kernel');
+      record.failing = false;
+      return usage && { scratchBytes: this.#options.scratchOf(kernel), ...usage };
     } catch (error) {
-      if (!this.#failing.has(kernelId)) {
-        this.#options.logger.warn('kernel could not be measured', { kernel_id: kernelId, error });
-      }
-      this.#failing.add(kernelId);
+      if (!record.failing)
+        this.#options.logger.warn('kernel could not be measured', { kernel_id: spec.kernelId, error });
+      record.failing = true;
+      return undefined;
     }
   }
-
-  async #inTime(measuring: Promise<KernelUsage>): Promise<KernelUsage> {
-    const over = new AbortController();
-    const late = delay(this.#options.clock, deadlineMs, over.signal).then(() => null);
-    const usage = await Promise.race([measuring, late]).finally(() => over.abort());
-    if (usage) return usage;
-    measuring.catch(() => {});
-    throw new AppError('internal', `The kernel was not measured within ${deadlineMs} ms.`);
-  }
-
-  #keep(kernelId: string, { cpuMs, memoryBytes }: KernelUsage): void {
-    const measuredAt = this.#options.clock.monotonic();
-    const before = this.#readings.get(kernelId);
-    this.#readings.set(kernelId, {
-      measuredAt,
-      cpuMs: cpuMs === null ? null : round(cpuMs),
-      cpuPercent: before ? rate(before, cpuMs, measuredAt) : null,
-      memoryBytes,
-      memoryPeakBytes: memoryBytes === null ? null : Math.max(memoryBytes, before?.memoryPeakBytes ?? 0),
-    });
-  }
 }
 
-/** In per cent of one core. A counter that went back counts as no use. */
-function rate(before: Reading, cpuMs: number | null, measuredAt: number): number | null {
-  const elapsedMs = measuredAt - before.measuredAt;
-  if (cpuMs === null || before.cpuMs === null || elapsedMs <= 0) return null;
-  return round((Math.max(0, cpuMs - before.cpuMs) / elapsedMs) * 100);
-}
-
-function round(value: number): number {
-  return Math.round(value * 1_000) / 1_000;
+function capacityOf({ spec }: Kernel): { readonly memoryBytes: number | null } {
+  const { mem } = spec.slots;
+  return { memoryBytes: mem === undefined ? null : Number(mem) };
 }

@@ -54,7 +54,8 @@ async function supervisorWith(...stuckSteps: string[]) {
   const backend = new StubbornBackend({ clock: systemClock });
   const ledger = new SlotLedger(parseResourceSlots({ cpu: 1 }));
   const report = (event: UnnumberedEvent): void => void events.push(event);
-  const supervisor = new KernelSupervisor({ backend, ledger, tasks, report, clock: systemClock, logger });
+  const usedBy = async () => undefined;
+  const supervisor = new KernelSupervisor({ backend, ledger, tasks, report, usedBy, clock: systemClock, logger });
   await ensureRequestId(() => supervisor.recover());
   onTestFinished(async () => {
     stuck.clear();

@@ -3,6 +3,7 @@ import {
   type KernelReport,
   type KernelSpec,
   keptLogBytes,
+  type Metrics,
   type RunResult,
   type ServicePort,
   type StepTiming,
@@ -52,6 +53,8 @@ export interface SupervisorOptions {
   readonly ledger: SlotLedger;
   readonly tasks: BackgroundTasks;
   readonly report: (event: UnnumberedEvent) => void;
+  /** All that an ended kernel has used, while it can still be looked into. Answers soon, and does not throw. */
+  readonly usedBy: (kernel: Kernel) => Promise<Metrics | undefined>;
   readonly clock: Clock;
   readonly logger: Logger;
   /** For tests: throws in place of a step that has just run. */
@@ -326,10 +329,11 @@ export class KernelSupervisor {
     await kernel.job;
     const lastWords = (await kernel.handle?.lastWords()) ?? new Map();
     const log = await this.#endOfLog(kernel);
+    const metrics = await this.#options.usedBy(kernel);
     await this.#remove(kernel, () => {
       const { sessionId, slots } = kernel.spec;
       this.#ended.add({ kernelId, sessionId, slots, requestId: kernel.requestId, end, lastWords });
-      this.#reportEnd(kernel.spec, kernel.destroyRequestId ?? kernel.requestId, end, log);
+      this.#reportEnd(kernel.spec, kernel.destroyRequestId ?? kernel.requestId, end, { log, metrics });
       logger.info('kernel terminated', { kernel_id: kernelId, reason: end.reason, exit_code: end.exitCode });
     });
   }
@@ -390,9 +394,10 @@ export class KernelSupervisor {
     spec: Pick<KernelSpec, 'kernelId' | 'sessionId'>,
     requestId: RequestId,
     { exitCode, reason }: KernelEnd,
-    log?: string,
+    { log, metrics }: { readonly log?: string | undefined; readonly metrics?: Metrics | undefined } = {},
   ): void {
-    this.#send(spec, requestId, { type: 'kernel-terminated', exitCode, reason, ...(log ? { log } : {}) });
+    const left = { ...(log ? { log } : {}), ...(metrics ? { metrics } : {}) };
+    this.#send(spec, requestId, { type: 'kernel-terminated', exitCode, reason, ...left });
   }
 
   #report(kernel: Kernel, event: Report): void {

@@ -27,6 +27,7 @@ describe('control groups', () => {
       v1: {
         memory: { mount: '/sys/fs/cgroup/memory', own: '/a/b' },
         cpu: { mount: '/sys/fs/cgroup/cpu,cpuacct', own: '/c' },
+        cpuacct: { mount: '/sys/fs/cgroup/cpu,cpuacct', own: '/c' },
       },
       v2: { mount: '/sys/fs/cgroup/unified', own: '/d' },
     });

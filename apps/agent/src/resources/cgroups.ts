@@ -8,6 +8,9 @@ import { dirname, join } from 'node:path';
 
 export type Controller = 'memory' | 'pids' | 'cpu';
 export const controllers: readonly Controller[] = ['memory', 'pids', 'cpu'];
+/** Controllers that only count: the first two of version 1, where they may have trees of their own, the last of version 2. */
+export type Accountant = 'cpuacct' | 'blkio' | 'io';
+const accountants: readonly Accountant[] = ['cpuacct', 'blkio', 'io'];
 
 export interface CgroupLimits {
   readonly cpus: number | null;
@@ -24,12 +27,12 @@ export interface KernelLimits {
 export interface CgroupHost {
   readonly version: 1 | 2;
   /** Folder in which one group per kernel is made, by controller; in version 2 the same for all. */
-  readonly parents: Partial<Record<Controller, string>>;
+  readonly parents: Partial<Record<Controller | Accountant, string>>;
 }
 
 /** Where this process itself is: by controller in version 1, under `unified` in version 2. */
 export interface CgroupView {
-  readonly v1: Partial<Record<Controller, { readonly mount: string; readonly own: string }>>;
+  readonly v1: Partial<Record<Controller | Accountant, { readonly mount: string; readonly own: string }>>;
   readonly v2: { readonly mount: string; readonly own: string } | null;
 }
 
@@ -52,7 +55,7 @@ export function parseCgroupView(mountinfo: string, cgroup: string): CgroupView {
     const place = (path: string | undefined) => ({ mount, own: belowRoot(root, path ?? '/') });
     if (type === 'cgroup2') v2 = place(own.get(''));
     if (type !== 'cgroup') continue;
-    for (const controller of controllers) {
+    for (const controller of [...controllers, ...accountants]) {
       if (options.split(',').includes(controller)) v1[controller] = place(own.get(controller));
     }
   }
@@ -66,12 +69,19 @@ function belowRoot(root: string, path: string): string {
   return path.startsWith(`${root}/`) ? path.slice(root.length) : '/';
 }
 
-export function readCgroupView(): CgroupView {
+/** @param pid Whose groups; this process's own unless given */
+export function readCgroupView(pid: number | 'self' = 'self'): CgroupView {
   try {
-    return parseCgroupView(readFileSync('/proc/self/mountinfo', 'utf8'), readFileSync('/proc/self/cgroup', 'utf8'));
+    return parseCgroupView(readFileSync('/proc/self/mountinfo', 'utf8'), readFileSync(`/proc/${pid}/cgroup`, 'utf8'));
   } catch {
     return { v1: {}, v2: null };
   }
+}
+
+/** The folders of all groups that a process is in; the groups of everybody say nothing about it. */
+export function groupFolders({ v1, v2 }: CgroupView): string[] {
+  const places = [...Object.values(v1), ...(v2 ? [v2] : [])];
+  return [...new Set(places.filter(({ own }) => own !== '/').map(({ mount, own }) => join(mount, own)))];
 }
 
 /** What the groups above this process allow it. */
@@ -134,7 +144,14 @@ export function openCgroupHost(view: CgroupView, name: string): CgroupHost | nul
     const found = upwards(place).find((folder) => trySeparate(join(folder, name), probeFiles[1][controller]));
     if (found) parents[controller] = join(found, name);
   }
-  return Object.keys(parents).length > 0 ? { version: 1, parents } : null;
+  // Groups that limit nothing are no reason to have groups at all.
+  if (Object.keys(parents).length === 0) return null;
+  for (const accountant of accountants) {
+    const place = view.v1[accountant];
+    const found = place && upwards(place).find((folder) => makeFolder(join(folder, name)) !== 'refused');
+    if (found) parents[accountant] = join(found, name);
+  }
+  return { version: 1, parents };
 }
 
 function tryUnified(parent: string, above: string): CgroupHost['parents'] {
@@ -150,6 +167,10 @@ function tryUnified(parent: string, above: string): CgroupHost['parents'] {
     removeQuietly(join(parent, 'probe'));
   }
   if (Object.keys(parents).length === 0 && made === 'made') removeQuietly(parent);
+  if (Object.keys(parents).length > 0 && offered.includes('io')) {
+    for (const folder of [above, parent]) writeQuietly(join(folder, 'cgroup.subtree_control'), '+io');
+    parents.io = parent;
+  }
   return parents;
 }
 

@@ -8,6 +8,7 @@ import {
   type KernelMeasurement,
   type KernelReport,
   type ManagersKnown,
+  type Metrics,
   procedureMetas,
 } from '@backend.ai/contract';
 import { backoffMs, type Clock, deferred, delay, newRequestId, parseRequestId } from '@backend.ai/core';
@@ -27,6 +28,7 @@ export interface ManagerLinkOptions {
   readonly registration: () => AgentRegistration;
   readonly kernels: () => KernelReport[];
   readonly measurements: () => KernelMeasurement[];
+  readonly machine: () => Metrics;
   /** The manager has given these up. */
   readonly onUnknown: (kernelIds: readonly string[]) => void;
   readonly outbox: Outbox;
@@ -201,9 +203,12 @@ export class ManagerLink {
   }
 
   async #heartbeat(client: RpcClient<AgentGatewayRouter>): Promise<void> {
-    const { registration, kernels, measurements, outbox, onUnknown, clock } = this.#options;
+    const { registration, kernels, measurements, machine, outbox, onUnknown, clock } = this.#options;
     const { agentId, bootId } = registration();
-    const beat = { agentId, bootId, kernels: kernels(), lastEventSeq: outbox.lastSeq, measurements: measurements() };
+    const beat = {
+      ...{ agentId, bootId, kernels: kernels(), lastEventSeq: outbox.lastSeq },
+      ...{ measurements: measurements(), machine: machine() },
+    };
     const reply = await client.api.heartbeat.mutate(beat);
     this.#keepKeys(reply);
     this.#status = { ...this.#status, lastHeartbeat: new Date(clock.now()).toISOString() };

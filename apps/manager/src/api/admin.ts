@@ -16,6 +16,7 @@ import type { ResourceGroupService } from '../services/resource-groups/resource-
 import { ResourcePolicyService } from '../services/resource-policies/resource-policy-service.ts';
 import type { ResourcePresetService } from '../services/resource-presets/resource-preset-service.ts';
 import type { SessionService } from '../services/sessions/session-service.ts';
+import type { MachineStatistics } from '../services/statistics/machine-statistics.ts';
 import { createTenancy } from '../services/tenancy/create-tenancy.ts';
 import { audited } from './audited.ts';
 
@@ -26,6 +27,7 @@ export interface AdminApiOptions {
   readonly clock: Clock;
   readonly directory: AgentDirectory;
   readonly sessions: SessionService;
+  readonly machineStatistics: MachineStatistics;
   readonly groups: ResourceGroupService;
   readonly presets: ResourcePresetService;
   /** Called after each change of a tenant. */
@@ -42,7 +44,9 @@ export function createAdminApi(options: AdminApiOptions): ApiServices['admin'] {
   const keypairPolicies = new ResourcePolicyRepository<KeypairResourcePolicyRow>(db, 'keypair');
   const userPolicies = new ResourcePolicyRepository<UserResourcePolicyRow>(db, 'user');
   const projectPolicies = new ResourcePolicyRepository<ProjectResourcePolicyRow>(db, 'project');
-  const agents = new AgentAdminService(new AgentAdministrationRepository(db), options.directory, options.sessions);
+  const { directory, sessions, machineStatistics } = options;
+  const agentRows = new AgentAdministrationRepository(db);
+  const agents = new AgentAdminService(agentRows, directory, sessions, machineStatistics);
   return {
     ...createTenancy(db, options.box, audit, options.clock, options.onTenantsChanged),
     resourcePolicy: {

@@ -1,4 +1,5 @@
 import { ApiCommand, writeFields, writeTable } from '@backend.ai/cli-kit';
+import type { ClusterStatus } from '@backend.ai/client';
 import { amountForPeople, amountFromText } from '@backend.ai/core';
 import { Command } from 'clipanion';
 
@@ -31,16 +32,28 @@ export class StatusCommand extends ApiCommand {
     this.say('');
     writeTable(
       this.context.stdout,
-      ['agent', 'status', 'backend', 'sandbox', 'images', 'last heartbeat'],
+      ['agent', 'status', 'backend', 'sandbox', 'machine', 'images', 'last heartbeat'],
       status.agents.map((agent) => [
         agent.id,
         agent.status,
         agent.backend,
         agent.isolation.sandbox,
+        machineText(agent.machine),
         agent.images.join(' '),
         agent.lastHeartbeat,
       ]),
     );
     return 0;
   }
+}
+
+/** How much of it is busy: all cores together, memory, the disk of the agent's data. */
+function machineText(machine: ClusterStatus['agents'][number]['machine']): string {
+  const { cpu_util: cpu, mem, disk } = machine ?? {};
+  const parts = [
+    cpu?.capacity ? `cpu ${(cpu.current / cpu.capacity).toFixed(1)} cores` : null,
+    mem?.capacity ? `mem ${Math.round((mem.current / mem.capacity) * 100)}%` : null,
+    disk?.capacity ? `disk ${Math.round((disk.current / disk.capacity) * 100)}%` : null,
+  ];
+  return parts.filter((part) => part !== null).join(', ') || '-';
 }

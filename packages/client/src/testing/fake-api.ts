@@ -162,7 +162,7 @@ export async function startFakeApi(options: FakeApiOptions = {}): Promise<FakeAp
       complete: async ({ code, position }) => ({ completions: [`${code.slice(0, position)}…`] }),
       stats: async ({ session }) => {
         const { view } = find(session);
-        return { sessionId: view.id, name: view.name, windowMs: 600_000, kernels: [] };
+        return { sessionId: view.id, name: view.name, windowMs: 600_000, kernels: find(session).use };
       },
       idle: async ({ session }) => {
         const { view } = find(session);

@@ -6,6 +6,7 @@ import type {
   RunResult,
   SessionDetailsView,
   SessionExplanation,
+  SessionStatisticsView,
 } from '@backend.ai/contract';
 import { AppError, type ErrorBody, type SessionStatus } from '@backend.ai/core';
 
@@ -62,6 +63,8 @@ export class FakeSession {
   /** What the scheduler would say of it. */
   waiting: SessionExplanation['waiting'] = null;
   placement: SessionExplanation['placement'] = null;
+  /** What its kernels use. */
+  use: SessionStatisticsView['kernels'] = [];
   readonly files = new Map<string, Buffer>();
   /** What `archive` of a path answers: tars made by the test. */
   readonly archives = new Map<string, Buffer>();

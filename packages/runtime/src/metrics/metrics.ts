@@ -4,6 +4,22 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 /** From a hit in a cache to a call that waits for a kernel, in seconds. */
 const durationBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
+/** One of several numbers that differ by their labels. */
+export interface LabelledValue {
+  readonly labels: Readonly<Record<string, string>>;
+  readonly value: number;
+}
+
+/** Numbers of what comes and goes, asked for when somebody looks: what is not told then is gone at once. */
+export interface SeriesOptions {
+  /** `backend_…`, with the unit at its end; `_total` for what only grows. */
+  readonly name: string;
+  readonly help: string;
+  readonly type: 'gauge' | 'counter';
+  readonly labels: readonly string[];
+  readonly collect: () => readonly LabelledValue[];
+}
+
 /** A number that is asked for when somebody looks; several when they differ by a label. */
 export interface GaugeOptions {
   /** `backend_…`, with the unit at its end. */
@@ -101,6 +117,27 @@ export class Metrics {
         else
           for (const [key, value] of Object.entries(values))
             this.set(label === undefined ? {} : { [label]: key }, value);
+      },
+    });
+  }
+
+  addSeries({ name, help, type, labels, collect }: SeriesOptions): void {
+    const options = { name, help, labelNames: [...labels], registers: [this.#registry] };
+    if (type === 'gauge') {
+      new Gauge<string>({
+        ...options,
+        collect() {
+          this.reset();
+          for (const { labels: of, value } of collect()) this.set({ ...of }, value);
+        },
+      });
+      return;
+    }
+    new Counter<string>({
+      ...options,
+      collect() {
+        this.reset();
+        for (const { labels: of, value } of collect()) this.inc({ ...of }, value);
       },
     });
   }

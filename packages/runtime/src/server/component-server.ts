@@ -6,7 +6,7 @@ import { type DirectoryLock, lockDirectory } from '../directory-lock.ts';
 import type { Dependency } from '../health/dependencies.ts';
 import { InternalServer, type ServiceState } from '../health/internal-server.ts';
 import { Lifecycle, type Part } from '../lifecycle.ts';
-import { type GaugeOptions, Metrics } from '../metrics/metrics.ts';
+import { type GaugeOptions, Metrics, type SeriesOptions } from '../metrics/metrics.ts';
 import type { RunningService } from '../run-service.ts';
 
 export interface ComponentServerOptions {
@@ -30,6 +30,7 @@ export interface StartedComponent {
   readonly handlers: AdminHandlers;
   readonly dependencies: readonly Dependency[];
   readonly gauges: readonly GaugeOptions[];
+  readonly series?: readonly SeriesOptions[];
 }
 
 /**
@@ -80,8 +81,9 @@ async function start(
     {
       name: 'internal port',
       async start() {
-        const { dependencies, gauges } = started();
+        const { dependencies, gauges, series = [] } = started();
         for (const gauge of gauges) metrics.addGauge(gauge);
+        for (const each of series) metrics.addSeries(each);
         const { metrics: address } = options;
         internal = new InternalServer({
           ...{ ...address, component, version, dependencies, metrics, logger },

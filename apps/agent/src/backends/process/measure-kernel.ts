@@ -1,4 +1,4 @@
-import { readCgroupUsage } from '../../resources/cgroup-usage.ts';
+import type { CgroupMeter } from '../../resources/cgroup-meter.ts';
 import { processesIn } from '../../resources/cgroups.ts';
 import type { KernelUsage } from '../backend.ts';
 import type { KernelProcesses } from './end-processes.ts';
@@ -9,14 +9,16 @@ import { cpuMsOf, isAlive, isRunning, type ProcessTable, residentBytes } from '.
  * @param mayLeaveTree Whether programs of the kernel can be found by their marks only
  */
 export async function measureKernel(
+  meter: CgroupMeter,
   processes: KernelProcesses,
   table: () => ProcessTable,
   mayLeaveTree: boolean,
 ): Promise<KernelUsage> {
-  const counted = await readCgroupUsage(processes.cgroups);
+  const counted = meter.read();
   if (counted.cpuMs !== null && counted.memoryBytes !== null) return counted;
   const pids = pidsOf(processes, table, mayLeaveTree);
   return {
+    ...counted,
     cpuMs: counted.cpuMs ?? cpuMsOf(pids),
     memoryBytes: counted.memoryBytes ?? residentBytes(pids),
   };

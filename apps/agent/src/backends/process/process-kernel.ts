@@ -60,7 +60,7 @@ export class ProcessKernel extends RunnerKernel {
 
   measure(): Promise<KernelUsage> {
     const { recentProcesses, isolation } = this.#options;
-    return measureKernel(this.#processes, () => recentProcesses.get(), isolation.sandbox === 'none');
+    return measureKernel(this.meter, this.#processes, () => recentProcesses.get(), isolation.sandbox === 'none');
   }
 
   /** Its first process is known from the moment the runner has answered. */

@@ -12,6 +12,7 @@ import { AppError, type Clock, type Deferred, deferred, type StatusReason } from
 import type { Logger } from '@backend.ai/telemetry';
 import { HomeFiles } from '../../files/home-files.ts';
 import { readTail } from '../../files/tail.ts';
+import { CgroupMeter } from '../../resources/cgroup-meter.ts';
 import { readCounters } from '../../resources/cgroups.ts';
 import { RunnerClient } from '../../runner/index.ts';
 import type { KernelEnd, KernelHandle, KernelUsage } from '../backend.ts';
@@ -24,7 +25,7 @@ export interface RunnerKernelOptions {
   readonly paths: ScratchPaths;
   readonly isolation: IsolationReport;
   readonly uid: number | null;
-  /** Those that count what is killed for memory in it; empty where nothing does. */
+  /** Those that count what it uses and what is killed for memory in it; empty where nothing does. */
   readonly cgroups: readonly string[];
   readonly clock: Clock;
   readonly logger: Logger;
@@ -41,6 +42,9 @@ export abstract class RunnerKernel implements KernelHandle {
   readonly isolation: IsolationReport;
   readonly ended: Promise<KernelEnd>;
   readonly files: HomeFiles;
+  readonly scratch: string;
+  /** What its control groups count. */
+  protected readonly meter: CgroupMeter;
   readonly #options: RunnerKernelOptions;
   readonly #ended: Deferred<KernelEnd> = deferred<KernelEnd>();
   readonly #killsBefore: number;
@@ -55,6 +59,8 @@ export abstract class RunnerKernel implements KernelHandle {
     this.isolation = isolation;
     this.ended = this.#ended.promise;
     this.files = new HomeFiles({ home: paths.home, staging: paths.folder, uid });
+    this.scratch = paths.folder;
+    this.meter = new CgroupMeter(cgroups);
     this.#killsBefore = readCounters(cgroups).outOfMemory;
   }
 
@@ -132,6 +138,7 @@ export abstract class RunnerKernel implements KernelHandle {
     this.detach();
     this.#runs?.close();
     this.#client?.close();
+    this.meter.close();
   }
 
   /** Why it was ended; undefined while it was not, and for one that ended by itself. */

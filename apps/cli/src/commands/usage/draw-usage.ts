@@ -1,13 +1,12 @@
 import type { UsageReport } from '@backend.ai/client';
+import { drawChart, minuteOf } from '../../draw-chart.ts';
 import { hoursOf } from './usage-texts.ts';
 
-const size = { width: 960, height: 480 };
 /** More would not be told apart; the rest is shown together. */
 const mostNames = 8;
 
 /** Bars by period, one colour for each of those who used most. SVG. */
-export async function drawUsage({ rows, by, from, to, period }: UsageReport, slot: string): Promise<string> {
-  const { init } = await import('echarts');
+export function drawUsage({ rows, by, from, to, period }: UsageReport, slot: string): Promise<string> {
   const totals = new Map<string, number>();
   for (const { name, used } of rows) totals.set(name, (totals.get(name) ?? 0) + hoursOf(slot, used[slot]));
   const ranked = [...totals].sort(([, one], [, other]) => other - one).map(([name]) => name);
@@ -24,25 +23,16 @@ export async function drawUsage({ rows, by, from, to, period }: UsageReport, slo
   const series = named.map((name) => seriesOf(name, (other) => other === name));
   if (ranked.length > named.length) series.push(seriesOf('others', (name) => !named.includes(name)));
 
-  const chart = init(null, null, { renderer: 'svg', ssr: true, ...size });
-  chart.setOption({
-    animation: false,
-    backgroundColor: '#ffffff',
+  return drawChart({
     title: {
       text: `${slot} by ${by}`,
       subtext: `${minuteOf(from)} to ${minuteOf(to)} UTC`,
       left: 'center',
     },
-    // Without a browser widths of texts are estimated, and a little too small.
-    legend: { bottom: 0, type: 'plain', itemGap: 32 },
-    grid: { left: 16, right: 24, top: 72, bottom: 64, containLabel: true },
     xAxis: { type: 'category', data: labels.map((label) => labelOf(label, period)) },
     yAxis: { type: 'value', name: slot === 'mem' ? 'GiB hours' : `${slot} hours` },
     series,
   });
-  const svg = chart.renderToSVGString();
-  chart.dispose();
-  return svg;
 }
 
 /** Also those in which nothing was used. */
@@ -60,10 +50,6 @@ function periodsBetween(from: string, to: string, period: 'hour' | 'day' | 'mont
     step = next.getTime();
   }
   return periods;
-}
-
-function minuteOf(moment: string): string {
-  return moment.slice(0, 16).replace('T', ' ');
 }
 
 function labelOf(moment: string, period: UsageReport['period']): string {

@@ -28,17 +28,22 @@ it('idle checks tell seconds that are left, −1 when over, nothing of checkers 
   });
 });
 
-it('metrics are decimals as texts, and what is not measured is absent', () => {
-  const view: KernelStatisticsView = {
-    ...{ kernelId: 'k', role: 'main', index: 1, agent: 'a', measuredAt: '2030-01-01T00:00:00.000Z' },
-    cpu: { usedMs: 1234.5678, percent: 50, averagePercent: 25.5, capacityPercent: 200 },
-    memory: { bytes: 1024, peakBytes: 2048, averageBytes: null, capacityBytes: 3072 },
+it('metrics are decimals as texts, with what was ever measured, and what is not measured is absent', () => {
+  const metric = { min: 0, max: 2048, sum: 4000.12345, avg: 1000.5, diff: 12, rate: 2.4 };
+  const view = {
+    measuredAt: '2030-01-01T00:00:00.000Z',
+    metrics: {
+      mem: { unit: 'bytes', current: 1024, capacity: 3072, ...metric },
+      cpu_used: { unit: 'msec', current: 1234.5678, capacity: null, ...metric },
+    },
+  } as unknown as KernelStatisticsView;
+  const stats = {
+    ...{ 'stats.min': '0', 'stats.max': '2048', 'stats.sum': '4000.123', 'stats.avg': '1000.5' },
+    ...{ 'stats.diff': '12', 'stats.rate': '2.4', version: 2 },
   };
   expect(lastStat(view)).toEqual({
-    cpu_util: { current: '50', capacity: '200', pct: '25', unit_hint: 'percent', 'stats.avg': '25.5' },
-    cpu_used: { current: '1234.568', capacity: null, pct: '0', unit_hint: 'msec' },
-    mem: { current: '1024', capacity: '3072', pct: '33.33', unit_hint: 'bytes', 'stats.max': '2048' },
+    mem: { current: '1024', capacity: '3072', pct: '33.33', unit_hint: 'bytes', ...stats },
+    cpu_used: { current: '1234.568', capacity: null, pct: '0', unit_hint: 'msec', ...stats },
   });
-  expect(lastStat({ ...view, memory: { ...view.memory, bytes: null } })).not.toHaveProperty('mem');
   expect(lastStat({ ...view, measuredAt: null })).toBeNull();
 });

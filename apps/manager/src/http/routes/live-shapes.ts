@@ -1,4 +1,4 @@
-import type { IdleCheckView, KernelStatisticsView } from '@backend.ai/contract';
+import type { IdleCheckView, KernelStatisticsView, Metric } from '@backend.ai/contract';
 
 /** What is measured and judged of running sessions, in the words of the official REST API. */
 
@@ -19,41 +19,23 @@ function secondsLeft(remainingMs: number | null): number | null {
   return remainingMs <= 0 ? -1 : Math.round(remainingMs) / 1_000;
 }
 
-/** `lastStat`: decimals as texts. Null: nothing has been measured. */
-export function lastStat({ cpu, memory, measuredAt }: KernelStatisticsView): Record<string, unknown> | null {
+/** `live_stat` and `last_stat`: by metric, decimals as texts. Null: nothing has been measured. */
+export function lastStat({ metrics, measuredAt }: KernelStatisticsView): Record<string, unknown> | null {
   if (measuredAt === null) return null;
-  return {
-    ...(cpu.percent === null && cpu.averagePercent === null
-      ? {}
-      : {
-          cpu_util: metric(cpu.percent, cpu.capacityPercent, 'percent', { 'stats.avg': cpu.averagePercent }),
-        }),
-    ...(cpu.usedMs === null ? {} : { cpu_used: metric(cpu.usedMs, null, 'msec', {}) }),
-    ...(memory.bytes === null
-      ? {}
-      : {
-          mem: metric(memory.bytes, memory.capacityBytes, 'bytes', {
-            'stats.max': memory.peakBytes,
-            'stats.avg': memory.averageBytes,
-          }),
-        }),
-  };
+  return Object.fromEntries(Object.entries(metrics).map(([name, metric]) => [name, metricTexts(metric)]));
 }
 
-function metric(
-  current: number | null,
-  capacity: number | null,
-  unit: string,
-  stats: Readonly<Record<string, number | null>>,
-): Record<string, string | null> {
-  const told = Object.entries(stats).flatMap(([name, value]) => (value === null ? [] : [[name, decimal(value, 3)]]));
-  const pct = current === null || !capacity ? 0 : (current / capacity) * 100;
+/** Of the layout. */
+const version = 2;
+
+function metricTexts({ unit, current, capacity, ...stats }: Metric): Record<string, string | number | null> {
   return {
-    current: decimal(current ?? 0, 3),
+    current: decimal(current, 3),
     capacity: capacity === null ? null : decimal(capacity, 3),
-    pct: decimal(pct, 2),
+    pct: decimal(capacity ? (current / capacity) * 100 : 0, 2),
     unit_hint: unit,
-    ...Object.fromEntries(told),
+    ...Object.fromEntries(Object.entries(stats).map(([name, value]) => [`stats.${name}`, decimal(value, 3)])),
+    version,
   };
 }
 

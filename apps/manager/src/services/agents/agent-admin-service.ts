@@ -3,6 +3,7 @@ import { AppError } from '@backend.ai/core';
 import type { AgentAdministrationRepository } from '../../repositories/agent-administration.ts';
 import type { SessionService } from '../sessions/session-service.ts';
 import { toIso } from '../sessions/session-view.ts';
+import type { MachineStatistics } from '../statistics/machine-statistics.ts';
 import type { AgentDirectory } from './agent-directory.ts';
 import { toAgentView } from './agent-view.ts';
 
@@ -11,21 +12,30 @@ export class AgentAdminService implements AgentAdminApi {
   readonly #agents: AgentAdministrationRepository;
   readonly #directory: AgentDirectory;
   readonly #sessions: SessionService;
+  readonly #machines: MachineStatistics;
 
-  constructor(agents: AgentAdministrationRepository, directory: AgentDirectory, sessions: SessionService) {
+  constructor(
+    agents: AgentAdministrationRepository,
+    directory: AgentDirectory,
+    sessions: SessionService,
+    machines: MachineStatistics,
+  ) {
     this.#agents = agents;
     this.#directory = directory;
     this.#sessions = sessions;
+    this.#machines = machines;
   }
 
   async list(filter: ListAgentsInput): Promise<AgentAdminView[]> {
     const [details, agents] = await Promise.all([this.#agents.details(filter), this.#directory.reload()]);
-    return details.flatMap(({ id, kernels, lostAt }) => {
+    const views = details.map(async ({ id, kernels, lostAt }) => {
       const agent = agents.get(id);
       if (!agent) return [];
       const { address, schedulable } = agent;
-      return [{ ...toAgentView(agent), address, schedulable, kernels, lostAt: lostAt && toIso(lostAt) }];
+      const view = toAgentView(agent, await this.#machines.find(id));
+      return [{ ...view, address, schedulable, kernels, lostAt: lostAt && toIso(lostAt) }];
     });
+    return (await Promise.all(views)).flat();
   }
 
   /** @throws AppError `object-not-found` */

@@ -19,6 +19,7 @@ import type { SessionRepository } from '../../repositories/sessions.ts';
 import type { PeerService } from '../peers/peer-service.ts';
 import type { SessionChanges } from '../sessions/session-changes.ts';
 import type { KernelStatistics } from '../statistics/kernel-statistics.ts';
+import type { MachineStatistics } from '../statistics/machine-statistics.ts';
 import type { StatisticsService } from '../statistics/statistics-service.ts';
 import type { AgentDirectory } from './agent-directory.ts';
 import { compareKernels } from './compare-kernels.ts';
@@ -33,6 +34,7 @@ export interface AgentGatewayOptions {
   readonly peers: PeerService;
   readonly facts: KernelFacts;
   readonly kernelStatistics: KernelStatistics;
+  readonly machineStatistics: MachineStatistics;
   readonly statistics: StatisticsService;
   readonly changes: SessionChanges;
   readonly logger: Logger;
@@ -117,6 +119,7 @@ export class AgentGatewayService implements AgentGateway {
       agentId,
       (kernelId) => present.has(kernelId) || !seen.kernels.some((k) => k.kernelId === kernelId),
     );
+    if (input.machine) this.#options.machineStatistics.record(agentId, input.machine);
     const differences = compareKernels(input, seen.kernels, seen.ackedSeq);
     for (const { kernel, report } of differences.running) {
       const isolation = report.isolation;
@@ -190,7 +193,9 @@ export class AgentGatewayService implements AgentGateway {
     let stored = 0;
     for (const event of chain) {
       // Before the change: with it the kernel of a session that starts anew is another one.
-      if (event.type === 'kernel-terminated') await statistics.end(agentId, event.kernelId);
+      if (event.type === 'kernel-terminated') {
+        await statistics.end(agentId, event.kernelId, Date.parse(event.at), event.metrics);
+      }
       const changed = await ensureRequestId(() => facts.apply(agentId, event, count), parseRequestId(event.requestId));
       // Of a kernel that was given up before; else the change took the log along.
       if ('log' in event && event.log !== undefined && changed.length === 0) {

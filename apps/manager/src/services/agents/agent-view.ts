@@ -1,8 +1,8 @@
-import type { AgentView } from '@backend.ai/contract';
+import type { AgentView, Metrics } from '@backend.ai/contract';
 import type { AgentRecord } from '../../repositories/agents.ts';
 import { plainAmounts, toIso } from '../sessions/session-view.ts';
 
-export function toAgentView(agent: AgentRecord): AgentView {
+export function toAgentView(agent: AgentRecord, machine: Metrics | null): AgentView {
   const { id, status, resourceGroup, version, architecture, backend, isolation } = agent;
   return {
     id,
@@ -17,5 +17,6 @@ export function toAgentView(agent: AgentRecord): AgentView {
     images: agent.images.map((image) => image.name),
     firstContact: toIso(agent.firstContact),
     lastHeartbeat: toIso(agent.lastHeartbeat),
+    machine,
   };
 }

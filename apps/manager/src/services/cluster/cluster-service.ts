@@ -3,6 +3,7 @@ import { addSlots, type ResourceSlots, slotsFromTexts, slotsToTexts } from '@bac
 import type { AgentRecord, AgentRepository } from '../../repositories/agents.ts';
 import { toAgentView } from '../agents/agent-view.ts';
 import type { SessionService } from '../sessions/session-service.ts';
+import type { MachineStatistics } from '../statistics/machine-statistics.ts';
 
 export interface ClusterFacts {
   readonly version: string;
@@ -13,11 +14,13 @@ export interface ClusterFacts {
 export class ClusterService {
   readonly #agents: AgentRepository;
   readonly #sessions: SessionService;
+  readonly #machines: MachineStatistics;
   readonly #facts: ClusterFacts;
 
-  constructor(agents: AgentRepository, sessions: SessionService, facts: ClusterFacts) {
+  constructor(agents: AgentRepository, sessions: SessionService, machines: MachineStatistics, facts: ClusterFacts) {
     this.#agents = agents;
     this.#sessions = sessions;
+    this.#machines = machines;
     this.#facts = facts;
   }
 
@@ -29,7 +32,7 @@ export class ClusterService {
       slotsToTexts(alive.reduce<ResourceSlots>((sum, agent) => addSlots(sum, slotsFromTexts(of(agent))), {}));
     return {
       ...this.#facts,
-      agents: records.map(toAgentView),
+      agents: await Promise.all(records.map(async (agent) => toAgentView(agent, await this.#machines.find(agent.id)))),
       capacity: total((agent) => agent.capacity),
       used: total((agent) => agent.used),
       sessions,

@@ -1,9 +1,9 @@
 import type { IdleChecker } from '@backend.ai/contract';
-import { AppError } from '@backend.ai/core';
+import { AppError, parseBinarySize } from '@backend.ai/core';
 
-/** Percent of what a session was given, below which it counts as idle. */
+/** What a session uses at least unless it is idle: per cent of what it was given, of disks and networks bytes per second. */
 export interface UtilizationThresholds {
-  /** By metric: `cpu_util`, `mem`, `cuda_util` … */
+  /** By metric: `cpu_util`, `mem`, `cuda_util`, `io_read` … */
   readonly [metric: string]: number;
 }
 
@@ -58,7 +58,9 @@ export const defaultIdleSettings: IdleSettings = {
 export function parseIdleSetting(key: string, text: string): Partial<IdleSettings> | null {
   const name = key.slice(idlePrefix.length);
   const metric = thresholdKey.exec(name)?.[1];
-  if (metric !== undefined) return { thresholds: { [metric]: percentOf(text) } };
+  if (metric !== undefined) {
+    return { thresholds: { [metric]: isTransferMetric(metric) ? bytesOf(text) : percentOf(text) } };
+  }
   return Object.hasOwn(known, name) ? (known[name]?.(text.trim()) ?? null) : null;
 }
 
@@ -68,6 +70,11 @@ export function settingsOf(parts: Iterable<Partial<IdleSettings>>): IdleSettings
     settings = { ...settings, ...part, thresholds: { ...settings.thresholds, ...part.thresholds } };
   }
   return settings;
+}
+
+/** Told in bytes per second: nobody is given a share of it. */
+export function isTransferMetric(metric: string): boolean {
+  return /^(?:io_(?:read|write)|net_(?:rx|tx))$/.test(metric);
 }
 
 function checkersOf(text: string): ReadonlySet<IdleChecker> {
@@ -103,6 +110,14 @@ function windowOf(text: string): number {
 function operatorOf(text: string): 'and' | 'or' {
   if (text !== 'and' && text !== 'or') throw invalid(`"${text}" is neither "and" nor "or"`);
   return text;
+}
+
+function bytesOf(text: string): number {
+  try {
+    return Number(parseBinarySize(text.trim()));
+  } catch {
+    throw invalid(`"${text}" is not an amount per second such as 64k`);
+  }
 }
 
 function percentOf(text: string): number {

@@ -1,9 +1,12 @@
 import type { IdleCheckView } from '@backend.ai/contract';
-import { averageOf, stepMs } from '../statistics/usage-series.ts';
-import type { IdleSettings } from './idle-settings.ts';
+import { averageOf, averageOther, stepMs, type UsageSeries } from '../statistics/usage-series.ts';
+import { type IdleSettings, isTransferMetric } from './idle-settings.ts';
 import { excluded, type JudgedKernel, type JudgedSession, leftAlone } from './judged-session.ts';
 
-/** One metric against its threshold, in per cent of what the session was given. Null: not known. */
+/**
+ * One metric against its threshold, in per cent of what the session was given; of disks and networks in bytes per second.
+ * Null: not known.
+ */
 interface MetricFinding {
   readonly average: number | null;
   readonly threshold: number;
@@ -68,7 +71,8 @@ function find(
   windowMs: number,
   nowMs: number,
 ): MetricFinding {
-  const average = averagePercent(kernels, metric, windowMs, nowMs);
+  const averageIn = isTransferMetric(metric) ? bytesPerSecond : averagePercent;
+  const average = averageIn(kernels, metric, windowMs, nowMs);
   return { average, threshold, isBelow: average === null ? null : average < threshold };
 }
 
@@ -83,9 +87,7 @@ function averagePercent(
   for (const { slots, use } of kernels) {
     if (amountOf(slots, metric) === 0) continue;
     if (!use || nowMs - use.atMs > staleMs) return null;
-    const { cpuPercent, memoryBytes } = averageOf(use.series, windowMs);
-    const value =
-      metric === 'cpu_util' && cpuPercent !== null ? cpuPercent / 100 : metric === 'mem' ? memoryBytes : null;
+    const value = usedOf(use.series, metric, amountOf(slots, metric), windowMs);
     if (value === null) return null;
     used += value;
     given += amountOf(slots, metric);
@@ -93,7 +95,34 @@ function averagePercent(
   return given === 0 ? null : (used / given) * 100;
 }
 
+/** In the unit of its slot. Metrics of accelerators are told in per cent of what the kernel was given. */
+function usedOf(series: UsageSeries, metric: string, given: number, windowMs: number): number | null {
+  const { cpuPercent, memoryBytes } = averageOf(series, windowMs);
+  if (metric === 'cpu_util') return cpuPercent === null ? null : cpuPercent / 100;
+  if (metric === 'mem') return memoryBytes;
+  const percent = averageOther(series, metric, windowMs);
+  return percent === null ? null : (percent / 100) * given;
+}
+
+/** Of all kernels together. Null unless each of them was measured lately. */
+function bytesPerSecond(
+  kernels: readonly JudgedKernel[],
+  metric: string,
+  windowMs: number,
+  nowMs: number,
+): number | null {
+  let sum = 0;
+  for (const { use } of kernels) {
+    const average = use && nowMs - use.atMs <= staleMs ? averageOther(use.series, metric, windowMs) : null;
+    if (average === null) return null;
+    sum += average;
+  }
+  return sum;
+}
+
+/** Disks and networks are everybody's. */
 function isGiven(kernels: readonly JudgedKernel[], metric: string): boolean {
+  if (isTransferMetric(metric)) return true;
   return kernels.some(({ slots }) => amountOf(slots, metric) > 0);
 }
 

@@ -150,6 +150,28 @@ describe('the judge of utilisation', () => {
     expect(judgeUse({ kernels: [{ slots: { cpu: 1, mem: gib }, use: stale }] }).verdict).toBe('unknown');
   });
 
+  it('judges accelerators by what the session was given of them, and disks and networks by bytes per second', () => {
+    const others = (back: number) => ({ cuda_util: 20, cuda_mem: 60, io_read: (120 - back) * 15_000, net_rx: 100 });
+    let series: UsageSeries = [];
+    for (let back = 120; back >= 0; back--) {
+      const point = { atMs: now - back * 15_000, cpuMs: 0, memoryBytes: 0, others: others(back) };
+      series = addPoint(series, point, 3_600_000);
+    }
+    const slots = { cpu: 1, mem: gib, 'cuda.shares': 2 };
+    const gpu = { kernels: [{ slots, use: { ...use(0, 0), series } }] };
+    const average = (metric: string) => {
+      const { evidence } = judgeUse(gpu, { thresholds: { [metric]: 50 } });
+      return (evidence.metrics as Record<string, { average: number }>)[metric]?.average;
+    };
+    expect(average('cuda_util')).toBeCloseTo(20);
+    expect(average('cuda_mem')).toBeCloseTo(60);
+    expect(average('io_read')).toBeCloseTo(1_000);
+    expect(average('net_rx')).toBeCloseTo(100);
+    expect(judgeUse(gpu, { thresholds: { cuda_util: 50 } }).verdict).toBe('expired');
+    expect(judgeUse(gpu, { thresholds: { io_read: 500 } }).verdict).toBe('active');
+    expect(judgeUse(gpu, { thresholds: { net_tx: 500 } }).verdict).toBe('unknown');
+  });
+
   it('looks at all kernels of a session together', () => {
     const busy = { slots: { cpu: 2, mem: gib }, use: use(2, gib) };
     const lazy = { slots: { cpu: 2, mem: gib }, use: use(0, 0) };

@@ -1,9 +1,9 @@
-import type { KernelMeasurement } from '@backend.ai/contract';
+import { type KernelMeasurement, metricsSchema } from '@backend.ai/contract';
 import type { LiveValues } from '@backend.ai/coordination';
 import { type Clock, deferred } from '@backend.ai/core';
 import type { BackgroundTasks, Logger } from '@backend.ai/telemetry';
 import { z } from 'zod';
-import { addPoint } from './usage-series.ts';
+import { addPoint, otherValues } from './usage-series.ts';
 
 const amount = z.number().nullable();
 const kernelUseSchema = z.object({
@@ -13,7 +13,15 @@ const kernelUseSchema = z.object({
   cpuPercent: amount,
   memoryBytes: amount,
   memoryPeakBytes: amount,
-  series: z.array(z.object({ atMs: z.number(), cpuMs: amount, memoryBytes: amount })).readonly(),
+  metrics: metricsSchema.optional(),
+  series: z
+    .array(
+      z.object({
+        ...{ atMs: z.number(), cpuMs: amount, memoryBytes: amount },
+        others: z.record(z.string(), z.number()).optional(),
+      }),
+    )
+    .readonly(),
 });
 /** What is known of the use of one kernel. */
 export type KernelUse = Readonly<z.infer<typeof kernelUseSchema>>;
@@ -118,13 +126,13 @@ export class KernelStatistics {
 
 /** The same one when there is nothing newer: measurements are told until they are followed by others. */
 function following(last: KernelUse | undefined, measured: Omit<KernelUse, 'series'>, keepMs: number): KernelUse {
-  const { atMs, cpuMs, memoryBytes } = measured;
+  const { atMs, cpuMs, memoryBytes, metrics = {} } = measured;
   if (last && atMs - last.atMs < sameWithinMs) return last;
   const peaks = [measured.memoryPeakBytes, last?.memoryPeakBytes].filter((peak) => typeof peak === 'number');
   return {
     ...measured,
     memoryPeakBytes: peaks.length === 0 ? null : Math.max(...peaks),
-    series: addPoint(last?.series ?? [], { atMs, cpuMs, memoryBytes }, keepMs),
+    series: addPoint(last?.series ?? [], { atMs, cpuMs, memoryBytes, others: otherValues(metrics) }, keepMs),
   };
 }
 

@@ -1,8 +1,8 @@
-import type { KernelStatisticsView, SessionStatisticsView, UserActor } from '@backend.ai/contract';
+import type { KernelStatisticsView, Metrics, SessionStatisticsView, UsePoint, UserActor } from '@backend.ai/contract';
 import type { KernelStatisticsRepository, MeasuredKernel } from '../../repositories/kernel-statistics.ts';
 import type { SessionService } from '../sessions/session-service.ts';
 import type { KernelStatistics, KernelUse } from './kernel-statistics.ts';
-import { averageOf } from './usage-series.ts';
+import { averageOf, type UsageSeries } from './usage-series.ts';
 
 export interface StatisticsServiceOptions {
   readonly sessions: SessionService;
@@ -33,14 +33,24 @@ export class StatisticsService {
     return { sessionId: id, name, windowMs, kernels };
   }
 
-  /** The agent has reported the end of the kernel. */
-  async end(agentId: string, kernelId: string): Promise<void> {
+  /**
+   * The agent has reported the end of the kernel.
+   * @param metrics What it had used in all, by its agent; older ones do not tell, and what was known last has to do
+   */
+  async end(agentId: string, kernelId: string, endedAtMs: number, metrics: Metrics | undefined): Promise<void> {
     const last = this.#options.statistics.end(agentId, kernelId);
-    if (!last) return;
-    const { series: _, ...kept } = last;
-    await this.#options.rows.keep(kernelId, agentId, kept);
+    if (!last && !metrics) return;
+    const { series: _, ...kept } = last ?? { ...nothingKnown, series: [] };
+    const { cpu_used: cpu, mem } = metrics ?? {};
+    const final = metrics && {
+      ...{ atMs: endedAtMs, metrics, cpuMs: cpu?.current ?? kept.cpuMs },
+      ...{ memoryBytes: mem?.current ?? kept.memoryBytes, memoryPeakBytes: mem?.max ?? kept.memoryPeakBytes },
+    };
+    await this.#options.rows.keep(kernelId, agentId, { ...kept, ...final });
   }
 }
+
+const nothingKnown = { cpuMs: null, cpuPercent: null, memoryBytes: null, memoryPeakBytes: null };
 
 function endOf({ kept }: MeasuredKernel): KernelUse | undefined {
   return kept === null ? undefined : ({ ...kept, series: [] } as unknown as KernelUse);
@@ -67,7 +77,20 @@ function toView(kernel: MeasuredKernel, use: KernelUse | undefined, windowMs: nu
       averageBytes: rounded(average.memoryBytes, 1),
       capacityBytes: mem === undefined ? null : Number(mem),
     },
+    metrics: use?.metrics ?? {},
+    series: pointsOf(use?.series ?? [], windowMs),
   };
+}
+
+/** Processor time of a point is what came since the one before. */
+function pointsOf(series: UsageSeries, windowMs: number): UsePoint[] {
+  return series.flatMap((point, index) => {
+    if (point.atMs < (series.at(-1)?.atMs ?? 0) - windowMs) return [];
+    const before = series[index - 1];
+    const { cpuPercent } = before ? averageOf([before, point], point.atMs - before.atMs) : { cpuPercent: null };
+    const { atMs, memoryBytes } = point;
+    return [{ at: new Date(atMs).toISOString(), cpuPercent: rounded(cpuPercent, 1_000), memoryBytes }];
+  });
 }
 
 function rounded(value: number | null, places: number): number | null {

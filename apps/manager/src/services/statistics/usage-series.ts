@@ -1,9 +1,13 @@
+import type { Metrics } from '@backend.ai/contract';
+
 /** What one kernel had used at one moment. Null: not known. */
 export interface UsagePoint {
   readonly atMs: number;
   /** CPU time since the start, in milliseconds. */
   readonly cpuMs: number | null;
   readonly memoryBytes: number | null;
+  /** By metric: of disks the bytes since the start, of networks those per second, of accelerators per cent. */
+  readonly others?: Readonly<Record<string, number>> | undefined;
 }
 
 /** In order of time, one point per `stepMs` at most, so that its length is bounded whatever comes in. */
@@ -17,7 +21,43 @@ export interface UsageAverage {
   readonly coveredMs: number;
 }
 
+/** Told as what was counted since the start. */
+const counted: ReadonlySet<string> = new Set(['io_read', 'io_write']);
+
+/** What a point keeps besides processor and memory. */
+export function otherValues(metrics: Metrics): Record<string, number> {
+  const values: Record<string, number> = {};
+  for (const [name, { current, capacity }] of Object.entries(metrics)) {
+    if (counted.has(name) || name === 'net_rx' || name === 'net_tx') values[name] = current;
+    else if (/^[a-z0-9]+_(util|mem)$/.test(name) && name !== 'cpu_util' && capacity)
+      values[name] = (current / capacity) * 100;
+  }
+  return values;
+}
+
 export const stepMs = 15_000;
+
+/**
+ * Of one of the other metrics in the last `windowMs` before the newest point: per second of what is counted, else the mean
+ * weighted by time. Null: not known for all of it.
+ */
+export function averageOther(series: UsageSeries, name: string, windowMs: number): number | null {
+  const points = within(series, windowMs);
+  let [sum, overMs] = [0, 0];
+  for (const [index, point] of points.slice(1).entries()) {
+    const [before, now] = [points[index]?.others?.[name], point.others?.[name]];
+    if (before === undefined || now === undefined) return null;
+    const lapseMs = point.atMs - (points[index] as UsagePoint).atMs;
+    sum += counted.has(name) ? Math.max(0, now - before) * 1_000 : ((before + now) / 2) * lapseMs;
+    overMs += lapseMs;
+  }
+  return overMs === 0 ? null : sum / overMs;
+}
+
+function within(series: UsageSeries, windowMs: number): UsageSeries {
+  const newest = series.at(-1);
+  return newest ? series.filter(({ atMs }) => atMs >= newest.atMs - windowMs) : [];
+}
 
 /**
  * Drops what is older than `keepMs`. The newest point stands for its step until the next step begins; one that is not
@@ -38,7 +78,7 @@ export function addPoint(series: UsageSeries, point: UsagePoint, keepMs: number)
 export function averageOf(series: UsageSeries, windowMs: number): UsageAverage {
   const newest = series.at(-1);
   if (!newest) return { cpuPercent: null, memoryBytes: null, coveredMs: 0 };
-  const points = series.filter(({ atMs }) => atMs >= newest.atMs - windowMs);
+  const points = within(series, windowMs);
   let [cpuMs, cpuOverMs, byteMs, memoryOverMs] = [0, 0, 0, 0];
   for (const [index, point] of points.slice(1).entries()) {
     const before = points[index] as UsagePoint;

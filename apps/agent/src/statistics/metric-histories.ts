@@ -1,0 +1,21 @@
+import type { Metrics } from '@backend.ai/contract';
+import { follow, type Measurement, type MetricHistory, roundedMetric } from './metric.ts';
+
+/** By name. Null: it cannot be measured now, and what was known last stays. */
+export type Measurements = Readonly<Record<string, Measurement | null>>;
+
+/** What was measured of one thing, a kernel or a machine, number by number. */
+export class MetricHistories {
+  readonly #histories = new Map<string, MetricHistory>();
+
+  add(measurements: Measurements, atMs: number): void {
+    for (const [name, measurement] of Object.entries(measurements)) {
+      if (measurement) this.#histories.set(name, follow(this.#histories.get(name), measurement, atMs));
+    }
+  }
+
+  metrics(): Metrics {
+    const told = [...this.#histories].flatMap(([name, { metric }]) => (metric ? [[name, roundedMetric(metric)]] : []));
+    return Object.fromEntries(told);
+  }
+}

@@ -14,8 +14,8 @@ const onBothDatabases = [
   'apps/manager/tests/{arbitrary-input,backup,crash-points,faults,file-service,fixtures,identity,interleavings,operator,session-*,state-*}.test.ts',
 ];
 
-/** They need a container engine that may be used. */
-const onDocker = ['apps/*/tests/**/*.docker.test.ts'];
+/** They need a container engine that may be used, with our images in it. */
+const onDocker = ['packages/*/tests/**/*.docker.test.ts', 'apps/*/tests/**/*.docker.test.ts', 'tests/docker.test.ts'];
 
 /** Half of their time was loading the same modules for each file: they replace no module and keep no state in one. */
 const isolate = false;
@@ -61,7 +61,14 @@ export default defineConfig({
       },
       {
         ...shared,
-        test: { server, name: 'docker', include: onDocker, testTimeout: 120_000, hookTimeout: 120_000 },
+        test: {
+          server,
+          name: 'docker',
+          include: onDocker,
+          globalSetup: ['scripts/images/vitest-setup.ts'],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
       },
       {
         ...shared,
@@ -80,6 +87,7 @@ export default defineConfig({
           server,
           name: 'system',
           include: ['tests/**/*.test.ts'],
+          exclude: onDocker,
           testTimeout: 180_000,
           hookTimeout: 180_000,
           fileParallelism: false,

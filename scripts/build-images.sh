@@ -10,7 +10,8 @@
 #
 # Options: --install (as root: installs the Debian packages that building needs), --from REGISTRY/PATH (from the
 # Dockerfiles in scripts/images instead, on base images of that registry: docker.io/library), --push REGISTRY[/PROJECT]
-# (sends them there, with the credentials of `docker login`), --rebuild (even if up to date), --json.
+# (sends them there, with the credentials of `docker login`), --rebuild (even if up to date), --archives (only makes
+# what an engine would be given, and keeps it), --json.
 # The engine is that of DOCKER_HOST (unix:///… or tcp://…), else /var/run/docker.sock or Podman's socket.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -24,6 +24,7 @@ for package in "$@"; do
       [ -n "$had_postgresql" ] || for start in /etc/postgresql/*/main/start.conf; do echo manual >"$start"; done ;;
     redis-server) services+=(redis-server) ;;
     etcd-server) services+=(etcd) ;;
+    docker.io) services+=(docker.service docker.socket containerd) ;;
   esac
 done
 if [ -d /run/systemd/system ] && [ "${#services[@]}" -gt 0 ]; then systemctl disable --quiet "${services[@]}"; fi

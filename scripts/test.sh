@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need, then runs every check and every test.
 #
-#   ./scripts/test.sh           lint, boundaries, types, unit, integration, packaging, servers and system tests
+#   ./scripts/test.sh           lint, boundaries, types, unit, integration, packaging, servers, system tests and
+#                               tests on a container engine: the machine's, or as root one of our own (scripts/with-engine.sh)
 #   ./scripts/test.sh --quick   needs nothing outside npm: lint, boundaries, types, unit and integration tests
 #   ./scripts/test.sh --soak    by hand: the heavier form of some tests (many crashes and random histories, long outages);
 #                               writes bench/results/soak.md
@@ -40,6 +41,12 @@ if [ "$mode" != quick ]; then
   [ -x /usr/bin/python3 ] || missing+=(python3)
   mapfile -t servers < <(npx tsx --conditions=@backend.ai/source scripts/dev-servers/missing-packages.ts)
   missing+=("${servers[@]}")
+  # What makes containers: the engine that answers here, or as root one that is started for the tests.
+  with_engine=()
+  if ! engine=$(npx tsx --conditions=@backend.ai/source scripts/images/find-engine.ts 2>/dev/null); then
+    command -v dockerd >/dev/null || missing+=(docker.io)
+    with_engine=(./scripts/with-engine.sh "$work/engine")
+  fi
   if [ "${#missing[@]}" -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
       step "Installing system packages: ${missing[*]}"
@@ -76,6 +83,13 @@ fi
 files=()
 if [ "$mode" = soak ]; then files=(interleavings concurrency crash distributed); fi
 
+# For project NAME that cannot run here, for a reason.
+leave_out() {
+  echo "Tests on $2 are left out, and count as one skipped: $3"
+  echo '{ "numPassedTests": 0, "numFailedTests": 0, "numPendingTests": 1, "numTodoTests": 0, "testResults": [] }' \
+    >"$results/$1.json"
+}
+
 # Each entry is one run of vitest.
 projects=(unit,integration)
 if [ "$mode" != quick ]; then
@@ -83,18 +97,38 @@ if [ "$mode" != quick ]; then
   if [ "${#servers[@]}" = 0 ]; then
     projects+=(servers)
   else
-    echo "Tests on servers are left out, and count as one skipped: ${servers[*]} cannot be installed without root."
-    echo '{ "numPassedTests": 0, "numFailedTests": 0, "numPendingTests": 1, "numTodoTests": 0, "testResults": [] }' \
-      >"$results/servers.json"
+    leave_out servers servers "${servers[*]} cannot be installed without root."
   fi
   projects+=(system)
 fi
+
+test_projects() {
+  local names=$1
+  shift
+  # shellcheck disable=SC2086 # several options
+  "$@" npx vitest run --project ${names//,/ --project } "${files[@]}" --reporter=default --reporter=json \
+    --outputFile.json="$results/$names.json" 2> >(tee -a "$work/errors.log" >&2)
+}
 for names in "${projects[@]}"; do
   step "Tests: $names"
-  # shellcheck disable=SC2086 # several options
-  npx vitest run --project ${names//,/ --project } "${files[@]}" --reporter=default --reporter=json \
-    --outputFile.json="$results/$names.json" 2> >(tee -a "$work/errors.log" >&2) || failed=1
+  test_projects "$names" || failed=1
 done
+
+if [ "$mode" = full ]; then
+  step 'Tests: docker'
+  # Made before an engine of ours starts, in whose namespaces no package mirror can be reached; kept for the next time.
+  images=(shell python)
+  [ "${#with_engine[@]}" = 0 ] || images+=(--archives)
+  if [ "${#with_engine[@]}" -gt 0 ] && { [ "$(id -u)" != 0 ] || ! command -v dockerd >/dev/null; }; then
+    leave_out docker 'a container engine' 'none may be used, and only root can start one (Debian: docker.io).'
+  elif [ "${#with_engine[@]}" -gt 0 ] && ! "${with_engine[@]}" true; then
+    leave_out docker 'a container engine' 'none can be started on this machine.'
+  elif ! ./scripts/build-images.sh "${images[@]}" --install; then
+    leave_out docker 'a container engine' 'its images cannot be built here.'
+  else
+    test_projects docker "${with_engine[@]}" || failed=1
+  fi
+fi
 
 if [ -n "$checks" ]; then wait "$checks" || failed=1; fi
 checks=

@@ -113,7 +113,9 @@ export class Engine {
   async pushImage(reference: string, target: string, credentials: object, tell: (line: string) => void): Promise<void> {
     const { repo, tag } = splitTag(target);
     await this.#read('POST', `/images/${reference}/tag`, { query: { repo, tag } });
-    const headers = { 'x-registry-auth': Buffer.from(JSON.stringify(credentials)).toString('base64url') };
+    // Of the variant for URLs, and with padding, which Node leaves out.
+    const auth = Buffer.from(JSON.stringify(credentials)).toString('base64').replaceAll('+', '-').replaceAll('/', '_');
+    const headers = { 'x-registry-auth': auth };
     await this.#follow(`/images/${repo}/push`, { query: { tag }, headers }, tell);
   }
 
@@ -127,7 +129,7 @@ export class Engine {
       rest = lines.pop() ?? '';
       for (const line of lines.filter((each) => each.trim() !== '')) {
         const { stream, status, error } = JSON.parse(line) as Record<string, string | undefined>;
-        if (error) throw new AppError('internal', `The engine says: ${error}`);
+        if (error) throw refusal(error);
         const words = (stream ?? status ?? '').trim();
         if (words) tell(words);
       }
@@ -162,7 +164,11 @@ async function bodyOf(answer: IncomingMessage): Promise<string> {
   } catch {
     // Not every answer is JSON.
   }
-  throw new AppError('internal', `The engine says: ${message.trim()}`);
+  throw refusal(message.trim());
+}
+
+function refusal(message: string): AppError {
+  return new AppError('internal', `The engine says: ${message}`, { hint: 'Its log may tell more.' });
 }
 
 function addressOf(host: string): Address {

@@ -41,23 +41,18 @@ const say = (text: string): void => console.error(text);
 
 async function buildAll(options: BuildOptions): Promise<BuiltImage[]> {
   const engine = await Engine.connect(process.env);
-  const facts = options.from === undefined ? await machineFacts() : dockerfileFacts;
-  const recipes = options.names.map((name) => imageRecipe(name, facts));
+  const { facts, recipes } = await plan(options);
+  const ensureBuildersOnce = once(() => ensureBuilders(recipes, options));
   const images: BuiltImage[] = [];
-  let checked = false;
   for (const recipe of recipes) {
-    const start = performance.now();
-    const seconds = (): number => Math.round((performance.now() - start) / 100) / 10;
-    const tell = (line: string): void => say(`${recipe.reference}  ${seconds().toFixed(1).padStart(6)} s  ${line}`);
+    const { seconds, tell } = progressOf(recipe);
     const mark = await recipeMark(recipe, facts, options);
     const present = await engine.findImage(recipe.reference);
     const built = options.rebuild || present?.Config.Labels?.[recipeLabel] !== mark;
     if (built && options.from !== undefined) await buildFromDockerfile(engine, recipe, mark, options.from, tell);
     if (built && options.from === undefined) {
-      if (!checked) await ensureBuilders(recipes, options);
-      checked = true;
-      const cacheDirectory = imageCache();
-      const archive = await imageContents(recipe, { facts, cacheDirectory, rebuild: options.rebuild, tell });
+      await ensureBuildersOnce();
+      const archive = await archiveOf(recipe, facts, options, tell);
       tell('handing it to the engine');
       await engine.importImage(recipe.reference, createReadStream(archive), imageChanges(recipe, mark));
     }
@@ -72,6 +67,44 @@ async function buildAll(options: BuildOptions): Promise<BuiltImage[]> {
     images.push({ name, reference, id: image.Id, bytes: image.Size, built, seconds: seconds(), pushed });
   }
   return images;
+}
+
+async function makeArchives(options: BuildOptions): Promise<string[]> {
+  const { facts, recipes } = await plan(options);
+  await ensureBuilders(recipes, options);
+  const archives: string[] = [];
+  for (const recipe of recipes) {
+    const { tell } = progressOf(recipe);
+    archives.push(await archiveOf(recipe, facts, options, tell));
+    tell(`is at ${archives.at(-1)}`);
+  }
+  return archives;
+}
+
+async function plan(options: BuildOptions): Promise<{ facts: MachineFacts; recipes: ImageRecipe[] }> {
+  const facts = options.from === undefined ? await machineFacts() : dockerfileFacts;
+  return { facts, recipes: options.names.map((name) => imageRecipe(name, facts)) };
+}
+
+function progressOf({ reference }: ImageRecipe): { seconds: () => number; tell: (line: string) => void } {
+  const start = performance.now();
+  const seconds = (): number => Math.round((performance.now() - start) / 100) / 10;
+  return { seconds, tell: (line) => say(`${reference}  ${seconds().toFixed(1).padStart(6)} s  ${line}`) };
+}
+
+function archiveOf(
+  recipe: ImageRecipe,
+  facts: MachineFacts,
+  { rebuild }: BuildOptions,
+  tell: (line: string) => void,
+): Promise<string> {
+  const cacheDirectory = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'backend.ai/images');
+  return imageContents(recipe, { facts, cacheDirectory, rebuild, tell });
+}
+
+function once(work: () => Promise<void>): () => Promise<void> {
+  let done: Promise<void> | undefined;
+  return () => (done ??= work());
 }
 
 /** What a present image must say of itself to be up to date. */
@@ -107,10 +140,6 @@ async function buildFromDockerfile(
   await engine.buildImage(recipe.reference, tar.stdout!, { labels, arguments: { FROM: from } }, tell);
 }
 
-function imageCache(): string {
-  return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'backend.ai/images');
-}
-
 /** Those of `docker login`; credential helpers are not asked. */
 async function credentialsOf(reference: string): Promise<object> {
   const registry = reference.split('/')[0]!;
@@ -129,8 +158,8 @@ async function credentialsOf(reference: string): Promise<object> {
 
 async function main(): Promise<void> {
   const options = parseBuildOptions(process.argv.slice(2));
-  const images = await buildAll(options);
-  if (options.json) console.log(JSON.stringify(images, undefined, 2));
+  const made = options.archives ? await makeArchives(options) : await buildAll(options);
+  if (options.json) console.log(JSON.stringify(made, undefined, 2));
 }
 
 main().catch((thrown: unknown) => {

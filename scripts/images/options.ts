@@ -7,6 +7,8 @@ export interface BuildOptions {
   readonly install: boolean;
   readonly rebuild: boolean;
   readonly json: boolean;
+  /** Only makes what the engine would be given, and keeps it: for an engine that comes later. */
+  readonly archives: boolean;
   /** Where the base images of the Dockerfiles are; undefined: images are made of Debian packages. */
   readonly from: string | undefined;
   readonly push: string | undefined;
@@ -25,6 +27,7 @@ export function parseBuildOptions(args: string[]): BuildOptions {
     install: values.install,
     rebuild: values.rebuild,
     json: values.json,
+    archives: values.archives,
     from: place(values.from, '--from'),
     push: place(values.push, '--push'),
   };
@@ -46,6 +49,7 @@ function parse(args: string[]) {
         install: { type: 'boolean', default: false },
         rebuild: { type: 'boolean', default: false },
         json: { type: 'boolean', default: false },
+        archives: { type: 'boolean', default: false },
         from: { type: 'string' },
         push: { type: 'string' },
       },

@@ -1,5 +1,12 @@
 export { testCertificate } from './certificate.ts';
 export { type CollectedLogs, collectLogs, type LogRecord } from './collect-logs.ts';
+export {
+  type EngineRemains,
+  engineRemains,
+  engineSocket,
+  removeEngineRemains,
+  removeImages,
+} from './container-engine.ts';
 export { createDomain, createKeypair, createProject, createTenant, createUser, type Tenant } from './factories.ts';
 export { FakeClock } from './fake-clock.ts';
 export {

@@ -197,12 +197,22 @@ class Client {
     if (!Number.isSafeInteger(seq)) return this.socket.destroy();
     const reply = (result) => this.send(`${JSON.stringify({ re: seq, ok: true, ...result })}\n`);
     try {
+      if (message.op === 'attach')
+        return this.becomeViewer(runner, message, `${JSON.stringify({ re: seq, ok: true })}\n`);
       const result = runner.handle(message, reply);
       if (result) reply(result);
     } catch (error) {
       const code = error instanceof Refusal ? error.code : 'internal';
       this.send(`${JSON.stringify({ re: seq, ok: false, code, message: String(error.message) })}\n`);
     }
+  }
+
+  /** The connection carries frames of a terminal from now on. */
+  becomeViewer(runner, message, reply) {
+    const { Terminals } = require('./terminals.cjs');
+    runner.terminals ??= new Terminals(runner, Refusal);
+    runner.terminals.attach(message, this.socket, reply);
+    runner.clients.delete(this);
   }
 }
 
@@ -340,7 +350,7 @@ class Run {
 class Batch {
   constructor(run) {
     this.run = run;
-    this.steps = ['clean', 'build', 'exec'].filter((name) => this.argv(name));
+    this.steps = ['clean', 'build', 'exec'];
     this.next();
   }
 
@@ -348,21 +358,40 @@ class Batch {
     const command = this.run.request[name];
     if (!command) return undefined;
     if (command !== '*') return ['/bin/sh', '-c', command];
-    if (name === 'exec') return [process.execPath, 'main.js'];
-    const { home } = this.run.runner;
-    if (!['Makefile', 'makefile', 'GNUmakefile'].some((file) => fs.existsSync(path.join(home, file)))) return undefined;
-    return name === 'clean' ? ['make', 'clean'] : ['make'];
+    return this.usual(name);
+  }
+
+  /** What "*" stands for, by what is in the home folder: undefined when there is nothing to do. */
+  usual(name) {
+    const names = attempt(() => fs.readdirSync(this.run.runner.home)) ?? [];
+    const sources = names.filter((each) => /\.(c|cc|cpp|cxx)$/.test(each)).sort();
+    if (name === 'exec') {
+      // A program that the step before made is there only now.
+      const made = 'for each in main a.out; do if [ -f $each ] && [ -x $each ]; then exec ./$each; fi; done; ';
+      return ['/bin/sh', '-c', `${made}exec "$@"`, 'sh', process.execPath, 'main.js'];
+    }
+    if (names.some((each) => ['Makefile', 'makefile', 'GNUmakefile'].includes(each))) {
+      return name === 'clean' ? ['make', 'clean'] : ['make'];
+    }
+    if (sources.length === 0) return undefined;
+    if (name === 'clean') return ['rm', '-f', 'main'];
+    const compiler = sources.every((each) => each.endsWith('.c')) ? 'cc' : 'c++';
+    return [compiler, '-O2', '-o', 'main', ...sources.map((each) => `./${each}`), '-lm', '-lpthread'];
   }
 
   next() {
     const name = this.steps.shift();
     if (!name) return this.run.finish(0);
-    this.start(name);
+    const argv = this.argv(name);
+    if (!argv) return this.next();
+    this.start(name, argv);
   }
 
-  start(name) {
+  start(name, argv) {
     const { run } = this;
-    const { runner } = run;
+    const { runner, request } = run;
+    const shown = name !== 'build' || request.buildLog !== false;
+    let late = false;
     let status;
     let timer;
     const settle = () => {
@@ -370,21 +399,30 @@ class Batch {
       clearTimeout(timer);
       const end = status;
       status = undefined;
-      this.ended(name, ...exitOf(...end));
+      this.ended(name, ...(late ? [124] : exitOf(...end)));
     };
     const sink = (kind, data) => {
       runner.console(data);
-      run.output(kind, data);
+      if (shown) run.output(kind, data);
     };
     const pipes = ['stdout', 'stderr'].map((kind) => new OutputPipe(kind, sink, settle));
-    const child = launch(runner, this.argv(name), pipes, [], name === 'exec' ? 'pipe' : 'ignore');
+    const child = launch(runner, argv, pipes, [], name === 'exec' ? 'pipe' : 'ignore');
     run.child = child;
     child.stdin?.on('error', () => {});
     child.on('error', (error) => {
       run.output('stderr', Buffer.from(`${error.message}\n`));
       ended(127, null);
     });
+    const limitMs = request.timeoutsMs?.[name];
+    const limit =
+      limitMs > 0 &&
+      setTimeout(() => {
+        late = true;
+        run.output('stderr', Buffer.from('runner: The step took longer than it may.\n'));
+        signalGroup(child.pid, 'SIGKILL');
+      }, limitMs);
     const ended = (code, signal) => {
+      clearTimeout(limit);
       status = [code, signal];
       run.child = undefined;
       child.stdin?.destroy();

@@ -162,6 +162,12 @@ class Channel:
             return self.close()
         self.loop.poller.modify(self.fd, self.interest | (select.POLLOUT if self.backlog else 0))
 
+    def release(self):
+        """The descriptor, which belongs to the caller from now on."""
+        fd, self.fd = self.fd, None
+        self.loop.unwatch(fd)
+        return fd
+
     def close(self):
         if self.fd is not None:
             self.loop.unwatch(self.fd)
@@ -203,6 +209,8 @@ class Client:
             self.channel.send(encode({'re': seq, 'ok': True, **result}) + b'\n')
 
         try:
+            if message.get('op') == 'attach':
+                return self.become_viewer(message, encode({'re': seq, 'ok': True}) + b'\n')
             result = self.runner.handle(message, reply)
         except Exception as error:
             result = None
@@ -210,6 +218,15 @@ class Client:
             self.channel.send(encode({'re': seq, 'ok': False, 'code': code, 'message': str(error)}) + b'\n')
         if result is not None:
             reply(result)
+
+
+    def become_viewer(self, message, reply):
+        """The connection carries frames of a terminal from now on."""
+        self.channel.push()
+        if self.channel.fd is not None:
+            waiting = bytes(self.channel.backlog)
+            self.runner.terminals().attach(message, self.channel.release, waiting + reply)
+            self.gone()
 
 
 class Refusal(Exception):
@@ -322,6 +339,10 @@ def spawn(argv, cwd, environment, stdin, stdout, stderr, extra=()):
 
 def prepare_child(cwd):
     os.setpgid(0, 0)
+    reset_child(cwd)
+
+
+def reset_child(cwd):
     signals.set_wakeup_fd(-1)
     for name in ('SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGCHLD', 'SIGPIPE', 'SIGXFSZ'):
         signals.signal(getattr(signals, name), signals.SIG_DFL)
@@ -477,8 +498,10 @@ class Run:
 class BatchStep:
     """One command of a batch run."""
 
-    def __init__(self, run, argv, takes_input, on_end):
+    def __init__(self, run, argv, takes_input, shown, limit_ms, on_end):
         runner = run.runner
+        self.shown = shown
+        self.late = False
         self.run = run
         self.loop = runner.loop
         self.on_end = on_end
@@ -501,11 +524,18 @@ class BatchStep:
             self.stdin = writer
             os.set_blocking(writer, False)
             self.feed()
+        self.limit = self.loop.after(limit_ms / 1000, self.give_up) if limit_ms else None
         self.loop.children[self.pid] = self.ended
+
+    def give_up(self):
+        self.late = True
+        self.run.output('stderr', b'runner: The step took longer than it may.\n')
+        self.signal(signals.SIGKILL)
 
     def sink(self, kind, data):
         self.run.runner.console(data)
-        self.run.output(kind, data)
+        if self.shown:
+            self.run.output(kind, data)
 
     def feed(self, _events=0):
         """Passes on what waits for the program's stdin; a program that does not read holds nobody up."""
@@ -535,6 +565,8 @@ class BatchStep:
 
     def ended(self, status):
         self.status = status
+        if self.limit is not None:
+            self.loop.cancel(self.limit)
         self.close_stdin()
         for pipe in self.pipes:
             pipe.drain()
@@ -557,7 +589,7 @@ class BatchStep:
         if self.timer is not None:
             self.loop.cancel(self.timer)
         on_end, self.on_end = self.on_end, None
-        on_end(*exit_of(self.status))
+        on_end(*((124, None) if self.late else exit_of(self.status)))
 
 
 class Batch:
@@ -566,27 +598,50 @@ class Batch:
     def __init__(self, run, main_command):
         self.run = run
         self.main_command = main_command
-        self.steps = [name for name in ('clean', 'build', 'exec') if self.argv(name) is not None]
+        self.steps = ['clean', 'build', 'exec']
         self.next()
 
     def argv(self, name):
         command = self.run.request.get(name)
-        home = self.run.runner.home
         if not command:
             return None
-        if command != '*':
-            return ['/bin/sh', '-c', command]
+        return self.usual(name) if command == '*' else ['/bin/sh', '-c', command]
+
+    def usual(self, name):
+        """What "*" stands for, by what is in the home folder: None when there is nothing to do."""
+        has = lambda *names: any(os.path.exists(os.path.join(self.run.runner.home, each)) for each in names)
+        if has('Makefile', 'makefile', 'GNUmakefile'):
+            usual = {'clean': 'make clean', 'build': 'make'}
+        elif has('setup.py', 'pyproject.toml') and self.run.runner.language == 'python':
+            usual = {'clean': 'rm -rf build *.egg-info', 'build': shell_words(sys.executable, '-m', 'pip', 'install', '-e', '.')}
+        elif self.sources('.c', '.cc', '.cpp', '.cxx'):
+            compiler = 'c++' if self.sources('.cc', '.cpp', '.cxx') else 'cc'
+            sources = shell_words(*self.sources('.c', '.cc', '.cpp', '.cxx'))
+            usual = {'clean': 'rm -f ./main', 'build': '%s -O2 -o main %s -lm -lpthread' % (compiler, sources)}
+        else:
+            usual = {}
         if name == 'exec':
-            return self.main_command
-        if not any(os.path.exists(os.path.join(home, file)) for file in ('Makefile', 'makefile', 'GNUmakefile')):
-            return None
-        return ['make', 'clean'] if name == 'clean' else ['make']
+            # A program that the step before made is there only now.
+            made = 'for each in main a.out; do if [ -f $each ] && [ -x $each ]; then exec ./$each; fi; done; '
+            return ['/bin/sh', '-c', made + 'exec "$@"', 'sh'] + self.main_command
+        return ['/bin/sh', '-c', usual[name]] if name in usual else None
+
+    def sources(self, *endings):
+        try:
+            return sorted('./' + each for each in os.listdir(self.run.runner.home) if each.endswith(endings))
+        except OSError:
+            return []
 
     def next(self):
         if not self.steps:
             return self.run.finish(0)
         name = self.steps.pop(0)
-        self.run.step = BatchStep(self.run, self.argv(name), name == 'exec', lambda *end: self.ended(name, *end))
+        argv = self.argv(name)
+        if argv is None:
+            return self.next()
+        shown = name != 'build' or self.run.request.get('buildLog') is not False
+        limit = (self.run.request.get('timeoutsMs') or {}).get(name)
+        self.run.step = BatchStep(self.run, argv, name == 'exec', shown, limit, lambda *end: self.ended(name, *end))
 
     def ended(self, name, code, signal_name):
         run = self.run
@@ -606,6 +661,10 @@ class Batch:
             self.next()
 
 
+def shell_words(*words):
+    return ' '.join("'%s'" % word.replace("'", "'\\''") for word in words)
+
+
 class Runner:
     def __init__(self, language, home, output_limit):
         self.language = language
@@ -620,6 +679,14 @@ class Runner:
         self.console_fd = None
         self.console_size = 0
         self.session = None
+        self.opened_terminals = None
+
+    def terminals(self):
+        if self.opened_terminals is None:
+            from terminals import Terminals
+
+            self.opened_terminals = Terminals(self)
+        return self.opened_terminals
 
     # Files
 
@@ -699,6 +766,9 @@ class Runner:
             raise Refusal('bad-request', 'The mode is query or batch.')
         if not all(isinstance(message.get(name) or '', str) for name in ('code', 'clean', 'build', 'exec')):
             raise Refusal('bad-request', 'Code and commands are texts.')
+        limits = message.get('timeoutsMs')
+        if limits is not None and not (isinstance(limits, dict) and all(isinstance(each, int) for each in limits.values())):
+            raise Refusal('bad-request', 'Time limits are milliseconds.')
         if run_id in self.runs:
             return {'known': True}
         if len(self.queue) >= QUEUED_RUNS:

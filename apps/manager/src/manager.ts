@@ -74,6 +74,7 @@ import { SessionCallbacks } from './services/sessions/session-callbacks.ts';
 import { SessionChanges } from './services/sessions/session-changes.ts';
 import { SessionCreation } from './services/sessions/session-creation.ts';
 import { SessionService } from './services/sessions/session-service.ts';
+import { StreamService } from './services/streams/stream-service.ts';
 import { UsageService } from './services/usage/usage-service.ts';
 
 export interface ManagerOptions {
@@ -243,6 +244,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   const { kernelStatistics, machineStatistics, statistics, idle, idleSettings } = monitoring;
   const kernels = new KernelService(sessions, sessionRows, clients, running, activity);
   const files = new FileService(kernels, sessions, options.overrides?.dialDataPort);
+  const streams = new StreamService(kernels, sessions, options.overrides?.dialDataPort);
   const cluster = new ClusterService(agentRows, sessions, machineStatistics, {
     version: config.version,
     startedAt,
@@ -378,7 +380,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   const http =
     options.http &&
     createHttpServer(
-      { services: api, keypairs, files, health, logger: logger.with({ module: 'http' }), clock },
+      { services: api, keypairs, files, streams, health, logger: logger.with({ module: 'http' }), clock },
       { ...options.http, version: config.version },
     );
 

@@ -1,6 +1,6 @@
 import http from 'node:http';
 import net from 'node:net';
-import { Readable } from 'node:stream';
+import { type Duplex, Readable } from 'node:stream';
 import type {
   ApiServices,
   CallContext,
@@ -69,6 +69,12 @@ export class FakeWorld {
   rate: RateCount = { limit: 1000, remaining: 999 };
   fail: Error | undefined;
   health = { live: true, ready: true };
+  /** What is connected to in a session. */
+  stream: (target: Parameters<HttpDependencies['streams']['open']>[1]) => Duplex = () => {
+    throw new Error('no test connects here');
+  };
+  /** Answers to executions, one after the other; then `run`. */
+  readonly runs: RunResult[] = [];
   /** What the next execution answers. */
   run: RunResult = {
     runId: 'run-1',
@@ -227,7 +233,7 @@ export class FakeWorld {
         execute: async (input: ExecuteInput & { session: string }, ctx) => {
           record('execute', input, ctx);
           this.find(input.session);
-          return this.run;
+          return this.runs.shift() ?? this.run;
         },
         interrupt: async (input, ctx) => record('interrupt', input, ctx),
         complete: async (input, ctx) => {
@@ -286,6 +292,12 @@ export class FakeWorld {
         archive: async (session, path, maxBytes, ctx) => {
           record('archive', { session, path, maxBytes }, ctx);
           return { stream: this.#slowly(Buffer.concat([Buffer.from(`tar of ${path}:`), this.#file(path)])) };
+        },
+      },
+      streams: {
+        open: async (session, target, ctx) => {
+          record('open', { session, target }, ctx);
+          return this.stream(target);
         },
       },
       health: () => this.health,

@@ -36,4 +36,5 @@ export type { Rpc } from './rpc.ts';
 export { Run, type RunOptions, type RunOutcome } from './run.ts';
 export { type BatchCommands, type CreateSessionOptions, Session, type WaitOptions } from './session.ts';
 export type { SessionTemplateClient } from './session-templates.ts';
+export { Terminal, type TerminalEnd, type TerminalOptions } from './terminal.ts';
 export type { OnProgress, TransferOptions, UploadSource } from './transfers.ts';

@@ -13,6 +13,7 @@ import { AppError, explainReason, hasCode, isTerminal } from '@backend.ai/core';
 import type { inferRouterInputs } from '@trpc/server';
 import { type Rpc, toAppError } from './rpc.ts';
 import { Run, type RunOptions } from './run.ts';
+import { openTerminal, type Terminal, type TerminalOptions } from './terminal.ts';
 import { download, type TransferOptions, type UploadSource, upload, writeWhole } from './transfers.ts';
 import type { Transport } from './transport.ts';
 
@@ -30,6 +31,10 @@ export interface BatchCommands {
   readonly clean?: string | undefined;
   readonly build?: string | undefined;
   readonly exec: string;
+  /** False: what the build prints stays out of the result. */
+  readonly buildLog?: boolean | undefined;
+  /** Milliseconds that each step may last; one that is late is killed, and has failed with exit code 124. */
+  readonly timeoutsMs?: { readonly [Step in 'clean' | 'build' | 'exec']?: number } | undefined;
 }
 
 /** A compute session. With `await using`, it is destroyed at the end of the block. */
@@ -234,6 +239,14 @@ export class Session implements AsyncDisposable {
   async complete(code: string, position?: number): Promise<string[]> {
     const input = { ...this.#ref, code, ...(position === undefined ? {} : { position }) };
     return (await this.#rpc.session.complete.query(input)).completions;
+  }
+
+  /**
+   * A shell on a terminal of the session, made if there is none of this name; what was printed last comes first. It goes
+   * on when the connection ends. Node.js only.
+   */
+  terminal(options: TerminalOptions = {}): Promise<Terminal> {
+    return openTerminal(this.#transport, this.id, options);
   }
 
   async interrupt(): Promise<void> {

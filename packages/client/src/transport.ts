@@ -36,6 +36,14 @@ export interface Transport {
   send(request: TransportRequest): Promise<TransportReply>;
   /** As `send`, for callers that take the bare response (`eventsource`): answers that are no success are returned. */
   sendRaw(request: TransportRequest): Promise<TransportReply>;
+  /** The headers that make a request ours, for what is sent by other means. */
+  sign(request: Pick<TransportRequest, 'method' | 'target' | 'contentType' | 'requestId'>): SignedHeaders;
+}
+
+export interface SignedHeaders {
+  readonly url: URL;
+  readonly headers: Record<string, string>;
+  readonly requestId: string;
 }
 
 export function createTransport(options: TransportOptions): Transport {
@@ -44,17 +52,21 @@ export function createTransport(options: TransportOptions): Transport {
   const { requestId: given } = options;
   const nextRequestId = typeof given === 'function' ? given : () => given ?? newRequestId();
 
-  async function sendRaw(request: TransportRequest): Promise<TransportReply> {
-    const requestId = request.requestId ?? nextRequestId();
-    const url = new URL(endpoint + request.target);
-    const { method, contentType, signal, body } = request;
+  const sign: Transport['sign'] = ({ method, target, contentType, requestId = nextRequestId() }) => {
+    const url = new URL(endpoint + target);
     const headers = {
-      ...request.headers,
       ...(contentType === undefined ? {} : { 'content-type': contentType }),
       'x-request-id': requestId,
       ...(options.ownerAccessKey === undefined ? {} : { [ownerAccessKeyHeader]: options.ownerAccessKey }),
       ...authHeaders(options, { method, url, contentType, now: new Date() }),
     };
+    return { url, headers, requestId };
+  };
+
+  async function sendRaw(request: TransportRequest): Promise<TransportReply> {
+    const { method, signal, body } = request;
+    const { url, headers: signed, requestId } = sign(request);
+    const headers = { ...request.headers, ...signed };
     const source = typeof body === 'object' && !(body instanceof Uint8Array) ? new Source(body) : undefined;
     try {
       const response = await fetch(url.href, {
@@ -81,7 +93,7 @@ export function createTransport(options: TransportOptions): Transport {
     throw errorOfResponse(reply.response.status, text, reply.requestId);
   }
 
-  return { endpoint, nextRequestId, send, sendRaw };
+  return { endpoint, nextRequestId, send, sendRaw, sign };
 }
 
 /** Remembers why a stream of ours failed: `fetch` tells only that it failed. */

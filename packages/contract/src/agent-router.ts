@@ -10,6 +10,7 @@ import {
   type ExecuteInput,
   executeInputSchema,
   type RunResult,
+  runIdSchema,
 } from './run.ts';
 import { inputLimits, plainText } from './text.ts';
 
@@ -31,6 +32,7 @@ const logsInput = z.strictObject({
     .max(8 * 1024 * 1024)
     .default(1024 * 1024),
 });
+const interruptInput = kernelInput.extend({ runId: runIdSchema.optional() });
 const executeKernelInput = executeInputSchema.extend({ kernelId: kernelIdSchema });
 const completeKernelInput = completeInputSchema.extend({ kernelId: kernelIdSchema });
 const imageName = plainText(inputLimits.image).min(1);
@@ -63,7 +65,8 @@ export interface AgentService {
   checkKernel(input: { kernelId: string }, ctx: CallContext): Promise<KernelReport>;
   /** Starts or follows a run; see `ExecuteInput`. @throws AppError `kernel-not-found`, `run-not-found` */
   execute(input: ExecuteInput & { kernelId: string }, ctx: CallContext): Promise<RunResult>;
-  interrupt(input: { kernelId: string }, ctx: CallContext): Promise<void>;
+  /** The current run, or a certain one. */
+  interrupt(input: z.infer<typeof interruptInput>, ctx: CallContext): Promise<void>;
   complete(input: CompleteInput & { kernelId: string }, ctx: CallContext): Promise<CompleteResult>;
   /** The newest output of the kernel, oldest first. */
   logs(input: z.infer<typeof logsInput>, ctx: CallContext): Promise<{ logs: string }>;
@@ -95,7 +98,7 @@ export function createAgentRouter(service: AgentService) {
     execute: procedureFor('peer', { deadlineMs: executeDeadlineMs })
       .input(executeKernelInput)
       .mutation(({ input, ctx }) => service.execute(input, ctx)),
-    interrupt: idempotent.input(kernelInput).mutation(({ input, ctx }) => service.interrupt(input, ctx)),
+    interrupt: idempotent.input(interruptInput).mutation(({ input, ctx }) => service.interrupt(input, ctx)),
     complete: query.input(completeKernelInput).query(({ input, ctx }) => service.complete(input, ctx)),
     logs: query.input(logsInput).query(({ input, ctx }) => service.logs(input, ctx)),
     listFiles: query.input(listFilesInput).query(({ input, ctx }) => service.listFiles(input, ctx)),

@@ -28,6 +28,7 @@ import {
   type ExecuteInput,
   executeInputSchema,
   type RunResult,
+  runIdSchema,
 } from './run.ts';
 import {
   type CreateSessionInput,
@@ -58,6 +59,7 @@ import { type UsageReport, type UsageReportInput, usageReportSchema } from './us
 
 const bySession = z.strictObject({ session: sessionRefSchema });
 const executeSession = executeInputSchema.extend({ session: sessionRefSchema });
+const interruptSession = bySession.extend({ runId: runIdSchema.optional() });
 const completeSession = completeInputSchema.extend({ session: sessionRefSchema });
 const listFilesSession = z.strictObject({ session: sessionRefSchema, path: homePathSchema.default('.') });
 
@@ -106,7 +108,8 @@ export interface SessionApi {
   /** Gives a running session another name. @throws AppError `session-not-running`, `invalid-session-name`, `session-exists` */
   rename(input: z.infer<typeof renameSessionSchema>, ctx: CallContext): Promise<SessionView>;
   execute(input: ExecuteInput & { session: string }, ctx: CallContext): Promise<RunResult>;
-  interrupt(input: z.infer<typeof bySession>, ctx: CallContext): Promise<void>;
+  /** The current run, or a certain one. */
+  interrupt(input: z.infer<typeof interruptSession>, ctx: CallContext): Promise<void>;
   complete(input: CompleteInput & { session: string }, ctx: CallContext): Promise<CompleteResult>;
   logs(input: z.infer<typeof bySession>, ctx: CallContext): Promise<{ logs: string }>;
   listFiles(input: z.infer<typeof listFilesSession>, ctx: CallContext): Promise<FileListing>;

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { terminalSchema } from './terminal.ts';
 import { inputLimits, plainText } from './text.ts';
 
 /** A path relative to the home folder /home/work of a kernel. The agent refuses whatever leaves it. */
@@ -26,7 +27,7 @@ export interface FileListing {
 /**
  * What a ticket for the agent's data port opens. `upload`: the stream is the file's bytes. `download`: the agent sends
  * the file's bytes. `archive`: the agent sends a tar of the file or folder. `port` and `service`: a splice to a TCP
- * port of the kernel or to its `run/<service>.sock`.
+ * port of the kernel or to its `run/<service>.sock`. `terminal`: frames, see `terminal-frames.ts` of the rpc package.
  */
 export const transferSchema = z.discriminatedUnion('kind', [
   z.strictObject({
@@ -45,6 +46,7 @@ export const transferSchema = z.discriminatedUnion('kind', [
   }),
   z.strictObject({ kind: z.literal('port'), port: z.number().int().min(1).max(65_535) }),
   z.strictObject({ kind: z.literal('service'), service: z.string().regex(/^[a-z][a-z0-9-]{0,31}$/) }),
+  terminalSchema.extend({ kind: z.literal('terminal') }),
 ]);
 export type Transfer = z.infer<typeof transferSchema>;
 

@@ -23,5 +23,6 @@ export * from './session-template.ts';
 export * from './slot-texts.ts';
 export * from './statistics.ts';
 export * from './tenancy.ts';
+export * from './terminal.ts';
 export * from './text.ts';
 export * from './usage.ts';

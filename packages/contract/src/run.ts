@@ -6,6 +6,8 @@ import { inputLimits, plainText } from './text.ts';
 
 export const runIdSchema = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'must be 1 to 64 letters, digits, "_" or "-"');
 
+/** Milliseconds that one step of a batch run may last. */
+const stepTimeoutSchema = z.number().int().min(1).max(2_147_483_647).optional();
 const commandSchema = plainText(inputLimits.command).nullish();
 
 export const executeInputSchema = z.strictObject({
@@ -19,6 +21,12 @@ export const executeInputSchema = z.strictObject({
       clean: commandSchema,
       build: commandSchema,
       exec: commandSchema,
+      /** False: what the build prints stays out of the result; it is in the log of the kernel. */
+      buildLog: z.boolean().optional(),
+      /** A step that takes longer is killed and has failed with exit code 124. The kernel goes on. */
+      timeoutsMs: z
+        .strictObject({ clean: stepTimeoutSchema, build: stepTimeoutSchema, exec: stepTimeoutSchema })
+        .optional(),
       /** With `input`: no more will come; the program reads end-of-file. */
       eof: z.boolean().optional(),
     })

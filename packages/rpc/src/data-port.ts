@@ -13,7 +13,8 @@ import { AppError, isErrorBody, isLoopback, systemClock } from '@backend.ai/core
  * - download: exactly `size` bytes, then the end of the stream;
  * - archive: a tar, then the end of the stream; one without the closing blocks of a tar is broken;
  * - upload: the caller sends exactly the announced bytes; the agent answers a second line when the file stands;
- * - port, service: bytes in both directions.
+ * - port, service: bytes in both directions;
+ * - terminal: frames in both directions, see `terminal-frames.ts`.
  */
 
 export const dataPortHeadBytes = 4096;

@@ -10,3 +10,4 @@ export {
 } from './identity.ts';
 export * from './join-token.ts';
 export * from './server.ts';
+export * from './terminal-frames.ts';

@@ -11,6 +11,7 @@ import type {
   KernelBatch,
   KernelSpec,
   RunResult,
+  TerminalOptions,
 } from '@backend.ai/contract';
 import type { ResourceSlots, StatusReason } from '@backend.ai/core';
 import type { HomeFiles } from '../files/home-files.ts';
@@ -127,11 +128,14 @@ export interface KernelHandle {
    * depend on whoever waits here. Null: the kernel ended before, or the signal aborted.
    */
   runBatch(batch: KernelBatch, signal: AbortSignal): Promise<BatchEnd | null>;
-  interrupt(): Promise<void>;
+  /** The current run, or a certain one. */
+  interrupt(runId?: string): Promise<void>;
   complete(input: CompleteInput): Promise<CompleteResult>;
   logs(maxBytes: number): Promise<string>;
   /** A stream to something that listens inside. */
   connect(target: { readonly port: number } | { readonly service: string }): Promise<Duplex>;
+  /** Frames of a terminal, which is made if there is none of this name; see `terminal-frames.ts` of the rpc package. */
+  openTerminal(terminal: TerminalOptions): Promise<Duplex>;
   /** After its end: what readers of unfinished runs would still get. Valid until its steps are undone. */
   lastWords(): Promise<ReadonlyMap<string, RunResult>>;
   /** What it uses now. @throws when it cannot be looked into */

@@ -127,8 +127,9 @@ export class DataPort {
       case 'upload':
         return await receive(socket, filesOf(kernel), transfer);
       case 'port':
-      case 'service': {
-        const inner = await kernel.connect(transfer);
+      case 'service':
+      case 'terminal': {
+        const inner = await (transfer.kind === 'terminal' ? kernel.openTerminal(transfer) : kernel.connect(transfer));
         // A terminal may be silent for hours.
         socket.setTimeout(0);
         return await splice(socket, inner);

@@ -65,8 +65,8 @@ export class LocalAgentService implements AgentService {
     return await supervisor.get(kernelId).running.execute(input, ctx.signal);
   }
 
-  async interrupt({ kernelId }: Input<'interrupt'>): Promise<void> {
-    await this.#options.supervisor.get(kernelId).running.interrupt();
+  async interrupt({ kernelId, runId }: Input<'interrupt'>): Promise<void> {
+    await this.#options.supervisor.get(kernelId).running.interrupt(runId);
   }
 
   async complete({ kernelId, ...input }: Input<'complete'>) {

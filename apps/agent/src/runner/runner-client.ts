@@ -5,7 +5,9 @@
  * A request that was under way fails with `connection-lost`; `execute` may simply be repeated with the same run id.
  */
 import { connect, type Socket } from 'node:net';
+import type { TerminalOptions } from '@backend.ai/contract';
 import { AppError, type Clock, type Deferred, deferred, delay, hasCode, systemClock } from '@backend.ai/core';
+import { readHead } from '@backend.ai/rpc';
 import { BackgroundTasks, type Logger, silentLogger } from '@backend.ai/telemetry';
 import { type CollectOptions, collectRun, type KernelExit, type RunResult } from './collect-run.ts';
 import { LineSplitter } from './line-splitter.ts';
@@ -21,6 +23,7 @@ import {
   parseReply,
   type RunEvent,
   type RunnerInfo,
+  type RunnerReply,
   refusals,
 } from './runner-messages.ts';
 
@@ -53,6 +56,10 @@ export type Execution =
       readonly clean?: string | null | undefined;
       readonly build?: string | null | undefined;
       readonly exec?: string | null | undefined;
+      /** False: what the build prints goes to the log of the kernel only. */
+      readonly buildLog?: boolean | undefined;
+      /** A step that lasts longer is killed, and has failed with exit code 124. */
+      readonly timeoutsMs?: { readonly [Step in 'clean' | 'build' | 'exec']?: number | undefined } | undefined;
     };
 
 interface Pending {
@@ -156,6 +163,34 @@ export class RunnerClient {
   /** Texts that may stand in place of the last word before `cursor`; none while the interpreter is busy. */
   async complete(code: string, cursor: number = code.length, options: RequestOptions = {}): Promise<string[]> {
     return parseCompletions(await this.#request({ op: 'complete', code: code.slice(0, cursor), cursor }, options));
+  }
+
+  /**
+   * A connection of its own that carries frames of a terminal; see `terminal-frames.ts` of the rpc package.
+   * @throws AppError `connection-lost`, `kernel-busy`, `unsupported-feature` when the kernel can have no terminals
+   */
+  async openTerminal({ name, rows, cols, term }: TerminalOptions): Promise<Socket> {
+    this.#refuseIfOver();
+    const socket = await this.#dial();
+    if (!socket) throw new AppError('connection-lost', "The kernel's runner does not answer.");
+    const abort = (): void => void socket.destroy();
+    const cancel = this.#clock.setTimer(this.#options.requestTimeoutMs ?? 10_000, abort);
+    try {
+      socket.write(`${JSON.stringify({ seq: 1, op: 'attach', terminal: name, rows, cols, term })}\n`);
+      for (;;) {
+        // States of runs come first.
+        const reply = parseReply(await readHead(socket));
+        if (!reply) continue;
+        if (!reply.ok) throw refusalOf(reply);
+        return socket;
+      }
+    } catch (error) {
+      socket.on('error', () => {});
+      socket.destroy();
+      throw error;
+    } finally {
+      cancel();
+    }
   }
 
   /** Events may be missed while disconnected: they hurry readers, the journal has the truth. */
@@ -285,8 +320,7 @@ export class RunnerClient {
     if (reply.ok) {
       pending.reply.resolve(reply.body);
     } else {
-      const [code, text] = refusals[reply.code] ?? (['internal', "The kernel's runner failed."] as const);
-      pending.reply.reject(new AppError(code, text, { detail: { code: reply.code, message: reply.message } }));
+      pending.reply.reject(refusalOf(reply));
     }
   }
 
@@ -299,6 +333,11 @@ export class RunnerClient {
   #failAll(error: AppError): void {
     for (const { reply } of this.#pending.values()) reply.reject(error);
   }
+}
+
+function refusalOf({ code, message }: Extract<RunnerReply, { ok: false }>): AppError {
+  const [known, text] = refusals[code] ?? (['internal', "The kernel's runner failed."] as const);
+  return new AppError(known, text, { detail: { code, message } });
 }
 
 const floodLines = 512;

@@ -25,7 +25,7 @@ export function createSessionApi(
     restart: ({ session }, ctx) => sessions.restart(session, actorOf(ctx)),
     rename: ({ session, name }, ctx) => sessions.rename(session, name, actorOf(ctx)),
     execute: ({ session, ...input }, ctx) => kernels.execute(session, input, actorOf(ctx), ctx.signal),
-    interrupt: ({ session }, ctx) => kernels.interrupt(session, actorOf(ctx)),
+    interrupt: ({ session, runId }, ctx) => kernels.interrupt(session, actorOf(ctx), runId),
     complete: ({ session, ...input }, ctx) => kernels.complete(session, input, actorOf(ctx), ctx.signal),
     logs: ({ session }, ctx) => kernels.logs(session, actorOf(ctx), ctx.signal),
     listFiles: ({ session, path }, ctx) => kernels.listFiles(session, path, actorOf(ctx), ctx.signal),

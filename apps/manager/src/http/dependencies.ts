@@ -1,5 +1,5 @@
-import type { Readable } from 'node:stream';
-import type { ApiServices, CallContext, UserActor } from '@backend.ai/contract';
+import type { Duplex, Readable } from 'node:stream';
+import type { ApiServices, CallContext, Transfer, UserActor } from '@backend.ai/contract';
 import type { Clock } from '@backend.ai/core';
 import type { Logger } from '@backend.ai/telemetry';
 
@@ -43,6 +43,15 @@ export interface SessionFiles {
   archive(session: string, path: string, maxBytes: number, ctx: CallContext): Promise<{ stream: Readable }>;
 }
 
+export interface SessionStreams {
+  /** Bytes in both directions. @throws AppError `session-not-running`, `state-conflict` when nothing listens there */
+  open(
+    session: string,
+    target: Extract<Transfer, { readonly kind: 'port' | 'service' | 'terminal' }>,
+    ctx: CallContext,
+  ): Promise<Duplex>;
+}
+
 export interface Health {
   /** The process does its work; if not, restart it. */
   readonly live: boolean;
@@ -55,6 +64,7 @@ export interface HttpDependencies {
   readonly services: ApiServices;
   readonly keypairs: Keypairs;
   readonly files: SessionFiles;
+  readonly streams: SessionStreams;
   health(): Health;
   readonly logger: Logger;
   readonly clock: Clock;

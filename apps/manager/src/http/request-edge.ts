@@ -25,6 +25,8 @@ export class RequestEdge {
   expectsContinue = false;
   /** The work only waits or watches: it ends as soon as the server shuts down. */
   endsOnShutdown = false;
+  /** A WebSocket took the connection over. */
+  isUpgraded = false;
   /** Registered pattern of the URL, for logs and statistics. */
   route: string | undefined;
   /** Address of the caller: what a trusted proxy says, else the other end of the connection. */

@@ -23,9 +23,11 @@ import { registerFileRoutes } from './routes/files.ts';
 import { registerResourceRoutes } from './routes/resources.ts';
 import { registerRootRoutes } from './routes/root.ts';
 import { registerSessionRoutes } from './routes/sessions.ts';
+import { registerStreamRoutes } from './routes/streams.ts';
 import { registerTemplateRoutes } from './routes/templates.ts';
 import { registerUserConfigRoutes } from './routes/user-config.ts';
 import { registerRpc } from './rpc.ts';
+import { onUpgrade } from './web-sockets.ts';
 
 /**
  * The manager's public edge: official REST API, our streaming forms and tRPC on one port.
@@ -115,6 +117,7 @@ export function createHttpServer(dependencies: HttpDependencies, options: HttpSe
   registerUserConfigRoutes(app, context);
   registerExecutionRoutes(app, context);
   registerFileRoutes(app, context);
+  registerStreamRoutes(app, context);
   registerResourceRoutes(app, context);
   registerRpc(app, context);
 
@@ -197,6 +200,7 @@ class ServerState {
     server.timeout = 0;
     server.on('checkContinue', (request, response) => accept(request, response, true));
     server.on('checkExpectation', (request, response) => accept(request, response));
+    server.on('upgrade', (request, socket, head) => onUpgrade(accept, request, socket, head));
     server.on('clientError', (error, socket) => onClientError(this.#context.logger, error, socket));
     server.on('connect', (_request, socket: Duplex) => {
       const error = new AppError('method-not-allowed', 'This server is no proxy.');
@@ -259,7 +263,7 @@ class ServerState {
   #logAccess(edge: RequestEdge): void {
     const { request, response } = edge;
     const ms = this.#context.clock.monotonic() - edge.startedAt;
-    const status = response.headersSent ? response.statusCode : undefined;
+    const status = edge.isUpgraded ? 101 : response.headersSent ? response.statusCode : undefined;
     observations.httpRequest.tell({ method: request.method ?? '', route: edge.route, status, ms });
     edge.run(() =>
       this.#context.logger.info('request handled', {
@@ -267,7 +271,7 @@ class ServerState {
         path: pathOf(request.url ?? '/'),
         route: edge.route ?? null,
         status: status ?? null,
-        outcome: response.writableFinished ? 'finished' : 'aborted',
+        outcome: response.writableFinished || edge.isUpgraded ? 'finished' : 'aborted',
         duration_ms: Math.round(ms * 1000) / 1000,
         remote: edge.remote ?? request.socket.remoteAddress ?? null,
       }),

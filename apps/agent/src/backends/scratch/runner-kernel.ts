@@ -7,6 +7,7 @@ import type {
   IsolationReport,
   KernelBatch,
   RunResult,
+  TerminalOptions,
 } from '@backend.ai/contract';
 import { AppError, type Clock, type Deferred, deferred, type StatusReason } from '@backend.ai/core';
 import type { Logger } from '@backend.ai/telemetry';
@@ -100,8 +101,8 @@ export abstract class RunnerKernel implements KernelHandle {
     return runBatchJob(job, batch, signal);
   }
 
-  async interrupt(): Promise<void> {
-    await this.#requireClient().interrupt();
+  async interrupt(runId?: string): Promise<void> {
+    await this.#requireClient().interrupt(runId);
   }
 
   async complete({ code, position }: CompleteInput): Promise<CompleteResult> {
@@ -123,6 +124,10 @@ export abstract class RunnerKernel implements KernelHandle {
   connect(target: { readonly port: number } | { readonly service: string }): Promise<Duplex> {
     if ('service' in target) return connectToService(this.#options.paths.run, target.service);
     return this.connectToPort(target.port);
+  }
+
+  openTerminal(terminal: TerminalOptions): Promise<Duplex> {
+    return this.#requireClient().openTerminal(terminal);
   }
 
   async stop(reason: StatusReason, forced: boolean): Promise<void> {

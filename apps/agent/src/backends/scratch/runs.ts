@@ -73,12 +73,13 @@ export class Runs {
       const known = this.#runs.has(runId);
       const run = this.#ensure(runId);
       if (!known && input.timeoutMs > 0) this.#setDeadline(run, this.#options.clock.now() + input.timeoutMs);
-      const { clean, build, exec } = input.options;
+      const { clean, build, exec, buildLog, timeoutsMs } = input.options;
+      const steps = { clean, build, exec, buildLog, timeoutsMs };
       run.beginning = true;
       try {
         await this.#begin(
           runId,
-          input.mode === 'query' ? { mode: 'query', code: input.code } : { mode: 'batch', clean, build, exec },
+          input.mode === 'query' ? { mode: 'query', code: input.code } : { mode: 'batch', ...steps },
         );
       } catch (error) {
         if (!known) this.#forget(run);

@@ -14,6 +14,7 @@ import { SessionLs } from './ls.ts';
 import { SessionRename } from './rename.ts';
 import { SessionRestart } from './restart.ts';
 import { SessionStats } from './stats.ts';
+import { SessionTerminal } from './terminal.ts';
 import { SessionUpload } from './upload.ts';
 import { SessionWait } from './wait.ts';
 
@@ -27,6 +28,7 @@ export const commands: CommandBundle['commands'] = [
   SessionIdle,
   SessionWait,
   SessionExec,
+  SessionTerminal,
   SessionUpload,
   SessionDownload,
   SessionLs,

@@ -1,10 +1,11 @@
 import { executeInputSchema } from '@backend.ai/contract';
 import { hasCode } from '@backend.ai/core';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { z } from 'zod';
 import { invalidFields, type Params, readParams, sendJson, sessionOf } from '../parameters.ts';
 import { edgeOf } from '../request-edge.ts';
 import type { RouteContext } from '../server.ts';
-import { kernelGone, runAnswer } from './session-shapes.ts';
+import { batchOptionsSchema, kernelGone, runAnswer } from './session-shapes.ts';
 
 /** Output is collected for so long before a run's step is answered. */
 const flushMs = 2000;
@@ -20,17 +21,15 @@ export function registerExecutionRoutes(app: FastifyInstance, { services }: Rout
     params.check();
     if (mode === 'complete') return complete(request, reply, session, params);
 
-    const options = params.object('options');
     const raw = {
       mode,
       runId: runId ?? null,
       code: params.text('code'),
-      options: mode === 'batch' ? batchOptions(options) : {},
+      options: mode === 'batch' ? batchOptions(params.value('options')) : {},
       flushMs,
       holdMs: flushMs,
     };
     params.check();
-    options.check();
     const checked = executeInputSchema.safeParse(raw);
     if (!checked.success)
       throw invalidFields(
@@ -71,10 +70,9 @@ export function registerExecutionRoutes(app: FastifyInstance, { services }: Rout
   }
 }
 
-function batchOptions(options: Params): Record<string, string | null> {
-  return {
-    clean: options.text('clean') ?? null,
-    build: options.text('build') ?? null,
-    exec: options.text('exec') ?? null,
-  };
+function batchOptions(value: unknown): z.infer<typeof batchOptionsSchema> {
+  const read = batchOptionsSchema.safeParse(value ?? {});
+  if (read.success) return read.data;
+  const problems = read.error.issues.map(({ path, message }) => [['options', ...path].join('.'), message]);
+  throw invalidFields(Object.fromEntries(problems));
 }

@@ -1,5 +1,6 @@
 import type { RunResult, SessionDetailsView, SessionHistoryEntry } from '@backend.ai/contract';
 import { occupyingStatuses, type SessionStatus } from '@backend.ai/core';
+import { z } from 'zod';
 
 /** Our views in the words of the official REST API. */
 
@@ -52,6 +53,29 @@ export function sessionInfo(view: SessionDetailsView, nowMs: number): Record<str
 /** When each state was entered (last). */
 export function statusHistory(entries: readonly SessionHistoryEntry[]): Record<string, string> {
   return Object.fromEntries(entries.map((entry) => [entry.to.toLowerCase(), entry.at]));
+}
+
+const stepTimeout = z.number().min(0).max(2_147_483).nullish();
+
+/** `options` of batch mode. */
+export const batchOptionsSchema = z
+  .object({
+    clean: z.string().nullish(),
+    build: z.string().nullish(),
+    exec: z.string().nullish(),
+    buildLog: z.boolean().nullish(),
+    /** Seconds that each step may last. */
+    timeouts: z.object({ clean: stepTimeout, build: stepTimeout, exec: stepTimeout }).nullish(),
+  })
+  .transform(({ clean, build, exec, buildLog, timeouts }) => ({
+    ...{ clean, build, exec },
+    ...(buildLog === false ? { buildLog } : {}),
+    ...(timeouts ? { timeoutsMs: inMilliseconds(timeouts) } : {}),
+  }));
+
+function inMilliseconds(timeouts: Readonly<Record<string, number | null | undefined>>): Record<string, number> {
+  const set = Object.entries(timeouts).filter((entry): entry is [string, number] => Boolean(entry[1]));
+  return Object.fromEntries(set.map(([step, seconds]) => [step, Math.max(1, Math.round(seconds * 1000))]));
 }
 
 /** The answer to one step of a run. */

@@ -48,8 +48,10 @@ export class KernelService {
     return this.#inside(ref, actor, work, input.mode === 'continue');
   }
 
-  async interrupt(ref: string, actor: UserActor): Promise<void> {
-    await this.#inside(ref, actor, (api, kernelId) => api.interrupt.mutate({ kernelId }));
+  /** The current run, or a certain one. */
+  async interrupt(ref: string, actor: UserActor, runId?: string): Promise<void> {
+    const which = runId === undefined ? {} : { runId };
+    await this.#inside(ref, actor, (api, kernelId) => api.interrupt.mutate({ kernelId, ...which }));
   }
 
   complete(

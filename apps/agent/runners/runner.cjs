@@ -698,6 +698,12 @@ class Runner {
     setImmediate(() => this.startNext());
   }
 
+  startedPrograms() {
+    const { Programs } = require('./programs.cjs');
+    this.programs ??= new Programs(this, Refusal);
+    return this.programs;
+  }
+
   find(message) {
     const run = this.runs.get(message.runId);
     if (!run) throw new Refusal('unknown-run', 'There is no such run.');
@@ -730,6 +736,14 @@ class Runner {
         );
         return undefined;
       }
+      case 'start-program':
+        return this.startedPrograms().start(message);
+      case 'program':
+        return this.startedPrograms().state(message);
+      case 'stop-program':
+        return this.startedPrograms().stop(message);
+      case 'definitions':
+        return this.startedPrograms().definitions(message);
       default:
         throw new Refusal('unknown-op', 'There is no such operation.');
     }

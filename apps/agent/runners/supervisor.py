@@ -680,6 +680,7 @@ class Runner:
         self.console_size = 0
         self.session = None
         self.opened_terminals = None
+        self.started_programs = None
 
     def terminals(self):
         if self.opened_terminals is None:
@@ -687,6 +688,13 @@ class Runner:
 
             self.opened_terminals = Terminals(self)
         return self.opened_terminals
+
+    def programs(self):
+        if self.started_programs is None:
+            from programs import Programs
+
+            self.started_programs = Programs(self)
+        return self.started_programs
 
     # Files
 
@@ -849,6 +857,14 @@ class Runner:
                 raise Refusal('bad-request', 'Completion needs code and a cursor.')
             self.session.complete(code[: max(0, cursor)], lambda found: reply({'completions': found[:1000]}))
             return None
+        if op == 'start-program':
+            return self.programs().start(message)
+        if op == 'program':
+            return self.programs().state(message)
+        if op == 'stop-program':
+            return self.programs().stop(message)
+        if op == 'definitions':
+            return self.programs().definitions(message)
         raise Refusal('unknown-op', 'There is no such operation.')
 
     def input(self, run, message):

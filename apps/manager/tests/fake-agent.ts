@@ -377,6 +377,20 @@ export class FakeAgent implements AgentService {
     this.#kernel(kernelId);
   }
 
+  async services({ kernelId }: { kernelId: string }): Promise<[]> {
+    this.#kernel(kernelId);
+    return [];
+  }
+
+  async startService({ kernelId }: { kernelId: string }): Promise<{ status: 'running'; ports: number[] }> {
+    this.#kernel(kernelId);
+    return { status: 'running', ports: [8080] };
+  }
+
+  async stopService({ kernelId }: { kernelId: string }): Promise<void> {
+    this.#kernel(kernelId);
+  }
+
   async complete({ kernelId }: { kernelId: string }): Promise<{ completions: string[] }> {
     this.#kernel(kernelId);
     return { completions: ['print'] };

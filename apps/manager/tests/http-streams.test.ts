@@ -19,6 +19,7 @@ beforeEach(() => {
   world.fail = undefined;
   world.calls.length = 0;
   world.runs.length = 0;
+  world.serviceStart = { status: 'started', ports: [8080, 8081] };
   world.sessions.clear();
   world.sessions.set('sess', sessionView('sess', 'RUNNING'));
 });
@@ -253,6 +254,71 @@ describe('a terminal', () => {
   test.each(['rows=0', 'cols=99999', 'terminal=../x', 'term=a%0Ab'])('with %s is refused', async (query) => {
     expect(await connect(`/stream/session/sess/pty?${query}`)).toMatchObject({ status: 400 });
     expect(world.calls).toEqual([]);
+  });
+});
+
+describe('services', () => {
+  test('are listed as the official client reads them', async () => {
+    const answer = await server.request('/stream/session/sess/apps');
+    expect(answer.json).toEqual([
+      { name: 'web', protocol: 'http', ports: [8080, 8081], url_template: '{protocol}://{host}:{port}/lab' },
+      { name: 'ssh', protocol: 'tcp', ports: [2200] },
+    ]);
+  });
+
+  test.each(['tcpproxy', 'httpproxy'])('are started, then bytes pass both ways over %s', async (kind) => {
+    world.stream = () => {
+      const echo: Duplex = new Duplex({
+        read() {},
+        write(chunk: Buffer, _encoding, done) {
+          echo.push(Buffer.concat([Buffer.from('<'), chunk, Buffer.from('>')]));
+          done();
+        },
+      });
+      return echo;
+    };
+    const given = encodeURIComponent(JSON.stringify({ '--base': 'x', '--quiet': null }));
+    const { socket, messages } = await connected(`/stream/session/sess/${kind}?app=web&port=8081&arguments=${given}`);
+    expect(world.last('startService').input).toEqual({
+      session: 'sess',
+      service: 'web',
+      envs: {},
+      arguments: { '--base': 'x', '--quiet': null },
+    });
+    expect(world.last('open').input).toEqual({ session: 'sess', target: { kind: 'port', port: 8081 } });
+    socket.send(Buffer.from('bytes'));
+    await until(() => messages.length === 1, 'the echo');
+    expect(messages).toEqual(['<bytes>']);
+  });
+
+  test('a number is a port of a program of the user', async () => {
+    world.stream = () => new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() });
+    await connected('/stream/session/sess/tcpproxy?app=8000');
+    expect(world.last('open').input).toEqual({ session: 'sess', target: { kind: 'port', port: 8000 } });
+    expect(world.calls.some(({ name }) => name === 'startService')).toBe(false);
+  });
+
+  test('that fail to start, and ports that are not theirs, are refused with an ordinary answer', async () => {
+    expect(await connect('/stream/session/sess/tcpproxy?app=web&port=9')).toMatchObject({ status: 400 });
+    world.serviceStart = { status: 'failed', ports: [8080], error: 'no such thing' };
+    const refused = (await connect('/stream/session/sess/tcpproxy?app=web')) as Refused;
+    expect(refused.status).toBe(500);
+    expect(JSON.parse(refused.body)).toMatchObject({ error_code: 'service-failed', data: { error: 'no such thing' } });
+    expect(world.calls.some(({ name }) => name === 'open')).toBe(false);
+  });
+
+  test.each(['port=1', 'app=../x', 'app=web&envs=nonsense', 'app=web&arguments=[1]', 'app=web&port=x'])(
+    'with "%s" are refused',
+    async (query) => {
+      expect(await connect(`/stream/session/sess/tcpproxy?${query}`)).toMatchObject({ status: 400 });
+      expect(world.calls).toEqual([]);
+    },
+  );
+
+  test('are ended on request', async () => {
+    const body = { service_name: 'web' };
+    expect((await server.request('/session/sess/shutdown-service', { method: 'POST', body })).status).toBe(204);
+    expect(world.last('stopService').input).toEqual({ session: 'sess', service: 'web' });
   });
 });
 

@@ -9,6 +9,7 @@ import type {
   IdleCheckView,
   KernelStatisticsView,
   RunResult,
+  ServiceStart,
   SessionDetailsView,
   UserActor,
 } from '@backend.ai/contract';
@@ -73,6 +74,7 @@ export class FakeWorld {
   stream: (target: Parameters<HttpDependencies['streams']['open']>[1]) => Duplex = () => {
     throw new Error('no test connects here');
   };
+  serviceStart: ServiceStart = { status: 'started', ports: [8080, 8081] };
   /** Answers to executions, one after the other; then `run`. */
   readonly runs: RunResult[] = [];
   /** What the next execution answers. */
@@ -236,6 +238,18 @@ export class FakeWorld {
           return this.runs.shift() ?? this.run;
         },
         interrupt: async (input, ctx) => record('interrupt', input, ctx),
+        services: async (input, ctx) => {
+          record('services', input, ctx);
+          return [
+            { name: 'web', protocol: 'http', ports: [8080, 8081], urlTemplate: '{protocol}://{host}:{port}/lab' },
+            { name: 'ssh', protocol: 'tcp', ports: [2200] },
+          ];
+        },
+        startService: async (input, ctx) => {
+          record('startService', input, ctx);
+          return this.serviceStart;
+        },
+        stopService: async (input, ctx) => record('stopService', input, ctx),
         complete: async (input, ctx) => {
           record('complete', input, ctx);
           return { completions: ['print'] };

@@ -25,6 +25,7 @@ beforeAll(async () => {
   session = await createClient(cluster.credentials).sessions.create({
     image: 'python',
     resources: { cpu: '1', mem: '512m' },
+    preopenPorts: [45_871],
   });
   await session.waitUntilRunning();
 }, 60_000);
@@ -95,4 +96,20 @@ it('a session that does not run has no terminal', async () => {
   } as never);
   await expect(other.terminal()).rejects.toMatchObject({ code: 'session-not-running' });
   await other.destroy();
+});
+
+it('a program of the session that listens is reached from here, and no other port is', async () => {
+  expect(await session.services()).toEqual([{ name: '45871', protocol: 'preopen', ports: [45_871] }]);
+  const serve =
+    'import threading, http.server as h; s = h.HTTPServer(("127.0.0.1", 45871), h.SimpleHTTPRequestHandler); threading.Thread(target=s.serve_forever, daemon=True).start(); open("page", "w").write("hello from inside")';
+  await session.run(serve).result;
+  const stream = await session.connect('45871');
+  stream.write('GET /page HTTP/1.0\r\n\r\n');
+  let answer = '';
+  for await (const chunk of stream) answer += String(chunk);
+  expect(answer).toMatch(/^HTTP\/1.0 200 /);
+  expect(answer).toContain('hello from inside');
+  const { port } = new URL(cluster.credentials.endpoint);
+  await expect(session.connect(port)).rejects.toMatchObject({ code: 'state-conflict' });
+  await expect(session.startService('jupyter')).rejects.toMatchObject({ code: 'object-not-found' });
 });

@@ -11,6 +11,8 @@ export type {
   Metrics,
   ReasonView,
   RunStatus,
+  ServiceStart,
+  ServiceView,
   SessionExplanation,
   SessionHistoryEntry,
   SessionIdleView,
@@ -34,6 +36,7 @@ export type { Fetch, FetchInit, FetchResponse } from './fetch.ts';
 export { nodeFetch } from './node-fetch.ts';
 export type { Rpc } from './rpc.ts';
 export { Run, type RunOptions, type RunOutcome } from './run.ts';
+export type { ConnectOptions, StartServiceOptions } from './services.ts';
 export { type BatchCommands, type CreateSessionOptions, Session, type WaitOptions } from './session.ts';
 export type { SessionTemplateClient } from './session-templates.ts';
 export { Terminal, type TerminalEnd, type TerminalOptions } from './terminal.ts';

@@ -1,8 +1,11 @@
+import type { Duplex } from 'node:stream';
 import type {
   ApiRouter,
   CreateSessionResult,
   DestroySessionResult,
   FileListing,
+  ServiceStart,
+  ServiceView,
   SessionExplanation,
   SessionHistoryEntry,
   SessionIdleView,
@@ -13,6 +16,7 @@ import { AppError, explainReason, hasCode, isTerminal } from '@backend.ai/core';
 import type { inferRouterInputs } from '@trpc/server';
 import { type Rpc, toAppError } from './rpc.ts';
 import { Run, type RunOptions } from './run.ts';
+import { type ConnectOptions, connectToService, type StartServiceOptions } from './services.ts';
 import { openTerminal, type Terminal, type TerminalOptions } from './terminal.ts';
 import { download, type TransferOptions, type UploadSource, upload, writeWhole } from './transfers.ts';
 import type { Transport } from './transport.ts';
@@ -247,6 +251,31 @@ export class Session implements AsyncDisposable {
    */
   terminal(options: TerminalOptions = {}): Promise<Terminal> {
     return openTerminal(this.#transport, this.id, options);
+  }
+
+  /** What its image offers, and the ports that were announced for programs of one's own. */
+  services(): Promise<ServiceView[]> {
+    return this.#rpc.session.services.query(this.#ref);
+  }
+
+  /** Makes sure that a service listens; one that runs already is a success. @throws AppError `service-failed` */
+  async startService(service: string, options: StartServiceOptions = {}): Promise<ServiceStart> {
+    const started = await this.#rpc.session.startService.mutate({ ...this.#ref, service, ...options });
+    if (started.status !== 'failed') return started;
+    throw new AppError('service-failed', `The service "${service}" did not start: ${started.error ?? ''}`);
+  }
+
+  async stopService(service: string): Promise<void> {
+    await this.#rpc.session.stopService.mutate({ ...this.#ref, service });
+  }
+
+  /**
+   * Bytes to and from a service, which is started if need be, or a port on which a program of the session listens
+   * (`8000`). Node.js only.
+   * @throws AppError `service-failed`, `state-conflict` when nothing listens there
+   */
+  connect(service: string, options: ConnectOptions = {}): Promise<Duplex> {
+    return connectToService(this.#transport, this.id, service, options);
   }
 
   async interrupt(): Promise<void> {

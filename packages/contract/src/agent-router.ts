@@ -12,6 +12,13 @@ import {
   type RunResult,
   runIdSchema,
 } from './run.ts';
+import {
+  type ServiceStart,
+  type ServiceView,
+  type StartServiceInput,
+  serviceNameSchema,
+  startServiceSchema,
+} from './service.ts';
 import { inputLimits, plainText } from './text.ts';
 
 /** manager → agent. The real agent and the simulated one implement this. */
@@ -33,6 +40,8 @@ const logsInput = z.strictObject({
     .default(1024 * 1024),
 });
 const interruptInput = kernelInput.extend({ runId: runIdSchema.optional() });
+const startServiceInput = startServiceSchema.extend({ kernelId: kernelIdSchema });
+const stopServiceInput = kernelInput.extend({ service: serviceNameSchema });
 const executeKernelInput = executeInputSchema.extend({ kernelId: kernelIdSchema });
 const completeKernelInput = completeInputSchema.extend({ kernelId: kernelIdSchema });
 const imageName = plainText(inputLimits.image).min(1);
@@ -74,6 +83,14 @@ export interface AgentService {
   listFiles(input: z.infer<typeof listFilesInput>, ctx: CallContext): Promise<FileListing>;
   /** A single-use ticket for the data port. @throws AppError `invalid-path`, `file-not-found` */
   openTransfer(input: z.infer<typeof transferInput>, ctx: CallContext): Promise<TransferTicket>;
+  /** What the kernel's image offers, and the ports that were announced for programs of the user. */
+  services(input: { kernelId: string }, ctx: CallContext): Promise<ServiceView[]>;
+  /**
+   * Makes sure that a service listens; its own failure is an answer.
+   * @throws AppError `object-not-found`, `invalid-input` for what the image's definition does not allow
+   */
+  startService(input: StartServiceInput & { kernelId: string }, ctx: CallContext): Promise<ServiceStart>;
+  stopService(input: z.infer<typeof stopServiceInput>, ctx: CallContext): Promise<void>;
   status(ctx: CallContext): Promise<AgentSummary>;
   /** @throws AppError `unsupported-feature` by agents without a container engine, as the two below */
   checkImage(input: { image: string }, ctx: CallContext): Promise<AgentImageState>;
@@ -85,6 +102,8 @@ export interface AgentService {
 
 /** The agent's longest own wait is `holdMs`; the caller's deadline lies above it. */
 const executeDeadlineMs = 45_000;
+/** Above the time that a service has to listen. */
+const startServiceDeadlineMs = 40_000;
 /** Large images have many files. */
 const purgeDeadlineMs = 60_000;
 
@@ -103,6 +122,11 @@ export function createAgentRouter(service: AgentService) {
     logs: query.input(logsInput).query(({ input, ctx }) => service.logs(input, ctx)),
     listFiles: query.input(listFilesInput).query(({ input, ctx }) => service.listFiles(input, ctx)),
     openTransfer: idempotent.input(transferInput).mutation(({ input, ctx }) => service.openTransfer(input, ctx)),
+    services: query.input(kernelInput).query(({ input, ctx }) => service.services(input, ctx)),
+    startService: procedureFor('peer', { idempotent: true, deadlineMs: startServiceDeadlineMs })
+      .input(startServiceInput)
+      .mutation(({ input, ctx }) => service.startService(input, ctx)),
+    stopService: idempotent.input(stopServiceInput).mutation(({ input, ctx }) => service.stopService(input, ctx)),
     status: query.query(({ ctx }) => service.status(ctx)),
     checkImage: query.input(imageInput).query(({ input, ctx }) => service.checkImage(input, ctx)),
     pullImage: idempotent.input(pullInput).mutation(({ input, ctx }) => service.pullImage(input, ctx)),

@@ -31,6 +31,13 @@ import {
   runIdSchema,
 } from './run.ts';
 import {
+  type ServiceStart,
+  type ServiceView,
+  type StartServiceInput,
+  serviceNameSchema,
+  startServiceSchema,
+} from './service.ts';
+import {
   type CreateSessionInput,
   type CreateSessionResult,
   createSessionSchema,
@@ -60,6 +67,8 @@ import { type UsageReport, type UsageReportInput, usageReportSchema } from './us
 const bySession = z.strictObject({ session: sessionRefSchema });
 const executeSession = executeInputSchema.extend({ session: sessionRefSchema });
 const interruptSession = bySession.extend({ runId: runIdSchema.optional() });
+const startSessionService = startServiceSchema.extend({ session: sessionRefSchema });
+const stopSessionService = bySession.extend({ service: serviceNameSchema });
 const completeSession = completeInputSchema.extend({ session: sessionRefSchema });
 const listFilesSession = z.strictObject({ session: sessionRefSchema, path: homePathSchema.default('.') });
 
@@ -110,6 +119,11 @@ export interface SessionApi {
   execute(input: ExecuteInput & { session: string }, ctx: CallContext): Promise<RunResult>;
   /** The current run, or a certain one. */
   interrupt(input: z.infer<typeof interruptSession>, ctx: CallContext): Promise<void>;
+  /** What the image offers, and the ports that were announced for programs of the user. */
+  services(input: z.infer<typeof bySession>, ctx: CallContext): Promise<ServiceView[]>;
+  /** Makes sure that a service listens; its own failure is an answer. @throws AppError `object-not-found` */
+  startService(input: StartServiceInput & { session: string }, ctx: CallContext): Promise<ServiceStart>;
+  stopService(input: z.infer<typeof stopSessionService>, ctx: CallContext): Promise<void>;
   complete(input: CompleteInput & { session: string }, ctx: CallContext): Promise<CompleteResult>;
   logs(input: z.infer<typeof bySession>, ctx: CallContext): Promise<{ logs: string }>;
   listFiles(input: z.infer<typeof listFilesSession>, ctx: CallContext): Promise<FileListing>;
@@ -206,7 +220,10 @@ function createSessionRouter(session: SessionApi) {
       .input(renameSessionSchema)
       .mutation(({ input, ctx }) => session.rename(input, ctx)),
     execute: use.input(executeSession).mutation(({ input, ctx }) => session.execute(input, ctx)),
-    interrupt: use.input(bySession).mutation(({ input, ctx }) => session.interrupt(input, ctx)),
+    interrupt: use.input(interruptSession).mutation(({ input, ctx }) => session.interrupt(input, ctx)),
+    services: use.input(bySession).query(({ input, ctx }) => session.services(input, ctx)),
+    startService: use.input(startSessionService).mutation(({ input, ctx }) => session.startService(input, ctx)),
+    stopService: use.input(stopSessionService).mutation(({ input, ctx }) => session.stopService(input, ctx)),
     complete: use.input(completeSession).query(({ input, ctx }) => session.complete(input, ctx)),
     logs: use.input(bySession).query(({ input, ctx }) => session.logs(input, ctx)),
     listFiles: use.input(listFilesSession).query(({ input, ctx }) => session.listFiles(input, ctx)),

@@ -18,6 +18,7 @@ export * from './resource-group.ts';
 export * from './resource-policy.ts';
 export * from './resource-preset.ts';
 export * from './run.ts';
+export * from './service.ts';
 export * from './session.ts';
 export * from './session-template.ts';
 export * from './slot-texts.ts';

@@ -154,7 +154,7 @@ export type BatchEnd = z.infer<typeof batchEndSchema>;
 /** Something that listens, or will listen, in a kernel. */
 export const servicePortSchema = z.object({
   name: z.string(),
-  protocol: z.enum(['http', 'tcp', 'preopen', 'internal']),
+  protocol: z.enum(['http', 'tcp', 'vnc', 'rdp', 'preopen', 'internal']),
   /** Inside the kernel. */
   ports: z.array(z.number().int()),
 });

@@ -82,6 +82,7 @@ export const errorCodes = {
   'stale-epoch': entry('operator', 'Another manager leads; this one must step down.'),
   // What happened to a session or a program
   'session-failed': entry('retry', 'See why with: ./backend.ai session info NAME'),
+  'service-failed': entry('fix-input', 'See what it wrote with: ./backend.ai session logs NAME'),
   'wait-timeout': entry('wait', 'It stays queued; follow it with: ./backend.ai session info NAME'),
   'execution-timeout': entry('fix-input', 'Give it more time with --timeout, or make it stop by itself.'),
   'program-killed': entry('fix-input', 'The program was ended by a signal; see its output.'),

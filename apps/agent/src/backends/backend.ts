@@ -15,6 +15,7 @@ import type {
 } from '@backend.ai/contract';
 import type { ResourceSlots, StatusReason } from '@backend.ai/core';
 import type { HomeFiles } from '../files/home-files.ts';
+import type { KernelServices } from '../services/kernel-services.ts';
 import type { Measurements } from '../statistics/metric-histories.ts';
 
 /**
@@ -134,6 +135,8 @@ export interface KernelHandle {
   logs(maxBytes: number): Promise<string>;
   /** A stream to something that listens inside. */
   connect(target: { readonly port: number } | { readonly service: string }): Promise<Duplex>;
+  /** Its services. @throws AppError `kernel-not-found` while it does not run, `unsupported-feature` for a simulated one */
+  readonly services: KernelServices;
   /** Frames of a terminal, which is made if there is none of this name; see `terminal-frames.ts` of the rpc package. */
   openTerminal(terminal: TerminalOptions): Promise<Duplex>;
   /** After its end: what readers of unfinished runs would still get. Valid until its steps are undone. */

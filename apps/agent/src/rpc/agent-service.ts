@@ -93,6 +93,18 @@ export class LocalAgentService implements AgentService {
     return { ...issued, address: dataAddress(), ...(certificate === undefined ? {} : { certificate }), size };
   }
 
+  async services({ kernelId }: Input<'services'>) {
+    return await this.#options.supervisor.get(kernelId).running.services.list();
+  }
+
+  async startService({ kernelId, ...request }: Input<'startService'>) {
+    return await this.#options.supervisor.get(kernelId).running.services.start(request);
+  }
+
+  async stopService({ kernelId, service }: Input<'stopService'>): Promise<void> {
+    await this.#options.supervisor.get(kernelId).running.services.stop(service);
+  }
+
   async status(): Promise<AgentSummary> {
     const { agentId, bootId, version, supervisor } = this.#options;
     return { agentId, bootId, version, kernels: supervisor.reports() };

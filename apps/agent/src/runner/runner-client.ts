@@ -16,11 +16,14 @@ import { RunJournal } from './run-journal.ts';
 import {
   isRunId,
   lineLimitBytes,
+  type ProgramState,
   parseCompletions,
   parseEvent,
   parseInfo,
   parseObject,
+  parseProgram,
   parseReply,
+  parseTexts,
   type RunEvent,
   type RunnerInfo,
   type RunnerReply,
@@ -61,6 +64,12 @@ export type Execution =
       /** A step that lasts longer is killed, and has failed with exit code 124. */
       readonly timeoutsMs?: { readonly [Step in 'clean' | 'build' | 'exec']?: number | undefined } | undefined;
     };
+
+export interface ProgramToStart {
+  readonly argv: readonly string[];
+  /** Besides what every program of the kernel has. */
+  readonly environ: Readonly<Record<string, string>>;
+}
 
 interface Pending {
   readonly reply: Deferred<Record<string, unknown>>;
@@ -163,6 +172,27 @@ export class RunnerClient {
   /** Texts that may stand in place of the last word before `cursor`; none while the interpreter is busy. */
   async complete(code: string, cursor: number = code.length, options: RequestOptions = {}): Promise<string[]> {
     return parseCompletions(await this.#request({ op: 'complete', code: code.slice(0, cursor), cursor }, options));
+  }
+
+  /** Starts a program beside the runs; false: one of this name runs already. */
+  async startProgram(name: string, program: ProgramToStart): Promise<boolean> {
+    const { argv, environ } = program;
+    return (await this.#request({ op: 'start-program', name, argv, environ }, {})).started === true;
+  }
+
+  /** Undefined: none of this name was started. */
+  async program(name: string): Promise<ProgramState | undefined> {
+    return parseProgram(await this.#request({ op: 'program', name }, {}));
+  }
+
+  /** SIGTERM, and SIGKILL a moment later, to a program and what it started. */
+  async stopProgram(name: string): Promise<void> {
+    await this.#request({ op: 'stop-program', name }, {});
+  }
+
+  /** The files `<name>.json` of a folder as the kernel sees it, by name; none when there is no such folder. */
+  async definitions(folder: string): Promise<ReadonlyMap<string, string>> {
+    return parseTexts((await this.#request({ op: 'definitions', folder }, {})).files);
   }
 
   /**

@@ -120,6 +120,29 @@ export function parseRecord(line: string): RunRecord | undefined {
 }
 
 /** What a refusal of the runner means to our callers. */
+export interface ProgramState {
+  readonly running: boolean;
+  /** Null while it runs. */
+  readonly exitCode: number | null;
+  /** The end of what it wrote. */
+  readonly tail: string;
+}
+
+export function parseProgram({ known, running, exitCode, tail }: Record<string, unknown>): ProgramState | undefined {
+  if (known !== true || typeof running !== 'boolean') return undefined;
+  return {
+    running,
+    exitCode: isCount(exitCode) ? exitCode : null,
+    tail: typeof tail === 'string' ? tail.slice(-4096) : '',
+  };
+}
+
+export function parseTexts(value: unknown): ReadonlyMap<string, string> {
+  if (typeof value !== 'object' || value === null) return new Map();
+  const entries = Object.entries(value).filter((entry): entry is [string, string] => typeof entry[1] === 'string');
+  return new Map(entries);
+}
+
 export const refusals: Readonly<Record<string, readonly [ErrorCode, string]>> = {
   'unknown-run': ['run-not-found', 'The kernel knows no such execution.'],
   'not-waiting': ['state-conflict', 'The execution does not wait for input.'],

@@ -74,6 +74,7 @@ const problems: Readonly<Record<ErrorCode, Problem>> = {
   'state-conflict': problem(403, 'generic-forbidden', 'Forbidden operation.'),
   'stale-epoch': unavailable,
   'session-failed': creationFailed,
+  'service-failed': problem(500, 'internal-server-error', 'The service could not be started.'),
   'wait-timeout': unavailable,
   'execution-timeout': executionFailed,
   'program-killed': executionFailed,

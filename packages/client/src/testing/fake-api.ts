@@ -159,6 +159,15 @@ export async function startFakeApi(options: FakeApiOptions = {}): Promise<FakeAp
       },
       execute: ({ session, ...call }) => find(session).execute(call),
       interrupt: async ({ session }) => find(session).interrupt(),
+      services: async ({ session }) => {
+        find(session);
+        return [{ name: 'web', protocol: 'http', ports: [8080] }];
+      },
+      startService: async ({ session }) => {
+        find(session);
+        return { status: 'started', ports: [8080] };
+      },
+      stopService: async ({ session }) => void find(session),
       complete: async ({ code, position }) => ({ completions: [`${code.slice(0, position)}…`] }),
       stats: async ({ session }) => {
         const { view } = find(session);

@@ -269,6 +269,10 @@ class FakeKernel implements KernelHandle {
     throw new AppError('unsupported-feature', 'A simulated kernel has no services.');
   }
 
+  get services(): never {
+    throw new AppError('unsupported-feature', 'A simulated kernel has no services.');
+  }
+
   async openTerminal(): Promise<Duplex> {
     throw new AppError('unsupported-feature', 'A simulated kernel has no terminals.');
   }

@@ -20,6 +20,7 @@ import { machineSlots, readMachineFacts } from '../../resources/machine-slots.ts
 import { UidPool, uidBaseOf } from '../../resources/uid-pool.ts';
 import { exitCodeOf } from '../../runner/last-record.ts';
 import { installRunner } from '../../runner/runner-installation.ts';
+import { preopenServices } from '../../services/service-ports.ts';
 import type { Backend, BackendCapabilities, KernelEnd, KernelPlan, RecoveredKernel } from '../backend.ts';
 import { endOfJob } from '../scratch/batch-job.ts';
 import type { SaveFacts } from '../scratch/draft.ts';
@@ -231,6 +232,7 @@ export class ProcessBackend implements Backend {
         paths,
         isolation: facts.isolation,
         processes: { monitor, init, cgroups, label, uid },
+        services: preopenServices(spec),
         child: null,
         memoryBytes: memoryBytesOf(draft),
         memoryWatch: context.memoryWatch,

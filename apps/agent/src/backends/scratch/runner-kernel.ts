@@ -7,6 +7,7 @@ import type {
   IsolationReport,
   KernelBatch,
   RunResult,
+  ServicePort,
   TerminalOptions,
 } from '@backend.ai/contract';
 import { AppError, type Clock, type Deferred, deferred, type StatusReason } from '@backend.ai/core';
@@ -16,6 +17,7 @@ import { readTail } from '../../files/tail.ts';
 import { CgroupMeter } from '../../resources/cgroup-meter.ts';
 import { readCounters } from '../../resources/cgroups.ts';
 import { RunnerClient } from '../../runner/index.ts';
+import { KernelServices } from '../../services/kernel-services.ts';
 import type { KernelEnd, KernelHandle, KernelUsage } from '../backend.ts';
 import { runBatchJob } from './batch-job.ts';
 import { connectToService } from './kernel-streams.ts';
@@ -26,6 +28,8 @@ export interface RunnerKernelOptions {
   readonly paths: ScratchPaths;
   readonly isolation: IsolationReport;
   readonly uid: number | null;
+  /** What its image offers, and the ports that were announced for programs of the user. */
+  readonly services: readonly ServicePort[];
   /** Those that count what it uses and what is killed for memory in it; empty where nothing does. */
   readonly cgroups: readonly string[];
   readonly clock: Clock;
@@ -51,6 +55,7 @@ export abstract class RunnerKernel implements KernelHandle {
   readonly #killsBefore: number;
   #client: RunnerClient | undefined;
   #runs: Runs | undefined;
+  #services: KernelServices | undefined;
   #stopReason: StatusReason | undefined;
   #over = false;
 
@@ -126,6 +131,11 @@ export abstract class RunnerKernel implements KernelHandle {
     return this.connectToPort(target.port);
   }
 
+  get services(): KernelServices {
+    if (!this.#services) throw new AppError('kernel-not-found', 'The kernel does not run yet.');
+    return this.#services;
+  }
+
   openTerminal(terminal: TerminalOptions): Promise<Duplex> {
     return this.#requireClient().openTerminal(terminal);
   }
@@ -188,6 +198,8 @@ export abstract class RunnerKernel implements KernelHandle {
   #serve(client: RunnerClient): void {
     const { paths, cgroups, clock, logger } = this.#options;
     this.#client = client;
+    const connect = (port: number): Promise<Duplex> => this.connectToPort(port);
+    this.#services = new KernelServices({ client, services: this.#options.services, connect, clock });
     this.#runs = new Runs({
       client,
       runDirectory: paths.run,

@@ -1,4 +1,6 @@
 import type { CommandBundle } from '@backend.ai/cli-kit';
+import { SessionApp } from './app.ts';
+import { SessionApps } from './apps.ts';
 import { SessionCreate } from './create.ts';
 import { SessionCreateFromTemplate } from './create-from-template.ts';
 import { SessionDestroy } from './destroy.ts';
@@ -13,6 +15,7 @@ import { SessionLogs } from './logs.ts';
 import { SessionLs } from './ls.ts';
 import { SessionRename } from './rename.ts';
 import { SessionRestart } from './restart.ts';
+import { SessionStartService } from './start-service.ts';
 import { SessionStats } from './stats.ts';
 import { SessionTerminal } from './terminal.ts';
 import { SessionUpload } from './upload.ts';
@@ -29,6 +32,9 @@ export const commands: CommandBundle['commands'] = [
   SessionWait,
   SessionExec,
   SessionTerminal,
+  SessionApps,
+  SessionApp,
+  SessionStartService,
   SessionUpload,
   SessionDownload,
   SessionLs,

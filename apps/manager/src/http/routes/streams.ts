@@ -1,11 +1,11 @@
 import type { Duplex } from 'node:stream';
-import { terminalSchema } from '@backend.ai/contract';
+import { type CallContext, startServiceSchema, terminalSchema } from '@backend.ai/contract';
 import { AppError } from '@backend.ai/core';
 import { encodeTerminalFrame, type FrameToTerminal, TerminalFrames } from '@backend.ai/rpc';
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { RawData, WebSocket } from 'ws';
 import { z } from 'zod';
-import { invalidFields, readParams, sessionOf } from '../parameters.ts';
+import { invalidFields, type Params, readParams, sendJson, sessionOf } from '../parameters.ts';
 import { edgeOf } from '../request-edge.ts';
 import type { RouteContext } from '../server.ts';
 import { acceptWebSocket, closeWebSocket, requireUpgrade, type SetTimer } from '../web-sockets.ts';
@@ -45,6 +45,109 @@ export function registerStreamRoutes(app: FastifyInstance, context: RouteContext
     const stream = await streams.open(session, { kind: 'terminal', ...checked.data }, edge.callContext);
     const socket = accepted(stream, () => acceptWebSocket(request, reply, setTimer));
     edge.run(() => serveTerminal(socket, stream, setTimer));
+  });
+
+  app.get('/stream/session/:session/apps', async (request, reply) => {
+    const session = sessionOf(request);
+    const found = await context.services.session.services({ session }, edgeOf(request).callContext);
+    const apps = found.map(({ name, protocol, ports, urlTemplate, allowedArguments, allowedEnvs }) => ({
+      ...{ name, protocol, ports },
+      ...(urlTemplate === undefined ? {} : { url_template: urlTemplate }),
+      ...(allowedArguments === undefined ? {} : { allowed_arguments: allowedArguments }),
+      ...(allowedEnvs === undefined ? {} : { allowed_envs: allowedEnvs }),
+    }));
+    return sendJson(reply, 200, apps);
+  });
+
+  app.post('/session/:session/shutdown-service', async (request, reply) => {
+    const session = sessionOf(request);
+    const params = readParams(request);
+    const service = params.requiredText('service_name', 'service');
+    params.check();
+    await context.services.session.stopService({ session, service }, edgeOf(request).callContext);
+    return reply.code(204).send();
+  });
+
+  for (const kind of ['tcpproxy', 'httpproxy'])
+    app.get(`/stream/session/:session/${kind}`, async (request, reply) => {
+      const session = sessionOf(request);
+      requireUpgrade(request);
+      const edge = edgeOf(request);
+      const port = await startedPort(session, readServiceRequest(request), context, edge.callContext);
+      const stream = await streams.open(session, { kind: 'port', port }, edge.callContext);
+      const socket = accepted(stream, () => acceptWebSocket(request, reply, setTimer));
+      edge.run(() => servePort(socket, stream, setTimer));
+    });
+}
+
+interface ServiceRequest {
+  readonly service: string;
+  readonly port: number | undefined;
+  readonly envs: Record<string, string>;
+  readonly arguments: Record<string, string | string[] | null>;
+}
+
+function readServiceRequest(request: FastifyRequest): ServiceRequest {
+  const params = readParams(request);
+  const read = {
+    service: params.requiredText('app', 'service'),
+    port: params.integer('port'),
+    envs: jsonObject(params, 'envs') as Record<string, string>,
+    arguments: jsonObject(params, 'arguments') as ServiceRequest['arguments'],
+  };
+  params.check();
+  const { port, ...rest } = read;
+  const checked = startServiceSchema.safeParse(rest);
+  if (checked.success) return { ...checked.data, port };
+  throw invalidFields(
+    Object.fromEntries(checked.error.issues.map((issue) => [issue.path.join('.') || 'app', issue.message])),
+  );
+}
+
+function jsonObject(params: Params, name: string): unknown {
+  const text = params.text(name);
+  if (text === undefined) return {};
+  try {
+    return JSON.parse(text);
+  } catch {
+    params.problem(name, 'is not JSON');
+    return {};
+  }
+}
+
+/**
+ * The port of a service that listens by now. A number is a port on which a program of the user listens by itself.
+ * @throws AppError `object-not-found`, `state-conflict` when it does not start
+ */
+async function startedPort(
+  session: string,
+  { service, port, ...how }: ServiceRequest,
+  { services }: RouteContext,
+  ctx: CallContext,
+): Promise<number> {
+  if (/^\d{1,5}$/.test(service) && Number(service) > 0 && Number(service) < 65_536) return Number(service);
+  const started = await services.session.startService({ session, service, ...how }, ctx);
+  if (started.status === 'failed') {
+    throw new AppError('service-failed', `The service "${service}" did not start: ${started.error ?? ''}`, {
+      data: { service, error: started.error ?? null },
+    });
+  }
+  const chosen = port ?? started.ports[0];
+  if (chosen !== undefined && started.ports.includes(chosen)) return chosen;
+  throw new AppError('invalid-input', `The service "${service}" has no port ${port}.`, {
+    data: { ports: started.ports },
+  });
+}
+
+function servePort(socket: WebSocket, stream: Duplex, setTimer: SetTimer): void {
+  let ended = false;
+  stream.once('end', () => {
+    ended = true;
+  });
+  connect(socket, stream, setTimer, {
+    toStream: (data) => (Array.isArray(data) ? Buffer.concat(data) : Buffer.from(data as Buffer)),
+    toSocket: (chunk, send) => send(chunk),
+    farewell: () => (ended ? '' : undefined),
   });
 }
 

@@ -4,6 +4,9 @@ import type {
   ExecuteInput,
   FileListing,
   RunResult,
+  ServiceStart,
+  ServiceView,
+  StartServiceInput,
   Transfer,
   TransferTicket,
   UserActor,
@@ -61,6 +64,25 @@ export class KernelService {
     signal: AbortSignal | undefined,
   ): Promise<CompleteResult> {
     return this.#inside(ref, actor, (api, kernelId) => api.complete.query({ ...input, kernelId }, options(signal)));
+  }
+
+  services(ref: string, actor: UserActor): Promise<ServiceView[]> {
+    return this.#inside(ref, actor, (api, kernelId) => api.services.query({ kernelId }));
+  }
+
+  startService(
+    ref: string,
+    input: StartServiceInput,
+    actor: UserActor,
+    signal: AbortSignal | undefined,
+  ): Promise<ServiceStart> {
+    return this.#inside(ref, actor, (api, kernelId) =>
+      api.startService.mutate({ ...input, kernelId }, options(signal)),
+    );
+  }
+
+  async stopService(ref: string, service: string, actor: UserActor): Promise<void> {
+    await this.#inside(ref, actor, (api, kernelId) => api.stopService.mutate({ kernelId, service }));
   }
 
   listFiles(ref: string, path: string, actor: UserActor, signal: AbortSignal | undefined): Promise<FileListing> {

@@ -2,6 +2,7 @@ import { dirname } from 'node:path';
 import { AppError } from '@backend.ai/core';
 import { entryFiles } from '../../../resources/cgroups.ts';
 import { runnerCommand } from '../../../runner/index.ts';
+import { preopenServices } from '../../../services/service-ports.ts';
 import type { CreateStep } from '../../backend.ts';
 import { needsHosts } from '../../scratch/cluster-hosts.ts';
 import { userInside } from '../../scratch/draft.ts';
@@ -55,6 +56,7 @@ export function launchStep(draft: KernelDraft, context: ProcessContext): CreateS
       draft.kernel = new ProcessKernel({
         paths,
         isolation: draft.isolation,
+        services: preopenServices(spec),
         processes: { monitor: draft.monitor, init: null, cgroups: draft.cgroups, label, uid: draft.uid },
         child,
         memoryBytes: memoryBytesOf(draft),

@@ -1,5 +1,13 @@
 export * from './agent.ts';
 export type { BackendCapabilities } from './backends/backend.ts';
+export {
+  defaultEngineSocket,
+  type EngineReport,
+  examineEngine,
+  isSupported,
+  oldestApiVersion,
+  type ReadyEngine,
+} from './backends/engine-report.ts';
 export type { FakeScript } from './backends/fake/fake-backend.ts';
 export { ProcessBackend, type ProcessBackendOptions } from './backends/process/process-backend.ts';
 export type { Interpreter } from './backends/process/runtimes.ts';

@@ -1,23 +1,13 @@
 import { constants } from 'node:fs';
 import { access, chmod, mkdtemp, readdir, rm, statfs } from 'node:fs/promises';
-import { createConnection, createServer } from 'node:net';
+import { createServer } from 'node:net';
 import { cpus, freemem, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
-import { type BackendCapabilities, ProcessBackend } from '@backend.ai/agent';
+import { type BackendCapabilities, examineEngine, ProcessBackend } from '@backend.ai/agent';
 import { type Clock, formatBinarySize, hasCode, newId, systemClock } from '@backend.ai/core';
 import { silentLogger } from '@backend.ai/telemetry';
-
-/** `ok`: there. `missing`: something will not work. `optional`: absent, and fine without. */
-export type FindingState = 'ok' | 'missing' | 'optional';
-
-/** One thing this machine offers or lacks. */
-export interface Finding {
-  readonly topic: string;
-  readonly state: FindingState;
-  readonly detail: string;
-  /** What to do about it; empty when nothing needs doing. */
-  readonly hint: string;
-}
+import { engineFindings, gpuFinding } from './doctor-engine.ts';
+import { type Finding, finding } from './finding.ts';
 
 export interface DoctorOptions {
   readonly port: number;
@@ -25,6 +15,8 @@ export interface DoctorOptions {
   readonly path: string;
   /** Folder of the cluster, or where it will be. */
   readonly dataDir: string;
+  /** Of the container engine; that of Docker unless given. */
+  readonly engineSocket?: string;
   readonly clock?: Clock;
 }
 
@@ -33,20 +25,12 @@ export async function examineMachine(options: DoctorOptions): Promise<Finding[]>
   const findings = await Promise.all([
     examineNode(),
     examineSandboxes(options),
-    examineDocker(),
-    examineGpu(),
+    examineContainers(options.engineSocket),
     examinePort(options.port),
     examineRoom(options.dataDir),
   ]);
   return findings.flat();
 }
-
-const finding = (topic: string, state: FindingState, detail: string, hint = ''): Finding => ({
-  topic,
-  state,
-  detail,
-  hint,
-});
 
 function examineNode(): Finding {
   return finding('Node.js', 'ok', process.version);
@@ -144,23 +128,10 @@ function examineRuntimes(best: BackendCapabilities | undefined): Finding[] {
   ];
 }
 
-async function examineDocker(): Promise<Finding> {
-  const socket = '/var/run/docker.sock';
-  const answers = await new Promise<boolean>((resolve) => {
-    const connection = createConnection(socket);
-    connection.once('connect', () => connection.end(() => resolve(true)));
-    connection.once('error', () => resolve(false));
-  });
-  return answers
-    ? finding('Docker', 'ok', `an engine answers at ${socket}; this version runs kernels as sandboxed processes`)
-    : finding('Docker', 'optional', `nobody answers at ${socket}; kernels run as sandboxed processes`);
-}
-
-async function examineGpu(): Promise<Finding> {
+async function examineContainers(socket: string | undefined): Promise<Finding[]> {
+  const engine = await examineEngine(socket);
   const devices = (await readdir('/dev')).filter((name) => /^(nvidia\d+|kfd)$/.test(name));
-  return devices.length > 0
-    ? finding('GPU', 'optional', `found ${devices.join(', ')}; this version does not hand them out`)
-    : finding('GPU', 'optional', 'none found');
+  return [...engineFindings(engine), gpuFinding(devices, engine)];
 }
 
 async function examinePort(port: number): Promise<Finding> {

@@ -1,0 +1,65 @@
+import { type EngineReport, isSupported } from '@backend.ai/agent';
+import { type Finding, finding } from './finding.ts';
+
+/** What a container engine is good for here, and the next step where something lacks. Nothing needs one. */
+export function engineFindings(engine: EngineReport): Finding[] {
+  const { socket } = engine;
+  if (engine.state === 'absent') {
+    return [
+      finding(
+        'Docker',
+        'optional',
+        `no engine at ${socket}; kernels run as sandboxed processes`,
+        'For containers, as root: ./scripts/install-packages.sh docker.io; systemctl start docker',
+      ),
+    ];
+  }
+  if (engine.state === 'closed') {
+    return [
+      finding(
+        'Docker',
+        'optional',
+        `this user may not use the engine at ${socket}`,
+        'Join its group (as good as being root) and log in again: sudo usermod -aG docker "$USER"',
+      ),
+    ];
+  }
+  if (engine.state === 'silent') {
+    return [finding('Docker', 'optional', `nobody answers at ${socket}`, 'As root: systemctl start docker')];
+  }
+  const { product, version, cgroupVersion, storageDriver, swarm, rootless, images } = engine;
+  const facts = [
+    `${product} ${version} at ${socket}${rootless ? ', without root' : ''}`,
+    `control groups of version ${cgroupVersion}`,
+    `storage ${storageDriver}`,
+    swarm ? 'node of a swarm' : 'no swarm',
+  ];
+  return [
+    isSupported(engine)
+      ? finding(
+          'Docker',
+          'ok',
+          facts.join(', '),
+          storageDriver === 'vfs' ? 'vfs copies an image for each kernel; keep its data on ext4 or xfs.' : '',
+        )
+      : finding('Docker', 'optional', `${facts[0]} is too old`, 'Install Docker 20.10 or newer.'),
+    images.length > 0
+      ? finding('Docker images', 'ok', images.join(', '))
+      : finding('Docker images', 'optional', 'none for sessions', 'Make some: ./scripts/build-images.sh python shell'),
+  ];
+}
+
+/** GPUs by the names of their devices, and whether containers could have them. */
+export function gpuFinding(devices: readonly string[], engine: EngineReport): Finding {
+  if (devices.length === 0) return finding('GPU', 'optional', 'none found');
+  const found = `found ${devices.join(', ')}`;
+  const ofNvidia = devices.some((name) => name.startsWith('nvidia'));
+  if (engine.state !== 'ready') return finding('GPU', 'optional', `${found}; only containers can have them`);
+  if (!ofNvidia || engine.nvidia) return finding('GPU', 'ok', found);
+  return finding(
+    'GPU',
+    'optional',
+    `${found}; the engine cannot hand them out`,
+    'Install nvidia-container-toolkit, then: nvidia-ctk runtime configure --runtime=docker',
+  );
+}

@@ -27,7 +27,7 @@ export class SessionApp extends SessionCommand {
   env = Option.Array('-e,--env', [], { description: 'NAME=VALUE for the service' });
   arg = Option.Array('--arg', [], { description: 'NAME or NAME=VALUE for the service' });
 
-  override async perform(): Promise<void> {
+  override async perform(): Promise<undefined> {
     const { stdout, requestId } = this.context;
     const [, service = '', port] = /^([^:]+)(?::(\d+))?$/.exec(this.service) ?? [];
     const session = await this.open();
@@ -54,6 +54,7 @@ export class SessionApp extends SessionCommand {
     server.close();
     server.unref();
     for (const socket of open) socket.destroy();
+    return undefined;
   }
 }
 

@@ -12,8 +12,9 @@ export class SessionApps extends SessionCommand {
 
   override async perform(): Promise<undefined> {
     const services = await (await this.open()).services();
-    if (this.json) return void this.printJson(services);
+    if (this.json) return void this.printJson({ services });
     const rows = services.map(({ name, protocol, ports }) => [name, protocol, ports.join(', ')]);
     writeTable(this.context.stdout, ['service', 'protocol', 'ports'], rows);
+    return undefined;
   }
 }

@@ -14,16 +14,17 @@ export class SessionStartService extends SessionCommand {
   arg = Option.Array('--arg', [], { description: 'NAME or NAME=VALUE for the service' });
   stop = Option.Boolean('--stop', false, { description: 'End it instead' });
 
-  override async perform(): Promise<void> {
+  override async perform(): Promise<undefined> {
     const session = await this.open();
     if (this.stop) {
       await session.stopService(this.service);
       if (this.json) this.printJson({ service: this.service, status: 'stopped' });
       else this.context.stdout.write(`${this.service} was asked to end.\n`);
-      return;
+      return undefined;
     }
     const { status, ports } = await session.startService(this.service, parseServiceOptions(this.env, this.arg));
     if (this.json) this.printJson({ service: this.service, status, ports });
     else this.context.stdout.write(`${this.service} ${status === 'started' ? 'was started' : 'runs'}.\n`);
+    return undefined;
   }
 }

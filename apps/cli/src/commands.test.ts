@@ -267,6 +267,8 @@ describe('session', () => {
       requestId: 'r-of-the-test',
     });
     expect((await cli('session logs one1')).stdout).toBe('log of one1\n');
+    expect((await cli('session logs one1 --attempt 2')).stdout).toBe('log of one1, attempt 2\n');
+    expect((await cli('session logs one1 --attempt last')).exitCode).toBe(2);
     expect((await cli('session history one1 --json')).json.history).toHaveLength(1);
     expect((await cli('session history one1')).stdout).toMatch(/^AT/);
     expect((await cli('session wait one1')).exitCode).toBe(0);

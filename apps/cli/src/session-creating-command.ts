@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { ApiCommand, parsePairs } from '@backend.ai/cli-kit';
+import { ApiCommand, parsePairs, parseWhole } from '@backend.ai/cli-kit';
 import type { CreateSessionOptions } from '@backend.ai/client';
 import { Option, UsageError } from 'clipanion';
 
@@ -74,12 +74,6 @@ export function listed(values: readonly string[]): string[] | undefined {
 /** Without what was not asked for: the server knows the defaults. */
 export function onlyGiven(values: Readonly<Record<string, unknown>>): Record<string, unknown> {
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
-}
-
-function parseWhole(option: string, text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  if (!/^\d{1,9}$/.test(text)) throw new UsageError(`${option} takes a whole number, not "${text}".`);
-  return Number(text);
 }
 
 function parseClusterMode(text: string): 'single-node' | 'multi-node' {

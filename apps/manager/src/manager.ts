@@ -34,6 +34,7 @@ import { AuditRepository } from './repositories/audit.ts';
 import { ClusterKeyRepository } from './repositories/cluster-keys.ts';
 import { DotfileRepository } from './repositories/dotfiles.ts';
 import { InstallationRepository } from './repositories/installation.ts';
+import { KernelLogRepository } from './repositories/kernel-logs.ts';
 import { KernelRepository } from './repositories/kernels.ts';
 import { KeypairRepository } from './repositories/keypairs.ts';
 import { type LedgerViolation, verifyLedger } from './repositories/ledger.ts';
@@ -235,6 +236,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       changes.announce([{ sessionId, kernelId, name, accessKey: owner.accessKey, ...created }]);
     },
   });
+  const kernelLogs = new KernelLogRepository(db);
   const running = new RunningKernels(clock);
   const activity = new SessionActivity({ liveValues, clock, tasks, logger });
   const monitoring = createMonitoring(activity, {
@@ -242,7 +244,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     tickMs: config.tickMs,
   });
   const { kernelStatistics, machineStatistics, statistics, idle, idleSettings } = monitoring;
-  const kernels = new KernelService(sessions, sessionRows, clients, running, activity);
+  const kernels = new KernelService(sessions, sessionRows, kernelLogs, clients, running, activity);
   const files = new FileService(kernels, sessions, options.overrides?.dialDataPort);
   const streams = new StreamService(kernels, sessions, options.overrides?.dialDataPort);
   const cluster = new ClusterService(agentRows, sessions, machineStatistics, {
@@ -310,7 +312,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
 
   const agentGateway = new AgentGatewayService({
     agents: agentRows,
-    sessions: sessionRows,
+    logs: kernelLogs,
     directory,
     clients,
     peers,

@@ -273,7 +273,7 @@ export class FakeAgent implements AgentService {
     if (!kernel) return;
     this.kernels.delete(kernelId);
     const metrics = this.lastMetrics.get(kernel.spec.kernelId);
-    const left = { log: 'hello from the kernel\n', ...(metrics ? { metrics } : {}) };
+    const left = { log: this.output, ...(metrics ? { metrics } : {}) };
     this.#emit(kernel, { type: 'kernel-terminated', reason, exitCode, ...left });
   }
 
@@ -339,7 +339,7 @@ export class FakeAgent implements AgentService {
         type: 'kernel-terminated',
         reason: input.reason,
         exitCode: 137,
-        log: 'hello from the kernel\n',
+        log: this.output,
       });
     } else {
       this.#push({

@@ -302,6 +302,7 @@ describe('looking at sessions', () => {
         memory: { bytes: 1_024, peakBytes: 2_048, averageBytes: null, capacityBytes: 4_096 },
         metrics: { mem: { ...metric, unit: 'bytes', current: 1_024, capacity: 4_096, max: 2_048 } },
         series: [],
+        overall: { attempts: 1, cpuUsedMs: 1_500, memoryPeakBytes: 2_048 },
       },
     ];
     world.idleChecks = [

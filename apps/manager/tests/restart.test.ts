@@ -18,6 +18,7 @@ afterAll(() => world.close());
 afterEach(async () => {
   agent.destroyBehaviour = 'end';
   agent.behaviour = 'start';
+  agent.measurements = undefined;
   await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 10_000));
   expect(await world.manager.services.verifyLedger()).toEqual([]);
 });
@@ -28,6 +29,10 @@ const restart = (session: string) => inRequest(() => api().restart({ session }, 
 const rename = (session: string, name: string) => inRequest(() => api().rename({ session, name }, world.ctx()));
 const runs = async (options: Parameters<World['create']>[0] = {}) =>
   await world.until((await world.create(options)).id, 'RUNNING');
+
+const measured = (kernelId: string, cpuMs: number, memoryPeakBytes: number) => ({
+  ...{ kernelId, ageMs: 0, cpuMs, cpuPercent: 1, memoryBytes: 1, memoryPeakBytes },
+});
 
 describe('a restart', () => {
   it('starts the session anew under the same id and name, with new kernels, and tells the agent why they end', async () => {
@@ -48,6 +53,44 @@ describe('a restart', () => {
       'CREATING',
       'RUNNING',
     ]);
+  });
+
+  it('keeps what earlier attempts wrote and used, and drops the logs of the oldest', async () => {
+    agent.output = 'first\n';
+    const { id, kernels } = await runs({ name: 'attempts' });
+    agent.measurements = [measured(kernels[0]!.id, 1_000, 9)];
+    const stats = async () => (await api().stats({ session: id }, world.ctx())).kernels[0]!;
+    await waitFor(async () => (await stats()).measuredAt !== null, { what: 'it is measured' });
+    const again = async (output: string) => {
+      agent.output = output;
+      const { kernels: before } = await api().get({ session: id }, world.ctx());
+      await restart(id);
+      await waitFor(
+        async () => {
+          const { status, kernels: now } = await api().get({ session: id }, world.ctx());
+          return status === 'RUNNING' && now[0]!.id !== before[0]!.id;
+        },
+        { what: 'it runs again' },
+      );
+    };
+    const log = async (attempt?: number) =>
+      (await api().logs({ session: id, ...(attempt === undefined ? {} : { attempt }) }, world.ctx())).logs;
+    await again('first\n');
+    agent.output = 'second\n';
+    const present = (await api().get({ session: id }, world.ctx())).kernels[0]!.id;
+    agent.measurements = [measured(present, 500, 20)];
+    await waitFor(async () => (await stats()).measuredAt !== null, { what: 'it is measured again' });
+    expect(await stats()).toMatchObject({
+      cpu: { usedMs: 500 },
+      overall: { attempts: 2, cpuUsedMs: 1_500, memoryPeakBytes: 20 },
+    });
+    expect([await log(), await log(2), await log(1)]).toEqual(['second\n', 'second\n', 'first\n']);
+    const absent = { code: 'object-not-found', hint: 'Kept are those of the attempts 1; the present one is 2.' };
+    await expect(log(3)).rejects.toMatchObject(absent);
+    for (let attempt = 2; attempt < 7; attempt++) await again(`attempt ${attempt}\n`);
+    await expect(log(1)).rejects.toMatchObject({ hint: expect.stringContaining('the attempts 2, 3, 4, 5, 6;') });
+    expect(await log(6)).toBe('attempt 6\n');
+    expect((await stats()).overall.attempts).toBe(7);
   });
 
   it('waits anew: what it may wait in its resource group counts from then', async () => {

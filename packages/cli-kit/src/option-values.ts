@@ -29,3 +29,10 @@ export function parseDurationMs(option: string, text: string): number {
   if (!match) throw new UsageError(`${option} takes a time such as 30s or 5m, not "${text}".`);
   return Math.round(Number(match[1]) * (unitMs[match[2] ?? 's'] ?? 1000));
 }
+
+/** A whole number that is not negative; undefined when the option was not given. */
+export function parseWhole(option: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  if (!/^\d{1,9}$/.test(text)) throw new UsageError(`${option} takes a whole number, not "${text}".`);
+  return Number(text);
+}

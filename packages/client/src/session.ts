@@ -232,8 +232,9 @@ export class Session implements AsyncDisposable {
     return download(this.#transport, this.id, path, 'archive', options);
   }
 
-  async logs(): Promise<string> {
-    return (await this.#rpc.session.logs.query(this.#ref)).logs;
+  /** @param attempt The n-th time that it was started, from 1; absent: the present or last one. */
+  async logs(attempt?: number): Promise<string> {
+    return (await this.#rpc.session.logs.query({ ...this.#ref, ...(attempt === undefined ? {} : { attempt }) })).logs;
   }
 
   files(path = '.'): Promise<FileListing> {

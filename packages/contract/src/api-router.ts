@@ -65,6 +65,10 @@ import { type UsageReport, type UsageReportInput, usageReportSchema } from './us
 /** SDK, CLI, UI → manager. Same services and same authentication as the REST API; file bytes go over plain HTTP. */
 
 const bySession = z.strictObject({ session: sessionRefSchema });
+const sessionLogs = bySession.extend({
+  /** The n-th time that it was started, from 1; absent: the present or last one. */
+  attempt: z.number().int().min(1).max(1_000_000).optional(),
+});
 const executeSession = executeInputSchema.extend({ session: sessionRefSchema });
 const interruptSession = bySession.extend({ runId: runIdSchema.optional() });
 const startSessionService = startServiceSchema.extend({ session: sessionRefSchema });
@@ -125,7 +129,8 @@ export interface SessionApi {
   startService(input: StartServiceInput & { session: string }, ctx: CallContext): Promise<ServiceStart>;
   stopService(input: z.infer<typeof stopSessionService>, ctx: CallContext): Promise<void>;
   complete(input: CompleteInput & { session: string }, ctx: CallContext): Promise<CompleteResult>;
-  logs(input: z.infer<typeof bySession>, ctx: CallContext): Promise<{ logs: string }>;
+  /** @throws AppError `object-not-found`: of that attempt no log is kept */
+  logs(input: z.infer<typeof sessionLogs>, ctx: CallContext): Promise<{ logs: string }>;
   listFiles(input: z.infer<typeof listFilesSession>, ctx: CallContext): Promise<FileListing>;
   /** What it uses, or used last. */
   stats(input: z.infer<typeof bySession>, ctx: CallContext): Promise<SessionStatisticsView>;
@@ -225,7 +230,7 @@ function createSessionRouter(session: SessionApi) {
     startService: use.input(startSessionService).mutation(({ input, ctx }) => session.startService(input, ctx)),
     stopService: use.input(stopSessionService).mutation(({ input, ctx }) => session.stopService(input, ctx)),
     complete: use.input(completeSession).query(({ input, ctx }) => session.complete(input, ctx)),
-    logs: use.input(bySession).query(({ input, ctx }) => session.logs(input, ctx)),
+    logs: use.input(sessionLogs).query(({ input, ctx }) => session.logs(input, ctx)),
     listFiles: use.input(listFilesSession).query(({ input, ctx }) => session.listFiles(input, ctx)),
     stats: read.input(bySession).query(({ input, ctx }) => session.stats(input, ctx)),
     idle: read.input(bySession).query(({ input, ctx }) => session.idle(input, ctx)),

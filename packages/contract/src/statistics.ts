@@ -59,6 +59,13 @@ export interface KernelStatisticsView {
   readonly metrics: Metrics;
   /** Over at most `windowMs`, oldest first; empty when the kernel has ended. */
   readonly series: UsePoint[];
+  /** Together with the attempts before the present one. */
+  readonly overall: {
+    /** How often it was started. */
+    readonly attempts: number;
+    readonly cpuUsedMs: number | null;
+    readonly memoryPeakBytes: number | null;
+  };
 }
 
 export interface SessionStatisticsView {

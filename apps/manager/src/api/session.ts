@@ -30,7 +30,7 @@ export function createSessionApi(
     startService: ({ session, ...input }, ctx) => kernels.startService(session, input, actorOf(ctx), ctx.signal),
     stopService: ({ session, service }, ctx) => kernels.stopService(session, service, actorOf(ctx)),
     complete: ({ session, ...input }, ctx) => kernels.complete(session, input, actorOf(ctx), ctx.signal),
-    logs: ({ session }, ctx) => kernels.logs(session, actorOf(ctx), ctx.signal),
+    logs: ({ session, attempt }, ctx) => kernels.logs(session, attempt, actorOf(ctx), ctx.signal),
     listFiles: ({ session, path }, ctx) => kernels.listFiles(session, path, actorOf(ctx), ctx.signal),
     stats: ({ session }, ctx) => about.statistics.ofSession(session, actorOf(ctx)),
     idle: ({ session }, ctx) => about.idle.dryRun(session, actorOf(ctx)),

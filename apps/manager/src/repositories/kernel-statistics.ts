@@ -9,6 +9,12 @@ export interface MeasuredKernel {
   readonly slots: Readonly<Record<string, string>>;
   /** What was kept of its use when it ended. */
   readonly kept: Record<string, unknown> | null;
+  /** Of attempts before the present one that ran; null: none of it was measured. */
+  readonly earlier: {
+    readonly attempts: number;
+    readonly cpuMs: number | null;
+    readonly memoryPeakBytes: number | null;
+  };
 }
 
 export class KernelStatisticsRepository {
@@ -21,7 +27,11 @@ export class KernelStatisticsRepository {
   async kernelsOf(sessionId: string): Promise<MeasuredKernel[]> {
     const rows = await this.#db.execute<MeasuredKernel & Record<string, unknown>>(sql`
       select k.id, k.cluster_role as "role", k.cluster_index as "index", k.agent_id as "agentId",
-        k.requested_slots as "slots", k.status_data->'statistics' as "kept"
+        k.requested_slots as "slots", k.status_data->'statistics' as "kept",
+        (select jsonb_build_object('attempts', count(*), 'cpuMs', sum((a.statistics->>'cpuMs')::float8),
+            'memoryPeakBytes', max((a.statistics->>'memoryPeakBytes')::float8))
+          from kernel_attempts a where a.session_id = k.session_id and a.cluster_role = k.cluster_role
+            and a.cluster_index = k.cluster_index) as "earlier"
       from kernels k where k.session_id = ${sessionId}::uuid order by k.cluster_role, k.cluster_index`);
     return [...rows];
   }

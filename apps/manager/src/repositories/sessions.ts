@@ -11,7 +11,6 @@ import type {
 import { type Database, fencedBy, sqlStateOf, sqlStates } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
 import { type AuditEntry, audited } from './audit.ts';
-import { storableText } from './json-text.ts';
 import { type QueueLimit, withinQueueLimits } from './quotas.ts';
 import { mayUseGroup, takesSessionType } from './resource-groups.ts';
 import { ownedWithin, projectWithin } from './scopes.ts';
@@ -379,19 +378,5 @@ export class SessionRepository {
       sql`select id, access_key as "accessKey", status from sessions where status not in (${terminalTexts})`,
     );
     return [...rows];
-  }
-
-  /** Keeps the end of what a kernel wrote, from the agent that had it, for when that has forgotten it. */
-  async keepLog(kernelId: string, agentId: string, log: string): Promise<void> {
-    await this.#db.execute(sql`
-      update kernels set status_data = status_data || jsonb_build_object('log', ${storableText(log)}::text)
-      where id = ${kernelId}::uuid and agent_id = ${agentId}`);
-  }
-
-  async keptLog(kernelId: string): Promise<string | undefined> {
-    const [row] = await this.#db.execute<{ log: string | null }>(
-      sql`select status_data->>'log' as log from kernels where id = ${kernelId}::uuid`,
-    );
-    return row?.log ?? undefined;
   }
 }

@@ -261,7 +261,7 @@ function movement(parts: Movement): SQL {
       select gen_random_uuid(), m.session_id, m.id, m.from_status, m.to_status, coalesce(m.promotion, m.reason), m.data,
         m.cause, now()
       from moved m where m.cluster_size > 1 and m.to_status <> m.from_status
-    ) ${releases ? constantRelease : sql``}`;
+    ) ${again ? earlierAttempts : sql``} ${releases ? constantRelease : sql``}`;
 }
 
 function sessionConditions(target: TransitionTarget): SQL[] {
@@ -348,6 +348,26 @@ const ruleRows = sql.raw(
     .map(({ to, reason }, nth) => `(${nth}, '${to}', ${reason === undefined ? 'null' : `'${reason}'`})`)
     .join(', '),
 );
+
+/** Attempts whose logs are kept, beside the present one. */
+const keptLogs = 5;
+
+/** A kernel that goes back to the queue begins anew; what the attempt that it leaves wrote and used is put aside. */
+const earlierAttempts = constantSql(sql`, left_behind as (
+      insert into kernel_attempts (kernel_id, session_id, cluster_role, cluster_index, attempt, agent_id, reason, exit_code,
+        log, statistics, started_at, ended_at)
+      select k.id, k.session_id, k.cluster_role, k.cluster_index, 1 + coalesce((select max(a.attempt) from kernel_attempts a
+          where (a.session_id, a.cluster_role, a.cluster_index) = (k.session_id, k.cluster_role, k.cluster_index)), 0),
+        k.agent_id, k.status_reason, k.exit_code, k.status_data->>'log', k.status_data->'statistics', k.started_at,
+        coalesce(k.terminated_at, now())
+      from moved m join kernels k on k.id = m.id
+      where k.agent_id is not null and (k.started_at is not null or k.status_data->>'log' is not null)
+      returning session_id, cluster_role, cluster_index, attempt
+    ), outdated as (
+      update kernel_attempts a set log = null from left_behind l
+      where (a.session_id, a.cluster_role, a.cluster_index) = (l.session_id, l.cluster_role, l.cluster_index)
+        and a.log is not null and a.attempt <= l.attempt - ${sql.raw(String(keptLogs))}
+    )`);
 
 /**
  * An entry of the ledger is closed once: `free_at is null` is the guard, and the balance follows what it closed. What was

@@ -177,7 +177,9 @@ export async function startFakeApi(options: FakeApiOptions = {}): Promise<FakeAp
         const { view } = find(session);
         return { sessionId: view.id, name: view.name, checks: [] };
       },
-      logs: async ({ session }) => ({ logs: `log of ${find(session).view.name}\n` }),
+      logs: async ({ session, attempt }) => ({
+        logs: `log of ${find(session).view.name}${attempt === undefined ? '' : `, attempt ${attempt}`}\n`,
+      }),
       listFiles: async ({ session: ref, path }) => ({
         abspath: `/home/work/${path}`,
         files: [...find(ref).files].map(([filename, bytes]) => ({

@@ -17,6 +17,7 @@ const kernel: SessionStatisticsView['kernels'][number] = {
   series: [0, 15, 30].map((second) => ({
     ...{ at: `2030-01-01T00:00:${String(second).padStart(2, '0')}.000Z`, cpuPercent: second, memoryBytes: 1024 ** 2 },
   })),
+  overall: { attempts: 2, cpuUsedMs: 4_000, memoryPeakBytes: 4 * 1024 ** 2 },
 };
 
 let api: FakeApi;
@@ -32,6 +33,7 @@ afterEach(() => api[Symbol.asyncDispose]());
 it('shows what each kernel uses, with little bars of the time before, and its accelerators', async () => {
   const { stdout } = await runCli(['session', 'stats', 'work'], { api });
   expect(stdout).toMatch(/^main1 +50\.0% +▁▅█ +25\.0% +200\.0% +1\.5 s +1m +2m +1g +4k\/0 +-\/- +- +2030/m);
+  expect(stdout).toContain('In all 2 attempts of main1: cpu time 4.0 s, memory peak 4m');
   expect(stdout).toMatch(/^main1 +cuda_util +30 percent$/m);
   expect((await runCli(['session', 'stats', 'work', '--json'], { api })).json).toMatchObject({
     stats: { kernels: [{ metrics: { io_read: { current: 4_096 } } }] },

@@ -114,6 +114,11 @@ function tableOf({ kernels }: SessionStatisticsView): string {
       .map(([name, metric]) => [`${role}${index}`, name, shareText(metric)]),
   );
   if (devices.length > 0) writeTable(into, ['kernel', 'accelerator', 'now'], devices);
+  for (const { role, index, overall } of kernels.filter((kernel) => kernel.overall.attempts > 1)) {
+    const cpu = overall.cpuUsedMs === null ? '-' : `${(overall.cpuUsedMs / 1000).toFixed(1)} s`;
+    const peak = bytesText(overall.memoryPeakBytes);
+    text += `In all ${overall.attempts} attempts of ${role}${index}: cpu time ${cpu}, memory peak ${peak}\n`;
+  }
   return text;
 }
 

@@ -14,8 +14,8 @@ import { ensureRequestId, type Logger, requireRequestId } from '@backend.ai/tele
 import type { AgentClients } from '../../clients/agent-clients.ts';
 import { BusinessLog } from '../../events.ts';
 import type { AgentRepository } from '../../repositories/agents.ts';
+import type { KernelLogRepository } from '../../repositories/kernel-logs.ts';
 import type { ChangedSession } from '../../repositories/session-transitions.ts';
-import type { SessionRepository } from '../../repositories/sessions.ts';
 import type { PeerService } from '../peers/peer-service.ts';
 import type { SessionChanges } from '../sessions/session-changes.ts';
 import type { KernelStatistics } from '../statistics/kernel-statistics.ts';
@@ -28,7 +28,7 @@ import type { Fact, KernelFacts } from './kernel-facts.ts';
 
 export interface AgentGatewayOptions {
   readonly agents: AgentRepository;
-  readonly sessions: SessionRepository;
+  readonly logs: KernelLogRepository;
   readonly directory: AgentDirectory;
   readonly clients: AgentClients;
   readonly peers: PeerService;
@@ -189,7 +189,7 @@ export class AgentGatewayService implements AgentGateway {
    * @returns the last number that was
    */
   async #told(agentId: string, chain: readonly KernelEvent[], count: boolean): Promise<number> {
-    const { facts, statistics, sessions } = this.#options;
+    const { facts, statistics, logs } = this.#options;
     let stored = 0;
     for (const event of chain) {
       // Before the change: with it the kernel of a session that starts anew is another one.
@@ -199,7 +199,7 @@ export class AgentGatewayService implements AgentGateway {
       const changed = await ensureRequestId(() => facts.apply(agentId, event, count), parseRequestId(event.requestId));
       // Of a kernel that was given up before; else the change took the log along.
       if ('log' in event && event.log !== undefined && changed.length === 0) {
-        await sessions.keepLog(event.kernelId, agentId, event.log);
+        await logs.keep(event.kernelId, agentId, event.log);
       }
       this.#announce(changed, event.requestId);
       if (count && changed.length > 0) stored = event.seq;

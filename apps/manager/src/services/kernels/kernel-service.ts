@@ -13,6 +13,7 @@ import type {
 } from '@backend.ai/contract';
 import { AppError, explainReason, hasCode, isTerminal, servingStatuses } from '@backend.ai/core';
 import type { AgentApi, AgentClients } from '../../clients/agent-clients.ts';
+import type { KernelLogRepository } from '../../repositories/kernel-logs.ts';
 import type { SessionRecord } from '../../repositories/session-rows.ts';
 import type { SessionRepository } from '../../repositories/sessions.ts';
 import type { SessionActivity } from '../idle/session-activity.ts';
@@ -27,6 +28,7 @@ type Work<T> = (api: AgentApi, kernelId: string, sessionId: string) => Promise<T
 export class KernelService {
   readonly #sessions: SessionService;
   readonly #repository: SessionRepository;
+  readonly #logs: KernelLogRepository;
   readonly #agents: AgentClients;
   readonly #running: RunningKernels;
   readonly #activity: SessionActivity;
@@ -34,12 +36,14 @@ export class KernelService {
   constructor(
     sessions: SessionService,
     repository: SessionRepository,
+    logs: KernelLogRepository,
     agents: AgentClients,
     running: RunningKernels,
     activity: SessionActivity,
   ) {
     this.#sessions = sessions;
     this.#repository = repository;
+    this.#logs = logs;
     this.#agents = agents;
     this.#running = running;
     this.#activity = activity;
@@ -103,9 +107,19 @@ export class KernelService {
     return { ticket, done: sessionId === undefined ? () => {} : this.#activity.begin(sessionId) };
   }
 
-  /** Of a running session from its agent; of an ended one what was kept. @throws AppError `session-not-running` */
-  async logs(ref: string, actor: UserActor, signal: AbortSignal | undefined): Promise<{ logs: string }> {
+  /**
+   * Of a running session from its agent; of an ended one, and of earlier attempts, what was kept.
+   * @throws AppError `session-not-running`, `object-not-found`
+   */
+  async logs(
+    ref: string,
+    attempt: number | undefined,
+    actor: UserActor,
+    signal: AbortSignal | undefined,
+  ): Promise<{ logs: string }> {
     const session = await this.#sessions.find(ref, actor, 'session:use');
+    const earlier = attempt === undefined ? [] : await this.#logs.earlier(session.id);
+    if (attempt !== undefined && attempt !== earlier.length + 1) return { logs: earlierLog(session, attempt, earlier) };
     const kernel = session.kernels[0];
     if (servingStatuses.includes(session.status)) {
       try {
@@ -116,7 +130,7 @@ export class KernelService {
         if (!hasCode(error, 'kernel-not-found', 'session-not-running')) throw error;
       }
     }
-    const kept = kernel && (await this.#repository.keptLog(kernel.id));
+    const kept = kernel && (await this.#logs.find(kernel.id));
     if (kept !== undefined) return { logs: kept };
     if (isTerminal(session.status)) {
       throw new AppError('object-not-found', `No log of the session "${session.name}" was kept.`, {
@@ -173,5 +187,21 @@ function notRunning(session: SessionRecord): AppError {
   const why = explainReason(session.statusReason);
   return new AppError('session-not-running', `The session "${session.name}" is ${session.status}. ${why}`, {
     data: { sessionId: session.id, status: session.status, reason: session.statusReason },
+  });
+}
+
+function earlierLog(
+  { name }: SessionRecord,
+  wanted: number,
+  earlier: ReadonlyArray<{ readonly attempt: number; readonly log: string | null }>,
+): string {
+  const log = earlier.find(({ attempt }) => attempt === wanted)?.log;
+  if (typeof log === 'string') return log;
+  const kept = earlier.flatMap(({ attempt, log: text }) => (text === null ? [] : [attempt]));
+  throw new AppError('object-not-found', `No log of attempt ${wanted} of the session "${name}" was kept.`, {
+    hint:
+      kept.length === 0
+        ? 'Logs of no earlier attempt are kept: the present one is shown without --attempt.'
+        : `Kept are those of the attempts ${kept.join(', ')}; the present one is ${earlier.length + 1}.`,
   });
 }

@@ -79,6 +79,11 @@ function toView(kernel: MeasuredKernel, use: KernelUse | undefined, windowMs: nu
     },
     metrics: use?.metrics ?? {},
     series: pointsOf(use?.series ?? [], windowMs),
+    overall: {
+      attempts: kernel.earlier.attempts + 1,
+      cpuUsedMs: combined([kernel.earlier.cpuMs, use?.cpuMs], (a, b) => a + b),
+      memoryPeakBytes: combined([kernel.earlier.memoryPeakBytes, use?.memoryPeakBytes], Math.max),
+    },
   };
 }
 
@@ -91,6 +96,14 @@ function pointsOf(series: UsageSeries, windowMs: number): UsePoint[] {
     const { atMs, memoryBytes } = point;
     return [{ at: new Date(atMs).toISOString(), cpuPercent: rounded(cpuPercent, 1_000), memoryBytes }];
   });
+}
+
+function combined(
+  amounts: ReadonlyArray<number | null | undefined>,
+  combine: (a: number, b: number) => number,
+): number | null {
+  const known = amounts.filter((amount) => typeof amount === 'number');
+  return known.length === 0 ? null : known.reduce((a, b) => combine(a, b));
 }
 
 function rounded(value: number | null, places: number): number | null {

@@ -24,6 +24,7 @@ import {
 import { createRpcServer, type PeerIdentity, parseJoinToken, pinnedKeys, type RpcServer } from '@backend.ai/rpc';
 import { BackgroundTasks, ensureRequestId, type Logger } from '@backend.ai/telemetry';
 import type { Backend } from './backends/backend.ts';
+import { type BackendKind, backendByItself, backendsPresent, findEngine } from './backends/choose-backend.ts';
 import { FakeBackend } from './backends/fake/fake-backend.ts';
 import { ProcessBackend } from './backends/process/process-backend.ts';
 import { type AgentConfig, type AgentDependencies, type AgentOptions, parseAgentConfig } from './config.ts';
@@ -34,7 +35,7 @@ import type { Kernel } from './kernels/kernel.ts';
 import { KernelMeter } from './kernels/kernel-meter.ts';
 import { Outbox } from './kernels/outbox.ts';
 import { ScratchMeter } from './kernels/scratch-meter.ts';
-import { KernelSupervisor } from './kernels/supervisor.ts';
+import { KernelSupervisor, type StrayView } from './kernels/supervisor.ts';
 import { SlotLedger } from './resources/slot-ledger.ts';
 import { LocalAgentService } from './rpc/agent-service.ts';
 import { type LinkStatus, ManagerLink } from './rpc/manager-link.ts';
@@ -47,7 +48,7 @@ export interface AgentStatusView {
   readonly bootId: string;
   readonly version: string;
   readonly startedAt: string;
-  readonly backend: 'process' | 'fake';
+  readonly backend: BackendKind;
   readonly registration: LinkStatus['state'];
   /** The line to the manager in more detail. */
   readonly link: LinkStatus;
@@ -123,8 +124,9 @@ export class Agent {
   }
 
   /** @throws AppError `config-invalid` */
-  static create({ identity, logger, clock, runtimes, fakeScript, afterStep, ...config }: AgentOptions): Agent {
-    const dependencies = { identity, logger, clock, runtimes, fakeScript, afterStep };
+  static create(options: AgentOptions): Agent {
+    const { identity, logger, clock, runtimes, fakeScript, strayGraceMs, afterStep, ...config } = options;
+    const dependencies = { identity, logger, clock, runtimes, fakeScript, strayGraceMs, afterStep };
     const parsed = parseAgentConfig(config);
     if (identity.kind !== 'agent' || (parsed.agentId !== undefined && identity.id !== parsed.agentId)) {
       throw new AppError('config-invalid', 'The identity of the agent does not bear its name.');
@@ -187,6 +189,12 @@ export class Agent {
     };
   }
 
+  /** See `KernelSupervisor.sweepStrays`. */
+  async sweepStrays(options: { readonly dryRun?: boolean } = {}): Promise<StrayView[]> {
+    const { supervisor } = this.#started();
+    return await ensureRequestId(() => supervisor.sweepStrays(options));
+  }
+
   /**
    * Ends all kernels and waits for it, and for the manager to know: for the end of a whole cluster. Answers the ids of
    * kernels that outlived the deadline.
@@ -217,7 +225,7 @@ export class Agent {
     const { dataDir } = this.#config;
     mkdirSync(dataDir, { recursive: true, mode: 0o700 });
     const state = AgentState.open(join(dataDir, 'agent.json'));
-    const backend = this.#makeBackend(state.installationId);
+    const backend = await this.#makeBackend(state.installationId);
     await backend.start();
     return { state, backend };
   }
@@ -253,6 +261,7 @@ export class Agent {
       clock,
       logger: logger.with({ module: 'kernels' }),
       afterStep: this.#dependencies.afterStep,
+      strayGraceMs: this.#dependencies.strayGraceMs,
     });
     await supervisor.recover();
     const tickets = new Tickets(clock);
@@ -335,13 +344,25 @@ export class Agent {
     });
   }
 
-  #makeBackend(installationId: string): Backend {
-    const { backend, dataDir, slots, allowUnisolated, sandbox, useCgroups, processLimit, startDeadlineMs } =
+  async #makeBackend(installationId: string): Promise<Backend> {
+    const kind = await this.#backendKind();
+    const { docker, dataDir, slots, allowUnisolated, sandbox, useCgroups, processLimit, startDeadlineMs } =
       this.#config;
     const { runtimes, fakeScript } = this.#dependencies;
     const clock = this.#clock;
     const parsedSlots = slots && slotsFromTexts(slots);
-    if (backend === 'fake') return new FakeBackend({ clock, slots: parsedSlots, script: fakeScript });
+    const logger = this.#logger.with({ module: 'kernels' });
+    if (kind === 'fake') return new FakeBackend({ clock, slots: parsedSlots, script: fakeScript });
+    if (kind === 'docker') {
+      // It takes long to load, and most agents of a small machine do without.
+      const { DockerBackend } = await import('./backends/docker/docker-backend.ts');
+      const { socket: socketPath, ...settings } = docker;
+      return new DockerBackend({
+        ...{ ...settings, dataDir, installationId, socketPath, processLimit, startDeadlineMs, clock, logger },
+        agentId: this.#identity.id,
+        slots: parsedSlots,
+      });
+    }
     return new ProcessBackend({
       dataDir,
       installationId,
@@ -354,8 +375,17 @@ export class Agent {
       startDeadlineMs,
       path: this.#config.path,
       clock,
-      logger: this.#logger.with({ module: 'kernels' }),
+      logger,
     });
+  }
+
+  async #backendKind(): Promise<BackendKind> {
+    const { backend, dataDir, docker } = this.#config;
+    if (backend !== 'auto') return backend;
+    const engine = await findEngine(docker.socket);
+    const kind = backendByItself(backendsPresent(dataDir), engine);
+    this.#logger.info('backend chosen', { backend: kind, engine: docker.socket, images: engine?.images ?? null });
+    return kind;
   }
 
   #registration(backend: Backend, address: string, dataAddress: string): AgentRegistration {

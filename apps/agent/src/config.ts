@@ -3,6 +3,7 @@ import { AppError, type Clock, isLoopback } from '@backend.ai/core';
 import type { PeerIdentity } from '@backend.ai/rpc';
 import type { Logger } from '@backend.ai/telemetry';
 import { z } from 'zod';
+import { parseSubnet } from './backends/docker/subnet-pool.ts';
 import type { FakeScript } from './backends/fake/fake-backend.ts';
 import type { Interpreter } from './backends/process/runtimes.ts';
 
@@ -10,6 +11,21 @@ const portSchema = z.number().int().min(0).max(65_535);
 
 /** PEM texts. */
 const tlsSchema = z.strictObject({ cert: z.string(), key: z.string() });
+
+/** Where kernels are containers. */
+export const dockerSchema = z.strictObject({
+  /** Of Docker, or of Podman's compatible service. */
+  socket: z.string().startsWith('/').default('/var/run/docker.sock'),
+  /** The networks of sessions are parts of it. */
+  subnetPool: z
+    .string()
+    .refine((text) => parseSubnet(text) !== null, 'is no range of addresses such as 10.99.0.0/16')
+    .default('10.99.0.0/16'),
+  /** Bits of the network of one session: 26 leaves room for 60 kernels. */
+  subnetPrefix: z.number().int().min(16).max(29).default(26),
+  /** Whether kernels can change nothing of their image's files. */
+  readOnlyRoot: z.boolean().default(false),
+});
 
 /** What an operator decides. */
 export const agentConfigSchema = z.strictObject({
@@ -36,7 +52,9 @@ export const agentConfigSchema = z.strictObject({
   dataPort: z.strictObject({ host: z.string().default('127.0.0.1'), port: portSchema, tls: tlsSchema.optional() }),
   /** Address told to managers instead of the one listened on. */
   advertise: z.strictObject({ rpc: z.string().optional(), data: z.string().optional() }).default({}),
-  backend: z.enum(['process', 'fake']).default('process'),
+  /** `auto`: a container engine that answers and has an image for kernels; otherwise processes. */
+  backend: z.enum(['auto', 'docker', 'process', 'fake']).default('auto'),
+  docker: dockerSchema.prefault({}),
   /** Instead of what the machine has. */
   slots: slotTextsSchema.optional(),
   /** Run kernels even where nothing keeps them apart: for one user on loopback. */
@@ -64,6 +82,8 @@ export interface AgentDependencies {
   readonly runtimes?: readonly Interpreter[] | undefined;
   /** Behaviour of simulated kernels. */
   readonly fakeScript?: ((spec: { readonly kernelId: string }) => FakeScript) | undefined;
+  /** Instead of a minute: what nobody knows and is younger stays, in milliseconds. */
+  readonly strayGraceMs?: number | undefined;
   /** For tests: throws in place of a create step that has just run. */
   readonly afterStep?: ((step: string, kernelId: string) => void) | undefined;
 }

@@ -18,10 +18,11 @@ import {
   url,
 } from '@backend.ai/runtime';
 import { z } from 'zod';
-import { type AgentOptions, agentConfigSchema } from './config.ts';
+import { type AgentOptions, agentConfigSchema, dockerSchema } from './config.ts';
 
 /** Limits and defaults of what both a server and an embedded cluster know are those of `config.ts`. */
 const known = agentConfigSchema.shape;
+const docker = dockerSchema.shape;
 const ms = 'milliseconds';
 
 const sections = {
@@ -35,7 +36,9 @@ const sections = {
       dataDir: path()
         .default('/var/lib/backend.ai/agent')
         .describe('Folder of this agent: its key, kernels and their files. Nothing else may lie there'),
-      backend: known.backend.describe('What makes kernels: sandboxed processes, or nothing real (fake)'),
+      backend: known.backend.describe(
+        'What makes kernels: containers (docker), sandboxed processes, or nothing real (fake). auto: containers where the engine answers and has an image for kernels, otherwise processes',
+      ),
       resourceGroup: known.resourceGroup.describe('Which sessions may come here; a join token may say otherwise'),
       startDeadlineMs: known.startDeadlineMs.meta({ description: 'How long a kernel may take to start', unit: ms }),
     })
@@ -96,6 +99,16 @@ const sections = {
       processLimit: known.processLimit.describe('Processes and threads of one kernel'),
     })
     .describe('What kernels may use.'),
+  docker: z
+    .strictObject({
+      socket: path()
+        .default('/var/run/docker.sock')
+        .describe("Socket of the container engine: Docker, or Podman's compatible service"),
+      subnetPool: docker.subnetPool.describe('Range of addresses that networks of sessions are cut from'),
+      subnetPrefix: docker.subnetPrefix.describe('Size of the network of one session, in bits of its prefix'),
+      readOnlyRoot: docker.readOnlyRoot.describe("Whether kernels can change nothing of their image's files"),
+    })
+    .describe('Where kernels are containers.'),
   sandbox: z
     .strictObject({
       kind: known.sandbox.meta({
@@ -182,6 +195,7 @@ export function agentServerOptions(values: AgentValues, path: string): AgentServ
       dataPort: { ...dataPort, ...(tls === undefined ? {} : { tls }) },
       advertise,
       ...(resources.slots === undefined ? {} : { slots: slotsToTexts(parseResourceSlots(resources.slots)) }),
+      docker: values.docker,
       useCgroups: resources.useCgroups,
       processLimit: resources.processLimit,
       ...(sandbox.kind === undefined ? {} : { sandbox: sandbox.kind }),

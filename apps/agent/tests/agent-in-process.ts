@@ -55,6 +55,7 @@ export async function foreignAgents(dataDir: string, options: Partial<AgentOptio
     for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => (output += chunk));
     const input = {
       dataDir,
+      backend: 'process',
       managers: [address],
       managerKeys: [manager.publicKey],
       identity: { ...identity, privateKey: identity.privateKey.export({ type: 'pkcs8', format: 'pem' }) },

@@ -164,6 +164,7 @@ export async function agentWorld({ epoch = () => 1, ...defaults }: WorldOptions 
       const inProcessName = `agent-${randomUUID()}`;
       const agent = Agent.create({
         dataDir: directory.path,
+        backend: 'process',
         managers: [managerAddress],
         managerKeys: [manager.publicKey],
         identity,

@@ -94,6 +94,8 @@ export const kernelSpecSchema = z.strictObject({
   hostname: plainText(inputLimits.name),
   slots: slotTextsSchema,
   environ: kernelEnvironSchema,
+  /** Shared memory, /dev/shm, in bytes; a part of `mem`. Absent: what the backend gives. */
+  shmem: z.number().int().min(1).optional(),
   /** Absent: the session is this one kernel. */
   cluster: kernelClusterSchema.optional(),
   /** Of all kernels of the session. */

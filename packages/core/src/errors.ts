@@ -117,6 +117,8 @@ export const errorCodes = {
     'operator',
     'See what is missing with: ./backend.ai doctor (or accept the risk with --allow-unisolated).',
   ),
+  'engine-unavailable': entry('retry', 'Try again in a moment; operators see why with: docker info'),
+  'engine-failed': entry('operator', 'See the log of the container engine.'),
   'port-in-use': entry('operator', 'Stop what uses the port, or choose another one.'),
   'data-directory-locked': entry('operator', 'Stop the other cluster with: ./backend.ai down'),
   'config-invalid': entry('operator', 'Correct the configuration.'),

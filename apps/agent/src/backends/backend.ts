@@ -25,18 +25,15 @@ import type { Measurements } from '../statistics/metric-histories.ts';
  * a step makes has exactly one place that removes it.
  */
 export interface Backend {
-  readonly kind: 'process' | 'fake';
+  readonly kind: 'process' | 'docker' | 'fake';
   /** Valid after `start`. */
   readonly capabilities: BackendCapabilities;
   /** Finds out what the machine offers. @throws AppError `isolation-unavailable` */
   start(): Promise<void>;
   /** Kernels of an earlier life of this agent: those that still run and those that died meanwhile. */
   recover(): Promise<RecoveredKernel[]>;
-  /**
-   * Removes what bears our mark and belongs to no known kernel; answers what it removed. Kernels may be made meanwhile.
-   * @throws when something cannot be removed now
-   */
-  sweep(isKnown: (kernelId: string) => boolean): Promise<string[]>;
+  /** What bears our mark and belongs to no known kernel, in the order in which it has to go. */
+  strays(isKnown: (kernelId: string) => boolean): Promise<Stray[]>;
   /** Removes what was kept for a while, and nobody came for. @throws when something cannot be removed now */
   expire(): Promise<void>;
   /** @throws AppError `unknown-image`, `unsupported-feature` */
@@ -54,6 +51,18 @@ export interface BackendImages {
   preload(wanted: { readonly name: string; readonly source: ImageSource }): void;
   /** False: it was not there. @throws AppError `image-in-use` */
   purge(name: string, forced: boolean): Promise<boolean>;
+}
+
+/** Something of ours that no kernel has. */
+export interface Stray {
+  /** What it is, for people: `container kernel.python.…`. */
+  readonly name: string;
+  /** Of the kernel it was made for; null: of none in particular. */
+  readonly kernelId: string | null;
+  /** When it was made, in milliseconds since the epoch; null where nobody can be making it now. */
+  readonly since: number | null;
+  /** Nothing happens when it is gone already. @throws when it cannot be removed now */
+  remove(): Promise<void>;
 }
 
 export interface BackendCapabilities {

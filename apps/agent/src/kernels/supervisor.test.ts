@@ -3,7 +3,7 @@ import { parseResourceSlots, systemClock } from '@backend.ai/core';
 import { BackgroundTasks, ensureRequestId } from '@backend.ai/telemetry';
 import { collectLogs, waitFor } from '@backend.ai/testing';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import type { CreateStep } from '../backends/backend.ts';
+import type { CreateStep, Stray } from '../backends/backend.ts';
 import { FakeBackend } from '../backends/fake/fake-backend.ts';
 import { SlotLedger } from '../resources/slot-ledger.ts';
 import type { UnnumberedEvent } from './outbox.ts';
@@ -41,10 +41,10 @@ async function supervisorWith(...stuckSteps: string[]) {
       });
       return { ...plan, steps: plan.steps.map(stubborn) };
     }
-    override async sweep(isKnown: (kernelId: string) => boolean): Promise<string[]> {
+    override async strays(isKnown: (kernelId: string) => boolean): Promise<Stray[]> {
       sweeps += 1;
       if (stuck.has('sweep')) throw new Error('a stray cannot be removed');
-      return await super.sweep(isKnown);
+      return await super.strays(isKnown);
     }
   }
   const logs = collectLogs('agent');

@@ -59,8 +59,21 @@ export interface SupervisorOptions {
   readonly logger: Logger;
   /** For tests: throws in place of a step that has just run. */
   readonly afterStep?: ((step: string, kernelId: string) => void) | undefined;
+  /** Strays that are younger stay, in milliseconds; a minute unless said otherwise. */
+  readonly strayGraceMs?: number | undefined;
 }
 
+/** What operators see of something that no kernel has. */
+export interface StrayView {
+  readonly name: string;
+  /** When it was made; null: nobody knows. */
+  readonly since: string | null;
+  /** Whether it is old enough to be removed. */
+  readonly due: boolean;
+}
+
+/** What was made later may still be in the making, by a call of an earlier life of the agent. */
+const strayGraceMs = 60_000;
 /** What could not be removed is tried again after this many milliseconds at most, sooner at first. */
 const sweepTickMs = 30_000;
 /** The session of a kernel that this agent never heard of. */
@@ -79,11 +92,15 @@ export class KernelSupervisor {
   /** Whether what nobody knows has been removed. */
   #swept = false;
   #released = false;
+  readonly #startedAt: number;
+  readonly #strayGraceMs: number;
   readonly #letGo = new AbortController();
 
   constructor(options: SupervisorOptions) {
     this.#options = options;
     const { logger, clock } = options;
+    this.#startedAt = clock.monotonic();
+    this.#strayGraceMs = options.strayGraceMs ?? strayGraceMs;
     this.#sweeper = new ReconcileLoop({
       name: 'remove remains',
       tickMs: sweepTickMs,
@@ -343,6 +360,25 @@ export class KernelSupervisor {
     return this.#undo({ kernel, steps: kernel.plan.steps, conclude });
   }
 
+  /**
+   * Removes what bears our mark and belongs to no kernel we know, unless it is too young. Answers what there was.
+   * @param dryRun Only tells
+   */
+  async sweepStrays({ dryRun = false }: { readonly dryRun?: boolean } = {}): Promise<StrayView[]> {
+    const { backend, clock, logger } = this.#options;
+    const isKnown = (kernelId: string): boolean => this.#kernels.has(kernelId) || this.#remains.has(kernelId);
+    const views: StrayView[] = [];
+    for (const { name, kernelId, since, remove } of await backend.strays(isKnown)) {
+      const due = since === null || clock.now() - since >= this.#strayGraceMs;
+      views.push({ name, since: since === null ? null : new Date(since).toISOString(), due });
+      // It may have been ordered meanwhile.
+      if (dryRun || !due || (kernelId !== null && isKnown(kernelId))) continue;
+      await remove();
+      logger.warn('stray removed', { stray: name });
+    }
+    return views;
+  }
+
   async #undo(remains: Remains): Promise<void> {
     const { kernel, conclude } = remains;
     const { kernelId } = kernel.spec;
@@ -365,12 +401,13 @@ export class KernelSupervisor {
 
   /** Tries again what could not be removed, and removes once what nobody knows. */
   async #sweep(): Promise<void> {
-    const { backend, logger } = this.#options;
+    const { backend, clock } = this.#options;
     for (const remains of [...this.#remains.values()]) await this.#undo(remains);
     if (!this.#swept) {
-      const swept = await backend.sweep((kernelId) => this.#kernels.has(kernelId) || this.#remains.has(kernelId));
-      this.#swept = true;
-      if (swept.length > 0) logger.warn('strays removed', { swept });
+      const strays = await this.sweepStrays();
+      // What an earlier life had ordered may appear until then.
+      const late = clock.monotonic() - this.#startedAt >= this.#strayGraceMs;
+      this.#swept = late && strays.every(({ due }) => due);
     }
     await backend.expire();
     if (this.#remains.size > 0) {

@@ -99,6 +99,8 @@ const problems: Readonly<Record<ErrorCode, Problem>> = {
   'shutting-down': unavailable,
   'server-unreachable': unavailable,
   'isolation-unavailable': misconfigured,
+  'engine-unavailable': executionFailed,
+  'engine-failed': executionFailed,
   'port-in-use': misconfigured,
   'data-directory-locked': misconfigured,
   'config-invalid': misconfigured,

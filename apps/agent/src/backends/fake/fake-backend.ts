@@ -30,6 +30,7 @@ import type {
   KernelPlan,
   KernelUsage,
   RecoveredKernel,
+  Stray,
 } from '../backend.ts';
 
 /** How a simulated kernel behaves, besides what its spec says. All times are on the injected clock. */
@@ -109,10 +110,14 @@ export class FakeBackend implements Backend {
     return [];
   }
 
-  async sweep(isKnown: (kernelId: string) => boolean): Promise<string[]> {
+  async strays(isKnown: (kernelId: string) => boolean): Promise<Stray[]> {
     const strays = [...this.remains.keys()].filter((kernelId) => !isKnown(kernelId));
-    for (const kernelId of strays) this.remains.delete(kernelId);
-    return strays;
+    return strays.map((kernelId) => ({
+      name: `kernel ${kernelId}`,
+      kernelId,
+      since: null,
+      remove: async () => void this.remains.delete(kernelId),
+    }));
   }
 
   async expire(): Promise<void> {}

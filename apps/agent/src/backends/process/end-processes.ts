@@ -1,6 +1,6 @@
 import { AppError, type Clock, delay } from '@backend.ai/core';
 import { processesIn } from '../../resources/cgroups.ts';
-import { isAlive, isRunning, type ProcessIdentity, ProcessTable, signalProcess } from './proc.ts';
+import { isAlive, isRunning, type ProcessIdentity, ProcessTable, signalProcess } from '../../resources/processes.ts';
 
 export interface KernelProcesses {
   readonly monitor: ProcessIdentity | null;

@@ -1,7 +1,7 @@
 import type { IsolationReport } from '@backend.ai/contract';
 import { readProcessStat } from '@backend.ai/runtime';
+import type { ProcessIdentity } from '../../resources/processes.ts';
 import type { ScratchPaths } from '../scratch/scratch.ts';
-import type { ProcessIdentity } from './proc.ts';
 import { readSandboxStatus } from './sandbox-status.ts';
 
 /**

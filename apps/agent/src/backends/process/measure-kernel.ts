@@ -1,8 +1,8 @@
 import type { CgroupMeter } from '../../resources/cgroup-meter.ts';
 import { processesIn } from '../../resources/cgroups.ts';
+import { cpuMsOf, isAlive, isRunning, type ProcessTable, residentBytes } from '../../resources/processes.ts';
 import type { KernelUsage } from '../backend.ts';
 import type { KernelProcesses } from './end-processes.ts';
-import { cpuMsOf, isAlive, isRunning, type ProcessTable, residentBytes } from './proc.ts';
 
 /**
  * What a kernel uses: what its control groups count, and what /proc tells of its processes where they count nothing.

@@ -1,5 +1,11 @@
 import type { Clock } from '@backend.ai/core';
-import { isAlive, type ProcessIdentity, ProcessTable, proportionalBytes, residentBytes } from './proc.ts';
+import {
+  isAlive,
+  type ProcessIdentity,
+  ProcessTable,
+  proportionalBytes,
+  residentBytes,
+} from '../../resources/processes.ts';
 
 export interface WatchedKernel {
   readonly monitor: ProcessIdentity;

@@ -1,7 +1,7 @@
 import { chmodSync, mkdirSync } from 'node:fs';
 import { arch } from 'node:os';
 import { join } from 'node:path';
-import { batchRunId, type KernelSpec } from '@backend.ai/contract';
+import { batchRunId, type IsolationReport, type KernelSpec } from '@backend.ai/contract';
 import { AppError, type Clock, type ResourceSlots, slotsFromTexts } from '@backend.ai/core';
 import type { Logger } from '@backend.ai/telemetry';
 import { readTail } from '../../files/tail.ts';
@@ -17,22 +17,24 @@ import {
   removeCgroups,
 } from '../../resources/cgroups.ts';
 import { machineSlots, readMachineFacts } from '../../resources/machine-slots.ts';
+import { findLabels, isAlive } from '../../resources/processes.ts';
 import { UidPool, uidBaseOf } from '../../resources/uid-pool.ts';
 import { exitCodeOf } from '../../runner/last-record.ts';
 import { installRunner } from '../../runner/runner-installation.ts';
 import { preopenServices } from '../../services/service-ports.ts';
-import type { Backend, BackendCapabilities, KernelEnd, KernelPlan, RecoveredKernel } from '../backend.ts';
+import type { Backend, BackendCapabilities, KernelEnd, KernelPlan, RecoveredKernel, Stray } from '../backend.ts';
 import { endOfJob } from '../scratch/batch-job.ts';
-import type { SaveFacts } from '../scratch/draft.ts';
+import { agentUser, type KernelUser, type SaveFacts } from '../scratch/draft.ts';
 import { machineBootId, readFacts } from '../scratch/facts.ts';
 import { KeptHomes } from '../scratch/kept-homes.ts';
-import { listScratch, ownerOfScratch, removeScratch, scratchPaths, uidsInScratch } from '../scratch/scratch.ts';
+import { listScratch, scratchPaths, uidsInScratch } from '../scratch/scratch.ts';
 import { allocateUidStep } from '../scratch/steps/allocate-uid.ts';
 import { awaitRunnerStep } from '../scratch/steps/await-runner.ts';
 import { bootstrapStep } from '../scratch/steps/bootstrap.ts';
 import { furnishHomeStep, needsFurniture } from '../scratch/steps/furnish-home.ts';
 import { makeScratchStep } from '../scratch/steps/make-scratch.ts';
 import { writeFactsStep } from '../scratch/steps/write-facts.ts';
+import { strayScratch } from '../scratch/stray-scratch.ts';
 import { compileRunner } from './compile-runner.ts';
 import { type KernelDraft, type ProcessContext, type ProcessFacts, saveFacts } from './draft.ts';
 import { endProcesses } from './end-processes.ts';
@@ -40,7 +42,6 @@ import { chooseSandbox, isolationReport, type SandboxKind, sandboxCandidates } f
 import { labelName, labelOf, SandboxLauncher } from './launcher.ts';
 import { MemoryWatch } from './memory-watch.ts';
 import { makeSandboxEtc, makeSandboxRoot, readHostMounts, systemMounts } from './mount-plan.ts';
-import { findLabels, isAlive } from './proc.ts';
 import { ProcessKernel } from './process-kernel.ts';
 import { RecentProcesses } from './recent-processes.ts';
 import { outermost } from './runtime-files.ts';
@@ -183,6 +184,7 @@ export class ProcessBackend implements Backend {
       slots: slotsFromTexts(spec.slots),
       runtime,
       paths: scratchPaths(this.#scratchDir, spec.kernelId),
+      agentInside: agentInside(this.capabilities.isolation),
       isolation: this.capabilities.isolation,
       uid: null,
       cgroups: [],
@@ -215,6 +217,7 @@ export class ProcessBackend implements Backend {
       slots: slotsFromTexts(spec.slots),
       runtime: null,
       paths,
+      agentInside: agentInside(facts.isolation),
       isolation: facts.isolation,
       uid: facts.uid,
       cgroups: facts.cgroups,
@@ -251,33 +254,26 @@ export class ProcessBackend implements Backend {
     return { spec, requestId, plan, outcome: { kind: 'ended', end: endMeanwhile(draft, sameBoot), batch } };
   }
 
-  async sweep(isKnown: (kernelId: string) => boolean): Promise<string[]> {
+  async strays(isKnown: (kernelId: string) => boolean): Promise<Stray[]> {
     const { clock, installationId, cgroups, uids } = this.#started();
-    const swept: string[] = [];
-    for (const [label, pids] of findLabels(labelName)) {
+    const nobody = { monitor: null, init: null, uid: null };
+    const processes = [...findLabels(labelName)].flatMap(([label, pids]) => {
       const [owner, kernelId = ''] = label.split(':');
-      if (owner !== installationId || isKnown(kernelId)) continue;
-      await endProcesses({ monitor: null, init: null, cgroups: [], label: `${labelName}=${label}`, uid: null }, clock);
-      swept.push(...pids.map((pid) => `process ${pid}`));
-    }
-    for (const name of cgroups ? listCgroups(cgroups) : []) {
-      if (isKnown(name) || !cgroups) continue;
-      const groups = cgroupPaths(cgroups, name);
-      if (processesIn(groups).length > 0) {
-        await endProcesses({ monitor: null, init: null, cgroups: groups, label: '', uid: null }, clock);
-      }
-      removeCgroups(groups);
-      swept.push(`cgroup ${name}`);
-    }
-    for (const kernelId of listScratch(this.#scratchDir)) {
-      if (isKnown(kernelId)) continue;
-      const paths = scratchPaths(this.#scratchDir, kernelId);
-      const owner = ownerOfScratch(paths);
-      await removeScratch(paths);
-      if (owner !== null) uids.release(owner);
-      swept.push(`folder ${kernelId}`);
-    }
-    return swept;
+      if (owner !== installationId || isKnown(kernelId)) return [];
+      const remove = (): Promise<void> =>
+        endProcesses({ ...nobody, cgroups: [], label: `${labelName}=${label}` }, clock);
+      return [{ name: `processes ${pids.join(', ')}`, kernelId, since: null, remove }];
+    });
+    const groups = (cgroups ? listCgroups(cgroups) : []).flatMap((name) => {
+      if (isKnown(name) || !cgroups) return [];
+      const paths = cgroupPaths(cgroups, name);
+      const remove = async (): Promise<void> => {
+        if (processesIn(paths).length > 0) await endProcesses({ ...nobody, cgroups: paths, label: '' }, clock);
+        removeCgroups(paths);
+      };
+      return [{ name: `cgroup ${name}`, kernelId: name, since: null, remove }];
+    });
+    return [...processes, ...groups, ...strayScratch(this.#scratchDir, isKnown, uids)];
   }
 
   async expire(): Promise<void> {
@@ -310,7 +306,7 @@ export class ProcessBackend implements Backend {
           },
         },
         allocateUidStep(draft, context),
-        ...(needsFurniture(draft.spec) ? [furnishHomeStep(draft)] : []),
+        ...(needsFurniture(draft.spec, true) ? [furnishHomeStep(draft, true)] : []),
         makeCgroupsStep(draft, context),
         writeFactsStep(save),
         launchStep(draft, context),
@@ -338,6 +334,11 @@ function endMeanwhile(draft: KernelDraft, sameBoot: boolean): KernelEnd {
   if (!sameBoot) return { exitCode, reason: 'kernel-lost' };
   const killed = readCounters(draft.cgroups).outOfMemory > 0 && (exitCode === null || exitCode === 137);
   return { exitCode, reason: killed ? 'out-of-memory' : 'self-terminated' };
+}
+
+/** In a user namespace made by `unshare` the agent's user appears as 0; bubblewrap leaves it as it is. */
+function agentInside({ sandbox }: IsolationReport): KernelUser {
+  return sandbox === 'unshare' ? { uid: 0, gid: 0 } : agentUser();
 }
 
 function machineArchitecture(): string {

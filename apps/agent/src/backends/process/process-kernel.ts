@@ -1,14 +1,14 @@
 import type { ChildProcess } from 'node:child_process';
 import type { Duplex } from 'node:stream';
-import { delay } from '@backend.ai/core';
+import { isAlive } from '../../resources/processes.ts';
 import type { KernelUsage } from '../backend.ts';
+import { askToEnd } from '../scratch/ask-to-end.ts';
 import { RunnerKernel, type RunnerKernelOptions } from '../scratch/runner-kernel.ts';
 import { connectToPort } from './connect-to-port.ts';
 import { endProcesses, type KernelProcesses, kernelProcesses } from './end-processes.ts';
 import { findInit } from './find-init.ts';
 import { measureKernel } from './measure-kernel.ts';
 import type { MemoryWatch } from './memory-watch.ts';
-import { ignores, isAlive, readCommandLine, signalProcess } from './proc.ts';
 import type { RecentProcesses } from './recent-processes.ts';
 import { readSandboxStatus } from './sandbox-status.ts';
 
@@ -23,8 +23,6 @@ export interface ProcessKernelOptions extends Omit<RunnerKernelOptions, 'uid' | 
 
 /** How often an adopted kernel is looked after, in milliseconds; its socket tells sooner. */
 const lookMs = 250;
-/** Programs that were asked to end have this long. */
-const graceMs = 2_000;
 
 /** A kernel whose sandbox has been started, by this process or by an earlier one. */
 export class ProcessKernel extends RunnerKernel {
@@ -83,19 +81,10 @@ export class ProcessKernel extends RunnerKernel {
     for (const detach of this.#detach) detach();
   }
 
-  /** Interrupts the runner's own work and sends SIGTERM to what it started; waits for those who listen to that. */
   protected async askToEnd(): Promise<void> {
     const { clock, processes } = this.#options;
-    const until = clock.monotonic() + graceMs;
-    const asked = kernelProcesses(processes).filter((pid) => !isMachinery(pid));
-    if (asked.length === 0) return;
-    await this.interruptRunner();
-    for (const pid of asked) signalProcess(pid, 'SIGTERM');
-    while (clock.monotonic() < until && !this.isOver) {
-      const left = new Set(kernelProcesses(processes));
-      if (!asked.some((pid) => left.has(pid) && !ignores(pid, 'SIGTERM'))) return;
-      await delay(clock, 5);
-    }
+    const pids = (): number[] => kernelProcesses(processes);
+    await askToEnd({ pids, interruptRunner: () => this.interruptRunner(), isOver: () => this.isOver, clock });
   }
 
   #watchMemory(): void {
@@ -123,9 +112,4 @@ export class ProcessKernel extends RunnerKernel {
   #exited(exitCode: number | null): void {
     this.end(readSandboxStatus(this.#options.paths).exitCode ?? exitCode);
   }
-}
-
-/** Sandbox, runner and its interpreter: they end last. One that only looks so is not waited for, nothing worse. */
-function isMachinery(pid: number): boolean {
-  return /bwrap|kernel-(monitor|setup|init)|\/(runner|node_user)\.(py|cjs)/.test(readCommandLine(pid));
 }

@@ -1,5 +1,5 @@
 import type { Clock } from '@backend.ai/core';
-import { ProcessTable } from './proc.ts';
+import { ProcessTable } from '../../resources/processes.ts';
 
 /** Looking through all of /proc once serves every kernel that is measured in the same moment. */
 const freshMs = 1_000;

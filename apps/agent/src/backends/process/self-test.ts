@@ -13,13 +13,13 @@ import {
   processesIn,
   removeCgroups,
 } from '../../resources/cgroups.ts';
+import { identify } from '../../resources/processes.ts';
 import type { UidPool } from '../../resources/uid-pool.ts';
 import { giveScratch, makeScratch, removeScratch, scratchPaths, writeUserTables } from '../scratch/scratch.ts';
 import { endProcesses } from './end-processes.ts';
 import { findInit } from './find-init.ts';
 import type { SandboxCandidate } from './isolation.ts';
 import { labelOf, type SandboxLauncher } from './launcher.ts';
-import { identify } from './proc.ts';
 
 /**
  * $1: sandbox; $2: user id or empty; $3: a folder of the agent that must not be seen. Succeeds only if everything that

@@ -8,6 +8,8 @@ export interface ScratchDraft {
   readonly spec: KernelSpec;
   readonly requestId: string;
   readonly paths: ScratchPaths;
+  /** Who the agent's own user is to the programs of the kernel, for a kernel without a user id of its own. */
+  readonly agentInside: KernelUser;
   isolation: IsolationReport;
   uid: number | null;
   kernel: RunnerKernel | null;
@@ -24,9 +26,10 @@ export interface KernelUser {
 }
 
 /** Who `work` is to the programs of the kernel. */
-export function userInside({ uid, isolation }: Pick<ScratchDraft, 'uid' | 'isolation'>): KernelUser {
-  if (uid !== null) return { uid, gid: uid };
-  // In a user namespace made by `unshare` the agent's user appears as 0; bubblewrap leaves it as it is.
-  if (isolation.sandbox === 'unshare') return { uid: 0, gid: 0 };
+export function userInside({ uid, agentInside }: Pick<ScratchDraft, 'uid' | 'agentInside'>): KernelUser {
+  return uid === null ? agentInside : { uid, gid: uid };
+}
+
+export function agentUser(): KernelUser {
   return { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
 }

@@ -116,10 +116,7 @@ export abstract class RunnerKernel implements KernelHandle {
   }
 
   async logs(maxBytes: number): Promise<string> {
-    const { run } = this.#options.paths;
-    const newest = readTail(run, 'console.log', maxBytes);
-    const older = newest.length < maxBytes ? readTail(run, 'console.log.1', maxBytes - newest.length) : Buffer.alloc(0);
-    return Buffer.concat([older, newest]).toString('utf8');
+    return readConsole(this.#options.paths, maxBytes);
   }
 
   async lastWords(): Promise<ReadonlyMap<string, RunResult>> {
@@ -229,4 +226,11 @@ export abstract class RunnerKernel implements KernelHandle {
     if (!this.#client) throw new AppError('kernel-not-found', 'The kernel does not run yet.');
     return this.#client;
   }
+}
+
+/** The end of what programs have printed, as the runner has kept it; also of a kernel that has ended long ago. */
+export function readConsole({ run }: ScratchPaths, maxBytes: number): string {
+  const newest = readTail(run, 'console.log', maxBytes);
+  const older = newest.length < maxBytes ? readTail(run, 'console.log.1', maxBytes - newest.length) : Buffer.alloc(0);
+  return Buffer.concat([older, newest]).toString('utf8');
 }

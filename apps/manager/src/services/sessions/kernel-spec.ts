@@ -36,7 +36,7 @@ const bootstrapTimeoutMs = Math.floor((transientDeadlines.CREATING?.afterMs ?? 6
  */
 export function kernelSpecOf(kernel: KernelToStart, cluster?: ClusterToStart): KernelSpec {
   const { sessionId, kernelId, name, accessKey, image, clusterRole, clusterIndex, hostname, slots, options } = kernel;
-  const { startupCommand, timeoutMs, bootstrapScript, preopenPorts } = options;
+  const { startupCommand, timeoutMs, bootstrapScript, preopenPorts, shmem } = options;
   const isMain = clusterRole === 'main';
   return {
     kernelId,
@@ -50,6 +50,7 @@ export function kernelSpecOf(kernel: KernelToStart, cluster?: ClusterToStart): K
     slots,
     environ: { ...kernel.environ, ...ownerEnviron(options.owner) },
     ...(cluster ? { cluster: clusterOf(kernel, cluster.members), sshKeyPair: cluster.keyPair } : {}),
+    ...(shmem ? { shmem: Number(shmem) } : {}),
     ...(kernel.dotfiles ? { dotfiles: kernel.dotfiles } : {}),
     ...(preopenPorts && preopenPorts.length > 0 ? { preopenPorts: [...preopenPorts] } : {}),
     ...(bootstrapScript ? { bootstrap: { script: bootstrapScript, timeoutMs: bootstrapTimeoutMs } } : {}),

@@ -1,6 +1,7 @@
 import { dirname } from 'node:path';
 import { AppError } from '@backend.ai/core';
 import { entryFiles } from '../../../resources/cgroups.ts';
+import { identify } from '../../../resources/processes.ts';
 import { runnerCommand } from '../../../runner/index.ts';
 import { preopenServices } from '../../../services/service-ports.ts';
 import type { CreateStep } from '../../backend.ts';
@@ -11,7 +12,6 @@ import { type KernelDraft, type ProcessContext, saveFacts } from '../draft.ts';
 import { endProcesses } from '../end-processes.ts';
 import { findInit } from '../find-init.ts';
 import { labelOf } from '../launcher.ts';
-import { identify } from '../proc.ts';
 import { ProcessKernel } from '../process-kernel.ts';
 import type { Runtime } from '../runtimes.ts';
 import { memoryBytesOf } from './make-cgroups.ts';

@@ -7,17 +7,18 @@ import { hostsOfMachine, hostsTable, needsHosts, resolveHosts } from '../cluster
 import type { ScratchDraft } from '../draft.ts';
 import type { ScratchPaths } from '../scratch.ts';
 
-export function needsFurniture(spec: KernelSpec): boolean {
-  return spec.dotfiles !== undefined || spec.sshKeyPair !== undefined || needsHosts(spec);
+/** @param withHosts Whether the kernels of a session need a table to find one another. */
+export function needsFurniture(spec: KernelSpec, withHosts: boolean): boolean {
+  return spec.dotfiles !== undefined || spec.sshKeyPair !== undefined || (withHosts && needsHosts(spec));
 }
 
 /** What a kernel finds when it wakes up: dotfiles, the key pair of its cluster, and the names of the other kernels. */
-export function furnishHomeStep(draft: ScratchDraft): CreateStep {
+export function furnishHomeStep(draft: ScratchDraft, withHosts: boolean): CreateStep {
   return {
     name: 'furnish-home',
     async run() {
       const { spec, paths, uid } = draft;
-      if (spec.cluster && needsHosts(spec)) {
+      if (withHosts && spec.cluster && needsHosts(spec)) {
         writeFileSync(paths.hosts, hostsTable(await resolveHosts(spec.cluster.hosts), hostsOfMachine()));
         chmodSync(paths.hosts, 0o644);
       }

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { expect, it, onTestFinished } from 'vitest';
-import { proportionalBytes, residentBytes } from './proc.ts';
+import { proportionalBytes, residentBytes } from './processes.ts';
 
 const mebibyte = 1024 ** 2;
 

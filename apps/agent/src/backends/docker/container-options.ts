@@ -1,0 +1,142 @@
+import type { KernelSpec } from '@backend.ai/contract';
+import type { ResourceSlots } from '@backend.ai/core';
+import type Docker from 'dockerode';
+import { runnerCommand } from '../../runner/index.ts';
+import type { KernelUser } from '../scratch/draft.ts';
+import { kernelEnvironment } from '../scratch/kernel-environment.ts';
+import { ownView } from '../scratch/kernel-view.ts';
+import type { ScratchPaths } from '../scratch/scratch.ts';
+import type { ImageFacts } from './image-facts.ts';
+
+/** What a container may use. */
+export interface ContainerResources {
+  /** Of processor time, in cores. */
+  readonly cpus: number;
+  /** Only these cores and memory nodes, as the engine writes them: `0-3,8`. Absent: any. */
+  readonly cpuset?: string | undefined;
+  readonly memoryNodes?: string | undefined;
+  readonly memoryBytes: number;
+  /** Of /dev/shm; it counts as memory. */
+  readonly shmemBytes: number;
+  /** Processes and threads. */
+  readonly processes: number;
+}
+
+export interface ContainerRequest {
+  readonly spec: KernelSpec;
+  readonly image: ImageFacts;
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly paths: ScratchPaths;
+  readonly user: KernelUser;
+  readonly runnerFolder: string;
+  readonly network: string;
+  readonly resources: ContainerResources;
+  /** Open files of each process. */
+  readonly openFiles: number;
+  /** Whether the image's own files cannot be changed by the kernel. */
+  readonly readOnlyRoot: boolean;
+  /** Whether the engine shifts user ids of containers unless told not to. */
+  readonly shiftsUsers: boolean;
+}
+
+const defaultShmemBytes = 64 * 1024 ** 2;
+const cfsPeriodMicros = 100_000;
+const mostOpenFiles = 1_048_576;
+
+export function containerResources(
+  { shmem }: Pick<KernelSpec, 'shmem'>,
+  slots: ResourceSlots,
+  processes: number,
+): ContainerResources {
+  const memoryBytes = Number((slots.mem ?? 0n) / 1000n);
+  return {
+    cpus: Number(slots.cpu ?? 1000n) / 1000,
+    memoryBytes,
+    shmemBytes: shmem ?? Math.min(defaultShmemBytes, memoryBytes),
+    processes,
+  };
+}
+
+/** From /proc/self/limits: an engine that runs under the same limit as we do cannot give more. */
+export function openFilesWithin(limits: string): number {
+  const [, hard = ''] = /^Max open files\s+\S+\s+(\S+)/m.exec(limits) ?? [];
+  return Math.min(mostOpenFiles, /^\d+$/.test(hard) ? Number(hard) : mostOpenFiles);
+}
+
+/** The whole container: what runs in it, what it sees, what it may. Nothing is published, nothing hangs on the agent. */
+export function containerOptions(request: ContainerRequest): Docker.ContainerCreateOptions {
+  const { spec, image, user, network } = request;
+  const environment = kernelEnvironment(spec, ownView, user, image.environment);
+  const command = runnerCommand(image.language, image.interpreter, {
+    runnerDirectory: ownView.runner,
+    runDirectory: ownView.run,
+    homeDirectory: ownView.home,
+  });
+  return {
+    name: request.name,
+    // By content: the name may mean something else by now.
+    Image: image.id,
+    Hostname: spec.hostname,
+    Labels: { ...request.labels },
+    User: `${user.uid}:${user.gid}`,
+    WorkingDir: ownView.home,
+    // Instead of what the image would start.
+    Entrypoint: command,
+    Cmd: [],
+    Env: Object.entries(environment).map(([key, value]) => `${key}=${value}`),
+    Healthcheck: { Test: ['NONE'] } as Docker.ContainerCreateOptions['Healthcheck'],
+    NetworkingConfig: { EndpointsConfig: { [network]: { Aliases: [spec.hostname] } } },
+    HostConfig: hostConfig(request),
+  };
+}
+
+function hostConfig(request: ContainerRequest): Docker.HostConfig {
+  const { resources, network, openFiles } = request;
+  return {
+    Mounts: mountsOf(request),
+    NetworkMode: network,
+    // The first process reaps what is left over and passes signals on; the runner is its child.
+    Init: true,
+    ReadonlyRootfs: request.readOnlyRoot,
+    CapDrop: ['ALL'],
+    // The engine's seccomp profile stays in force, as nothing is said about it.
+    SecurityOpt: ['no-new-privileges'],
+    ...(request.shiftsUsers ? { UsernsMode: 'host' } : {}),
+    IpcMode: 'private',
+    CpuPeriod: cfsPeriodMicros,
+    CpuQuota: Math.max(1_000, Math.round(resources.cpus * cfsPeriodMicros)),
+    CpuShares: Math.max(2, Math.round(resources.cpus * 1024)),
+    ...(resources.cpuset === undefined ? {} : { CpusetCpus: resources.cpuset }),
+    ...(resources.memoryNodes === undefined ? {} : { CpusetMems: resources.memoryNodes }),
+    Memory: resources.memoryBytes,
+    // The same: no swap besides.
+    MemorySwap: resources.memoryBytes,
+    ShmSize: resources.shmemBytes,
+    PidsLimit: resources.processes,
+    Ulimits: [
+      { Name: 'nofile', Soft: openFiles, Hard: openFiles },
+      { Name: 'core', Soft: 0, Hard: 0 },
+    ],
+    RestartPolicy: { Name: 'no' },
+    LogConfig: { Type: 'json-file', Config: { 'max-size': '1m', 'max-file': '2' } },
+  };
+}
+
+function mountsOf({ paths, spec, runnerFolder }: ContainerRequest): Docker.MountSettings[] {
+  const bind = (Source: string, Target: string, ReadOnly: boolean): Docker.MountSettings => ({
+    Type: 'bind',
+    Source,
+    Target,
+    ReadOnly,
+  });
+  return [
+    bind(paths.home, ownView.home, false),
+    bind(paths.run, ownView.run, false),
+    bind(paths.tmp, ownView.tmp, false),
+    bind(runnerFolder, ownView.runner, true),
+    bind(paths.passwd, '/etc/passwd', true),
+    bind(paths.group, '/etc/group', true),
+    ...(spec.sshKeyPair ? [bind(paths.config, ownView.config, true)] : []),
+  ];
+}

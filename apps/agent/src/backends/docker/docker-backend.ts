@@ -1,0 +1,285 @@
+import { mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { batchRunId, type IsolationReport, type KernelSpec } from '@backend.ai/contract';
+import { AppError, type Clock, type ResourceSlots, slotsFromTexts } from '@backend.ai/core';
+import type { Logger } from '@backend.ai/telemetry';
+import { readCgroupView, readOwnLimits } from '../../resources/cgroups.ts';
+import { machineSlots, readMachineFacts } from '../../resources/machine-slots.ts';
+import { UidPool, uidBaseOf } from '../../resources/uid-pool.ts';
+import { exitCodeOf } from '../../runner/last-record.ts';
+import { installRunner } from '../../runner/runner-installation.ts';
+import type { Backend, BackendCapabilities, KernelEnd, KernelPlan, RecoveredKernel, Stray } from '../backend.ts';
+import { endOfJob } from '../scratch/batch-job.ts';
+import { agentUser, type SaveFacts } from '../scratch/draft.ts';
+import { readFacts } from '../scratch/facts.ts';
+import { KeptHomes } from '../scratch/kept-homes.ts';
+import { readConsole } from '../scratch/runner-kernel.ts';
+import { listScratch, scratchPaths, uidsInScratch } from '../scratch/scratch.ts';
+import { allocateUidStep } from '../scratch/steps/allocate-uid.ts';
+import { awaitRunnerStep } from '../scratch/steps/await-runner.ts';
+import { bootstrapStep } from '../scratch/steps/bootstrap.ts';
+import { furnishHomeStep, needsFurniture } from '../scratch/steps/furnish-home.ts';
+import { makeScratchStep } from '../scratch/steps/make-scratch.ts';
+import { writeFactsStep } from '../scratch/steps/write-facts.ts';
+import { strayScratch } from '../scratch/stray-scratch.ts';
+import { containerEnd } from './container-end.ts';
+import { openFilesWithin } from './container-options.ts';
+import { type DockerContext, type DockerDraft, type DockerFacts, saveFacts } from './draft.ts';
+import { type ContainerInfo, Engine, type EngineInfo } from './engine.ts';
+import { LocalImages } from './images.ts';
+import { containerName, labels, ownedBy } from './labels.ts';
+import { SessionNetworks } from './session-networks.ts';
+import { createContainerStep } from './steps/create-container.ts';
+import { ensureImageStep } from './steps/ensure-image.ts';
+import { makeNetworkStep } from './steps/make-network.ts';
+import { kernelOf, startContainerStep } from './steps/start-container.ts';
+import { parseSubnet } from './subnet-pool.ts';
+
+export interface DockerBackendOptions {
+  readonly dataDir: string;
+  readonly installationId: string;
+  readonly agentId: string;
+  readonly socketPath: string;
+  /** Where the networks of sessions get their addresses: `10.99.0.0/16`. */
+  readonly subnetPool: string;
+  /** Bits of the network of one session. */
+  readonly subnetPrefix: number;
+  readonly readOnlyRoot: boolean;
+  readonly processLimit: number;
+  readonly startDeadlineMs: number;
+  /** Instead of what the machine has. */
+  readonly slots?: ResourceSlots | undefined;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** Kernels are containers of an engine on this machine. */
+export class DockerBackend implements Backend {
+  readonly kind = 'docker';
+  readonly #options: DockerBackendOptions;
+  readonly #scratchDir: string;
+  #context: DockerContext | undefined;
+  #capabilities: BackendCapabilities | undefined;
+  readonly #drafts = new Set<DockerDraft>();
+
+  constructor(options: DockerBackendOptions) {
+    this.#options = options;
+    this.#scratchDir = join(options.dataDir, 'scratch');
+  }
+
+  get capabilities(): BackendCapabilities {
+    if (!this.#capabilities) throw new AppError('internal', 'The backend has not been started.');
+    return this.#capabilities;
+  }
+
+  async start(): Promise<void> {
+    const { dataDir, installationId, agentId, socketPath, subnetPrefix, clock, logger } = this.#options;
+    const pool = parseSubnet(this.#options.subnetPool);
+    if (!pool) throw new AppError('config-invalid', `${this.#options.subnetPool} is no range of addresses.`);
+    mkdirSync(this.#scratchDir, { recursive: true, mode: 0o700 });
+    this.#refuseOthers();
+    const engine = new Engine({ socketPath, clock });
+    const info = await engine.info();
+    const images = new LocalImages(engine);
+    const owner = { installationId, agentId };
+    const uids = new UidPool(uidBaseOf(installationId));
+    const keptHomes = new KeptHomes(join(dataDir, 'kept-homes'));
+    for (const uid of [...uidsInScratch(this.#scratchDir), ...keptHomes.owners()]) uids.take(uid);
+    const security = (info.SecurityOptions ?? []).join(' ');
+    const isolation = isolationOf(info);
+    this.#context = {
+      ...{ owner, engine, images, uids, keptHomes, isolation, clock, logger },
+      networks: new SessionNetworks({ engine, owner, pool, prefix: subnetPrefix }),
+      runnerFolder: installRunner(dataDir),
+      // An engine without root maps its own user to root of the container.
+      agentInside: security.includes('name=rootless') ? { uid: 0, gid: 0 } : agentUser(),
+      shiftsUsers: security.includes('name=userns'),
+      processLimit: this.#options.processLimit,
+      openFiles: openFilesWithin(readFileSync('/proc/self/limits', 'utf8')),
+      readOnlyRoot: this.#options.readOnlyRoot,
+      startDeadlineMs: this.#options.startDeadlineMs,
+    };
+    this.#capabilities = {
+      isolation,
+      images: await images.list(),
+      slots: this.#options.slots ?? machineSlots(readMachineFacts(readOwnLimits(readCgroupView()))),
+      adoption: true,
+    };
+    logger.info('docker backend ready', {
+      engine: info.ServerVersion,
+      isolation,
+      images: this.#capabilities.images.map(({ name }) => name),
+    });
+  }
+
+  plan(spec: KernelSpec, requestId: string): KernelPlan {
+    if (spec.fake) throw new AppError('unsupported-feature', 'Only the simulated backend takes simulated behaviour.');
+    if (spec.cluster?.hosts.some(({ address }) => address !== undefined)) {
+      throw new AppError('unsupported-feature', 'Containers of one session have to be on one machine.', {
+        hint: 'Ask for the cluster mode single-node, or for fewer kernels.',
+      });
+    }
+    return this.#planOf(this.#draftOf(spec, requestId));
+  }
+
+  async recover(): Promise<RecoveredKernel[]> {
+    const { engine, owner, networks } = this.#started();
+    const containers = new Map<string, string>();
+    for (const { Id, Labels } of await engine.listContainers(ownedBy(owner.installationId))) {
+      containers.set(Labels[labels.kernel] ?? '', Id);
+    }
+    const recovered: RecoveredKernel[] = [];
+    for (const kernelId of listScratch(this.#scratchDir)) {
+      const facts = readFacts(scratchPaths(this.#scratchDir, kernelId)) as DockerFacts | null;
+      if (facts?.spec.kernelId !== kernelId) continue;
+      networks.hold(facts.spec.sessionId, kernelId);
+      const id = containers.get(kernelId);
+      recovered.push(this.#recoverOne(facts, id === undefined ? null : await engine.inspectContainer(id)));
+    }
+    return recovered;
+  }
+
+  #recoverOne(facts: DockerFacts, info: ContainerInfo | null): RecoveredKernel {
+    const { spec, requestId } = facts;
+    const draft = this.#draftOf(spec, requestId, facts);
+    draft.containerId = info?.Id ?? null;
+    const plan = this.#planOf(draft);
+    if (facts.state !== 'running') return { spec, requestId, plan, outcome: { kind: 'not-started' } };
+    if (info?.State.Running) {
+      draft.kernel = kernelOf(draft, this.#started(), info);
+      draft.kernel.followRunner();
+      this.#drafts.add(draft);
+      return { spec, requestId, plan, outcome: { kind: 'running' } };
+    }
+    const exitCode = spec.batch ? exitCodeOf(draft.paths.run, batchRunId) : null;
+    const batch = exitCode === null ? null : endOfJob(exitCode);
+    const { paths } = draft;
+    return {
+      ...{ spec, requestId },
+      plan: { ...plan, launched: () => ({ logs: async (maxBytes) => readConsole(paths, maxBytes) }) },
+      outcome: { kind: 'ended', end: endMeanwhile(info), batch },
+    };
+  }
+
+  async strays(isKnown: (kernelId: string) => boolean): Promise<Stray[]> {
+    const { engine, owner, networks, uids } = this.#started();
+    const containers = await engine.listContainers(ownedBy(owner.installationId));
+    return [
+      ...containers
+        .filter(({ Labels }) => !isKnown(Labels[labels.kernel] ?? ''))
+        .map(({ Id, Names, Created, Labels }) => ({
+          name: `container ${(Names[0] ?? Id).replace(/^\//, '')}`,
+          kernelId: Labels[labels.kernel] ?? null,
+          since: Created * 1000,
+          remove: () => engine.removeContainer(Id),
+        })),
+      ...(await networks.unused()).map(({ name, createdAt, remove }) => ({
+        name: `network ${name}`,
+        kernelId: null,
+        since: createdAt,
+        remove,
+      })),
+      ...strayScratch(this.#scratchDir, isKnown, uids),
+    ];
+  }
+
+  async expire(): Promise<void> {
+    const { keptHomes, uids, clock } = this.#started();
+    for (const uid of await keptHomes.expire(clock.now())) uids.release(uid);
+  }
+
+  async close(): Promise<void> {
+    for (const draft of this.#drafts) draft.kernel?.close();
+    this.#drafts.clear();
+  }
+
+  #draftOf(spec: KernelSpec, requestId: string, facts?: DockerFacts): DockerDraft {
+    const { agentInside, isolation } = this.#started();
+    return {
+      ...{ spec, requestId, agentInside },
+      slots: slotsFromTexts(spec.slots),
+      paths: scratchPaths(this.#scratchDir, spec.kernelId),
+      isolation: facts?.isolation ?? isolation,
+      containerName: facts?.containerName ?? containerName(spec.image, spec.kernelId),
+      uid: facts?.uid ?? null,
+      image: null,
+      containerId: null,
+      kernel: null,
+      keepHome: false,
+    };
+  }
+
+  #planOf(draft: DockerDraft): KernelPlan {
+    const context = this.#started();
+    const save: SaveFacts = (state) => saveFacts(draft, context, state);
+    const scratch = makeScratchStep(draft);
+    const output = async (): Promise<string> => (await draft.kernel?.logs(4096)) ?? '';
+    return {
+      steps: [
+        {
+          ...scratch,
+          run: (signal) => {
+            this.#drafts.add(draft);
+            return scratch.run(signal);
+          },
+          undo: async () => {
+            await scratch.undo();
+            this.#drafts.delete(draft);
+          },
+        },
+        allocateUidStep(draft, context),
+        ...(needsFurniture(draft.spec, false) ? [furnishHomeStep(draft, false)] : []),
+        writeFactsStep(save),
+        ensureImageStep(draft, context),
+        makeNetworkStep(draft, context),
+        createContainerStep(draft, context),
+        startContainerStep(draft, context),
+        awaitRunnerStep(draft, { deadlineMs: context.startDeadlineMs, save, output }),
+        ...(draft.spec.bootstrap ? [bootstrapStep(draft, save, context.clock)] : []),
+      ],
+      launchStep: 'start-container',
+      handle: () => {
+        if (!draft.kernel) throw new AppError('internal', 'The kernel has not been started.');
+        return draft.kernel;
+      },
+      launched: () => draft.kernel,
+    };
+  }
+
+  /** Kernels of another backend cannot be followed here, and what they left must not be taken for strays. */
+  #refuseOthers(): void {
+    const others = listScratch(this.#scratchDir).filter((kernelId) => {
+      const facts = readFacts(scratchPaths(this.#scratchDir, kernelId));
+      return facts !== null && facts.backend !== 'docker';
+    });
+    if (others.length === 0) return;
+    throw new AppError('config-invalid', 'Kernels that are no containers are still in the folder of this agent.', {
+      data: { kernels: others },
+      hint: 'Start the agent with backend = "process" and end their sessions first.',
+    });
+  }
+
+  #started(): DockerContext {
+    if (!this.#context) throw new AppError('internal', 'The backend has not been started.');
+    return this.#context;
+  }
+}
+
+/** Only what the engine says it can limit counts as limited. */
+function isolationOf(info: EngineInfo): IsolationReport {
+  return {
+    sandbox: 'docker',
+    ownUid: process.getuid?.() === 0,
+    memory: info.MemoryLimit === false ? 'none' : 'cgroup',
+    processes: info.PidsLimit === false ? 'none' : 'cgroup',
+    cpu: info.CpuCfsQuota === false ? 'none' : 'cgroup',
+    network: 'isolated',
+  };
+}
+
+/** A container that is gone altogether was removed by somebody else. */
+function endMeanwhile(info: ContainerInfo | null): KernelEnd {
+  const { exitCode, outOfMemory } = containerEnd(info);
+  if (!info) return { exitCode, reason: 'kernel-lost' };
+  return { exitCode, reason: outOfMemory ? 'out-of-memory' : 'self-terminated' };
+}

@@ -1,0 +1,97 @@
+import { connect } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { delay, hasCode } from '@backend.ai/core';
+import { BackgroundTasks } from '@backend.ai/telemetry';
+import { readCgroupUsage } from '../../resources/cgroup-usage.ts';
+import { processesIn } from '../../resources/cgroups.ts';
+import { isRunning } from '../../resources/processes.ts';
+import type { KernelUsage } from '../backend.ts';
+import { askToEnd } from '../scratch/ask-to-end.ts';
+import { connected, notListening } from '../scratch/kernel-streams.ts';
+import { RunnerKernel, type RunnerKernelOptions } from '../scratch/runner-kernel.ts';
+import { containerEnd } from './container-end.ts';
+import type { Engine } from './engine.ts';
+
+export interface DockerKernelOptions extends RunnerKernelOptions {
+  readonly engine: Engine;
+  readonly containerId: string;
+  /** In the network of its session; null: it has none. */
+  readonly address: string | null;
+}
+
+/** How long an engine that has gone away is left alone before it is asked again, in milliseconds. */
+const engineAwayMs = 500;
+/** Of the log of the container, when its runner has written none. */
+const logLines = 200;
+
+/** A kernel in a container that was started, by this process or by an earlier one. */
+export class DockerKernel extends RunnerKernel {
+  readonly #options: DockerKernelOptions;
+  readonly #detached = new AbortController();
+
+  constructor(options: DockerKernelOptions) {
+    super(options);
+    this.#options = options;
+    new BackgroundTasks(options.logger).start('watch a container', () => this.#watch());
+  }
+
+  measure(): Promise<KernelUsage> {
+    return readCgroupUsage(this.#options.cgroups);
+  }
+
+  /** What the runner has kept; of one that never came up, what it or the engine's init complained about. */
+  override async logs(maxBytes: number): Promise<string> {
+    const { engine, containerId } = this.#options;
+    return (await super.logs(maxBytes)) || (await engine.containerLogs(containerId, logLines)).slice(-maxBytes);
+  }
+
+  protected async connectToPort(port: number): Promise<Duplex> {
+    const { address } = this.#options;
+    if (address === null) throw notListening(`port ${port}`);
+    return await connected(connect({ host: address, port }), `port ${port}`);
+  }
+
+  /** An engine that does not answer is asked until it does: nobody else would order it again. */
+  protected async kill(): Promise<void> {
+    const { engine, containerId, clock } = this.#options;
+    const { signal } = this.#detached;
+    while (!signal.aborted) {
+      try {
+        return await engine.killContainer(containerId);
+      } catch (error) {
+        if (!hasCode(error, 'engine-unavailable')) throw error;
+        await delay(clock, engineAwayMs, signal);
+      }
+    }
+  }
+
+  protected async askToEnd(): Promise<void> {
+    const { cgroups, clock } = this.#options;
+    const pids = (): number[] => processesIn(cgroups).filter(isRunning);
+    await askToEnd({ pids, interruptRunner: () => this.interruptRunner(), isOver: () => this.isOver, clock });
+  }
+
+  protected detach(): void {
+    this.#detached.abort();
+  }
+
+  /** Waits for its end, through restarts of the engine. Only what the engine says of the container ends it. */
+  async #watch(): Promise<void> {
+    const { engine, containerId, clock, logger } = this.#options;
+    const { signal } = this.#detached;
+    while (!signal.aborted) {
+      try {
+        await engine.waitUntilStopped(containerId, signal);
+        const info = await engine.inspectContainer(containerId);
+        if (!info?.State.Running) {
+          const { exitCode, outOfMemory } = containerEnd(info);
+          return this.end(exitCode, outOfMemory);
+        }
+      } catch (error) {
+        if (signal.aborted) return;
+        if (!hasCode(error, 'engine-unavailable')) logger.warn('container could not be watched', { error });
+      }
+      await delay(clock, engineAwayMs, signal);
+    }
+  }
+}

@@ -1,0 +1,236 @@
+import { AppError, type Clock } from '@backend.ai/core';
+import Docker from 'dockerode';
+import { Breaker } from './breaker.ts';
+
+export interface EngineOptions {
+  /** Of Docker, or of Podman's compatible service. */
+  readonly socketPath: string;
+  readonly clock: Clock;
+  /** How long the engine may take to answer, in milliseconds; 10 s unless said otherwise. */
+  readonly callTimeoutMs?: number | undefined;
+}
+
+export interface CallOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Instead of that of all calls. */
+  readonly timeoutMs?: number | undefined;
+}
+
+/** What has to be removed, or started, may take longer than a question. */
+const workTimeoutMs = 60_000;
+
+export type ContainerInfo = Docker.ContainerInspectInfo;
+
+/**
+ * A container engine behind its socket. Every call has a deadline, and none is made while the engine hangs; only
+ * `waitUntilStopped` may take for ever. Failures are AppErrors: `engine-unavailable` when nobody answered (the outcome is
+ * unknown), `engine-failed` with the engine's reason, `cancelled`.
+ */
+export class Engine {
+  readonly #docker: Docker;
+  readonly #clock: Clock;
+  readonly #breaker: Breaker;
+  readonly #callTimeoutMs: number;
+
+  constructor({ socketPath, clock, callTimeoutMs = 10_000 }: EngineOptions) {
+    // `host` keeps the modem from looking at DOCKER_HOST.
+    this.#docker = new Docker({ socketPath });
+    this.#clock = clock;
+    this.#breaker = new Breaker(clock);
+    this.#callTimeoutMs = callTimeoutMs;
+  }
+
+  /** Any call. Its deadline ends the wait, not the work of the engine. */
+  async call<T>(
+    what: string,
+    work: (docker: Docker, abortSignal: AbortSignal) => Promise<T>,
+    { signal, timeoutMs = this.#callTimeoutMs }: CallOptions = {},
+  ): Promise<T> {
+    if (signal?.aborted) throw cancelled();
+    this.#breaker.check();
+    const late = new AbortController();
+    const cancel = this.#clock.setTimer(timeoutMs, () => late.abort());
+    try {
+      const answer = await work(this.#docker, signal ? AbortSignal.any([signal, late.signal]) : late.signal);
+      this.#breaker.answered();
+      return answer;
+    } catch (cause) {
+      if (late.signal.aborted) {
+        this.#breaker.unanswered();
+        throw new AppError('engine-unavailable', `The container engine did not ${what} within ${timeoutMs / 1000} s.`, {
+          cause,
+        });
+      }
+      if (signal?.aborted) throw cancelled(cause);
+      if (isRefusal(cause)) this.#breaker.answered();
+      throw asEngineError(cause, what);
+    } finally {
+      cancel();
+    }
+  }
+
+  info(): Promise<EngineInfo> {
+    return this.call('describe itself', async (docker) => (await docker.info()) as EngineInfo);
+  }
+
+  /** Null when there is none. */
+  inspectContainer(id: string): Promise<ContainerInfo | null> {
+    return this.call('inspect a container', (docker, abortSignal) =>
+      orNull(docker.getContainer(id).inspect({ abortSignal })),
+    );
+  }
+
+  listContainers(filters: Filters): Promise<Docker.ContainerInfo[]> {
+    return this.call('list containers', (docker, abortSignal) =>
+      docker.listContainers({ all: true, filters: JSON.stringify(filters), abortSignal }),
+    );
+  }
+
+  /** Answers its id. */
+  async createContainer(options: Docker.ContainerCreateOptions, signal: AbortSignal): Promise<string> {
+    const container = await this.call(
+      'create a container',
+      (docker, abortSignal) => docker.createContainer({ ...options, abortSignal }),
+      { signal, timeoutMs: workTimeoutMs },
+    );
+    return container.id;
+  }
+
+  async startContainer(id: string, signal: AbortSignal): Promise<void> {
+    const start = (docker: Docker, abortSignal: AbortSignal): Promise<unknown> =>
+      docker.getContainer(id).start({ abortSignal });
+    await this.call('start a container', start, { signal, timeoutMs: workTimeoutMs });
+  }
+
+  /** One that does not run, or is not there, is as good as killed. */
+  async killContainer(id: string): Promise<void> {
+    await this.call('kill a container', (docker, abortSignal) =>
+      unless([404, 409], docker.getContainer(id).kill({ signal: 'SIGKILL', abortSignal })),
+    );
+  }
+
+  /** With its anonymous volumes, whatever it does. Nothing happens when it is not there. */
+  async removeContainer(id: string): Promise<void> {
+    const remove = (docker: Docker, abortSignal: AbortSignal): Promise<unknown> =>
+      unless([404], docker.getContainer(id).remove({ force: true, v: true, abortSignal } as object));
+    await this.call('remove a container', remove, { timeoutMs: workTimeoutMs });
+  }
+
+  /**
+   * Resolves when the container does not run, or is gone, however long that takes.
+   * @throws AppError `engine-unavailable` when the connection ends before: look, and wait again
+   */
+  async waitUntilStopped(id: string, signal: AbortSignal): Promise<void> {
+    try {
+      await unless([404], this.#docker.getContainer(id).wait({ condition: 'not-running', abortSignal: signal }));
+    } catch (cause) {
+      throw signal.aborted ? cancelled(cause) : asEngineError(cause, 'wait for a container');
+    }
+  }
+
+  /** The end of what its first process has printed. */
+  async containerLogs(id: string, lines: number): Promise<string> {
+    const raw = await this.call('read the log of a container', (docker, abortSignal) =>
+      orNull(docker.getContainer(id).logs({ stdout: true, stderr: true, tail: lines, abortSignal })),
+    );
+    return raw === null ? '' : textOfLog(raw);
+  }
+
+  listNetworks(filters: Filters = {}): Promise<Docker.NetworkInspectInfo[]> {
+    return this.call('list networks', (docker, abortSignal) =>
+      docker.listNetworks({ filters: JSON.stringify(filters), abortSignal } as object),
+    );
+  }
+
+  async createNetwork(options: Docker.NetworkCreateOptions, signal: AbortSignal): Promise<void> {
+    const create = (docker: Docker, abortSignal: AbortSignal): Promise<unknown> =>
+      docker.createNetwork({ ...options, abortSignal });
+    await this.call('create a network', create, { signal, timeoutMs: workTimeoutMs });
+  }
+
+  async removeNetwork(id: string): Promise<void> {
+    const remove = (docker: Docker, abortSignal: AbortSignal): Promise<unknown> =>
+      unless([404], docker.getNetwork(id).remove({ abortSignal } as object));
+    await this.call('remove a network', remove, { timeoutMs: workTimeoutMs });
+  }
+
+  listImages(filters: Filters): Promise<Docker.ImageInfo[]> {
+    return this.call('list images', (docker, abortSignal) =>
+      docker.listImages({ filters: JSON.stringify(filters), abortSignal } as object),
+    );
+  }
+
+  /** Null when the engine does not have it. */
+  inspectImage(name: string, signal?: AbortSignal): Promise<Docker.ImageInspectInfo | null> {
+    const inspect = (docker: Docker, abortSignal: AbortSignal): Promise<Docker.ImageInspectInfo | null> =>
+      orNull(docker.getImage(name).inspect({ abortSignal } as object));
+    return this.call('inspect an image', inspect, { signal });
+  }
+}
+
+type Filters = Readonly<Record<string, readonly string[]>>;
+
+export interface EngineInfo {
+  readonly ServerVersion: string;
+  readonly Architecture: string;
+  readonly SecurityOptions?: readonly string[] | null;
+  readonly MemoryLimit?: boolean;
+  readonly PidsLimit?: boolean;
+  readonly CpuCfsQuota?: boolean;
+  readonly OSType?: string;
+}
+
+/** The HTTP status with which the engine has refused a call; undefined: it was not that. */
+export function refusalOf(error: unknown): number | undefined {
+  return error instanceof AppError && isRefusal(error.cause) ? error.cause.statusCode : undefined;
+}
+
+interface Refusal extends Error {
+  readonly statusCode: number;
+  readonly json?: { readonly message?: string } | undefined;
+}
+
+function isRefusal(error: unknown): error is Refusal {
+  return error instanceof Error && typeof (error as Partial<Refusal>).statusCode === 'number';
+}
+
+function asEngineError(cause: unknown, what: string): AppError {
+  if (cause instanceof AppError) return cause;
+  if (!isRefusal(cause)) {
+    return new AppError('engine-unavailable', `The container engine could not be asked to ${what}.`, { cause });
+  }
+  const reason = cause.json?.message ?? cause.message;
+  return new AppError('engine-failed', `The container engine did not ${what}: ${reason}`, { cause });
+}
+
+function cancelled(cause?: unknown): AppError {
+  return new AppError('cancelled', 'The call to the container engine was given up.', { cause });
+}
+
+async function orNull<T>(answer: Promise<T>): Promise<T | null> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (isRefusal(error) && error.statusCode === 404) return null;
+    throw error;
+  }
+}
+
+async function unless(statuses: readonly number[], answer: Promise<unknown>): Promise<void> {
+  try {
+    await answer;
+  } catch (error) {
+    if (!isRefusal(error) || !statuses.includes(error.statusCode)) throw error;
+  }
+}
+
+/** Of a container without a terminal both streams come in one, in frames of their own: 8 bytes of head, then text. */
+function textOfLog(raw: Buffer): string {
+  const parts: Buffer[] = [];
+  for (let at = 0; at + 8 <= raw.length; ) {
+    const length = raw.readUInt32BE(at + 4);
+    parts.push(raw.subarray(at + 8, at + 8 + length));
+    at += 8 + length;
+  }
+  return Buffer.concat(parts).toString('utf8');
+}

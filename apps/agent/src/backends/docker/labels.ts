@@ -1,0 +1,37 @@
+/** Everything the agent makes in an engine bears these: by them it is found again, and by nothing else is it removed. */
+export const labels = {
+  /** Of one agent and its data folder. */
+  installation: 'ai.backend.installation',
+  /** The name of the agent, for people. */
+  owner: 'ai.backend.owner',
+  kernel: 'ai.backend.kernel-id',
+  session: 'ai.backend.session-id',
+} as const;
+
+export interface Owner {
+  readonly installationId: string;
+  readonly agentId: string;
+}
+
+export function kernelLabels(owner: Owner, kernelId: string, sessionId: string): Record<string, string> {
+  return { ...sessionLabels(owner, sessionId), [labels.kernel]: kernelId };
+}
+
+export function sessionLabels({ installationId, agentId }: Owner, sessionId: string): Record<string, string> {
+  return { [labels.installation]: installationId, [labels.owner]: agentId, [labels.session]: sessionId };
+}
+
+/** The filter that finds what an installation owns. */
+export function ownedBy(installationId: string): { readonly label: string[] } {
+  return { label: [`${labels.installation}=${installationId}`] };
+}
+
+/** `backend.ai/python:3.11` becomes `kernel.python.ID`. */
+export function containerName(image: string, kernelId: string): string {
+  const [short = ''] = (image.split('/').at(-1) ?? '').split(/[:@]/);
+  return `kernel.${short.replace(/[^A-Za-z0-9_.-]/g, '-') || 'image'}.${kernelId}`;
+}
+
+export function networkName(installationId: string, sessionId: string): string {
+  return `backendai-${installationId}-${sessionId}`;
+}

@@ -1,0 +1,50 @@
+import { AppError, hasCode } from '@backend.ai/core';
+import type { CreateStep } from '../../backend.ts';
+import { containerCgroups } from '../container-cgroups.ts';
+import { DockerKernel } from '../docker-kernel.ts';
+import type { DockerContext, DockerDraft } from '../draft.ts';
+import type { ContainerInfo } from '../engine.ts';
+
+/** Starts the container with the runner in it. When it is undone, nothing of the kernel runs any more. */
+export function startContainerStep(draft: DockerDraft, context: DockerContext): CreateStep {
+  const { engine } = context;
+  return {
+    name: 'start-container',
+    async run(signal) {
+      const { containerId } = draft;
+      if (containerId === null) throw new AppError('internal', 'The container is started before it was made.');
+      try {
+        await engine.startContainer(containerId, signal);
+      } catch (cause) {
+        if (!hasCode(cause, 'engine-failed')) throw cause;
+        throw new AppError('kernel-start-failed', 'The container of the kernel could not be started.', { cause });
+      }
+      const info = await engine.inspectContainer(containerId);
+      if (!info) throw new AppError('kernel-start-failed', 'The container of the kernel has vanished.');
+      draft.kernel = kernelOf(draft, context, info);
+    },
+    async undo() {
+      draft.keepHome ||= draft.kernel?.stopReason === 'restart-requested';
+      draft.kernel?.close();
+      await engine.killContainer(draft.containerName);
+      draft.kernel = null;
+    },
+  };
+}
+
+/** A kernel whose container has been started. */
+export function kernelOf(
+  draft: DockerDraft,
+  { engine, networks, clock, logger }: DockerContext,
+  info: ContainerInfo,
+): DockerKernel {
+  const { spec, paths, isolation, uid } = draft;
+  const endpoint = info.NetworkSettings.Networks[networks.nameOf(spec.sessionId)];
+  return new DockerKernel({
+    ...{ paths, isolation, uid, engine, clock },
+    cgroups: info.State.Running ? containerCgroups(info.State.Pid) : [],
+    containerId: info.Id,
+    address: endpoint?.IPAddress || null,
+    logger: logger.with({ kernel_id: spec.kernelId }),
+  });
+}

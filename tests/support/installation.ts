@@ -149,6 +149,7 @@ export class TestInstallation {
   #agentSettings(number: number, token: string | undefined): string[] {
     return settings({
       'agent.id': `i-${number}`,
+      'agent.backend': 'process',
       'manager.addresses': this.#ports.map(({ rpc }) => `ws://127.0.0.1:${rpc}`).join(','),
       'rpc.port': 0,
       'data-port.port': 0,

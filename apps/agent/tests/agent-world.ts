@@ -119,10 +119,16 @@ export interface StartedAgent {
 
 export interface WorldOptions extends Partial<AgentOptions> {
   readonly epoch?: () => number;
+  /** What else may be left of a kernel, or of all of them. */
+  readonly remains?: (kernelId: string | null, dataDir: string) => Promise<string[]>;
 }
 
 /** A gateway, a data directory, and agents that start on it one after the other. Everything ends with the test. */
-export async function agentWorld({ epoch = () => 1, ...defaults }: WorldOptions = {}): Promise<AgentWorld> {
+export async function agentWorld({
+  epoch = () => 1,
+  remains = async () => [],
+  ...defaults
+}: WorldOptions = {}): Promise<AgentWorld> {
   const directory = await makeTempDirectory();
   const logs = collectLogs('agent');
   const gateway = new FakeGateway();
@@ -144,6 +150,7 @@ export async function agentWorld({ epoch = () => 1, ...defaults }: WorldOptions 
       await agent.close();
     }
     await server.close({ graceMs: 0 });
+    if (existsSync(join(directory.path, 'agent.json'))) expect(await remains(null, directory.path)).toEqual([]);
     expect(cgroupParents(directory.path)).toEqual([]);
     await directory.remove();
   }, 60_000);
@@ -155,8 +162,12 @@ export async function agentWorld({ epoch = () => 1, ...defaults }: WorldOptions 
     logs,
     managerAddress,
     async expectNoRemains(kernelId) {
-      await waitFor(() => remainsOf(kernelId, directory.path).length === 0, {
-        what: `nothing left of ${kernelId}: ${remainsOf(kernelId, directory.path).join(', ')}`,
+      const found = async (): Promise<string[]> => [
+        ...remainsOf(kernelId, directory.path),
+        ...(await remains(kernelId, directory.path)),
+      ];
+      await waitFor(async () => (await found()).length === 0, {
+        what: `nothing left of ${kernelId}: ${(await found()).join(', ')}`,
       });
     },
     async startAgent(options = {}) {

@@ -3,16 +3,23 @@ import { describe, expect, it } from 'vitest';
 import { agentWorld, codeOf, kernelSpec, runCode, startKernel, textOf, type WorldOptions } from './agent-world.ts';
 
 /** What every backend does, whatever its kernels are made of. */
-export function kernelSuite(name: string, options: WorldOptions & { readonly steps: readonly string[] }): void {
-  const { steps, ...world } = options;
-  const shell = { image: 'local/shell' };
+export interface SuiteOptions extends WorldOptions {
+  readonly steps: readonly string[];
+  /** Instead of those that processes have. An order for one that is not among them is taken: it might be fetched. */
+  readonly images?: { readonly python: string; readonly shell: string } | undefined;
+}
+
+export function kernelSuite(name: string, options: SuiteOptions): void {
+  const { steps, images, ...world } = options;
+  const shell = { image: images?.shell ?? 'local/shell' };
+  const python = { image: images?.python ?? 'local/python:3.11' };
   const isFake = name === 'the fake backend';
 
   describe(`kernels on ${name}`, () => {
     it('reports a kernel that starts, with a timing for each step, and runs code in it', async () => {
       const w = await agentWorld(world);
       const { agent, api } = await w.startAgent();
-      const { kernelId, spec, started } = await startKernel(w, api);
+      const { kernelId, spec, started } = await startKernel(w, api, python);
       expect(w.gateway.of(kernelId).map(({ type }) => type)).toEqual([
         'kernel-preparing',
         'kernel-creating',
@@ -81,7 +88,7 @@ export function kernelSuite(name: string, options: WorldOptions & { readonly ste
     it('tells with its heartbeats what a kernel uses, until it ends', async () => {
       const w = await agentWorld({ ...world, measureEveryMs: 100 });
       const { api } = await w.startAgent();
-      const { kernelId } = await startKernel(w, api);
+      const { kernelId } = await startKernel(w, api, python);
       const newest = () => w.gateway.heartbeats.at(-1)?.measurements?.find((each) => each.kernelId === kernelId);
       const first = await waitFor(() => newest()?.cpuPercent !== null && newest(), { what: 'a rate' });
       if (name !== 'the fake backend') {
@@ -116,7 +123,7 @@ export function kernelSuite(name: string, options: WorldOptions & { readonly ste
     it('gives a start up when the kernel is destroyed meanwhile', async () => {
       const w = await agentWorld(world);
       const { agent, api } = await w.startAgent();
-      const spec = kernelSpec(isFake ? { fake: { startDelayMs: 30_000 } } : {});
+      const spec = kernelSpec({ ...python, ...(isFake ? { fake: { startDelayMs: 30_000 } } : {}) });
       await api.createKernel.mutate(spec);
       await api.destroyKernel.mutate({ kernelId: spec.kernelId, reason: 'user-requested' });
       expect(await w.gateway.waitForEvent(spec.kernelId, 'kernel-terminated')).toMatchObject({
@@ -135,7 +142,14 @@ export function kernelSuite(name: string, options: WorldOptions & { readonly ste
       expect(await codeOf(api.createKernel.mutate(kernelSpec({ slots: { 'cuda.device': '1' } })))).toBe(
         'insufficient-capacity',
       );
-      expect(await codeOf(api.createKernel.mutate(kernelSpec({ image: 'local/cobol' })))).toBe('unknown-image');
+      const unknown = kernelSpec({ image: 'local/cobol' });
+      const answer = await codeOf(api.createKernel.mutate(unknown));
+      if (!images) expect(answer).toBe('unknown-image');
+      else {
+        const failed = await w.gateway.waitForEvent(unknown.kernelId, 'kernel-start-failed');
+        expect(failed).toMatchObject({ failedStep: 'ensure-image', error: { code: 'unknown-image' } });
+      }
+      await waitFor(() => agent.status().outboxDepth === 0);
       expect(agent.status()).toMatchObject({ used: {}, kernels: [], outboxDepth: 0 });
     });
 

@@ -6,7 +6,7 @@ import type { KernelUser } from '../scratch/draft.ts';
 import { kernelEnvironment } from '../scratch/kernel-environment.ts';
 import { ownView } from '../scratch/kernel-view.ts';
 import type { ScratchPaths } from '../scratch/scratch.ts';
-import type { ImageFacts } from './image-facts.ts';
+import type { KernelImage } from './kernel-image.ts';
 
 /** What a container may use. */
 export interface ContainerResources {
@@ -24,7 +24,7 @@ export interface ContainerResources {
 
 export interface ContainerRequest {
   readonly spec: KernelSpec;
-  readonly image: ImageFacts;
+  readonly image: KernelImage;
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly paths: ScratchPaths;
@@ -40,12 +40,12 @@ export interface ContainerRequest {
   readonly shiftsUsers: boolean;
 }
 
-const defaultShmemBytes = 64 * 1024 ** 2;
 const cfsPeriodMicros = 100_000;
 const mostOpenFiles = 1_048_576;
 
 export function containerResources(
   { shmem }: Pick<KernelSpec, 'shmem'>,
+  image: Pick<KernelImage, 'shmemBytes'>,
   slots: ResourceSlots,
   processes: number,
 ): ContainerResources {
@@ -53,7 +53,7 @@ export function containerResources(
   return {
     cpus: Number(slots.cpu ?? 1000n) / 1000,
     memoryBytes,
-    shmemBytes: shmem ?? Math.min(defaultShmemBytes, memoryBytes),
+    shmemBytes: Math.min(shmem ?? image.shmemBytes, memoryBytes),
     processes,
   };
 }

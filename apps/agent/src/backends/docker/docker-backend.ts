@@ -1,14 +1,22 @@
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { batchRunId, type IsolationReport, type KernelSpec } from '@backend.ai/contract';
-import { AppError, type Clock, type ResourceSlots, slotsFromTexts } from '@backend.ai/core';
-import type { Logger } from '@backend.ai/telemetry';
+import { AppError, type Clock, canonicalArchitecture, type ResourceSlots, slotsFromTexts } from '@backend.ai/core';
+import { BackgroundTasks, type Logger } from '@backend.ai/telemetry';
 import { readCgroupView, readOwnLimits } from '../../resources/cgroups.ts';
 import { machineSlots, readMachineFacts } from '../../resources/machine-slots.ts';
 import { UidPool, uidBaseOf } from '../../resources/uid-pool.ts';
 import { exitCodeOf } from '../../runner/last-record.ts';
 import { installRunner } from '../../runner/runner-installation.ts';
-import type { Backend, BackendCapabilities, KernelEnd, KernelPlan, RecoveredKernel, Stray } from '../backend.ts';
+import type {
+  Backend,
+  BackendCapabilities,
+  BackendImages,
+  KernelEnd,
+  KernelPlan,
+  RecoveredKernel,
+  Stray,
+} from '../backend.ts';
 import { endOfJob } from '../scratch/batch-job.ts';
 import { agentUser, type SaveFacts } from '../scratch/draft.ts';
 import { readFacts } from '../scratch/facts.ts';
@@ -26,7 +34,10 @@ import { containerEnd } from './container-end.ts';
 import { openFilesWithin } from './container-options.ts';
 import { type DockerContext, type DockerDraft, type DockerFacts, saveFacts } from './draft.ts';
 import { type ContainerInfo, Engine, type EngineInfo } from './engine.ts';
-import { LocalImages } from './images.ts';
+import { DockerImageEngine } from './images/docker-image-engine.ts';
+import { ImageStore } from './images/image-store.ts';
+import { InstalledImages } from './images/installed-images.ts';
+import { withDeadlines } from './images/with-deadlines.ts';
 import { containerName, labels, ownedBy } from './labels.ts';
 import { SessionNetworks } from './session-networks.ts';
 import { createContainerStep } from './steps/create-container.ts';
@@ -52,6 +63,11 @@ export interface DockerBackendOptions {
   readonly clock: Clock;
   readonly logger: Logger;
 }
+
+/** A fetch that says nothing new for so long has failed. */
+const pullStallMs = 60_000;
+/** Others put images into the engine, too. */
+const imageScanMs = 20_000;
 
 /** Kernels are containers of an engine on this machine. */
 export class DockerBackend implements Backend {
@@ -80,7 +96,13 @@ export class DockerBackend implements Backend {
     this.#refuseOthers();
     const engine = new Engine({ socketPath, clock });
     const info = await engine.info();
-    const images = new LocalImages(engine);
+    const imageEngine = withDeadlines(engine, new DockerImageEngine(engine.docker));
+    const images = new ImageStore({
+      ...{ engine: imageEngine, clock, pullStallMs },
+      tasks: new BackgroundTasks(logger),
+      architecture: canonicalArchitecture(info.Architecture),
+    });
+    const installed = new InstalledImages({ engine: imageEngine, clock, logger, tickMs: imageScanMs });
     const owner = { installationId, agentId };
     const uids = new UidPool(uidBaseOf(installationId));
     const keptHomes = new KeptHomes(join(dataDir, 'kept-homes'));
@@ -88,7 +110,7 @@ export class DockerBackend implements Backend {
     const security = (info.SecurityOptions ?? []).join(' ');
     const isolation = isolationOf(info);
     this.#context = {
-      ...{ owner, engine, images, uids, keptHomes, isolation, clock, logger },
+      ...{ owner, engine, images, installed, uids, keptHomes, isolation, clock, logger },
       networks: new SessionNetworks({ engine, owner, pool, prefix: subnetPrefix }),
       runnerFolder: installRunner(dataDir),
       // An engine without root maps its own user to root of the container.
@@ -99,9 +121,13 @@ export class DockerBackend implements Backend {
       readOnlyRoot: this.#options.readOnlyRoot,
       startDeadlineMs: this.#options.startDeadlineMs,
     };
+    await installed.scan();
+    installed.start();
     this.#capabilities = {
       isolation,
-      images: await images.list(),
+      get images() {
+        return installed.images;
+      },
       slots: this.#options.slots ?? machineSlots(readMachineFacts(readOwnLimits(readCgroupView()))),
       adoption: true,
     };
@@ -188,7 +214,23 @@ export class DockerBackend implements Backend {
     for (const uid of await keptHomes.expire(clock.now())) uids.release(uid);
   }
 
+  /** @throws AppError `internal` before `start` */
+  get images(): BackendImages {
+    const { images, installed } = this.#started();
+    return {
+      state: (name) => images.state(name),
+      preload: (wanted) => images.preload(wanted),
+      async purge(name, forced) {
+        const removed = await images.purge(name, forced);
+        installed.hint();
+        return removed;
+      },
+    };
+  }
+
   async close(): Promise<void> {
+    this.#context?.images.close();
+    await this.#context?.installed.stop();
     for (const draft of this.#drafts) draft.kernel?.close();
     this.#drafts.clear();
   }
@@ -218,9 +260,9 @@ export class DockerBackend implements Backend {
       steps: [
         {
           ...scratch,
-          run: (signal) => {
+          run: (signal, tell) => {
             this.#drafts.add(draft);
-            return scratch.run(signal);
+            return scratch.run(signal, tell);
           },
           undo: async () => {
             await scratch.undo();

@@ -7,8 +7,9 @@ import { type KernelFacts, sharedFacts, writeFacts } from '../scratch/facts.ts';
 import type { KeptHomes } from '../scratch/kept-homes.ts';
 import type { DockerKernel } from './docker-kernel.ts';
 import type { Engine } from './engine.ts';
-import type { ImageFacts } from './image-facts.ts';
-import type { ImageStore } from './images.ts';
+import type { ImageStore } from './images/image-store.ts';
+import type { InstalledImages } from './images/installed-images.ts';
+import type { KernelImage } from './kernel-image.ts';
 import type { Owner } from './labels.ts';
 import type { SessionNetworks } from './session-networks.ts';
 
@@ -17,6 +18,7 @@ export interface DockerContext {
   readonly owner: Owner;
   readonly engine: Engine;
   readonly images: ImageStore;
+  readonly installed: InstalledImages;
   readonly networks: SessionNetworks;
   readonly uids: UidPool;
   readonly keptHomes: KeptHomes;
@@ -39,7 +41,7 @@ export interface DockerDraft extends ScratchDraft {
   readonly slots: ResourceSlots;
   /** Of its container; the only thing by which one is found whose making was not answered. */
   readonly containerName: string;
-  image: ImageFacts | null;
+  image: KernelImage | null;
   containerId: string | null;
   kernel: DockerKernel | null;
 }

@@ -51,7 +51,8 @@ export class Engine {
     const late = new AbortController();
     const cancel = this.#clock.setTimer(timeoutMs, () => late.abort());
     try {
-      const answer = await work(this.#docker, signal ? AbortSignal.any([signal, late.signal]) : late.signal);
+      const over = signal ? AbortSignal.any([signal, late.signal]) : late.signal;
+      const answer = await Promise.race([work(this.#docker, over), whenAborted(over)]);
       this.#breaker.answered();
       return answer;
     } catch (cause) {
@@ -67,6 +68,11 @@ export class Engine {
     } finally {
       cancel();
     }
+  }
+
+  /** For transfers, which take as long as they take. */
+  get docker(): Docker {
+    return this.#docker;
   }
 
   info(): Promise<EngineInfo> {
@@ -153,19 +159,6 @@ export class Engine {
       unless([404], docker.getNetwork(id).remove({ abortSignal } as object));
     await this.call('remove a network', remove, { timeoutMs: workTimeoutMs });
   }
-
-  listImages(filters: Filters): Promise<Docker.ImageInfo[]> {
-    return this.call('list images', (docker, abortSignal) =>
-      docker.listImages({ filters: JSON.stringify(filters), abortSignal } as object),
-    );
-  }
-
-  /** Null when the engine does not have it. */
-  inspectImage(name: string, signal?: AbortSignal): Promise<Docker.ImageInspectInfo | null> {
-    const inspect = (docker: Docker, abortSignal: AbortSignal): Promise<Docker.ImageInspectInfo | null> =>
-      orNull(docker.getImage(name).inspect({ abortSignal } as object));
-    return this.call('inspect an image', inspect, { signal });
-  }
 }
 
 type Filters = Readonly<Record<string, readonly string[]>>;
@@ -205,6 +198,13 @@ function asEngineError(cause: unknown, what: string): AppError {
 
 function cancelled(cause?: unknown): AppError {
   return new AppError('cancelled', 'The call to the container engine was given up.', { cause });
+}
+
+/** For calls that take no signal. */
+function whenAborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  });
 }
 
 async function orNull<T>(answer: Promise<T>): Promise<T | null> {

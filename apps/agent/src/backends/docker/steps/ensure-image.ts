@@ -1,12 +1,20 @@
 import type { CreateStep } from '../../backend.ts';
 import type { DockerContext, DockerDraft } from '../draft.ts';
+import { kernelImage } from '../kernel-image.ts';
 
-/** The image is there, and what it says of itself is known. */
-export function ensureImageStep(draft: DockerDraft, { images }: DockerContext): CreateStep {
+/** The image is there, fetched if need be, and what it says of itself is known. */
+export function ensureImageStep(draft: DockerDraft, { images, installed }: DockerContext): CreateStep {
+  const { image: name, imageSource: source } = draft.spec;
   return {
     name: 'ensure-image',
-    async run(signal) {
-      draft.image = await images.ensure(draft.spec, signal);
+    async run(signal, tell) {
+      let fetched = false;
+      const image = await images.ensure({ name, source }, signal, () => {
+        fetched = true;
+        tell('pulling');
+      });
+      draft.image = kernelImage(name, image);
+      if (fetched) installed.hint();
     },
     // Images stay for the next kernel.
     undo() {},

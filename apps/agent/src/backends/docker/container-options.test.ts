@@ -1,0 +1,78 @@
+import { parseResourceSlots } from '@backend.ai/core';
+import { describe, expect, it } from 'vitest';
+import { scratchPaths } from '../scratch/scratch.ts';
+import { type ContainerRequest, containerOptions, containerResources, openFilesWithin } from './container-options.ts';
+
+const image = {
+  ...{ name: 'backend.ai/python:3.11', id: 'sha256:1', language: 'python' as const, interpreter: '/usr/bin/python3' },
+  environment: { PATH: '/opt/bin:/usr/bin', HOME: '/root' },
+  shmemBytes: 64 * 1024 ** 2,
+};
+const spec: ContainerRequest['spec'] = {
+  ...{ kernelId: 'k', sessionId: 's', sessionName: 'test', accessKey: 'A', image: image.name },
+  ...{ clusterRole: 'main', clusterIndex: 1, hostname: 'main1', slots: {}, environ: { MINE: 'yes', USER: 'root' } },
+};
+const slots = parseResourceSlots({ cpu: '1.5', mem: '1g' });
+const request: ContainerRequest = {
+  ...{ spec, image, name: 'kernel.python.k', labels: { a: 'b' }, paths: scratchPaths('/data/scratch', 'k') },
+  ...{ user: { uid: 700_001, gid: 700_001 }, runnerFolder: '/data/runner', network: 'n', openFiles: 4096 },
+  resources: containerResources(spec, image, slots, 512),
+  readOnlyRoot: false,
+  shiftsUsers: false,
+};
+
+describe('the container of a kernel', () => {
+  const { HostConfig = {}, ...options } = containerOptions(request);
+
+  it('may nothing that its user does not need', () => {
+    expect(options.User).toBe('700001:700001');
+    expect(HostConfig).toMatchObject({ CapDrop: ['ALL'], SecurityOpt: ['no-new-privileges'], IpcMode: 'private' });
+    expect([HostConfig.Privileged, HostConfig.CapAdd, HostConfig.PortBindings, HostConfig.PublishAllPorts]).toEqual(
+      Array(4).fill(undefined),
+    );
+  });
+
+  it('has its limits, without swap', () => {
+    const memory = 1024 ** 3;
+    expect(HostConfig).toMatchObject({ CpuQuota: 150_000, Memory: memory, MemorySwap: memory, PidsLimit: 512 });
+    expect(HostConfig.Ulimits).toContainEqual({ Name: 'nofile', Soft: 4096, Hard: 4096 });
+  });
+
+  it('writes only into its own folders', () => {
+    const writable = HostConfig.Mounts?.filter(({ ReadOnly }) => !ReadOnly).map(({ Target }) => Target);
+    expect(writable).toEqual(['/home/work', '/run/kernel', '/tmp']);
+    expect(HostConfig.Mounts?.some(({ Target }) => Target === '/home/config')).toBe(false);
+  });
+
+  it('keeps what the image says of its environment, but not who the user is', () => {
+    expect(options.Env).toEqual(
+      expect.arrayContaining(['PATH=/opt/bin:/usr/bin', 'HOME=/home/work', 'MINE=yes', 'USER=work']),
+    );
+  });
+
+  it('is made of what the image was when it was looked at', () => {
+    expect(options.Image).toBe('sha256:1');
+  });
+
+  it('runs on the cores and memory nodes that it was given', () => {
+    const resources = { ...request.resources, cpuset: '0-1', memoryNodes: '0' };
+    expect(containerOptions({ ...request, resources }).HostConfig).toMatchObject({
+      CpusetCpus: '0-1',
+      CpusetMems: '0',
+    });
+  });
+
+  it('has the shared memory that was asked for, within its memory', () => {
+    expect(containerResources({}, image, slots, 1).shmemBytes).toBe(64 * 1024 ** 2);
+    expect(containerResources({ shmem: 1024 }, image, slots, 1).shmemBytes).toBe(1024);
+    expect(containerResources({ shmem: 1024 ** 4 }, image, slots, 1).shmemBytes).toBe(1024 ** 3);
+  });
+});
+
+it.each([
+  ['Max open files            1024                 20000                files', 20_000],
+  ['Max open files            1024                 unlimited            files', 1_048_576],
+  ['Max open files            1024                 4000000              files', 1_048_576],
+])('open files stay within the limit of the machine: %s', (line, files) => {
+  expect(openFilesWithin(`Limit  Soft Limit  Hard Limit  Units\n${line}\n`)).toBe(files);
+});

@@ -1,0 +1,43 @@
+import { readImageLabels } from '@backend.ai/core';
+import type { RunnerLanguage } from '../../runner/index.ts';
+import type { EngineImage } from './images/image-engine.ts';
+
+/** What is to be known of an image to start a kernel of it. */
+export interface KernelImage {
+  /** As it was asked for. */
+  readonly name: string;
+  /** Of its contents: the name may mean something else by now. */
+  readonly id: string;
+  readonly environment: Readonly<Record<string, string>>;
+  /** What its runner speaks. */
+  readonly language: RunnerLanguage;
+  /** What starts its runner: a path inside, or a name to be found in its `PATH`. */
+  readonly interpreter: string;
+  /** Bytes of shared memory, unless asked for otherwise. */
+  readonly shmemBytes: number;
+}
+
+export function kernelImage(name: string, { id, labels, environ }: EngineImage): KernelImage {
+  const { language, runtimePath, shmem } = readImageLabels(labels);
+  return {
+    ...{ name, id, language },
+    environment: environmentOf(environ),
+    interpreter: interpreterOf(language, runtimePath),
+    shmemBytes: Number(shmem),
+  };
+}
+
+/** The runner of shells is written in Python. */
+function interpreterOf(language: RunnerLanguage, runtimePath: string | null): string {
+  if (language === 'node') return runtimePath ?? 'node';
+  return runtimePath !== null && /\/python[\d.]*$/.test(runtimePath) ? runtimePath : 'python3';
+}
+
+function environmentOf(entries: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    entries.map((entry) => {
+      const at = entry.indexOf('=');
+      return at < 0 ? [entry, ''] : [entry.slice(0, at), entry.slice(at + 1)];
+    }),
+  );
+}

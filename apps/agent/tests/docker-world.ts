@@ -1,0 +1,67 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import Docker from 'dockerode';
+import { pack } from 'tar-stream';
+import { afterAll } from 'vitest';
+import { labels, ownedBy } from '../src/backends/docker/labels.ts';
+import type { WorldOptions } from './agent-world.ts';
+
+export const engineSocket = '/var/run/docker.sock';
+export const docker = new Docker({ socketPath: engineSocket });
+
+export interface TestImages {
+  readonly python: string;
+  /** With a shell for queries. */
+  readonly shell: string;
+}
+
+/** Images of `scripts/build-images.sh`; null where there are none. What is made of them goes with the test file. */
+export async function testImages(): Promise<TestImages | null> {
+  const images = await docker.listImages({ filters: '{"label":["ai.backend.kernelspec"]}' }).catch(() => []);
+  const names = images.flatMap(({ RepoTags }) => RepoTags ?? []);
+  const python = names.find((name) => name.startsWith('backend.ai/python:'));
+  if (python === undefined) return null;
+  return { python, shell: await derivedImage(python, 'shell', 'LABEL ai.backend.runtime-type=app\n') };
+}
+
+/** An image of one more line; nothing is fetched for it. Removed after the file's tests. */
+export async function derivedImage(from: string, name: string, lines: string): Promise<string> {
+  const tag = `backendai-test/${name}-${process.pid}:1`;
+  const archive = pack();
+  archive.entry({ name: 'Dockerfile' }, `FROM ${from}\n${lines}`);
+  archive.finalize();
+  const building = await docker.buildImage(archive as unknown as NodeJS.ReadableStream, { t: tag });
+  await new Promise<void>((resolve, reject) => {
+    docker.modem.followProgress(building, (error, output) => {
+      const failure = error ?? output.find((line: { error?: string }) => line.error);
+      if (failure) reject(new Error(JSON.stringify(failure)));
+      else resolve();
+    });
+  });
+  afterAll(async () => {
+    await docker.getImage(tag).remove({ force: true });
+  });
+  return tag;
+}
+
+/** What an agent needs to make containers of the engine of this machine. */
+export const dockerOptions = {
+  backend: 'docker',
+  docker: { socket: engineSocket },
+  remains: dockerRemains,
+} satisfies WorldOptions;
+
+/** Containers and networks that the agent of a data folder has; of one kernel only, when it is named. */
+export async function dockerRemains(kernelId: string | null, dataDir: string): Promise<string[]> {
+  const { installationId } = JSON.parse(readFileSync(join(dataDir, 'agent.json'), 'utf8')) as {
+    installationId: string;
+  };
+  const containers = await docker.listContainers({ all: true, filters: JSON.stringify(ownedBy(installationId)) });
+  const networks = await docker.listNetworks({ filters: JSON.stringify(ownedBy(installationId)) });
+  return [
+    ...containers
+      .filter(({ Labels }) => kernelId === null || Labels[labels.kernel] === kernelId)
+      .map(({ Names }) => `container ${Names.join()}`),
+    ...networks.map(({ Name }) => `network ${Name}`),
+  ];
+}

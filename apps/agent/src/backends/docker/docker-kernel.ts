@@ -2,7 +2,6 @@ import { connect } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { delay, hasCode } from '@backend.ai/core';
 import { BackgroundTasks } from '@backend.ai/telemetry';
-import { readCgroupUsage } from '../../resources/cgroup-usage.ts';
 import { processesIn } from '../../resources/cgroups.ts';
 import { isRunning } from '../../resources/processes.ts';
 import type { KernelUsage } from '../backend.ts';
@@ -35,8 +34,8 @@ export class DockerKernel extends RunnerKernel {
     new BackgroundTasks(options.logger).start('watch a container', () => this.#watch());
   }
 
-  measure(): Promise<KernelUsage> {
-    return readCgroupUsage(this.#options.cgroups);
+  async measure(): Promise<KernelUsage> {
+    return this.meter.read();
   }
 
   /** What the runner has kept; of one that never came up, what it or the engine's init complained about. */

@@ -1,12 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { engineSocket as findSocket } from '@backend.ai/testing';
 import Docker from 'dockerode';
 import { pack } from 'tar-stream';
 import { afterAll } from 'vitest';
 import { labels, ownedBy } from '../src/backends/docker/labels.ts';
 import type { WorldOptions } from './agent-world.ts';
 
-export const engineSocket = '/var/run/docker.sock';
+export const engineSocket = findSocket();
 export const docker = new Docker({ socketPath: engineSocket });
 
 export interface TestImages {

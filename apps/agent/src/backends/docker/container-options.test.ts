@@ -6,6 +6,7 @@ import { type ContainerRequest, containerOptions, containerResources, openFilesW
 const image = {
   ...{ name: 'backend.ai/python:3.11', id: 'sha256:1', language: 'python' as const, interpreter: '/usr/bin/python3' },
   environment: { PATH: '/opt/bin:/usr/bin', HOME: '/root' },
+  services: [],
   shmemBytes: 64 * 1024 ** 2,
 };
 const spec: ContainerRequest['spec'] = {

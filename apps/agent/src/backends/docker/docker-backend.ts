@@ -245,6 +245,7 @@ export class DockerBackend implements Backend {
       containerName: facts?.containerName ?? containerName(spec.image, spec.kernelId),
       uid: facts?.uid ?? null,
       image: null,
+      services: facts?.services ?? [],
       containerId: null,
       kernel: null,
       keepHome: false,

@@ -1,4 +1,4 @@
-import type { IsolationReport } from '@backend.ai/contract';
+import type { IsolationReport, ServicePort } from '@backend.ai/contract';
 import type { Clock, ResourceSlots } from '@backend.ai/core';
 import type { Logger } from '@backend.ai/telemetry';
 import type { UidPool } from '../../resources/uid-pool.ts';
@@ -43,12 +43,15 @@ export interface DockerDraft extends ScratchDraft {
   readonly containerName: string;
   image: KernelImage | null;
   containerId: string | null;
+  /** What the image offers; an adopted kernel knows it from its facts. */
+  services: readonly ServicePort[];
   kernel: DockerKernel | null;
 }
 
 export interface DockerFacts extends KernelFacts {
   readonly backend: 'docker';
   readonly containerName: string;
+  readonly services: readonly ServicePort[];
 }
 
 export function saveFacts(
@@ -56,12 +59,13 @@ export function saveFacts(
   { owner }: Pick<DockerContext, 'owner'>,
   state: KernelFacts['state'],
 ): void {
-  const { spec, image, containerName } = draft;
+  const { spec, image, containerName, services } = draft;
   const facts: DockerFacts = {
     ...sharedFacts(draft, owner.installationId, state),
     backend: 'docker',
     image: image?.name ?? spec.image,
     containerName,
+    services,
   };
   writeFacts(draft.paths, facts);
 }

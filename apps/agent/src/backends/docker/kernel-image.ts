@@ -1,3 +1,4 @@
+import type { ServicePort } from '@backend.ai/contract';
 import { readImageLabels } from '@backend.ai/core';
 import type { RunnerLanguage } from '../../runner/index.ts';
 import type { EngineImage } from './images/image-engine.ts';
@@ -13,16 +14,19 @@ export interface KernelImage {
   readonly language: RunnerLanguage;
   /** What starts its runner: a path inside, or a name to be found in its `PATH`. */
   readonly interpreter: string;
+  /** What it offers besides. */
+  readonly services: readonly ServicePort[];
   /** Bytes of shared memory, unless asked for otherwise. */
   readonly shmemBytes: number;
 }
 
 export function kernelImage(name: string, { id, labels, environ }: EngineImage): KernelImage {
-  const { language, runtimePath, shmem } = readImageLabels(labels);
+  const { language, runtimePath, servicePorts, shmem } = readImageLabels(labels);
   return {
     ...{ name, id, language },
     environment: environmentOf(environ),
     interpreter: interpreterOf(language, runtimePath),
+    services: servicePorts.map(({ ports, ...service }) => ({ ...service, ports: [...ports] })),
     shmemBytes: Number(shmem),
   };
 }

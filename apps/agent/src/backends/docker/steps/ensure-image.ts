@@ -14,6 +14,7 @@ export function ensureImageStep(draft: DockerDraft, { images, installed }: Docke
         tell('pulling');
       });
       draft.image = kernelImage(name, image);
+      draft.services = draft.image.services;
       if (fetched) installed.hint();
     },
     // Images stay for the next kernel.

@@ -1,4 +1,5 @@
 import { AppError, hasCode } from '@backend.ai/core';
+import { preopenServices } from '../../../services/service-ports.ts';
 import type { CreateStep } from '../../backend.ts';
 import { containerCgroups } from '../container-cgroups.ts';
 import { DockerKernel } from '../docker-kernel.ts';
@@ -38,10 +39,11 @@ export function kernelOf(
   { engine, networks, clock, logger }: DockerContext,
   info: ContainerInfo,
 ): DockerKernel {
-  const { spec, paths, isolation, uid } = draft;
+  const { spec, paths, isolation, uid, services } = draft;
   const endpoint = info.NetworkSettings.Networks[networks.nameOf(spec.sessionId)];
   return new DockerKernel({
     ...{ paths, isolation, uid, engine, clock },
+    services: [...services, ...preopenServices(spec)],
     cgroups: info.State.Running ? containerCgroups(info.State.Pid) : [],
     containerId: info.Id,
     address: endpoint?.IPAddress || null,

@@ -51,6 +51,9 @@ class PythonSession:
         if self.run is not None:
             self.run.output(kind, data)
 
+    def started(self, message):
+        """For interpreters that take a while, or fail, to start."""
+
     def drain(self):
         for pipe in self.pipes:
             pipe.drain()
@@ -94,7 +97,9 @@ class PythonSession:
         message = decode(line)
         kind = message.get('k') if isinstance(message, dict) else None
         run = self.run
-        if kind == 'completions':
+        if kind in ('ready', 'cannot-start'):
+            self.started(message)
+        elif kind == 'completions':
             pending = self.completions.pop(message.get('number'), None)
             if pending is not None:
                 reply, timer = pending

@@ -915,7 +915,7 @@ def remove_quietly(path):
 
 
 def main(arguments):
-    options = {'--language': 'python', '--output-limit': '67108864'}
+    options = {'--language': 'python', '--output-limit': '67108864', '--interpreter': 'auto'}
     options.update(zip(arguments[::2], arguments[1::2]))
     run_dir, home = options['--run-dir'], os.path.abspath(options['--home'])
     try:
@@ -941,7 +941,10 @@ def main(arguments):
     if runner.language == 'shell':
         from shell_session import ShellSession as Session
     else:
-        from python_session import PythonSession as Session
+        from ipython_session import IPythonSession, is_offered
+        from python_session import PythonSession
+
+        Session = IPythonSession if options['--interpreter'] == 'auto' and is_offered(sys.path) else PythonSession
     runner.session = Session(runner)
     runner.session.start()
     while True:

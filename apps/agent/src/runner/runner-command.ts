@@ -15,6 +15,8 @@ export interface RunnerCommandOptions {
   readonly homeDirectory: string;
   /** Output of one execution that is kept; 64 MiB by default. */
   readonly outputLimitBytes?: number | undefined;
+  /** Of Python: `auto` is ipykernel where the interpreter has it, else, as with `builtin`, the runner's own. */
+  readonly interpreter?: 'auto' | 'builtin' | undefined;
 }
 
 /**
@@ -32,6 +34,7 @@ export function runnerCommand(
     ...['--language', language],
     ...['--run-dir', options.runDirectory],
     ...['--home', options.homeDirectory],
+    ...(options.interpreter === undefined ? [] : ['--interpreter', options.interpreter]),
     ...(options.outputLimitBytes === undefined ? [] : ['--output-limit', String(options.outputLimitBytes)]),
   ];
 }

@@ -31,13 +31,29 @@ export class Kernel {
   readonly process: ChildProcess;
   #count = 0;
 
-  constructor(language: RunnerLanguage, outputLimitBytes?: number) {
+  constructor(
+    language: RunnerLanguage,
+    outputLimitBytes?: number,
+    options: {
+      readonly path?: string;
+      readonly interpreter?: 'auto' | 'builtin';
+      readonly env?: NodeJS.ProcessEnv;
+    } = {},
+  ) {
     mkdirSync(this.run);
     mkdirSync(this.home);
-    const interpreter = language === 'node' ? process.execPath : (python ?? '');
+    const interpreter = options.path ?? (language === 'node' ? process.execPath : (python ?? ''));
     const directories = { runnerDirectory: runnerFiles(), runDirectory: this.run, homeDirectory: this.home };
-    const [file = '', ...rest] = runnerCommand(language, interpreter, { ...directories, outputLimitBytes });
-    this.process = spawn(file, rest, { stdio: ['ignore', 'inherit', 'inherit'], detached: true });
+    const [file = '', ...rest] = runnerCommand(language, interpreter, {
+      ...directories,
+      outputLimitBytes,
+      interpreter: options.interpreter ?? 'builtin',
+    });
+    this.process = spawn(file, rest, {
+      stdio: ['ignore', 'inherit', 'inherit'],
+      detached: true,
+      env: { ...process.env, ...options.env },
+    });
     this.process.once('exit', (code) => this.ended.resolve({ exitCode: code }));
   }
 

@@ -283,6 +283,7 @@ export class Agent {
       supervisor,
       images: backend.images,
       tickets,
+      clock,
       dataAddress: () => dataAddress,
       certificate: dataPort.certificate,
     });

@@ -111,6 +111,36 @@ export function kernelSuite(name: string, options: SuiteOptions): void {
       await waitFor(() => newest() === undefined, { what: 'no measurement of the ended kernel' });
     });
 
+    it('tells what a kernel writes piece by piece, also after a restart of the agent, until the end', async () => {
+      const w = await agentWorld(world);
+      const first = await w.startAgent();
+      const { kernelId } = await startKernel(w, first.api);
+      const lines = (from: number) => `for i in range(${from}, ${from} + 5): print('line', i)`;
+      await runCode(first.api, kernelId, lines(0));
+      const begin = await waitFor(async () => {
+        const chunk = await first.api.readLog.query({ kernelId, cursor: null, holdMs: 1_000 });
+        return chunk.text !== '' && chunk;
+      });
+      let api = first.api;
+      if (!isFake) {
+        await first.agent.close();
+        api = (await w.startAgent()).api;
+      }
+      await runCode(api, kernelId, lines(5));
+      await api.destroyKernel.mutate({ kernelId, reason: 'user-requested', forced: true });
+      await w.gateway.waitForEvent(kernelId, 'kernel-terminated');
+      let { text, cursor } = begin;
+      for (;;) {
+        const chunk = await api.readLog.query({ kernelId, cursor, maxBytes: 16 });
+        expect(chunk.missed).toBe(false);
+        if (chunk.ended) break;
+        text += chunk.text;
+        cursor = chunk.cursor;
+      }
+      if (isFake) expect(text).toBe(`${lines(0)}\n${lines(5)}\n`);
+      else expect(text.match(/^line \d$/gm)).toEqual(Array.from({ length: 10 }, (_, n) => `line ${n}`));
+    });
+
     it('counts an unknown kernel as ended', async () => {
       const w = await agentWorld(world);
       const { api } = await w.startAgent();

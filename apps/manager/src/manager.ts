@@ -64,6 +64,7 @@ import { SessionActivity } from './services/idle/session-activity.ts';
 import { ImageService } from './services/images/image-service.ts';
 import { type AdminCredentials, InstallationService } from './services/installation/installation-service.ts';
 import { KernelService } from './services/kernels/kernel-service.ts';
+import { LogFollower } from './services/kernels/log-follower.ts';
 import { RunningKernels } from './services/kernels/running-kernels.ts';
 import { KeypairChanges } from './services/keypairs/keypair-changes.ts';
 import { KeypairService } from './services/keypairs/keypair-service.ts';
@@ -245,6 +246,14 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   });
   const { kernelStatistics, machineStatistics, statistics, idle, idleSettings } = monitoring;
   const kernels = new KernelService(sessions, sessionRows, kernelLogs, clients, running, activity);
+  const logFollower = new LogFollower({
+    sessions,
+    rows: sessionRows,
+    logs: kernelLogs,
+    agents: clients,
+    changes,
+    clock,
+  });
   const files = new FileService(kernels, sessions, options.overrides?.dialDataPort);
   const streams = new StreamService(kernels, sessions, options.overrides?.dialDataPort);
   const cluster = new ClusterService(agentRows, sessions, machineStatistics, {
@@ -365,7 +374,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     auth: createAuthApi(keypairs),
     cluster: createClusterApi(cluster),
     image: createImageApi(images),
-    session: createSessionApi(creation, sessions, kernels, { statistics, idle, explanations }),
+    session: createSessionApi(creation, sessions, kernels, logFollower, { statistics, idle, explanations }),
     dotfile: new DotfileService(new DotfileRepository(db), audit),
     sessionTemplate: new SessionTemplateService(new SessionTemplateRepository(db), audit),
     usage: createUsageApi(new UsageService(usageRows, clock)),

@@ -8,10 +8,12 @@ import {
   createAgentRouter,
   type ImageSource,
   type IsolationReport,
+  type KeptLog,
   type KernelEvent,
   type KernelMeasurement,
   type KernelReport,
   type KernelSpec,
+  type LogChunk,
   type Metrics,
   procedureMetas,
 } from '@backend.ai/contract';
@@ -26,6 +28,7 @@ import {
   type RpcServer,
 } from '@backend.ai/rpc';
 import { type Logger, requireRequestId, runWithRequest } from '@backend.ai/telemetry';
+import { waitFor } from '@backend.ai/testing';
 
 export const simulated: IsolationReport = {
   sandbox: 'simulated',
@@ -93,6 +96,10 @@ export class FakeAgent implements AgentService {
   machine: Metrics | undefined;
   /** Told with the end of a kernel, by its id. */
   readonly lastMetrics = new Map<string, Metrics>();
+  /** Nothing is known of the output of ended kernels, as after a restart. */
+  forgetsLogs = false;
+  /** Told with the end of kernels. */
+  console: KeptLog | undefined;
   /** Events stay in the outbox while true. */
   holdEvents = false;
   destroyBehaviour: 'end' | 'ignore' = 'end';
@@ -273,7 +280,11 @@ export class FakeAgent implements AgentService {
     if (!kernel) return;
     this.kernels.delete(kernelId);
     const metrics = this.lastMetrics.get(kernel.spec.kernelId);
-    const left = { log: this.output, ...(metrics ? { metrics } : {}) };
+    const left = {
+      log: this.output,
+      ...(metrics ? { metrics } : {}),
+      ...(this.console ? { console: this.console } : {}),
+    };
     this.#emit(kernel, { type: 'kernel-terminated', reason, exitCode, ...left });
   }
 
@@ -399,6 +410,18 @@ export class FakeAgent implements AgentService {
   async logs({ kernelId }: { kernelId: string }): Promise<{ logs: string }> {
     this.#kernel(kernelId);
     return { logs: this.output };
+  }
+
+  /** Of an ended kernel, too, until this agent forgets: see `forgetsLogs`. */
+  async readLog({ kernelId, cursor, holdMs }: Parameters<AgentService['readLog']>[0]): Promise<LogChunk> {
+    const ended = !this.kernels.has(kernelId);
+    if (ended && (this.forgetsLogs || !this.ended.has(kernelId))) this.#kernel(kernelId);
+    const from = cursor === null ? 0 : Number(cursor.split('-')[1]);
+    const written = (): string => this.output.slice(from, from + 10);
+    if (!ended) await waitFor(() => written() !== '', { timeoutMs: Math.min(holdMs, 100) }).catch(() => {});
+    const text = written();
+    const next = text === '' ? cursor : `7-${from + text.length}-0`;
+    return { text, cursor: next, missed: false, ended: ended && text === '' };
   }
 
   async listFiles({ kernelId }: { kernelId: string }): Promise<{ abspath: string; files: [] }> {

@@ -258,6 +258,10 @@ export class FakeWorld {
           record('logs', input, ctx);
           return { logs: 'some output' };
         },
+        async *followLogs(input, ctx) {
+          record('followLogs', input, ctx);
+          yield { text: 'some output', missed: false, cursor: 'k/1-11-0' };
+        },
         listFiles: async (input, ctx) => {
           record('listFiles', input, ctx);
           const entry = { filename: 'a.txt', mode: '-rw-r--r--', size: 1, mtime: 1, ctime: 1, atime: 1 };

@@ -16,6 +16,7 @@ export type {
   SessionExplanation,
   SessionHistoryEntry,
   SessionIdleView,
+  SessionLogChunk,
   SessionStatisticsView,
   SessionTemplateView,
   SessionView,

@@ -9,11 +9,13 @@ import type {
   SessionExplanation,
   SessionHistoryEntry,
   SessionIdleView,
+  SessionLogChunk,
   SessionStatisticsView,
   SessionView,
 } from '@backend.ai/contract';
 import { AppError, explainReason, hasCode, isTerminal } from '@backend.ai/core';
 import type { inferRouterInputs } from '@trpc/server';
+import { followLogs } from './follow-logs.ts';
 import { type Rpc, toAppError } from './rpc.ts';
 import { Run, type RunOptions } from './run.ts';
 import { type ConnectOptions, connectToService, type StartServiceOptions } from './services.ts';
@@ -235,6 +237,17 @@ export class Session implements AsyncDisposable {
   /** @param attempt The n-th time that it was started, from 1; absent: the present or last one. */
   async logs(attempt?: number): Promise<string> {
     return (await this.#rpc.session.logs.query({ ...this.#ref, ...(attempt === undefined ? {} : { attempt }) })).logs;
+  }
+
+  /**
+   * What it writes, from the beginning of what is kept or its last lines, until it has ended or the loop is left. It goes on
+   * without loss or repetition when connections, managers or agents come and go. Whoever takes pieces slowly is sent no
+   * more than a few ahead.
+   */
+  followLogs(
+    options: { readonly tailLines?: number | undefined; readonly signal?: AbortSignal | undefined } = {},
+  ): AsyncGenerator<SessionLogChunk, void, undefined> {
+    return followLogs(this.#rpc, this.id, options);
   }
 
   files(path = '.'): Promise<FileListing> {

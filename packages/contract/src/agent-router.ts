@@ -3,6 +3,7 @@ import { type FileListing, homePathSchema, type TransferTicket, transferSchema }
 import { type AgentImageState, type ImageSource, imageSourceSchema } from './image.ts';
 import { type KernelReport, type KernelSpec, kernelIdSchema, kernelSpecSchema } from './kernel.ts';
 import { type CallContext, procedureFor, router } from './link.ts';
+import { type LogChunk, logCursorSchema } from './log.ts';
 import {
   type CompleteInput,
   type CompleteResult,
@@ -42,6 +43,21 @@ const logsInput = z.strictObject({
 const interruptInput = kernelInput.extend({ runId: runIdSchema.optional() });
 const startServiceInput = startServiceSchema.extend({ kernelId: kernelIdSchema });
 const stopServiceInput = kernelInput.extend({ service: serviceNameSchema });
+const readLogInput = z.strictObject({
+  kernelId: kernelIdSchema,
+  /** Null: from the beginning of what is kept. */
+  cursor: logCursorSchema.nullable(),
+  /** Without a cursor: so many of the last lines, and what follows them. */
+  tailLines: z.number().int().min(0).max(1_000_000).nullish(),
+  maxBytes: z
+    .number()
+    .int()
+    .min(16)
+    .max(1024 * 1024)
+    .default(64 * 1024),
+  /** Waits this long for something new, in milliseconds. */
+  holdMs: z.number().int().min(0).max(20_000).default(10_000),
+});
 const executeKernelInput = executeInputSchema.extend({ kernelId: kernelIdSchema });
 const completeKernelInput = completeInputSchema.extend({ kernelId: kernelIdSchema });
 const imageName = plainText(inputLimits.image).min(1);
@@ -79,6 +95,11 @@ export interface AgentService {
   complete(input: CompleteInput & { kernelId: string }, ctx: CallContext): Promise<CompleteResult>;
   /** The newest output of the kernel, oldest first. */
   logs(input: z.infer<typeof logsInput>, ctx: CallContext): Promise<{ logs: string }>;
+  /**
+   * What it wrote after a place in its output; waits for more. Also of a kernel that ended lately.
+   * @throws AppError `kernel-not-found`
+   */
+  readLog(input: z.infer<typeof readLogInput>, ctx: CallContext): Promise<LogChunk>;
   /** @throws AppError `invalid-path`, `file-not-found` */
   listFiles(input: z.infer<typeof listFilesInput>, ctx: CallContext): Promise<FileListing>;
   /** A single-use ticket for the data port. @throws AppError `invalid-path`, `file-not-found` */
@@ -120,6 +141,9 @@ export function createAgentRouter(service: AgentService) {
     interrupt: idempotent.input(interruptInput).mutation(({ input, ctx }) => service.interrupt(input, ctx)),
     complete: query.input(completeKernelInput).query(({ input, ctx }) => service.complete(input, ctx)),
     logs: query.input(logsInput).query(({ input, ctx }) => service.logs(input, ctx)),
+    readLog: procedureFor('peer', { deadlineMs: executeDeadlineMs })
+      .input(readLogInput)
+      .query(({ input, ctx }) => service.readLog(input, ctx)),
     listFiles: query.input(listFilesInput).query(({ input, ctx }) => service.listFiles(input, ctx)),
     openTransfer: idempotent.input(transferInput).mutation(({ input, ctx }) => service.openTransfer(input, ctx)),
     services: query.input(kernelInput).query(({ input, ctx }) => service.services(input, ctx)),

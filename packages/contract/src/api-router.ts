@@ -1,3 +1,4 @@
+import { tracked } from '@trpc/server';
 import { z } from 'zod';
 import type { AgentView } from './agent.ts';
 import { type AgentAdminApi, createAgentAdminRouter } from './agent-administration.ts';
@@ -8,6 +9,7 @@ import { type FileListing, homePathSchema } from './files.ts';
 import type { SessionIdleView } from './idle.ts';
 import type { Image } from './image.ts';
 import { type CallContext, procedureFor, router } from './link.ts';
+import type { FollowedLog } from './log.ts';
 import {
   createResourceGroupAdminRouter,
   createResourceGroupRouter,
@@ -74,6 +76,13 @@ const interruptSession = bySession.extend({ runId: runIdSchema.optional() });
 const startSessionService = startServiceSchema.extend({ session: sessionRefSchema });
 const stopSessionService = bySession.extend({ service: serviceNameSchema });
 const completeSession = completeInputSchema.extend({ session: sessionRefSchema });
+const followLogsSession = z.strictObject({
+  session: sessionRefSchema,
+  /** Begin with so many of the last lines; with everything that is kept unless given. */
+  tailLines: z.number().int().min(0).max(1_000_000).nullish(),
+  /** The place behind the last piece that was read: go on from there. */
+  lastEventId: z.string().max(128).nullish(),
+});
 const listFilesSession = z.strictObject({ session: sessionRefSchema, path: homePathSchema.default('.') });
 
 export interface Whoami {
@@ -131,6 +140,11 @@ export interface SessionApi {
   complete(input: CompleteInput & { session: string }, ctx: CallContext): Promise<CompleteResult>;
   /** @throws AppError `object-not-found`: of that attempt no log is kept */
   logs(input: z.infer<typeof sessionLogs>, ctx: CallContext): Promise<{ logs: string }>;
+  /**
+   * What its main kernel writes, from the beginning of what is kept, until the session has ended; after a restart of the
+   * session what its new kernel writes. Waits for a session that does not run yet.
+   */
+  followLogs(input: z.infer<typeof followLogsSession>, ctx: CallContext): AsyncIterable<FollowedLog>;
   listFiles(input: z.infer<typeof listFilesSession>, ctx: CallContext): Promise<FileListing>;
   /** What it uses, or used last. */
   stats(input: z.infer<typeof bySession>, ctx: CallContext): Promise<SessionStatisticsView>;
@@ -231,6 +245,9 @@ function createSessionRouter(session: SessionApi) {
     stopService: use.input(stopSessionService).mutation(({ input, ctx }) => session.stopService(input, ctx)),
     complete: use.input(completeSession).query(({ input, ctx }) => session.complete(input, ctx)),
     logs: use.input(sessionLogs).query(({ input, ctx }) => session.logs(input, ctx)),
+    followLogs: use.input(followLogsSession).subscription(async function* ({ input, ctx }) {
+      for await (const { cursor, ...piece } of session.followLogs(input, ctx)) yield tracked(cursor, piece);
+    }),
     listFiles: use.input(listFilesSession).query(({ input, ctx }) => session.listFiles(input, ctx)),
     stats: read.input(bySession).query(({ input, ctx }) => session.stats(input, ctx)),
     idle: read.input(bySession).query(({ input, ctx }) => session.idle(input, ctx)),

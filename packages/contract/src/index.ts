@@ -13,6 +13,7 @@ export * from './idle.ts';
 export * from './image.ts';
 export * from './kernel.ts';
 export * from './link.ts';
+export * from './log.ts';
 export * from './metric.ts';
 export * from './resource-group.ts';
 export * from './resource-policy.ts';

@@ -1,6 +1,7 @@
 import type { ErrorBody, StatusReason } from '@backend.ai/core';
 import { z } from 'zod';
 import { imageSourceSchema } from './image.ts';
+import { keptLogSchema } from './log.ts';
 import { metricsSchema } from './metric.ts';
 import { slotTextsSchema } from './slot-texts.ts';
 import { inputLimits, kernelEnvironSchema, plainText } from './text.ts';
@@ -229,6 +230,8 @@ export const kernelEventSchema = z.discriminatedUnion('type', [
     exitCode: z.number().int().nullable(),
     /** The end of what it wrote, at most `keptLogBytes`; absent when it never ran. */
     log: z.string().max(keptLogBytes).optional(),
+    /** The same in full, for those who still follow it. Absent from agents that keep no more. */
+    console: keptLogSchema.optional(),
     /** All that it used; absent when it was not measured. */
     metrics: metricsSchema.optional(),
   }),

@@ -14,6 +14,7 @@ import type {
   TerminalOptions,
 } from '@backend.ai/contract';
 import type { ResourceSlots, StatusReason } from '@backend.ai/core';
+import type { ConsoleLog } from '../files/console-log.ts';
 import type { HomeFiles } from '../files/home-files.ts';
 import type { KernelServices } from '../services/kernel-services.ts';
 import type { Measurements } from '../statistics/metric-histories.ts';
@@ -142,6 +143,8 @@ export interface KernelHandle {
   interrupt(runId?: string): Promise<void>;
   complete(input: CompleteInput): Promise<CompleteResult>;
   logs(maxBytes: number): Promise<string>;
+  /** The same as a stream that can be followed. */
+  readonly console: ConsoleLog;
   /** A stream to something that listens inside. */
   connect(target: { readonly port: number } | { readonly service: string }): Promise<Duplex>;
   /** Its services. @throws AppError `kernel-not-found` while it does not run, `unsupported-feature` for a simulated one */

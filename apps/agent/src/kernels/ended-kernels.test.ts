@@ -20,6 +20,7 @@ const kernel = (kernelId: string, words = ''): EndedKernel => ({
   requestId: 'r' as RequestId,
   end: { exitCode: 0, reason: 'self-terminated' },
   lastWords: new Map(words ? [['r', saying(words)]] : []),
+  console: undefined,
 });
 
 describe('ended kernels', () => {

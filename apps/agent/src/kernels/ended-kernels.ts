@@ -37,7 +37,7 @@ export class EndedKernels {
     for (const [id, kept] of this.#kept) {
       if (this.#bytes <= this.#limits.bytes) break;
       this.#bytes -= kept.bytes;
-      this.#kept.set(id, { kernel: { ...kept.kernel, lastWords: new Map() }, bytes: 0 });
+      this.#kept.set(id, { kernel: { ...kept.kernel, lastWords: new Map(), console: undefined }, bytes: 0 });
     }
   }
 
@@ -47,8 +47,8 @@ export class EndedKernels {
   }
 }
 
-function sizeOf({ lastWords }: EndedKernel): number {
-  let bytes = 0;
+function sizeOf({ lastWords, console }: EndedKernel): number {
+  let bytes = console?.packed.length ?? 0;
   for (const result of lastWords.values()) {
     for (const item of result.console) for (const text of item.flat()) bytes += Buffer.byteLength(text);
   }

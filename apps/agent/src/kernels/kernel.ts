@@ -1,4 +1,4 @@
-import type { AgentKernelState, BatchEnd, KernelReport, KernelSpec, RunResult } from '@backend.ai/contract';
+import type { AgentKernelState, BatchEnd, KeptLog, KernelReport, KernelSpec, RunResult } from '@backend.ai/contract';
 import { AppError, type Deferred, deferred, type RequestId, type StatusReason } from '@backend.ai/core';
 import type { KernelEnd, KernelHandle, KernelPlan } from '../backends/backend.ts';
 
@@ -57,4 +57,6 @@ export interface EndedKernel extends Pick<KernelSpec, 'kernelId' | 'sessionId' |
   readonly end: KernelEnd;
   /** By run id: what readers of its unfinished runs would still get. */
   readonly lastWords: ReadonlyMap<string, RunResult>;
+  /** The end of what it wrote, for those who follow it. */
+  readonly console: KeptLog | undefined;
 }

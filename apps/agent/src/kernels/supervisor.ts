@@ -1,5 +1,6 @@
 import {
   type BatchEnd,
+  type KeptLog,
   type KernelReport,
   type KernelSpec,
   keptLogBytes,
@@ -26,6 +27,7 @@ import {
   runWithRequest,
 } from '@backend.ai/telemetry';
 import type { Backend, CreateStep, KernelEnd } from '../backends/backend.ts';
+import { keepLog } from '../files/kept-log.ts';
 import type { SlotLedger } from '../resources/slot-ledger.ts';
 import { runSteps, type StepFailure, undoSteps } from './create-steps.ts';
 import { EndedKernels } from './ended-kernels.ts';
@@ -74,6 +76,13 @@ export interface StrayView {
 
 /** What was made later may still be in the making, by a call of an earlier life of the agent. */
 const strayGraceMs = 60_000;
+/** Told of a kernel with its end. */
+interface Left {
+  readonly log?: string | undefined;
+  readonly console?: KeptLog | undefined;
+  readonly metrics?: Metrics | undefined;
+}
+
 /** What could not be removed is tried again after this many milliseconds at most, sooner at first. */
 const sweepTickMs = 30_000;
 /** The session of a kernel that this agent never heard of. */
@@ -199,6 +208,11 @@ export class KernelSupervisor {
 
   running(): Kernel[] {
     return [...this.#kernels.values()].filter(({ state }) => state === 'running');
+  }
+
+  /** What is kept of the output of an ended kernel, for as long as it is remembered. */
+  endedConsole(kernelId: string): KeptLog | undefined {
+    return this.#ended.get(kernelId)?.console;
   }
 
   /** An ended kernel for as long as it is remembered. */
@@ -346,11 +360,12 @@ export class KernelSupervisor {
     await kernel.job;
     const lastWords = (await kernel.handle?.lastWords()) ?? new Map();
     const log = await this.#endOfLog(kernel);
+    const console = this.#keptConsole(kernel);
     const metrics = await this.#options.usedBy(kernel);
     await this.#remove(kernel, () => {
       const { sessionId, slots } = kernel.spec;
-      this.#ended.add({ kernelId, sessionId, slots, requestId: kernel.requestId, end, lastWords });
-      this.#reportEnd(kernel.spec, kernel.destroyRequestId ?? kernel.requestId, end, { log, metrics });
+      this.#ended.add({ kernelId, sessionId, slots, requestId: kernel.requestId, end, lastWords, console });
+      this.#reportEnd(kernel.spec, kernel.destroyRequestId ?? kernel.requestId, end, { log, console, metrics });
       logger.info('kernel terminated', { kernel_id: kernelId, reason: end.reason, exit_code: end.exitCode });
     });
   }
@@ -427,13 +442,22 @@ export class KernelSupervisor {
     }
   }
 
+  #keptConsole({ spec, handle }: Kernel): KeptLog | undefined {
+    try {
+      return handle && keepLog(handle.console);
+    } catch (error) {
+      this.#options.logger.warn('log of an ended kernel could not be kept', { kernel_id: spec.kernelId, error });
+      return undefined;
+    }
+  }
+
   #reportEnd(
     spec: Pick<KernelSpec, 'kernelId' | 'sessionId'>,
     requestId: RequestId,
     { exitCode, reason }: KernelEnd,
-    { log, metrics }: { readonly log?: string | undefined; readonly metrics?: Metrics | undefined } = {},
+    { log, console, metrics }: Left = {},
   ): void {
-    const left = { ...(log ? { log } : {}), ...(metrics ? { metrics } : {}) };
+    const left = { ...(log ? { log } : {}), ...(console ? { console } : {}), ...(metrics ? { metrics } : {}) };
     this.#send(spec, requestId, { type: 'kernel-terminated', exitCode, reason, ...left });
   }
 

@@ -5,12 +5,14 @@ import type {
   CallContext,
   KernelReport,
   KernelSpec,
+  LogChunk,
 } from '@backend.ai/contract';
-import { AppError } from '@backend.ai/core';
+import { AppError, type Clock } from '@backend.ai/core';
 import { requireRequestId } from '@backend.ai/telemetry';
 import type { BackendImages } from '../backends/backend.ts';
 import type { Tickets } from '../data-port/tickets.ts';
 import type { AgentState } from '../kernels/agent-state.ts';
+import { followLog, sourceOf } from '../kernels/follow-log.ts';
 import type { KernelSupervisor } from '../kernels/supervisor.ts';
 
 export interface AgentServiceOptions {
@@ -22,6 +24,7 @@ export interface AgentServiceOptions {
   /** Undefined: its kernels are not made of container images. */
   readonly images: BackendImages | undefined;
   readonly tickets: Tickets;
+  readonly clock: Clock;
   readonly dataAddress: () => string;
   /** Of the data port; undefined without TLS. */
   readonly certificate: string | undefined;
@@ -75,6 +78,11 @@ export class LocalAgentService implements AgentService {
 
   async logs({ kernelId, maxBytes }: Input<'logs'>): Promise<{ logs: string }> {
     return { logs: await this.#options.supervisor.get(kernelId).running.logs(maxBytes) };
+  }
+
+  readLog({ kernelId, holdMs, ...request }: Input<'readLog'>, { signal }: CallContext): Promise<LogChunk> {
+    const { supervisor, clock } = this.#options;
+    return followLog({ source: () => sourceOf(supervisor, kernelId), request, holdMs, clock, signal });
   }
 
   async listFiles({ kernelId, path }: Input<'listFiles'>) {

@@ -2,6 +2,7 @@ import type { SessionApi } from '@backend.ai/contract';
 import type { ExplainService } from '../services/explain/explain-service.ts';
 import type { IdleService } from '../services/idle/idle-service.ts';
 import type { KernelService } from '../services/kernels/kernel-service.ts';
+import type { LogFollower } from '../services/kernels/log-follower.ts';
 import type { SessionCreation } from '../services/sessions/session-creation.ts';
 import { actorOf, type SessionService } from '../services/sessions/session-service.ts';
 import type { StatisticsService } from '../services/statistics/statistics-service.ts';
@@ -11,6 +12,7 @@ export function createSessionApi(
   creation: SessionCreation,
   sessions: SessionService,
   kernels: KernelService,
+  logs: LogFollower,
   about: { readonly statistics: StatisticsService; readonly idle: IdleService; readonly explanations: ExplainService },
 ): SessionApi {
   return {
@@ -31,6 +33,7 @@ export function createSessionApi(
     stopService: ({ session, service }, ctx) => kernels.stopService(session, service, actorOf(ctx)),
     complete: ({ session, ...input }, ctx) => kernels.complete(session, input, actorOf(ctx), ctx.signal),
     logs: ({ session, attempt }, ctx) => kernels.logs(session, attempt, actorOf(ctx), ctx.signal),
+    followLogs: ({ session, ...from }, ctx) => logs.follow(session, from, actorOf(ctx), ctx.signal),
     listFiles: ({ session, path }, ctx) => kernels.listFiles(session, path, actorOf(ctx), ctx.signal),
     stats: ({ session }, ctx) => about.statistics.ofSession(session, actorOf(ctx)),
     idle: ({ session }, ctx) => about.idle.dryRun(session, actorOf(ctx)),

@@ -1,6 +1,7 @@
+import type { KeptLog } from '@backend.ai/contract';
 import type { Database } from '@backend.ai/database';
 import { sql } from 'drizzle-orm';
-import { storableText } from './json-text.ts';
+import { storableJson, storableText } from './json-text.ts';
 
 /** The end of what ended kernels wrote, in the present attempt and in earlier ones. */
 export class KernelLogRepository {
@@ -11,21 +12,22 @@ export class KernelLogRepository {
   }
 
   /** From the agent that had the kernel, for when that has forgotten it. */
-  async keep(kernelId: string, agentId: string, log: string): Promise<void> {
+  async keep(kernelId: string, agentId: string, log: string, console: KeptLog | undefined): Promise<void> {
     const text = storableText(log);
+    const kept = storableJson(console ? { log, console } : { log });
     await this.#db.execute(sql`
       with present as (
-        update kernels set status_data = status_data || jsonb_build_object('log', ${text}::text)
+        update kernels set status_data = status_data || ${kept}::jsonb
         where id = ${kernelId}::uuid and agent_id = ${agentId}
       )
       update kernel_attempts set log = ${text} where kernel_id = ${kernelId}::uuid and agent_id = ${agentId}`);
   }
 
-  async find(kernelId: string): Promise<string | undefined> {
-    const [row] = await this.#db.execute<{ log: string | null }>(
-      sql`select status_data->>'log' as log from kernels where id = ${kernelId}::uuid`,
+  async find(kernelId: string): Promise<{ readonly log: string | null; readonly console: KeptLog | null }> {
+    const [row] = await this.#db.execute<{ log: string | null; console: KeptLog | null }>(
+      sql`select status_data->>'log' as log, status_data->'console' as console from kernels where id = ${kernelId}::uuid`,
     );
-    return row?.log ?? undefined;
+    return row ?? { log: null, console: null };
   }
 
   /** Of the main kernel in attempts before the present one, in their order. */

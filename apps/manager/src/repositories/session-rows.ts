@@ -90,7 +90,7 @@ export const sessionColumns = sql.raw(`
   s.terminated_at as "terminatedAt", s.request_id as "requestId", s.version,
   (select jsonb_agg(jsonb_build_object('id', k.id, 'agentId', k.agent_id, 'clusterRole', k.cluster_role,
       'clusterIndex', k.cluster_index, 'status', k.status, 'exitCode', k.exit_code, 'requestedSlots', k.requested_slots,
-      'data', k.status_data - 'log') order by k.cluster_role, k.cluster_index)
+      'data', k.status_data - '{log,console,statistics}'::text[]) order by k.cluster_role, k.cluster_index)
     from kernels k where k.session_id = s.id) as "kernels"`);
 
 /** What a `SessionDetails` has besides. */

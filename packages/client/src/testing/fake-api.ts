@@ -38,6 +38,8 @@ export interface FakeApi extends AsyncDisposable {
   fault: ((line: string) => 'cut-before' | 'cut-after' | undefined) | undefined;
   /** Sessions stay PENDING for so many `wait` calls, with the reason below. */
   pendingPolls: number;
+  /** How often somebody began to follow a log. */
+  follows: number;
   pendingReason: { code: string; message: string };
 }
 
@@ -180,6 +182,15 @@ export async function startFakeApi(options: FakeApiOptions = {}): Promise<FakeAp
       logs: async ({ session, attempt }) => ({
         logs: `log of ${find(session).view.name}${attempt === undefined ? '' : `, attempt ${attempt}`}\n`,
       }),
+      followLogs: async function* ({ session, tailLines, lastEventId }) {
+        const { output } = find(session);
+        fake.follows += 1;
+        const begin = lastEventId ? Number(lastEventId) : Math.max(0, output.length - (tailLines ?? output.length));
+        for (let at = begin; at < output.length; at++) {
+          const text = output[at] ?? '';
+          yield { text, missed: false, cursor: String(at + 1) };
+        }
+      },
       listFiles: async ({ session: ref, path }) => ({
         abspath: `/home/work/${path}`,
         files: [...find(ref).files].map(([filename, bytes]) => ({
@@ -280,6 +291,7 @@ export async function startFakeApi(options: FakeApiOptions = {}): Promise<FakeAp
     requests: [],
     fault: undefined,
     pendingPolls: 0,
+    follows: 0,
     pendingReason: {
       code: 'insufficient-resources',
       message: 'No agent has enough free resources now; it starts when others end.',

@@ -63,6 +63,8 @@ export class FakeSession {
   /** What the scheduler would say of it. */
   waiting: SessionExplanation['waiting'] = null;
   placement: SessionExplanation['placement'] = null;
+  /** What followers of its log get, line by line. */
+  output: string[] = [];
   /** What its kernels use. */
   use: SessionStatisticsView['kernels'] = [];
   readonly files = new Map<string, Buffer>();

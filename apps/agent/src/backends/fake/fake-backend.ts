@@ -21,6 +21,7 @@ import {
   type ResourceSlots,
   type StatusReason,
 } from '@backend.ai/core';
+import type { ConsoleLog, OpenLog } from '../../files/console-log.ts';
 import type {
   Backend,
   BackendCapabilities,
@@ -189,6 +190,7 @@ export class FakeBackend implements Backend {
 class FakeKernel implements KernelHandle {
   readonly isolation = simulatedIsolation;
   readonly files = null;
+  readonly console: ConsoleLog = { open: () => textLog(this.#written, this.#log) };
   readonly ended: Promise<KernelEnd>;
   readonly #ended: Deferred<KernelEnd> = deferred<KernelEnd>();
   readonly #script: FakeScript;
@@ -198,6 +200,8 @@ class FakeKernel implements KernelHandle {
   readonly #batchMs: number;
   readonly #over = new AbortController();
   #log = '';
+  /** Bytes in all, with those that are not kept. */
+  #written = 0;
   #cancelExit: (() => void) | undefined;
 
   constructor(spec: KernelSpec, script: FakeScript, clock: Clock) {
@@ -246,7 +250,7 @@ class FakeKernel implements KernelHandle {
     if (over.aborted) return null;
     if (late) return { result: 'failure', exitCode: -2, reason: 'task-timeout' };
     const exitCode = exitCodeIn(startupCommand) ?? 0;
-    this.#log += `${startupCommand}\n`;
+    this.#write(`${startupCommand}\n`);
     return exitCode === 0
       ? { result: 'success', exitCode, reason: 'task-finished' }
       : { result: 'failure', exitCode, reason: 'task-failed' };
@@ -293,11 +297,26 @@ class FakeKernel implements KernelHandle {
     this.#cancelExit?.();
   }
 
+  #write(text: string): void {
+    this.#log = (this.#log + text).slice(-65_536);
+    this.#written += Buffer.byteLength(text);
+  }
+
   #remember(result: RunResult): RunResult {
     this.#results.set(result.runId, result);
-    this.#log = (this.#log + result.console.map(([, data]) => data).join('')).slice(-65_536);
+    this.#write(result.console.map(([, data]) => data).join(''));
     return result;
   }
+}
+
+function textLog(written: number, text: string): OpenLog {
+  const data = Buffer.from(text);
+  const from = Math.max(0, written - data.length);
+  return {
+    parts: data.length === 0 ? [] : [{ file: '1', from, bytes: data.length }],
+    read: (_part, offset, length) => data.subarray(offset - from, offset - from + length),
+    close() {},
+  };
 }
 
 function exitCodeIn(code: string): number | undefined {

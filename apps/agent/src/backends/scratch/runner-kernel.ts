@@ -12,6 +12,7 @@ import type {
 } from '@backend.ai/contract';
 import { AppError, type Clock, type Deferred, deferred, type StatusReason } from '@backend.ai/core';
 import type { Logger } from '@backend.ai/telemetry';
+import { ConsoleFiles } from '../../files/console-log.ts';
 import { HomeFiles } from '../../files/home-files.ts';
 import { readTail } from '../../files/tail.ts';
 import { CgroupMeter } from '../../resources/cgroup-meter.ts';
@@ -48,6 +49,7 @@ export abstract class RunnerKernel implements KernelHandle {
   readonly ended: Promise<KernelEnd>;
   readonly files: HomeFiles;
   readonly scratch: string;
+  readonly console: ConsoleFiles;
   /** What its control groups count. */
   protected readonly meter: CgroupMeter;
   readonly #options: RunnerKernelOptions;
@@ -66,6 +68,7 @@ export abstract class RunnerKernel implements KernelHandle {
     this.ended = this.#ended.promise;
     this.files = new HomeFiles({ home: paths.home, staging: paths.folder, uid });
     this.scratch = paths.folder;
+    this.console = new ConsoleFiles(paths.run);
     this.meter = new CgroupMeter(cgroups);
     this.#killsBefore = readCounters(cgroups).outOfMemory;
   }

@@ -199,7 +199,7 @@ export class AgentGatewayService implements AgentGateway {
       const changed = await ensureRequestId(() => facts.apply(agentId, event, count), parseRequestId(event.requestId));
       // Of a kernel that was given up before; else the change took the log along.
       if ('log' in event && event.log !== undefined && changed.length === 0) {
-        await logs.keep(event.kernelId, agentId, event.log);
+        await logs.keep(event.kernelId, agentId, event.log, 'console' in event ? event.console : undefined);
       }
       this.#announce(changed, event.requestId);
       if (count && changed.length > 0) stored = event.seq;

@@ -70,12 +70,12 @@ export class KernelFacts {
           event.error.code.startsWith('image-') ? 'image-pull-failed' : 'start-failed',
           null,
           { error: event.error, failedStep: event.failedStep },
-          event.log,
+          event.log === undefined ? {} : { log: event.log },
         );
       case 'batch-finished':
         return await this.finished(fact, event);
       case 'kernel-terminated':
-        return await this.ended(fact, event.reason, event.exitCode, {}, event.log);
+        return await this.ended(fact, event.reason, event.exitCode, {}, keptOf(event));
     }
   }
 
@@ -100,14 +100,14 @@ export class KernelFacts {
 
   /**
    * It is gone: as wished, by itself, or before it ran.
-   * @param log The end of what it wrote, kept with the kernel if that changes.
+   * @param kept The end of what it wrote, kept with the kernel if that changes.
    */
   async ended(
     fact: Fact,
     reason: string,
     exitCode: number | null,
     data: Record<string, unknown> = {},
-    log?: string,
+    kept: Record<string, unknown> = {},
   ): Promise<ChangedSession[]> {
     const known: StatusReason = reason in statusReasons ? (reason as StatusReason) : 'self-terminated';
     const failed = known === 'start-failed' || known === 'image-pull-failed';
@@ -116,7 +116,7 @@ export class KernelFacts {
       ...(exitCode === null ? {} : { exitCode }),
       ...(known === reason ? {} : { detail: reason }),
     };
-    const base = { reason: known, exitCode, data: facts, ...(log === undefined ? {} : { kernelData: { log } }) };
+    const base = { reason: known, exitCode, data: facts, kernelData: kept };
     const asWished = await this.#tell(failed ? 'endedAsWished' : 'ended', fact, base);
     if (asWished.length > 0) return asWished;
     const early = { ...base, reason: failed ? known : startReason(known) };
@@ -146,4 +146,9 @@ function byWayOfCreating(changed: ChangedSession): ChangedSession[] {
 /** Why it ended before it ran, when that is worth more than that it did. */
 function startReason(reason: StatusReason): StatusReason {
   return reason === 'self-terminated' || reason === 'user-requested' ? 'start-failed' : reason;
+}
+
+/** The end of it for people, and all that may still be followed. */
+function keptOf({ log, console }: Extract<KernelEvent, { type: 'kernel-terminated' }>): Record<string, unknown> {
+  return { ...(log === undefined ? {} : { log }), ...(console ? { console } : {}) };
 }

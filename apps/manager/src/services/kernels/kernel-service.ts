@@ -18,6 +18,7 @@ import type { SessionRecord } from '../../repositories/session-rows.ts';
 import type { SessionRepository } from '../../repositories/sessions.ts';
 import type { SessionActivity } from '../idle/session-activity.ts';
 import type { SessionService } from '../sessions/session-service.ts';
+import { keptText } from './kept-log.ts';
 import type { RunningKernels } from './running-kernels.ts';
 
 const logBytes = 1024 * 1024;
@@ -130,7 +131,7 @@ export class KernelService {
         if (!hasCode(error, 'kernel-not-found', 'session-not-running')) throw error;
       }
     }
-    const kept = kernel && (await this.#logs.find(kernel.id));
+    const kept = kernel && keptText(await this.#logs.find(kernel.id));
     if (kept !== undefined) return { logs: kept };
     if (isTerminal(session.status)) {
       throw new AppError('object-not-found', `No log of the session "${session.name}" was kept.`, {

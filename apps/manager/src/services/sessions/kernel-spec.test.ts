@@ -37,7 +37,14 @@ describe('what an agent is told of a kernel', () => {
   });
 
   it('has all that was asked for, in the form that agents take', () => {
-    const options = { startupCommand: 'ls', timeoutMs: 5_000, bootstrapScript: 'id', preopenPorts: [3000], owner, shmem: '1048576' };
+    const options = {
+      startupCommand: 'ls',
+      timeoutMs: 5_000,
+      bootstrapScript: 'id',
+      preopenPorts: [3000],
+      owner,
+      shmem: '1048576',
+    };
     const dotfiles = [{ path: '.vimrc', mode: '600', content: 'set nu' }];
     const spec = kernelSpecOf({ ...kernel, options, dotfiles });
     expect(spec).toMatchObject({

@@ -1,5 +1,5 @@
 import type { EventBus } from '@backend.ai/coordination';
-import { deferred } from '@backend.ai/core';
+import { type Clock, deferred } from '@backend.ai/core';
 import type { BackgroundTasks, Logger } from '@backend.ai/telemetry';
 import { BusinessLog, type ManagerEvents, type SessionChange } from '../../events.ts';
 
@@ -12,6 +12,27 @@ export interface Following {
   /** True at the next change after the last call; false when the signal aborts first. */
   next(signal: AbortSignal): Promise<boolean>;
   stop(): void;
+}
+
+/** A lost hint costs so much time, not the answer. */
+const lookAgainMs = 5_000;
+
+/** Whether there was news before the time is over, or the signal aborts. */
+export async function heardOfChange(
+  following: Following,
+  clock: Clock,
+  signal: AbortSignal,
+  withinMs: number = lookAgainMs,
+): Promise<boolean> {
+  const wake = new AbortController();
+  const abort = (): void => wake.abort();
+  const cancel = clock.setTimer(withinMs, abort);
+  signal.addEventListener('abort', abort, { once: true });
+  if (signal.aborted) abort();
+  const heard = await following.next(wake.signal);
+  cancel();
+  signal.removeEventListener('abort', abort);
+  return heard;
 }
 
 /**

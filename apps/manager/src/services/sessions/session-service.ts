@@ -27,7 +27,7 @@ import type { SessionRecord } from '../../repositories/session-rows.ts';
 import type { ChangedSession, SessionTransitions } from '../../repositories/session-transitions.ts';
 import type { Owned, SessionRepository } from '../../repositories/sessions.ts';
 import type { AuditLog } from '../audit/audit-log.ts';
-import type { Following, SessionChanges } from './session-changes.ts';
+import { heardOfChange, type SessionChanges } from './session-changes.ts';
 import { toHistoryEntry, toSessionDetails, toSessionView } from './session-view.ts';
 
 export interface SessionServiceOptions {
@@ -49,8 +49,6 @@ export interface SessionChangeRequest {
 
 /** It ran, whatever became of it since. */
 const runningOrEnding: readonly SessionStatus[] = [...servingStatuses, 'TERMINATING'];
-/** A waiter looks again after this even if nobody told it of a change. */
-const lookAgainMs = 5_000;
 
 /** What users do with sessions. Every change is an intent: loops carry it out. */
 export class SessionService {
@@ -120,7 +118,7 @@ export class SessionService {
         record = (await sessions.findById(record.id)) ?? record;
         if (reached(record.status) || end.signal.aborted) return toSessionView(record);
         // Of states on the way a waiter need not know more than that they were passed.
-        while (await this.#heardOfChange(following, end.signal)) if (reached(following.latest?.to ?? 'RUNNING')) break;
+        while (await heardOfChange(following, clock, end.signal)) if (reached(following.latest?.to ?? 'RUNNING')) break;
       }
     } finally {
       following.stop();
@@ -131,7 +129,7 @@ export class SessionService {
 
   /** The session now and after each change, until it has ended or the caller went away. */
   async *watch(ref: string, actor: UserActor, signal: AbortSignal | undefined): AsyncIterable<SessionView> {
-    const { changes, sessions } = this.#options;
+    const { clock, changes, sessions } = this.#options;
     let record = await this.find(ref, actor);
     const following = changes.follow(record.id);
     const stop = signal ?? new AbortController().signal;
@@ -142,24 +140,11 @@ export class SessionService {
         if (record.version !== shown) yield toSessionView(record);
         shown = record.version;
         if (isTerminal(record.status)) return;
-        await this.#heardOfChange(following, stop);
+        await heardOfChange(following, clock, stop);
       }
     } finally {
       following.stop();
     }
-  }
-
-  /** False after a while without news, or at the signal: a lost hint costs a few seconds, not the answer. */
-  async #heardOfChange(following: Following, signal: AbortSignal): Promise<boolean> {
-    const wake = new AbortController();
-    const abort = (): void => wake.abort();
-    const cancel = this.#options.clock.setTimer(lookAgainMs, abort);
-    signal.addEventListener('abort', abort, { once: true });
-    if (signal.aborted) abort();
-    const heard = await following.next(wake.signal);
-    cancel();
-    signal.removeEventListener('abort', abort);
-    return heard;
   }
 
   /**

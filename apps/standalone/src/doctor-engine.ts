@@ -24,7 +24,7 @@ export function engineFindings(engine: EngineReport): Finding[] {
       ),
     ];
   }
-  if (engine.state === 'silent') {
+  if (engine.state !== 'ready') {
     return [finding('Docker', 'optional', `nobody answers at ${socket}`, 'As root: systemctl start docker')];
   }
   const { product, version, cgroupVersion, storageDriver, swarm, rootless, images } = engine;

@@ -296,6 +296,22 @@ describe('an explanation', () => {
     });
   });
 
+  it('expects a start as sessions of the group started lately, once there were enough of them, and says so', async () => {
+    for (let i = 0; i < 5; i++) {
+      const done = await running({ resources: { cpu: 1 } });
+      await admin((api) => api.session.destroy({ session: done, forced: false }));
+      await world.until(done, 'TERMINATED');
+    }
+    await running({ resources: { cpu: 4 } });
+    await world.database.db.execute(sql`update sessions set started_at = started_at - interval '1 hour'`);
+    const session = await id({ resources: { cpu: 4 } });
+    const { waiting } = await explained(session, 'insufficient-resources');
+    expect(waiting?.estimate.basis).toBe('history');
+    const inMinutes = (Date.parse(waiting!.estimate.at!) - Date.now()) / 60_000;
+    expect(inMinutes).toBeGreaterThan(0);
+    expect(inMinutes).toBeLessThan(12);
+  });
+
   it('tells who would have to leave for a session before it happens: own sessions by name, others counted', async () => {
     const limit = (sessions: number) =>
       world.database.db.execute(sql`update keypair_resource_policies set max_concurrent_sessions = ${sessions}::int`);

@@ -2,6 +2,7 @@ import { releasesOf, reserveFor } from './backfill.ts';
 import type { Cluster, Waiting } from './cluster.ts';
 import { Placing } from './placing.ts';
 import type { WaitingReason } from './plan.ts';
+import type { GroupHistory } from './snapshot.ts';
 
 /** When a session starts, as far as anybody can tell. */
 export interface Estimate {
@@ -23,6 +24,7 @@ export function estimateStart(
   reasons: readonly WaitingReason[],
   position: number,
   now: number,
+  history: GroupHistory | undefined = waiting.group.options.history,
 ): Estimate {
   const codes = new Set(reasons.map(({ code }) => code));
   const { startsAt, notBefore } = waiting.session;
@@ -39,7 +41,6 @@ export function estimateStart(
     const { at } = reserveFor(waiting, releasesOf(waiting, now), new Placing(table));
     if (Number.isFinite(at)) return { at, basis: 'time-limits' };
   }
-  const { history } = waiting.group.options;
   if (history && history.samples >= enoughSamples && history.startsPerHour > 0) {
     return { at: now + Math.round((position / history.startsPerHour) * 3_600_000), basis: 'history' };
   }

@@ -6,7 +6,13 @@ import { Placing, shortageOf } from './placing.ts';
 import type { Plan, WaitingReason } from './plan.ts';
 import { type PreemptionPreview, previewPreemption } from './preview.ts';
 import { type Remedy, remediesFor } from './remedies.ts';
-import { type AgentSnapshot, imageKey, type PendingSession, type SchedulingPolicy } from './snapshot.ts';
+import {
+  type AgentSnapshot,
+  type GroupHistory,
+  imageKey,
+  type PendingSession,
+  type SchedulingPolicy,
+} from './snapshot.ts';
 import { exceedsAgents, rules } from './validate.ts';
 
 /** What stands between one session and one agent. */
@@ -49,6 +55,7 @@ const nearestShown = 20;
 /**
  * Why a session waits and what would help.
  * @param plan Of the same cluster and moment.
+ * @param history Of its group; absent: that of the snapshot.
  * @returns undefined when it does not wait
  */
 export function explainWaiting(
@@ -56,6 +63,7 @@ export function explainWaiting(
   plan: Plan,
   sessionId: string,
   now: number,
+  history?: GroupHistory,
 ): WaitingExplanation | undefined {
   const waiting = cluster.waiting.get(sessionId);
   if (!waiting) return undefined;
@@ -71,7 +79,7 @@ export function explainWaiting(
     agents: agentsFor(waiting, cluster),
     remedies: remediesFor(waiting, cluster, plan, reasons, now),
     preemption: previewPreemption(waiting, cluster, plan, now),
-    estimate: estimateStart(waiting, cluster, reasons, positionOf(waiting), now),
+    estimate: estimateStart(waiting, cluster, reasons, positionOf(waiting), now, history),
   };
 }
 

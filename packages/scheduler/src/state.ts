@@ -8,6 +8,7 @@ import { negative, startedSession, withKernel } from './schedule.ts';
 import type {
   AgentSnapshot,
   FairShareUsage,
+  GroupHistory,
   PendingSession,
   Quota,
   ResourceGroup,
@@ -204,8 +205,8 @@ export class SchedulingState {
   }
 
   /** Why a session waits and what would help; undefined when it does not wait. */
-  explain(sessionId: string, now: number): WaitingExplanation | undefined {
-    return explainWaiting(this.#cluster, this.plan(now), sessionId, now);
+  explain(sessionId: string, now: number, history?: GroupHistory): WaitingExplanation | undefined {
+    return explainWaiting(this.#cluster, this.plan(now), sessionId, now, history);
   }
 
   /** Who would have to leave if a session were to start now; undefined: nobody may, or nobody has to. */

@@ -164,6 +164,15 @@ export class QueueRepository {
     return row!;
   }
 
+  /** Sessions that started in a resource group in the last six hours, as many as there were since the first of them. */
+  async starts(resourceGroup: string): Promise<{ startsPerHour: number; samples: number }> {
+    const [row] = await this.#db.execute<{ samples: number; hours: number }>(sql`
+      select count(*)::int as samples, coalesce(extract(epoch from now() - min(s.started_at)) / 3600, 0)::float8 as hours
+      from sessions s where s.resource_group = ${resourceGroup} and s.started_at > now() - interval '6 hours'`);
+    const { samples, hours } = row!;
+    return { samples, startsPerHour: hours > 0 ? samples / hours : 0 };
+  }
+
   /** Names by id, of those that are there. */
   async names(sessionIds: readonly string[]): Promise<Map<string, string>> {
     const rows = await this.#db.execute<{ id: string; name: string }>(sql`

@@ -61,7 +61,11 @@ export class ExplainService {
     const now = clock.now();
     const kept = known();
     const state = kept?.waiting(record.id) ? kept : new SchedulingState(withRefusal(await read(now), record));
-    const explained = state.explain(record.id, now);
+    let explained = state.explain(record.id, now);
+    // What was observed is asked for only where nothing better is known.
+    if (explained?.estimate.basis === 'unknown') {
+      explained = state.explain(record.id, now, await queue.starts(record.resourceGroup));
+    }
     // It was placed, or ended, after it was found.
     if (!explained) return null;
     const snapshot = state.snapshot(now);

@@ -114,15 +114,6 @@ export const quotaTurns: SQL = sql`turns as (
     on conflict (scope) do update set turn = quota_turns.turn + 1
   )`;
 
-/** What the policy of a key pair says of a session that is to be queued. */
-export interface QueueRequest {
-  readonly accessKey: string;
-  readonly priority: number;
-  readonly kernels: number;
-  /** Of all kernels together, decimal texts. */
-  readonly slots: Readonly<Record<string, string>>;
-}
-
 /** Names of the policy's fields that may refuse a session before it waits. */
 export const queueLimits = [
   'max_containers_per_session',
@@ -132,36 +123,34 @@ export const queueLimits = [
 ] as const;
 export type QueueLimit = (typeof queueLimits)[number];
 
+const isWaiting = sql`o.status not in (${terminalTexts}) and o.status not in (${occupying})`;
+
 /**
- * CTEs for the insertion of a session: `queue_limit` has one row, whose `refused` names the limit that stands against it,
- * or is null, and `queue_turn` takes the turn if `decided` is true.
+ * A CTE for the insertion of sessions, after `wish` (with their amounts of all kernels together) and `owner`:
+ * `queue_limit` has a row for each, whose `refused` names the limit that stands against it besides what waits and those
+ * before it, or is null, and whose `counted` says whether that took counting: then whoever inserts takes a turn.
  */
-export function withinQueueLimits(request: QueueRequest, decided: SQL): SQL {
-  const { accessKey, priority, kernels } = request;
-  return sql`queue_limit as materialized (
-    select case
-      when p.max_containers_per_session > 0 and ${kernels}::int > p.max_containers_per_session
+export const withinQueueLimits: SQL = sql`queue_limit as materialized (
+    select w.nth, case
+      when p.max_containers_per_session > 0 and jsonb_array_length(w.kernels) > p.max_containers_per_session
         then 'max_containers_per_session'
-      when ${priority}::int > p.max_priority then 'max_priority'
-      when p.max_pending_session_count > 0 and p.max_pending_session_count <= (
-          select count(*) from sessions o where o.access_key = k.access_key and ${isWaiting})
+      when w.priority > p.max_priority then 'max_priority'
+      when p.max_pending_session_count > 0 and p.max_pending_session_count < (
+          select count(*) from sessions o where o.access_key = k.access_key and ${isWaiting}
+        ) + (select count(*) from wish b where b.nth <= w.nth)
         then 'max_pending_session_count'
       when exists (
           select 1 from jsonb_each_text(p.max_pending_session_resource_slots) l
-          where l.value::numeric < coalesce((${JSON.stringify(request.slots)}::jsonb ->> l.key)::numeric, 0) + (
-            select coalesce(sum((o.requested_slots ->> l.key)::numeric), 0) from sessions o
-            where o.access_key = k.access_key and ${isWaiting}))
+          where l.value::numeric < (
+              select coalesce(sum((b.slots ->> l.key)::numeric), 0) from wish b where b.nth <= w.nth) + (
+              select coalesce(sum((o.requested_slots ->> l.key)::numeric), 0) from sessions o
+              where o.access_key = k.access_key and ${isWaiting}))
         then 'max_pending_session_resource_slots'
       end as refused,
       p.max_pending_session_count > 0 or p.max_pending_session_resource_slots <> '{}' as counted
-    from keypairs k join keypair_resource_policies p on p.name = k.resource_policy where k.access_key = ${accessKey}
-  ), queue_turn as (
-    insert into quota_turns (scope) select 'queue:' || ${accessKey}::text from queue_limit where counted and ${decided}
-    on conflict (scope) do update set turn = quota_turns.turn + 1
+    from wish w cross join owner o join keypairs k on k.access_key = o.access_key
+    join keypair_resource_policies p on p.name = k.resource_policy
   )`;
-}
-
-const isWaiting = sql`o.status not in (${terminalTexts}) and o.status not in (${occupying})`;
 
 const liveOwners = sql`
   select distinct access_key, user_id, project_id, domain_name from sessions where status not in (${terminalTexts})`;

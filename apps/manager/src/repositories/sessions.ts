@@ -11,9 +11,10 @@ import type {
 import { type Database, fencedBy, sqlStateOf, sqlStates } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
 import { type AuditEntry, audited } from './audit.ts';
-import { type QueueLimit, withinQueueLimits } from './quotas.ts';
-import { mayUseGroup, takesSessionType } from './resource-groups.ts';
-import { ownedWithin, projectWithin } from './scopes.ts';
+import { Gathered } from './gathered.ts';
+import { type Insertion, insertion, placeOf } from './insertion-sql.ts';
+import type { QueueLimit } from './quotas.ts';
+import { ownedWithin } from './scopes.ts';
 import {
   detailColumns,
   type SessionDetails,
@@ -126,102 +127,66 @@ export interface HistoryRecord {
 /** With the role of its user as it is now. */
 export type Owned<T> = T & { readonly ownerRole: UserRole };
 
+/** What the statement that inserts tells of one session. */
+interface InsertedRow extends Record<string, unknown> {
+  readonly nth: number;
+  readonly hasProject: boolean;
+  readonly hasGroup: boolean;
+  readonly existingId: SessionId | null;
+  readonly existingImage: string;
+  readonly existingArchitecture: string;
+  readonly createdAt: string | null;
+  readonly projectId: string;
+  readonly project: string;
+  readonly resourceGroup: string;
+  readonly refused: QueueLimit | null;
+}
+
+function outcomeOf(row: InsertedRow): InsertOutcome {
+  if (!row.hasProject) return { kind: 'no-project' };
+  if (row.existingId) {
+    return { kind: 'exists', id: row.existingId, image: row.existingImage, architecture: row.existingArchitecture };
+  }
+  const { createdAt, projectId, project, resourceGroup, refused } = row;
+  if (createdAt) return { kind: 'created', createdAt, projectId, project, resourceGroup };
+  if (!row.hasGroup) return { kind: 'no-resource-group' };
+  return refused ? { kind: 'over-limit', limit: refused } : { kind: 'raced' };
+}
+
 export class SessionRepository {
   readonly #db: Database;
+  readonly #insertions = new Gathered({
+    work: (insertions: readonly Insertion[]) => this.#insertAll(insertions),
+    most: 64,
+  });
 
   constructor(db: Database) {
     this.#db = db;
   }
 
-  /** Session, kernels, first history row and row of the audit log in one statement, unless a live one has the name. */
+  /**
+   * Session, kernels, first history row and row of the audit log in one statement, unless a live one has the name;
+   * together with others that come at this moment.
+   */
   async insert(session: NewSession, audit?: AuditEntry): Promise<InsertOutcome> {
-    const { owner } = session;
-    const groups = JSON.stringify([session.resourceGroup, ...(session.otherGroups ?? [])]);
-    const request = {
-      accessKey: owner.accessKey,
-      priority: session.priority,
-      kernels: session.kernels.length,
-      slots: session.slots,
-    };
-    const [row] = await this.#db.execute<{
-      hasProject: boolean;
-      hasGroup: boolean;
-      existingId: SessionId | null;
-      existingImage: string;
-      existingArchitecture: string;
-      createdAt: string | null;
-      projectId: string;
-      project: string;
-      resourceGroup: string;
-      refused: QueueLimit | null;
-    }>(sql`
-      with project as (
-        select id, name from (
-          select p.id, p.name, count(*) over () as usable from projects p join domains d on d.name = p.domain_name
-          where p.domain_name = ${session.domain} and p.name = coalesce(${session.project}::text, p.name)
-            and p.is_active and d.is_active and ${projectWithin(owner.mayUse)}) candidates
-        where usable = 1 or name = 'default'
-      ), resource_group as (
-        select g.name from resource_groups g
-          join jsonb_array_elements_text(${groups}::jsonb) with ordinality c (name, nth) on c.name = g.name
-        where ${mayUseGroup({ ...owner, domain: session.domain, projectIds: sql`select id from project` })}
-          and ${takesSessionType(session.type)}
-        order by g.is_default desc, c.nth limit 1
-      ), existing as (
-        select id, image, architecture from sessions
-        where access_key = ${owner.accessKey} and name = ${session.name} and status not in (${terminalTexts})
-      ), ${withinQueueLimits(
-        request,
-        sql`refused is null and exists (select 1 from project)
-        and exists (select 1 from resource_group) and not exists (select 1 from existing)`,
-      )},
-      created as (
-        insert into sessions (id, name, domain_name, project_id, user_id, access_key, type, image, architecture, tag,
-          cluster_mode, cluster_size, resource_group, status_reason, requested_slots, environ, options, priority,
-          job_priority, is_preemptible, failure_policy, starts_not_before, designated_agents, callback_url, request_id)
-        select ${session.id}::uuid, ${session.name}, ${session.domain}, p.id, ${owner.userId}::uuid, ${owner.accessKey},
-          ${session.type}, ${session.image}, ${session.architecture}, ${session.tag}::text, ${session.clusterMode},
-          ${session.kernels.length}::int, g.name, 'queued', ${JSON.stringify(session.slots)}::jsonb,
-          ${JSON.stringify(session.environ)}::jsonb, coalesce(
-            (select jsonb_build_object('bootstrapScript', b.script) from bootstrap_scripts b
-              where b.access_key = ${owner.accessKey}), '{}') || ${JSON.stringify(session.options)}::jsonb || coalesce(
-            (select jsonb_build_object('owner', jsonb_build_object('id', u.id, 'email', u.email, 'name',
-              coalesce(nullif(u.full_name, ''), u.username))) from users u where u.id = ${owner.userId}::uuid), '{}'),
-          ${session.priority}::int, ${session.jobPriority}::int, ${session.isPreemptible}::boolean, ${session.failurePolicy},
-          ${session.startsNotBefore}::timestamptz, ${JSON.stringify(session.designatedAgents)}::jsonb,
-          ${session.callbackUrl}::text, ${session.requestId}
-        from project p cross join resource_group g cross join queue_limit q
-        where q.refused is null and not exists (select 1 from existing)
-        on conflict (access_key, name) where status not in (${terminalTexts}) do nothing
-        returning id, created_at, project_id, resource_group
-      ), kernel as (
-        insert into kernels (id, session_id, cluster_role, cluster_index, hostname, image, status_reason,
-          requested_slots, request_id)
-        select k.id, c.id, k.role, k.index, k.hostname, ${session.image}, 'queued',
-          ${JSON.stringify(session.kernelSlots)}::jsonb, ${session.requestId}
-        from created c cross join jsonb_to_recordset(${JSON.stringify(session.kernels)}::jsonb)
-          as k (id uuid, role text, index int, hostname text)
-      ), dependency as (
-        insert into session_dependencies (session_id, depends_on)
-        select c.id, d.id::uuid
-        from created c cross join jsonb_array_elements_text(${JSON.stringify(session.dependencies)}::jsonb) as d (id)
-      ), history as (
-        insert into session_history (id, session_id, to_status, reason, request_id)
-        select gen_random_uuid(), id, 'PENDING', 'queued', ${session.requestId} from created
-      ) ${audited(audit, sql`created`)}
-      select exists (select 1 from project) as "hasProject", exists (select 1 from resource_group) as "hasGroup",
-        e.id as "existingId", e.image as "existingImage", e.architecture as "existingArchitecture",
-        c.created_at as "createdAt", c.project_id as "projectId", (select name from project) as project,
-        c.resource_group as "resourceGroup", (select refused from queue_limit) as refused
-      from (select 1) one left join existing e on true left join created c on true`);
-    if (!row?.hasProject) return { kind: 'no-project' };
-    if (row.existingId) {
-      return { kind: 'exists', id: row.existingId, image: row.existingImage, architecture: row.existingArchitecture };
-    }
-    const { createdAt, projectId, project, resourceGroup, refused } = row;
-    if (createdAt) return { kind: 'created', createdAt, projectId, project, resourceGroup };
-    if (!row.hasGroup) return { kind: 'no-resource-group' };
-    return refused ? { kind: 'over-limit', limit: refused } : { kind: 'raced' };
+    return (await this.#insertions.add({ session, audit })) ?? { kind: 'raced' };
+  }
+
+  async #insertAll(insertions: readonly Insertion[]): Promise<Array<InsertOutcome | undefined>> {
+    const places = new Map<string, Insertion[]>();
+    for (const each of insertions) places.set(placeOf(each), [...(places.get(placeOf(each)) ?? []), each]);
+    const outcomes = new Map<Insertion, InsertOutcome>();
+    await Promise.all(
+      [...places.values()].map(async (some) => {
+        const rows = await this.#db.execute<InsertedRow>(insertion(some as [Insertion, ...Insertion[]]));
+        for (const row of rows) {
+          const outcome = outcomeOf(row);
+          // A refusal may be due to those before it: it has to be found again without them.
+          if (outcome.kind === 'created' || insertions.length === 1) outcomes.set(some[row.nth]!, outcome);
+        }
+      }),
+    );
+    return insertions.map((each) => outcomes.get(each));
   }
 
   /**

@@ -154,4 +154,17 @@ describe('a reservation', () => {
     await move(waiting, 'CANCELLED');
     expect([...(await handle.db.execute(sql`select 1 from usage_records`))]).toEqual([]);
   });
+
+  it('is not admitted where nothing may be placed any more', async () => {
+    const victim = await insert('3');
+    const waiting = await insert('3');
+    await place(victim);
+    await reserve(waiting, [victim]);
+    await move(victim, 'ERROR');
+    await handle.db.execute(sql`update agents set schedulable = false`);
+    expect(await admit(waiting)).toBe(false);
+    expect(await statusOf(waiting)).toBe('RESERVED');
+    await handle.db.execute(sql`update agents set schedulable = true`);
+    expect(await admit(waiting)).toBe(true);
+  });
 });

@@ -332,6 +332,90 @@ describe('a session of several kernels', () => {
   });
 });
 
+describe('placements in one statement', () => {
+  const writeOf = ({ sessionId, kernels }: { sessionId: string; kernels: string[] }, agentId = 'i-one') => ({
+    sessionId,
+    kernels: kernels.map((kernelId) => ({ kernelId, agentId })),
+  });
+  const freeAll = async () => {
+    await handle.db.execute(sql`delete from sessions`);
+    await handle.db.execute(sql`update agent_resources set used = 0`);
+  };
+
+  it('take in their order what there is, all or nothing for each session', async () => {
+    const [one, large, last, idle] = [
+      await insert({ cpu: '2' }),
+      await insert({ cpu: '1' }, 3),
+      await insert({ cpu: '2' }),
+      await insert({ cpu: '0' }),
+    ];
+    const placed = await transitions.placeAll(
+      [one, large, last, idle].map((ids) => writeOf(ids)),
+      epoch,
+    );
+    // The last one would have room, as the large one was not placed; that is found by itself.
+    expect([...placed.keys()]).toEqual([one.sessionId, idle.sessionId]);
+    expect(Number(await used())).toBe(2);
+    expect(await transitions.place({ ...writeOf(large), epoch })).toEqual([]);
+    expect(await transitions.place({ ...writeOf(last), epoch })).toHaveLength(1);
+    expect(await verifyLedger(handle.db)).toEqual([]);
+    await freeAll();
+  });
+
+  it('leave out who waits no more, goes to an agent that is not open, or is placed by a leader of old', async () => {
+    const [ended, open, closed] = [await insert({ cpu: '1' }), await insert({ cpu: '1' }), await insert({ cpu: '1' })];
+    await transitions.apply({ target: { sessionId: ended.sessionId }, to: 'CANCELLED', reason: 'user-requested' });
+    const writes = [writeOf(ended), writeOf(open), writeOf(closed, 'i-none')];
+    expect((await transitions.placeAll(writes, epoch - 1)).size).toBe(0);
+    expect([...(await transitions.placeAll(writes, epoch)).keys()]).toEqual([open.sessionId]);
+    expect(await verifyLedger(handle.db)).toEqual([]);
+    await freeAll();
+  });
+
+  it('of sessions of one and of several kernels are told in history as they are by themselves', async () => {
+    const [single, cluster] = [await insert({ cpu: '1' }), await insert({ cpu: '1' }, 2)];
+    await transitions.placeAll(
+      [
+        { ...writeOf(single), why: { nth: 1 } },
+        { ...writeOf(cluster), why: { nth: 2 } },
+      ],
+      epoch,
+    );
+    const dataOf = async (sessionId: string) =>
+      (await sessions.history(sessionId)).filter(({ toStatus }) => toStatus === 'SCHEDULED').map(({ data }) => data);
+    expect(await dataOf(single.sessionId)).toEqual([{ agent: 'i-one', nth: 1 }]);
+    const agents = Object.fromEntries(cluster.kernels.map((kernelId) => [kernelId, 'i-one']));
+    expect(await dataOf(cluster.sessionId)).toContainEqual({ agents, nth: 2 });
+    await freeAll();
+  });
+});
+
+describe('sessions that are created at the same moment', () => {
+  it('are inserted together, unless a name is taken', async () => {
+    const names = ['a', 'b', 'a', 'c'];
+    const outcomes = await Promise.all(names.map((name) => sessions.insert({ ...newSession(tenant, {}), name })));
+    expect(outcomes.map(({ kind }) => kind).sort()).toEqual(['created', 'created', 'created', 'exists']);
+    await handle.db.execute(sql`delete from sessions`);
+  });
+
+  it('count for the limits of each other', async () => {
+    const { accessKey } = tenant.keypair;
+    await handle.db.execute(sql`
+      insert into keypair_resource_policies (name, max_pending_session_count) values ('two', 2)`);
+    await handle.db.execute(sql`update keypairs set resource_policy = 'two' where access_key = ${accessKey}`);
+    const all = await Promise.all(Array.from({ length: 5 }, () => sessions.insert(newSession(tenant, {}))));
+    expect(all.map(({ kind }) => kind).sort()).toEqual([
+      'created',
+      'created',
+      'over-limit',
+      'over-limit',
+      'over-limit',
+    ]);
+    await handle.db.execute(sql`update keypairs set resource_policy = 'default' where access_key = ${accessKey}`);
+    await handle.db.execute(sql`delete from sessions`);
+  });
+});
+
 const creating = { moves: 'kernels', to: 'CREATING', from: kernelSourcesOf('CREATING') } as const;
 const passes = { from: kernelSourcesOf('CREATING'), by: 'CREATING' } as const;
 const running = { moves: 'kernels', to: 'RUNNING', from: kernelSourcesOf('RUNNING'), passes } as const;

@@ -64,6 +64,11 @@ const place = async ({ sessionId, kernelId }: { sessionId: string; kernelId: str
   const placed = { sessionId, kernels: [{ kernelId, agentId: agents[at]! }], epoch };
   return (await new SessionTransitions(db).place(placed)).length > 0;
 };
+const placeTogether = (sessions: ReadonlyArray<{ sessionId: string; kernelId: string; at: number }>) =>
+  new SessionTransitions(db).placeAll(
+    sessions.map(({ sessionId, kernelId, at }) => ({ sessionId, kernels: [{ kernelId, agentId: agents[at]! }] })),
+    epoch,
+  );
 const end = (sessionId: string) =>
   new SessionTransitions(db).apply({ target: { sessionId }, to: 'ERROR', reason: 'agent-lost' });
 
@@ -116,6 +121,30 @@ describe('a placement', () => {
       expect(await verifyLedger(db)).toEqual([]);
     },
   );
+
+  it.each<QuotaKind>(['keypair', 'user', 'project', 'domain'])(
+    'keeps to the limits of the %s also in one statement for many, in their order',
+    async (kind) => {
+      await limit(kind, { cpu: '3' });
+      const stranger = await createTenant(db);
+      const all = await Promise.all(Array.from({ length: 6 }, () => insert()));
+      const other = await insert({}, stranger);
+      const placed = await placeTogether([...all, other].map((ids, at) => ({ ...ids, at })));
+      expect([...placed.keys()]).toEqual([...all.slice(0, 3), other].map(({ sessionId }) => sessionId));
+      expect(await place(all[3]!)).toBe(false);
+      await end(all[0]!.sessionId);
+      expect(await place(all[3]!)).toBe(true);
+      expect(await verifyLedger(db)).toEqual([]);
+    },
+  );
+
+  it('keeps to the number of sessions in one statement for many, of private ones apart', async () => {
+    await limit('keypair', {}, { max_concurrent_sessions: 2, max_concurrent_sftp_sessions: 1 });
+    const usual = await Promise.all(Array.from({ length: 3 }, () => insert()));
+    const secret = await Promise.all(Array.from({ length: 2 }, () => insert({ type: 'system' })));
+    const placed = await placeTogether([...usual, ...secret].map((ids, at) => ({ ...ids, at })));
+    expect([...placed.keys()]).toEqual([usual[0], usual[1], secret[0]].map((ids) => ids!.sessionId));
+  });
 
   it('counts the key pairs of a user together, and others apart', async () => {
     await limit('user', { cpu: '1' });

@@ -80,6 +80,8 @@ function connectTo(options: PostgresOptions, place: Place, deadlines: Deadlines)
       TimeZone: 'UTC',
       DateStyle: 'ISO',
       default_transaction_isolation: 'repeatable read',
+      // Statements are long and find few rows. Where tables are large PostgreSQL would compile them first, for seconds.
+      jit: 'off',
       // What nobody waits for any more ends at the server, too, and keeps no row locked.
       statement_timeout: deadlines.statementMs,
       idle_in_transaction_session_timeout: deadlines.transactionMs,

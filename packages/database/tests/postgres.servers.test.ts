@@ -89,6 +89,11 @@ describe('statements that meet', () => {
     expect(inside[0]?.level).toBe('read committed');
   });
 
+  it('are not compiled before they run, however large the tables are', async () => {
+    const { db } = await shared();
+    expect([...(await db.execute(sql`show jit`))]).toEqual([{ jit: 'off' }]);
+  });
+
   it('end at the server, too, when nobody waits for them any more', async () => {
     const database = await postgresDatabase(postgresUrl);
     const handle = await openPostgres({ url: database.url, maxConnections: 1, deadlines: { statementMs: 200 } });

@@ -60,7 +60,9 @@ class Pass {
   run(): Plan {
     for (const [group, band] of this.#bands()) {
       const queue = turns(group, band);
-      for (let waiting = queue.next(); waiting; waiting = queue.next()) this.#consider(waiting);
+      let waiting = queue.next();
+      for (; waiting && !this.#isClosed(group); waiting = queue.next()) this.#consider(waiting);
+      for (; waiting; waiting = queue.next()) this.#behindClosed(this.#heads.get(group)!, waiting);
     }
     return {
       placements: this.#placements,
@@ -87,17 +89,27 @@ class Pass {
   #bands(): Array<[Group, Waiting[]]> {
     const bands: Array<{ group: Group; sessions: Waiting[]; priority: number }> = [];
     for (const group of this.#cluster.groups.values()) {
-      let priority: number | undefined;
-      for (const waiting of group.queue) {
-        if (waiting.session.priority !== priority) {
-          priority = waiting.session.priority;
-          bands.push({ group, sessions: [], priority });
-        }
-        bands.at(-1)!.sessions.push(waiting);
+      const { queue } = group;
+      for (let begin = 0; begin < queue.length; ) {
+        const { priority } = queue[begin]!.session;
+        const end = endOfPriority(queue, begin);
+        bands.push({ group, sessions: queue.slice(begin, end), priority });
+        begin = end;
       }
     }
     // Groups stand in order of their names, and sorting keeps the order of equals.
     return bands.sort((a, b) => b.priority - a.priority).map(({ group, sessions }) => [group, sessions]);
+  }
+
+  /** Nothing of the group starts any more in this pass, and nobody's time of waiting is limited. */
+  #isClosed(group: Group): boolean {
+    const head = this.#heads.get(group);
+    return head !== undefined && head.gate === undefined && !((group.options.pendingTimeoutMs ?? 0) > 0);
+  }
+
+  /** What `#consider` finds behind the head of a closed group: most of a long queue is here. */
+  #behindClosed({ reason }: Head, waiting: Waiting): void {
+    this.#reasons.set(waiting.session.sessionId, obstacleBefore(waiting, this.#cluster, this.#now) ?? reason);
   }
 
   #consider(waiting: Waiting): void {
@@ -191,4 +203,17 @@ class Pass {
     countSession(scopes, total, session.private ?? false, sign);
     if (!session.private) group.count(session.owner.user, total, sign);
   }
+}
+
+/** Where the sessions of the same priority end that begin there. The queue is sorted by priority. */
+function endOfPriority(queue: readonly Waiting[], begin: number): number {
+  const { priority } = queue[begin]!.session;
+  let low = begin + 1;
+  let high = queue.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (queue[middle]!.session.priority === priority) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }

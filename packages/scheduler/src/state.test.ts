@@ -124,4 +124,22 @@ describe('the text of a snapshot', () => {
       expect.objectContaining({ code: 'invalid-input', message: expect.stringContaining(message) }),
     );
   });
+
+  it('finds once for all that ask the same that no agent is large enough', () => {
+    const owner = { keypair: 'k', user: 'u', project: 'p', domain: 'd' };
+    const waiting = (sessionId: string) => ({
+      ...{ sessionId, resourceGroup: 'g', owner, createdAt: 0, priority: 10 },
+      kernels: [{ kernelId: sessionId, role: 'main', index: 1, slots: { cpu: 5n }, image: 'i', architecture: 'x' }],
+    });
+    const agent = { id: 'a', status: 'ALIVE', schedulable: true, resourceGroup: 'g', architecture: 'x' } as const;
+    const state = new SchedulingState({
+      groups: [{ name: 'g' }],
+      agents: [{ ...agent, images: [imageKey('i', 'x')], capacity: { cpu: 4n }, used: {} }],
+      pending: [waiting('one'), waiting('two')] as never,
+      ...{ running: [], quotas: [], fairShares: [] },
+    });
+    const { reasons } = state.plan(0);
+    expect(reasons.get('one')?.code).toBe('exceeds-agents');
+    expect(reasons.get('two')).toBe(reasons.get('one'));
+  });
 });

@@ -13,7 +13,7 @@ async function up(dataDir: string): Promise<{ ms: number; residentMiB: number; c
   const begun = performance.now();
   const child = spawn(
     process.execPath,
-    [join(root, 'backend.ai'), 'up', '--json', '--port', '0', '--data-dir', dataDir],
+    [join(root, 'backend.ai'), 'up', '--json', '--port', '0', '--backend', 'process', '--data-dir', dataDir],
     {
       stdio: ['ignore', 'pipe', 'inherit'],
     },

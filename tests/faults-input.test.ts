@@ -92,7 +92,7 @@ describe('bad input', () => {
 
 describe('a second cluster', () => {
   test('on the same data directory is refused with the pid of the first', async () => {
-    const result = await cluster.cli(['up', '--port', '0', '--json']);
+    const result = await cluster.cli(['up', '--port', '0', '--backend', 'process', '--json']);
     expect(result.code).toBe(1);
     expect(JSON.parse(result.stdout)).toMatchObject({ error: { code: 'data-directory-locked' } });
     expect(result.stdout).toContain(String(cluster.pid));
@@ -105,7 +105,7 @@ describe('a second cluster', () => {
     const { port } = server.address() as { port: number };
     const folder = mkdtempSync(join(tmpdir(), 'port-'));
     try {
-      const result = await runCommand(launcher, ['up', '--port', String(port), '--json'], {
+      const result = await runCommand(launcher, ['up', '--port', String(port), '--backend', 'process', '--json'], {
         env: { BACKEND_DATA_DIR: join(folder, 'data') },
       });
       expect(result.code).toBe(1);

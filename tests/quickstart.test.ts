@@ -23,7 +23,7 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 function quickstart(args: readonly string[], env?: Record<string, string | undefined>, wrapper?: string[]) {
-  return command(['quickstart', '--exit', '--port', '0', ...args], env, wrapper);
+  return command(['quickstart', '--exit', '--port', '0', '--backend', 'process', ...args], env, wrapper);
 }
 
 function command(args: readonly string[], env: Record<string, string | undefined> = {}, wrapper: string[] = []) {
@@ -96,7 +96,7 @@ test('without any sandbox quickstart warns an ordinary user and runs the example
 });
 
 test('without any sandbox a cluster that stays is not started unasked', async () => {
-  const result = await command(['up', '--port', '0', '--json'], {}, withoutNamespaces);
+  const result = await command(['up', '--port', '0', '--backend', 'process', '--json'], {}, withoutNamespaces);
   expect(result.code).toBe(1);
   expect(JSON.parse(result.stdout)).toMatchObject({ error: { code: 'isolation-unavailable' } });
 });

@@ -34,10 +34,11 @@ export class TestCluster {
     return JSON.parse(readFileSync(join(this.dataDir, 'credentials.json'), 'utf8')) as Credentials;
   }
 
-  /** Port 0 unless given: test clusters never meet. */
+  /** Port 0 unless given: test clusters never meet. Sandboxed processes unless said otherwise, whatever else is here. */
   async up(args: readonly string[] = []): Promise<CommandResult> {
     const port = args.includes('--port') ? [] : ['--port', '0'];
-    const result = await this.cli(['up', '--detach', '--json', ...port, ...args]);
+    const backend = args.includes('--backend') ? [] : ['--backend', 'process'];
+    const result = await this.cli(['up', '--detach', '--json', ...port, ...backend, ...args]);
     if (result.code !== 0) throw new Error(`up failed (${result.code}): ${result.stderr}${result.stdout}`);
     this.pid = (JSON.parse(result.stdout) as { pid: number }).pid;
     return result;

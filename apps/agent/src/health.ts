@@ -5,19 +5,24 @@ import { dirname, join } from 'node:path';
 import { AppError, hasCode } from '@backend.ai/core';
 import { callAdminSocket, type Dependency } from '@backend.ai/runtime';
 import type { AgentStatusView } from './agent.ts';
+import { defaultEngineSocket, type EngineReport, examineEngine, isSupported } from './backends/engine-report.ts';
 import { findProgram, findSandboxTools, searchFolders } from './backends/process/tools.ts';
 import type { AgentServerOptions } from './server-config.ts';
 
 /** What an agent needs, as it can be seen from beside: the agent may run or not. */
 export function dependenciesOf({ agent, runDir }: AgentServerOptions): Dependency[] {
-  const { managers, dataDir, backend, path = '' } = agent;
+  const { managers, dataDir, backend, docker, path = '' } = agent;
   const common: Dependency[] = [
     { name: 'Manager', check: (signal) => managerOf(managers, join(runDir, 'agent.sock'), signal) },
     { name: 'Data folder', check: () => writableFolder(dirname(dataDir)) },
   ];
   if (backend === 'fake') return common;
+  const socket = docker?.socket ?? defaultEngineSocket;
+  if (backend === 'docker') return [...common, { name: 'Container engine', check: () => containerEngine(socket) }];
   return [
     ...common,
+    // Whether `auto` takes it or not: without one, kernels are processes.
+    ...(backend === 'process' ? [] : [{ name: 'Container engine', check: () => containerEngineIfAny(socket) }]),
     { name: 'Sandbox', check: () => sandboxTools(path) },
     { name: 'Runtimes', check: () => runtimes(path) },
   ];
@@ -85,6 +90,36 @@ async function writableFolder(folder: string): Promise<string> {
     }
   }
 }
+
+/** @throws AppError `engine-unavailable`, `unsupported-feature` */
+async function containerEngine(socket: string): Promise<string> {
+  const engine = await examineEngine(socket);
+  if (engine.state !== 'ready') {
+    throw new AppError('engine-unavailable', `${engineProblems[engine.state]} at ${socket}.`, {
+      hint: 'The next step: ./backend.ai doctor',
+    });
+  }
+  if (!isSupported(engine)) {
+    throw new AppError('unsupported-feature', `${engine.product} ${engine.version} is too old.`, {
+      hint: 'Install Docker 20.10 or newer.',
+    });
+  }
+  const { product, version, images } = engine;
+  return `${product} ${version} at ${socket}, ${images.length} images for sessions`;
+}
+
+async function containerEngineIfAny(socket: string): Promise<string> {
+  const engine = await examineEngine(socket);
+  return engine.state === 'ready'
+    ? await containerEngine(socket)
+    : `${engineProblems[engine.state]} at ${socket}; kernels are processes`;
+}
+
+const engineProblems: Record<Exclude<EngineReport['state'], 'ready'>, string> = {
+  absent: 'no container engine',
+  closed: 'the agent may not use the container engine',
+  silent: 'no container engine answers',
+};
 
 async function sandboxTools(path: string): Promise<string> {
   const { bwrap, unshare } = await findSandboxTools(path);

@@ -234,6 +234,7 @@ export class Cluster {
       dataPort: { host: config.host, port: 0 },
       dataDir: directory.agent,
       backend: config.backend,
+      docker: { socket: config.engineSocket },
       allowUnisolated: config.allowUnisolated,
       path: config.path,
       logger: createLogger({ component: 'agent', level: config.logLevel, destination: this.#logFile }),

@@ -6,7 +6,10 @@ const clusterConfigSchema = z.strictObject({
   host: z.string().min(1),
   /** Of the public API; 0 takes any free one. */
   port: z.number().int().min(0).max(65_535),
-  backend: z.enum(['process', 'fake']),
+  /** `auto`: containers where an engine answers and has an image for them; otherwise processes. */
+  backend: z.enum(['auto', 'docker', 'process', 'fake']),
+  /** Of Docker, or of Podman's compatible service. */
+  engineSocket: z.string().startsWith('/'),
   /** Run programs without a sandbox where the machine offers none. One user, loopback only. */
   allowUnisolated: z.boolean(),
   logLevel: z.enum(['debug', 'info', 'warn', 'error']),
@@ -23,6 +26,7 @@ export function parseClusterConfig(input: Partial<ClusterConfig> & { readonly da
     host: '127.0.0.1',
     port: defaultPort,
     backend: 'process',
+    engineSocket: '/var/run/docker.sock',
     allowUnisolated: false,
     logLevel: 'info',
     path: '/usr/bin:/bin',

@@ -1,32 +1,28 @@
 import { type EngineReport, isSupported } from '@backend.ai/agent';
 import { type Finding, finding } from './finding.ts';
 
+const obstacles: Record<Exclude<EngineReport['state'], 'ready'>, (socket: string) => Finding> = {
+  absent: (socket) =>
+    finding(
+      'Docker',
+      'optional',
+      `no engine at ${socket}; kernels run as sandboxed processes`,
+      'For containers, as root: ./scripts/install-packages.sh docker.io; systemctl start docker',
+    ),
+  closed: (socket) =>
+    finding(
+      'Docker',
+      'optional',
+      `this user may not use the engine at ${socket}`,
+      'Join its group (as good as being root) and log in again: sudo usermod -aG docker "$USER"',
+    ),
+  silent: (socket) => finding('Docker', 'optional', `nobody answers at ${socket}`, 'As root: systemctl start docker'),
+};
+
 /** What a container engine is good for here, and the next step where something lacks. Nothing needs one. */
 export function engineFindings(engine: EngineReport): Finding[] {
+  if (engine.state !== 'ready') return [obstacles[engine.state](engine.socket)];
   const { socket } = engine;
-  if (engine.state === 'absent') {
-    return [
-      finding(
-        'Docker',
-        'optional',
-        `no engine at ${socket}; kernels run as sandboxed processes`,
-        'For containers, as root: ./scripts/install-packages.sh docker.io; systemctl start docker',
-      ),
-    ];
-  }
-  if (engine.state === 'closed') {
-    return [
-      finding(
-        'Docker',
-        'optional',
-        `this user may not use the engine at ${socket}`,
-        'Join its group (as good as being root) and log in again: sudo usermod -aG docker "$USER"',
-      ),
-    ];
-  }
-  if (engine.state !== 'ready') {
-    return [finding('Docker', 'optional', `nobody answers at ${socket}`, 'As root: systemctl start docker')];
-  }
   const { product, version, cgroupVersion, storageDriver, swarm, rootless, images } = engine;
   const facts = [
     `${product} ${version} at ${socket}${rootless ? ', without root' : ''}`,

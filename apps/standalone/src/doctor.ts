@@ -16,7 +16,7 @@ export interface DoctorOptions {
   /** Folder of the cluster, or where it will be. */
   readonly dataDir: string;
   /** Of the container engine; that of Docker unless given. */
-  readonly engineSocket?: string;
+  readonly engineSocket?: string | undefined;
   readonly clock?: Clock;
 }
 

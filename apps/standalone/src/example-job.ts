@@ -1,8 +1,7 @@
-import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { Image } from '@backend.ai/client';
 import { AppError } from '@backend.ai/core';
+import { findInRepository } from './repository.ts';
 
 /** The job of `quickstart`: a real table of readings, and the same program in each language that may be there. */
 export interface ExampleJob {
@@ -25,7 +24,10 @@ export function chooseExampleJob(images: readonly Image[]): ExampleJob {
   const folder = exampleFolder();
   for (const { language, file, command } of programs) {
     const candidates = images.filter((image) => image.language === language);
-    const image = candidates.find(({ aliases }) => aliases.includes(language)) ?? candidates[0];
+    const image =
+      candidates.find(({ aliases }) => aliases.includes(language)) ??
+      candidates.find(({ name }) => name.startsWith(`backend.ai/${language}:`)) ??
+      candidates[0];
     if (image) {
       const inputs = [join(folder, 'co2.csv'), join(folder, file)];
       return { image, inputs, command, results: ['result.json', 'co2.svg'] };
@@ -36,13 +38,8 @@ export function chooseExampleJob(images: readonly Image[]): ExampleJob {
   });
 }
 
-/** `examples/co2` of the repository, seen from the sources, from `dist`, and from a bundle in `apps/<app>/dist`. */
 function exampleFolder(): string {
-  let folder = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(folder, 'examples', 'co2', 'co2.csv'))) {
-    const parent = dirname(folder);
-    if (parent === folder) throw new AppError('config-invalid', 'The folder examples/co2 is missing.');
-    folder = parent;
-  }
-  return join(folder, 'examples', 'co2');
+  const table = findInRepository('examples/co2/co2.csv');
+  if (!table) throw new AppError('config-invalid', 'The folder examples/co2 is missing.');
+  return dirname(table);
 }

@@ -13,6 +13,11 @@ export abstract class ClusterCommand extends BaseCommand {
   protected get directory(): DataDirectory {
     return dataDirectory(resolve(this.context.cwd, this.dataDir ?? defaultDataDirectory(this.context.env)));
   }
+
+  /** Of the container engine that DOCKER_HOST names; undefined: the usual one. Engines behind TCP see other files. */
+  protected get engineSocket(): string | undefined {
+    return /^unix:\/\/(\/.+)$/.exec(this.context.env.DOCKER_HOST ?? '')?.[1];
+  }
 }
 
 /** A command that may start one. */
@@ -23,17 +28,23 @@ export abstract class StartingCommand extends ClusterCommand {
   allowUnisolated = Option.Boolean('--allow-unisolated', false, {
     description: 'Run programs without a sandbox if this machine offers none',
   });
-  backend = Option.String('--backend', 'process', { description: 'What makes kernels: process, or fake (simulated)' });
+  backend = Option.String('--backend', 'process', {
+    description:
+      'What makes kernels: docker (containers), process (sandboxes), fake (simulated); auto: docker if it has an image for them, else process (default process)',
+  });
   logLevel = Option.String('--log-level', 'info', { description: 'debug, info, warn or error' });
 
   protected get config(): Partial<ClusterConfig> & { readonly dataDir: string } {
     const { port, backend, logLevel, allowUnisolated } = this;
     if (port !== undefined && !/^\d{1,5}$/.test(port)) throw new UsageError(`--port takes a number, not "${port}".`);
-    if (backend !== 'process' && backend !== 'fake') throw new UsageError('--backend is process or fake.');
+    if (backend !== 'auto' && backend !== 'docker' && backend !== 'process' && backend !== 'fake') {
+      throw new UsageError('--backend is auto, docker, process or fake.');
+    }
     if (logLevel !== 'debug' && logLevel !== 'info' && logLevel !== 'warn' && logLevel !== 'error') {
       throw new UsageError('--log-level is debug, info, warn or error.');
     }
     const { PATH } = this.context.env;
+    const { engineSocket } = this;
     return {
       dataDir: this.directory.root,
       backend,
@@ -41,6 +52,7 @@ export abstract class StartingCommand extends ClusterCommand {
       allowUnisolated,
       ...(port === undefined ? {} : { port: Number(port) }),
       ...(PATH ? { path: PATH } : {}),
+      ...(engineSocket === undefined ? {} : { engineSocket }),
     };
   }
 }

@@ -17,7 +17,8 @@ export class DoctorCommand extends ClusterCommand {
 
   async perform(): Promise<number> {
     const path = this.context.env.PATH ?? '/usr/bin:/bin';
-    const findings = await examineMachine({ port: defaultPort, path, dataDir: this.directory.root });
+    const { directory, engineSocket } = this;
+    const findings = await examineMachine({ port: defaultPort, path, dataDir: directory.root, engineSocket });
     if (this.json) this.printJson({ findings });
     else {
       writeTable(

@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { examineEngine } from '@backend.ai/agent';
 import { createClient, nodeFetch } from '@backend.ai/client';
 import { hasCode } from '@backend.ai/core';
 import { firstSignal } from '@backend.ai/runtime';
@@ -7,6 +8,7 @@ import { Cluster } from '../cluster.ts';
 import { findCluster } from '../cluster-process.ts';
 import { type Credentials, readJson } from '../data-directory.ts';
 import { type QuickstartResult, runExample } from '../quickstart.ts';
+import { buildPythonImage, quickstartBackend } from '../quickstart-backend.ts';
 import { StartingCommand } from './cluster-command.ts';
 
 export class QuickstartCommand extends StartingCommand {
@@ -16,7 +18,8 @@ export class QuickstartCommand extends StartingCommand {
     description: 'start a cluster and run a real job in it, from input to result',
     details: `
       Starts a cluster (or uses the one that runs on this data directory), creates a session, uploads examples/co2, runs
-      the program, downloads what it wrote, and shows what happened. Then it stays up until Ctrl-C.
+      the program, downloads what it wrote, and shows what happened. Then it stays up until Ctrl-C. With --backend docker
+      the image that the example needs is built if there is none, which takes minutes once.
     `,
     examples: [
       ['See it work', '$0 quickstart'],
@@ -62,6 +65,9 @@ export class QuickstartCommand extends StartingCommand {
   }
 
   async #start(warnings: string[]): Promise<Cluster> {
+    const { line, needsImage } = quickstartBackend(this.config.backend!, await examineEngine(this.engineSocket));
+    this.#progress(line);
+    if (needsImage) await buildPythonImage(this.context.env);
     this.#progress('Starting a cluster in this process');
     try {
       return await Cluster.start(this.config);

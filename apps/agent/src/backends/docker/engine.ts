@@ -1,3 +1,4 @@
+import { request } from 'node:http';
 import { AppError, type Clock } from '@backend.ai/core';
 import Docker from 'dockerode';
 import { Breaker } from './breaker.ts';
@@ -28,13 +29,14 @@ export type ContainerInfo = Docker.ContainerInspectInfo;
  */
 export class Engine {
   readonly #docker: Docker;
+  readonly #socketPath: string;
   readonly #clock: Clock;
   readonly #breaker: Breaker;
   readonly #callTimeoutMs: number;
 
   constructor({ socketPath, clock, callTimeoutMs = 10_000 }: EngineOptions) {
-    // `host` keeps the modem from looking at DOCKER_HOST.
     this.#docker = new Docker({ socketPath });
+    this.#socketPath = socketPath;
     this.#clock = clock;
     this.#breaker = new Breaker(clock);
     this.#callTimeoutMs = callTimeoutMs;
@@ -123,12 +125,26 @@ export class Engine {
   }
 
   /**
-   * Resolves when the container does not run, or is gone, however long that takes.
-   * @throws AppError `engine-unavailable` when the connection ends before: look, and wait again
+   * Resolves when the container has stopped, or is gone, however long that takes; sometimes when it has not: look. Asked
+   * by hand, because the client never notices that a connection ends in the middle of an answer, as when the engine is
+   * started again.
+   * @throws AppError `engine-unavailable` when the connection ends before
    */
   async waitUntilStopped(id: string, signal: AbortSignal): Promise<void> {
+    const path = `/containers/${encodeURIComponent(id)}/wait?condition=not-running`;
     try {
-      await unless([404], this.#docker.getContainer(id).wait({ condition: 'not-running', abortSignal: signal }));
+      await new Promise<void>((resolve, reject) => {
+        const asked = request(
+          { socketPath: this.#socketPath, method: 'POST', path, signal, agent: false },
+          (response) => {
+            response.resume();
+            response.on('error', reject);
+            response.on('close', () => (response.complete ? resolve() : reject(new Error('The connection ended.'))));
+          },
+        );
+        asked.on('error', reject);
+        asked.end();
+      });
     } catch (cause) {
       throw signal.aborted ? cancelled(cause) : asEngineError(cause, 'wait for a container');
     }

@@ -18,12 +18,14 @@ export abstract class SessionCommand extends ApiCommand {
  */
 export function waitingLine(write: (text: string) => void): (view: SessionView) => void {
   let pointed = false;
+  let isPulling = false;
   return (view) => {
     if (view.status === 'PENDING' && view.reason.code !== 'queued') {
       write(`waiting: ${reasonOf(view)}\n`);
       if (!pointed) write(`  more: ./backend.ai session explain ${view.name}\n`);
       pointed = true;
     }
-    if (view.status === 'PULLING') write('waiting: The image is being fetched.\n');
+    if (view.status === 'PULLING' && !isPulling) write(`waiting: The image ${view.image} is being fetched.\n`);
+    isPulling = view.status === 'PULLING';
   };
 }

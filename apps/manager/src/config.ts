@@ -1,3 +1,4 @@
+import { pullPolicies } from '@backend.ai/contract';
 import { AppError, type SessionStatus, transientDeadlines } from '@backend.ai/core';
 import { z } from 'zod';
 
@@ -40,6 +41,10 @@ export const managerConfigSchema = z.strictObject({
     .default({}),
   /** How often running sessions are judged by the idle checkers. */
   judgeIdleEveryMs: ms.min(10).default(15_000),
+  /** How long a registry may take for one answer. */
+  registryTimeoutMs: ms.min(1).default(30_000),
+  /** When agents fetch images that registries have. */
+  imagePullPolicy: z.enum(pullPolicies).default('digest'),
   /** How long a looked-up key pair is believed. */
   keypairCacheMs: ms.default(5_000),
   /** Callbacks of sessions may go to this machine and its networks, too. */

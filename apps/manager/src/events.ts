@@ -7,6 +7,8 @@ export type ManagerEvents = {
   'agents-changed': { readonly agentId: string };
   /** Whatever is remembered of domains, projects, users and key pairs may be wrong now. */
   'tenants-changed': Record<string, never>;
+  /** What registries have, or names that administrators gave, may be another now. */
+  'images-changed': Record<string, never>;
   /** What the scheduler goes by may be wrong now: options of resource groups, limits of policies. */
   'rules-changed': Record<string, never>;
 };

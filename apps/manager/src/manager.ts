@@ -18,11 +18,11 @@ import type { ManagerStatusView } from './admin.ts';
 import { createAdminApi } from './api/admin.ts';
 import { createAuthApi } from './api/auth.ts';
 import { createClusterApi } from './api/cluster.ts';
-import { createImageApi } from './api/image.ts';
 import { createSessionApi } from './api/session.ts';
 import { createUsageApi } from './api/usage.ts';
 import { AgentClients } from './clients/agent-clients.ts';
 import { CallbackClient } from './clients/callback-client.ts';
+import { RegistryHttp } from './clients/registry/registry-http.ts';
 import { type ManagerConfigInput, parseManagerConfig } from './config.ts';
 import { BusinessLog, type ManagerEvents } from './events.ts';
 import { createHttpServer, type HttpServerOptions } from './http/server.ts';
@@ -32,7 +32,9 @@ import { type DutyName, type LeaderParts, leaderDuties } from './reconcilers/lea
 import { AgentRepository } from './repositories/agents.ts';
 import { AuditRepository } from './repositories/audit.ts';
 import { ClusterKeyRepository } from './repositories/cluster-keys.ts';
+import { ContainerRegistryRepository } from './repositories/container-registries.ts';
 import { DotfileRepository } from './repositories/dotfiles.ts';
+import { ImageRepository } from './repositories/images.ts';
 import { InstallationRepository } from './repositories/installation.ts';
 import { KernelLogRepository } from './repositories/kernel-logs.ts';
 import { KernelRepository } from './repositories/kernels.ts';
@@ -61,7 +63,11 @@ import { DotfileService } from './services/dotfiles/dotfile-service.ts';
 import { ExplainService } from './services/explain/explain-service.ts';
 import { type DataPortDialler, FileService } from './services/files/file-service.ts';
 import { SessionActivity } from './services/idle/session-activity.ts';
+import { ImageAdminService } from './services/images/image-admin-service.ts';
+import { ImageCatalog } from './services/images/image-catalog.ts';
 import { ImageService } from './services/images/image-service.ts';
+import { pullProgressOf } from './services/images/pull-progress.ts';
+import { RegistryService } from './services/images/registry-service.ts';
 import { type AdminCredentials, InstallationService } from './services/installation/installation-service.ts';
 import { KernelService } from './services/kernels/kernel-service.ts';
 import { LogFollower } from './services/kernels/log-follower.ts';
@@ -77,6 +83,7 @@ import { SessionChanges } from './services/sessions/session-changes.ts';
 import { SessionCreation } from './services/sessions/session-creation.ts';
 import { SessionService } from './services/sessions/session-service.ts';
 import { StreamService } from './services/streams/stream-service.ts';
+import { TaskService } from './services/tasks/task-service.ts';
 import { UsageService } from './services/usage/usage-service.ts';
 
 export interface ManagerOptions {
@@ -200,13 +207,17 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       return agent && publicKey ? { address: agent.address, publicKey, rpcVersion: agent.rpcVersion } : undefined;
     },
   });
-  const images = new ImageService(directory);
+  const imageRows = new ImageRepository(db);
+  const catalog = new ImageCatalog(imageRows, eventBus, tasks, clock);
+  const images = new ImageService(directory, catalog);
+  const taskService = new TaskService({ liveValues, tasks, clock });
   const sessions = new SessionService({
     sessions: sessionRows,
     transitions,
     changes,
     audit,
     clock,
+    pullProgress: (record) => pullProgressOf(clients, record),
   });
   const callbackClient = new CallbackClient({
     clock,
@@ -313,6 +324,10 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     memory.rulesChanged();
     leader.hint('schedule', currentRequestId());
   });
+  catalog.onChange(() => {
+    memory.imagesChanged();
+    leader.hint('schedule', currentRequestId());
+  });
   directory.onChange((agentId) => {
     clients.refresh(agentId);
     memory.agentsChanged();
@@ -364,6 +379,16 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   peers.onRevoked(() => syncPeers.hint(currentRequestId()));
 
   const groups = new ResourceGroupService(groupRows, () => rules.announce());
+  const registryHttp = new RegistryHttp({ clock, timeoutMs: config.registryTimeoutMs });
+  const registryRows = new ContainerRegistryRepository(db);
+  const registries = new RegistryService({
+    ...{ registries: registryRows, images: imageRows, catalog, tasks: taskService, http: registryHttp, box },
+  });
+  const imageAdmin = new ImageAdminService({
+    ...{ images, rows: imageRows, registryRows, catalog, registries, agents: directory, clients, clock },
+    tasks: taskService,
+    pullPolicy: config.imagePullPolicy,
+  });
   const presets = new ResourcePresetService({
     presets: new ResourcePresetRepository(db),
     groups: groupRows,
@@ -373,7 +398,8 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   const api: ApiServices = {
     auth: createAuthApi(keypairs),
     cluster: createClusterApi(cluster),
-    image: createImageApi(images),
+    image: images,
+    task: taskService,
     session: createSessionApi(creation, sessions, kernels, logFollower, { statistics, idle, explanations }),
     dotfile: new DotfileService(new DotfileRepository(db), audit),
     sessionTemplate: new SessionTemplateService(new SessionTemplateRepository(db), audit),
@@ -381,7 +407,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     resourceGroup: { list: (input, ctx) => groups.usable(input, ctx) },
     resourcePreset: presets,
     admin: createAdminApi({
-      ...{ db, box, audit, clock, directory, sessions, machineStatistics, groups, presets },
+      ...{ db, box, audit, clock, directory, sessions, machineStatistics, groups, presets, imageAdmin, registries },
       onTenantsChanged: () => keypairChanges.announce(),
       onRulesChanged: () => rules.announce(),
     }),
@@ -422,6 +448,8 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       // Stopped in reverse: the edge first, then loops, then what they need.
       await lifecycle.start([
         { name: 'background tasks', stop: () => tasks.drain() },
+        { name: 'registries', stop: () => registryHttp.close() },
+        { name: 'tasks', stop: () => taskService.stop() },
         { name: 'callbacks', stop: () => callbacks.stop() },
         { name: 'agent clients', stop: () => clients.close() },
         {
@@ -429,12 +457,14 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
           start: () => {
             changes.start();
             directory.start();
+            catalog.start();
             keypairChanges.start();
             rules.start();
           },
           stop: () => {
             changes.stop();
             directory.stop();
+            catalog.stop();
             keypairChanges.stop();
             rules.stop();
           },

@@ -178,6 +178,17 @@ const sections = {
       }),
     })
     .describe('What users may ask of sessions.'),
+  images: z
+    .strictObject({
+      pullPolicy: known.imagePullPolicy.describe(
+        'When agents fetch images that registries have: digest (absent or another one), tag (absent), none (never)',
+      ),
+      registryTimeoutMs: known.registryTimeoutMs.meta({
+        description: 'How long a registry may take for one answer',
+        unit: ms,
+      }),
+    })
+    .describe('Container images.'),
   logging: loggingSection('http', 'rpc', 'scheduler'),
 };
 
@@ -226,7 +237,7 @@ export interface ManagerServerOptions {
 
 /** @throws AppError `config-invalid` for TLS files that cannot be read */
 export function managerServerOptions(values: ManagerValues): ManagerServerOptions {
-  const { manager, http, rpc, metrics, database, redis, etcd, keys, scheduler, sessions } = values;
+  const { manager, http, rpc, metrics, database, redis, etcd, keys, scheduler, sessions, images } = values;
   const tls = readTlsFiles(rpc.tlsCertFile, rpc.tlsKeyFile);
   return {
     config: {
@@ -238,6 +249,8 @@ export function managerServerOptions(values: ManagerValues): ManagerServerOption
       installationKeyFile: keys.installationKeyFile ?? join(manager.dataDir, 'keys', 'installation.key'),
       adminEmail: manager.adminEmail,
       stopDeadlineMs: manager.stopDeadlineMs,
+      imagePullPolicy: images.pullPolicy,
+      registryTimeoutMs: images.registryTimeoutMs,
       keypairCacheMs: http.keypairCacheMs,
       ...scheduler,
       ...sessions,

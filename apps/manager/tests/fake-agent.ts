@@ -62,6 +62,7 @@ export interface FakeAgentOptions {
   readonly slots?: Record<string, string>;
   readonly images?: AgentRegistration['images'];
   readonly architecture?: string;
+  readonly backend?: AgentRegistration['backend'];
   /** What managers reach in its place. */
   readonly link?: (service: AgentService) => AgentService;
 }
@@ -143,7 +144,7 @@ export class FakeAgent implements AgentService {
       version: '0.1.0',
       architecture,
       resourceGroup: 'default',
-      backend: 'fake',
+      backend: this.#options.backend ?? 'fake',
       address: this.#address,
       dataAddress: '127.0.0.1:1',
       slots: this.#options.slots ?? { cpu: '4', mem: '4294967296' },
@@ -294,6 +295,12 @@ export class FakeAgent implements AgentService {
     if (!kernel) return;
     const [exitCode, reason] = result === 'success' ? ([0, 'task-finished'] as const) : ([1, 'task-failed'] as const);
     this.#emit(kernel, { type: 'batch-finished', result, exitCode, reason });
+  }
+
+  /** Of a kernel whose start `stall` left open. */
+  tell(kernelId: string, event: { readonly type: KernelEvent['type'] } & Record<string, unknown>): void {
+    const kernel = this.kernels.get(kernelId);
+    if (kernel) this.#emit(kernel, event);
   }
 
   /** What `stall` left open. */

@@ -164,7 +164,12 @@ export class FakeWorld {
           };
         },
       },
-      image: { list: async () => [] },
+      image: {
+        list: async () => [],
+        get: async ({ image }) => {
+          throw new AppError('unknown-image', `There is no image "${image}".`);
+        },
+      },
       session: {
         create: async (input: CreateSessionInput, ctx) => {
           record('create', input, ctx);
@@ -360,6 +365,7 @@ export function sessionView(name: string, status: SessionDetailsView['status']):
     type: 'interactive',
     status,
     reason: reason(),
+    pull: null,
     result: 'undefined',
     image: 'local/python:3.11',
     architecture: 'x86_64',

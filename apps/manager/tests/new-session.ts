@@ -37,6 +37,7 @@ export function newSession(
     type: 'interactive',
     image: 'i',
     architecture: 'x86_64',
+    imageOrigin: null,
     tag: null,
     clusterMode: 'multi-node',
     resourceGroup: 'default',

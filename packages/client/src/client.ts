@@ -1,10 +1,12 @@
 import type {
   ApiRouter,
   ClusterStatus,
-  Image,
+  ImageDetails,
+  ImageView,
   PresetCheck,
   PresetView,
   ResourceGroupSummary,
+  TaskView,
   UsageReport,
   Whoami,
 } from '@backend.ai/contract';
@@ -14,6 +16,7 @@ import { createResourceAdmin, type ResourceAdminClient } from './resource-admin.
 import { createRpc, type Rpc } from './rpc.ts';
 import { type CreateSessionOptions, Session } from './session.ts';
 import { createSessionTemplateClient, type SessionTemplateClient } from './session-templates.ts';
+import { subscribed } from './subscribed.ts';
 import { createTenantAdmin, type TenantAdminClient } from './tenant-admin.ts';
 import { createTransport, type TransportOptions } from './transport.ts';
 
@@ -33,7 +36,13 @@ export interface Client {
     status(): Promise<ClusterStatus>;
   };
   readonly images: {
-    list(): Promise<Image[]>;
+    list(): Promise<ImageView[]>;
+    /** @throws AppError `unknown-image` */
+    get(image: string, architecture?: string): Promise<ImageDetails>;
+  };
+  readonly tasks: {
+    /** Work that a call began: how far it is, until it is over. @throws AppError `object-not-found` */
+    watch(taskId: string): AsyncGenerator<TaskView, void, undefined>;
   };
   readonly sessions: {
     /** Records the wish and returns at once; `waitUntilRunning` waits. */
@@ -72,7 +81,13 @@ export function createClient(options: ClientOptions): Client {
     endpoint: transport.endpoint,
     auth: { whoami: () => rpc.auth.whoami.query() },
     cluster: { status: () => rpc.cluster.status.query() },
-    images: { list: () => rpc.image.list.query() },
+    images: {
+      list: () => rpc.image.list.query(),
+      get: (image, architecture) => rpc.image.get.query({ image, ...(architecture ? { architecture } : {}) }),
+    },
+    tasks: {
+      watch: (taskId) => subscribed<TaskView>((handlers) => rpc.task.watch.subscribe({ taskId }, handlers)),
+    },
     sessions: {
       create: async (input) => new Session(transport, rpc, await rpc.session.create.mutate(input)),
       createFromTemplate: async (template, options = {}) => {

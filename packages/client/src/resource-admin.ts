@@ -36,6 +36,27 @@ export interface ResourceAdminClient {
     modify(input: Inputs['resourcePreset']['modify']): Promise<Outputs['resourcePreset']['modify']>;
     delete(id: string): Promise<void>;
   };
+  readonly images: {
+    /** Begins, and tells which tasks to watch. */
+    rescan(registry?: string): Promise<Outputs['image']['rescan']>;
+    alias(input: Inputs['image']['alias']): Promise<Outputs['image']['alias']>;
+    dealias(input: Inputs['image']['dealias']): Promise<void>;
+    /** It is offered no more, until a rescan finds it again. */
+    forget(input: Inputs['image']['forget']): Promise<Outputs['image']['forget']>;
+    /** Forgets it and removes it from agents. */
+    purge(input: Inputs['image']['purge']): Promise<Outputs['image']['purge']>;
+    /** Lets agents fetch it beforehand; tells which task to watch. */
+    preload(input: Inputs['image']['preload']): Promise<Outputs['image']['preload']>;
+  };
+  readonly registries: {
+    list(): Promise<Outputs['registry']['list']>;
+    get(name: string): Promise<Outputs['registry']['get']>;
+    create(input: Inputs['registry']['create']): Promise<Outputs['registry']['create']>;
+    /** What is absent stays as it is. */
+    modify(input: Inputs['registry']['modify']): Promise<Outputs['registry']['modify']>;
+    /** Its images go with it. */
+    delete(name: string): Promise<void>;
+  };
   readonly agents: {
     list(filter?: Inputs['agent']['list']): Promise<Outputs['agent']['list']>;
     get(id: string): Promise<Outputs['agent']['get']>;
@@ -46,7 +67,7 @@ export interface ResourceAdminClient {
 
 export function createResourceAdmin({ admin }: Rpc): ResourceAdminClient {
   const { keypair, user, project } = admin.resourcePolicy;
-  const { resourceGroup, resourcePreset, agent } = admin;
+  const { resourceGroup, resourcePreset, agent, image, registry } = admin;
   return {
     resourcePolicies: {
       keypair: {
@@ -85,6 +106,21 @@ export function createResourceAdmin({ admin }: Rpc): ResourceAdminClient {
       create: (input) => resourcePreset.create.mutate(input),
       modify: (input) => resourcePreset.modify.mutate(input),
       delete: (id) => resourcePreset.delete.mutate({ id }),
+    },
+    images: {
+      rescan: (name) => image.rescan.mutate(name === undefined ? {} : { registry: name }),
+      alias: (input) => image.alias.mutate(input),
+      dealias: (input) => image.dealias.mutate(input),
+      forget: (input) => image.forget.mutate(input),
+      purge: (input) => image.purge.mutate(input),
+      preload: (input) => image.preload.mutate(input),
+    },
+    registries: {
+      list: () => registry.list.query(),
+      get: (name) => registry.get.query({ name }),
+      create: (input) => registry.create.mutate(input),
+      modify: (input) => registry.modify.mutate(input),
+      delete: (name) => registry.delete.mutate({ name }),
     },
     agents: {
       list: (filter = {}) => agent.list.query(filter),

@@ -19,6 +19,7 @@ import { followLogs } from './follow-logs.ts';
 import { type Rpc, toAppError } from './rpc.ts';
 import { Run, type RunOptions } from './run.ts';
 import { type ConnectOptions, connectToService, type StartServiceOptions } from './services.ts';
+import { subscribed } from './subscribed.ts';
 import { openTerminal, type Terminal, type TerminalOptions } from './terminal.ts';
 import { download, type TransferOptions, type UploadSource, upload, writeWhole } from './transfers.ts';
 import type { Transport } from './transport.ts';
@@ -110,7 +111,7 @@ export class Session implements AsyncDisposable {
           data: { session: view.id, status: view.status, reason: view.reason },
         });
       }
-      const state = `${view.status} ${view.reason.code} ${view.reason.message}`;
+      const state = `${view.status} ${view.reason.code} ${view.reason.message} ${view.pull?.currentBytes ?? ''}`;
       if (state !== seen) onChange?.(view);
       seen = state;
       // The answer comes at once when the wait is over. It ends early only to show a changed reason.
@@ -160,36 +161,8 @@ export class Session implements AsyncDisposable {
 
   /** The session now and after each change, until it has ended or the loop is left. */
   async *watch(): AsyncGenerator<SessionView, void, undefined> {
-    const views: SessionView[] = [];
-    let ended = false;
-    let failure: unknown;
-    let wake = (): void => {};
-    const subscription = this.#rpc.session.watch.subscribe(this.#ref, {
-      onData: (view) => {
-        views.push(view);
-        wake();
-      },
-      onError: (error) => {
-        failure = error;
-        ended = true;
-        wake();
-      },
-      onComplete: () => {
-        ended = true;
-        wake();
-      },
-    });
-    try {
-      for (;;) {
-        const view = views.shift();
-        if (view) yield this.#see(view);
-        else if (ended) break;
-        else await new Promise<void>((resolve) => (wake = resolve));
-      }
-    } finally {
-      subscription.unsubscribe();
-    }
-    if (failure !== undefined) throw toAppError(failure);
+    const views = subscribed<SessionView>((handlers) => this.#rpc.session.watch.subscribe(this.#ref, handlers));
+    for await (const view of views) yield this.#see(view);
   }
 
   /** Runs a snippet in the session's language; what it defines stays for the next one. */

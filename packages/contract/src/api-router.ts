@@ -7,7 +7,14 @@ import { createDotfileRouter, type DotfileApi } from './dotfile.ts';
 import type { SessionExplanation } from './explanation.ts';
 import { type FileListing, homePathSchema } from './files.ts';
 import type { SessionIdleView } from './idle.ts';
-import type { Image } from './image.ts';
+import {
+  createImageAdminRouter,
+  createImageRouter,
+  createRegistryRouter,
+  type ImageAdminApi,
+  type ImageApi,
+  type RegistryAdminApi,
+} from './image-api.ts';
 import { type CallContext, procedureFor, router } from './link.ts';
 import type { FollowedLog } from './log.ts';
 import {
@@ -55,6 +62,7 @@ import {
 } from './session.ts';
 import { createSessionTemplateRouter, type SessionTemplateApi } from './session-template.ts';
 import type { SessionStatisticsView } from './statistics.ts';
+import { createTaskRouter, type TaskApi } from './task.ts';
 import {
   createDomainRouter,
   createKeypairRouter,
@@ -110,9 +118,6 @@ export interface AuthApi {
 export interface ClusterApi {
   status(ctx: CallContext): Promise<ClusterStatus>;
 }
-export interface ImageApi {
-  list(ctx: CallContext): Promise<Image[]>;
-}
 export interface SessionApi {
   /** Records the wish and returns; use `wait` or `watch` to see it run. */
   create(input: CreateSessionInput, ctx: CallContext): Promise<CreateSessionResult>;
@@ -158,6 +163,8 @@ export interface AdminServices extends TenancyServices {
   readonly resourceGroup: ResourceGroupAdminApi;
   readonly resourcePreset: ResourcePresetAdminApi;
   readonly agent: AgentAdminApi;
+  readonly image: ImageAdminApi;
+  readonly registry: RegistryAdminApi;
 }
 
 export interface UsageApi {
@@ -173,18 +180,19 @@ export interface ApiServices {
   readonly dotfile: DotfileApi;
   readonly sessionTemplate: SessionTemplateApi;
   readonly usage: UsageApi;
+  readonly task: TaskApi;
   readonly resourceGroup: ResourceGroupApi;
   readonly resourcePreset: ResourcePresetApi;
   readonly admin: AdminServices;
 }
 
 export function createApiRouter(services: ApiServices) {
-  const { auth, cluster, image, session, dotfile, sessionTemplate, usage, resourceGroup, resourcePreset, admin } =
+  const { auth, cluster, image, session, dotfile, sessionTemplate, usage, task, resourceGroup, resourcePreset, admin } =
     services;
   return router({
     auth: router({ whoami: procedureFor('account:read').query(({ ctx }) => auth.whoami(ctx)) }),
     cluster: router({ status: procedureFor('cluster:read').query(({ ctx }) => cluster.status(ctx)) }),
-    image: router({ list: procedureFor('image:read').query(({ ctx }) => image.list(ctx)) }),
+    image: createImageRouter(image),
     session: createSessionRouter(session),
     dotfile: createDotfileRouter(dotfile),
     sessionTemplate: createSessionTemplateRouter(sessionTemplate),
@@ -193,6 +201,7 @@ export function createApiRouter(services: ApiServices) {
         .input(usageReportSchema)
         .query(({ input, ctx }) => usage.report(input, ctx)),
     }),
+    task: createTaskRouter(task),
     resourceGroup: createResourceGroupRouter(resourceGroup),
     resourcePreset: createResourcePresetRouter(resourcePreset),
     admin: createAdminRouter(admin),
@@ -200,12 +209,26 @@ export function createApiRouter(services: ApiServices) {
 }
 
 function createAdminRouter(services: AdminServices) {
-  const { domain, project, user, keypair, audit, resourcePolicy, resourceGroup, resourcePreset, agent } = services;
+  const {
+    domain,
+    project,
+    user,
+    keypair,
+    audit,
+    resourcePolicy,
+    resourceGroup,
+    resourcePreset,
+    agent,
+    image,
+    registry,
+  } = services;
   return router({
     resourcePolicy: createResourcePolicyRouter(resourcePolicy),
     resourceGroup: createResourceGroupAdminRouter(resourceGroup),
     resourcePreset: createResourcePresetAdminRouter(resourcePreset),
     agent: createAgentAdminRouter(agent),
+    image: createImageAdminRouter(image),
+    registry: createRegistryRouter(registry),
     domain: createDomainRouter(domain),
     project: createProjectRouter(project),
     user: createUserRouter(user),

@@ -1,6 +1,7 @@
 import type { FailurePolicy, SessionResult, SessionStatus, SessionType } from '@backend.ai/core';
 import { failurePolicies, sessionTypes } from '@backend.ai/core';
 import { z } from 'zod';
+import type { PullProgress } from './image.ts';
 import type { IsolationReport, StepTiming } from './kernel.ts';
 import { environSchema, inputLimits, plainText } from './text.ts';
 
@@ -160,6 +161,8 @@ export interface SessionView {
   readonly type: SessionType;
   readonly status: SessionStatus;
   readonly reason: ReasonView;
+  /** How far the fetch of its image is, for who waits for the session or watches it; null: it fetches none, or not known. */
+  readonly pull: PullProgress | null;
   readonly result: SessionResult;
   readonly image: string;
   readonly architecture: string;

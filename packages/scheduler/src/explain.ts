@@ -8,8 +8,8 @@ import { type PreemptionPreview, previewPreemption } from './preview.ts';
 import { type Remedy, remediesFor } from './remedies.ts';
 import {
   type AgentSnapshot,
+  canStartImage,
   type GroupHistory,
-  imageKey,
   type PendingSession,
   type SchedulingPolicy,
 } from './snapshot.ts';
@@ -186,9 +186,7 @@ function unitObstacles(
     if (!agent.schedulable) obstacles.push('not-schedulable');
     if (kernels.some((kernel) => kernel.architecture !== agent.architecture)) obstacles.push('other-architecture');
     if (designated && !designated.includes(agent.id)) obstacles.push('not-designated');
-    if (kernels.some(({ image, architecture }) => !agent.images.includes(imageKey(image, architecture)))) {
-      obstacles.push('image-absent');
-    }
+    if (kernels.some((kernel) => !canStartImage(agent, kernel))) obstacles.push('image-absent');
   }
   if (!table.fits(index, shape.slots)) obstacles.push('lacks-resources');
   if (table.kernels[index]! + shape.kernels > group.kernelLimit) obstacles.push('kernel-limit');

@@ -3,7 +3,7 @@ import type { Tournament } from './candidates.ts';
 import type { Group } from './group.ts';
 import type { WaitingReason } from './plan.ts';
 import type { DenseSlots } from './slot-table.ts';
-import { type AgentSnapshot, imageKey, type KernelRequest } from './snapshot.ts';
+import { type AgentSnapshot, canStartImage, imageKey, type KernelRequest } from './snapshot.ts';
 
 /** What has to hold of an agent whatever it has free: open, of the architecture, with the images, named. */
 export interface Kind {
@@ -37,7 +37,7 @@ export function kindOf(
   kernels: readonly KernelRequest[],
   designated: readonly string[] | undefined,
 ): Kind {
-  const images = new Map(kernels.map((kernel) => [imageKey(kernel.image, kernel.architecture), kernel]));
+  const images = new Map(kernels.map((kernel) => [keyOf(kernel), kernel]));
   const wanted = [...images].sort(([a], [b]) => (a < b ? -1 : 1));
   const key = `${wanted.map(([name]) => name).join('\n')}\n\n${designated?.join('\n') ?? ''}`;
   const known = group.kinds.get(key);
@@ -49,6 +49,10 @@ export function kindOf(
   const kind = { set, ...found };
   group.kinds.set(key, kind);
   return kind;
+}
+
+function keyOf({ image, architecture, fetchable }: KernelRequest): string {
+  return `${imageKey(image, architecture)}${fetchable ? ' fetchable' : ''}`;
 }
 
 /**
@@ -96,9 +100,9 @@ function suitable(
     );
   }
   filter(
-    (agent) => wanted.every(([key]) => agent.images.includes(key)),
+    (agent) => wanted.every(([, kernel]) => canStartImage(agent, kernel)),
     (agents) => {
-      const missing = wanted.find(([key]) => agents.every((agent) => !agent.images.includes(key)));
+      const missing = wanted.find(([, kernel]) => agents.every((agent) => !canStartImage(agent, kernel)));
       const { image, architecture } = (missing ?? wanted[0]!)[1];
       return { code: 'no-agent-with-image', data: { image, architecture } };
     },

@@ -60,6 +60,7 @@ const agent = z.strictObject({
   resourceGroup: z.string(),
   architecture: z.string(),
   images: z.array(z.string()),
+  fetchesImages: z.boolean().optional(),
   capacity: slots,
   used: slots,
   reserved: slots.optional(),
@@ -79,6 +80,7 @@ const pending = z.strictObject({
         slots,
         image: z.string(),
         architecture: z.string(),
+        fetchable: z.boolean().optional(),
       }),
     )
     .min(1),

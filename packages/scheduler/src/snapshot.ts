@@ -87,6 +87,8 @@ export interface AgentSnapshot {
   readonly architecture: string;
   /** Keys made by `imageKey`. */
   readonly images: readonly string[];
+  /** It fetches images that registries have for its architecture. */
+  readonly fetchesImages?: boolean;
   readonly capacity: ResourceSlots;
   /** Held by kernels, whether they run or are being started. */
   readonly used: ResourceSlots;
@@ -111,6 +113,8 @@ export interface KernelRequest {
   readonly slots: ResourceSlots;
   readonly image: string;
   readonly architecture: string;
+  /** A registry has the image. */
+  readonly fetchable?: boolean;
 }
 
 export interface Dependency {
@@ -212,4 +216,9 @@ export interface FairShareUsage {
 /** Identifies what an agent can start: a name alone is ambiguous between processor architectures. */
 export function imageKey(name: string, architecture: string): string {
   return `${architecture} ${name}`;
+}
+
+/** Whether the agent has the image of the kernel, or would get it. Its architecture is another question. */
+export function canStartImage(agent: AgentSnapshot, { image, architecture, fetchable }: KernelRequest): boolean {
+  return (agent.fetchesImages && fetchable) || agent.images.includes(imageKey(image, architecture));
 }

@@ -61,13 +61,12 @@ export class RegistryPusher {
     return { repository, tag, manifestDigest, digest };
   }
 
-  /** One tag for several architectures. @param extra Entries besides, as they stand in the list. */
+  /** One tag for several architectures. */
   async list(
     repository: string,
     tag: string,
     specs: readonly ImageSpec[],
     kind: ManifestKind = 'docker',
-    extra: readonly object[] = [],
   ): Promise<PushedImage> {
     const manifests: object[] = [];
     let first = '';
@@ -82,7 +81,7 @@ export class RegistryPusher {
         platform: { architecture: spec.architecture ?? 'amd64', os: 'linux' },
       });
     }
-    const list = { schemaVersion: 2, mediaType: types[kind].list, manifests: [...manifests, ...extra] };
+    const list = { schemaVersion: 2, mediaType: types[kind].list, manifests };
     const manifestDigest = await this.manifest(repository, tag, list, types[kind].list);
     return { repository, tag, manifestDigest, digest: first };
   }

@@ -10,8 +10,12 @@ export interface Progress {
 /** Files below this size are there before a bar could be read. */
 const worthShowing = 1024 * 1024;
 
-/** A bar on stderr, at a terminal only. */
-export async function showProgress(context: CliContext, name: string): Promise<Progress> {
+/** A bar on stderr, at a terminal only. @param unit Of what there is so much; small transfers are not worth a bar. */
+export async function showProgress(
+  context: CliContext,
+  name: string,
+  unit: 'bytes' | 'count' = 'bytes',
+): Promise<Progress> {
   const { stderr } = context;
   if (!('isTTY' in stderr) || !stderr.isTTY) return { onProgress: undefined, stop: () => {} };
   const { default: cliProgress } = await import('cli-progress');
@@ -26,8 +30,9 @@ export async function showProgress(context: CliContext, name: string): Promise<P
   return {
     onProgress(done, total) {
       const all = total ?? done;
-      if (all < worthShowing) return;
-      const payload = { name, done: formatBinarySize(done), all: formatBinarySize(all) };
+      if (unit === 'bytes' && all < worthShowing) return;
+      const text = (amount: number): string => (unit === 'bytes' ? formatBinarySize(amount) : String(amount));
+      const payload = { name, done: text(done), all: text(all) };
       if (!started) bar.start(all, done, payload);
       else {
         bar.setTotal(all);

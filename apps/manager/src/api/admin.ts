@@ -11,6 +11,8 @@ import { ResourcePolicyRepository } from '../repositories/resource-policies.ts';
 import { AgentAdminService } from '../services/agents/agent-admin-service.ts';
 import type { AgentDirectory } from '../services/agents/agent-directory.ts';
 import type { AuditLog } from '../services/audit/audit-log.ts';
+import type { ImageAdminService } from '../services/images/image-admin-service.ts';
+import type { RegistryService } from '../services/images/registry-service.ts';
 import type { SecretBox } from '../services/keypairs/secret-box.ts';
 import type { ResourceGroupService } from '../services/resource-groups/resource-group-service.ts';
 import { ResourcePolicyService } from '../services/resource-policies/resource-policy-service.ts';
@@ -30,6 +32,8 @@ export interface AdminApiOptions {
   readonly machineStatistics: MachineStatistics;
   readonly groups: ResourceGroupService;
   readonly presets: ResourcePresetService;
+  readonly imageAdmin: ImageAdminService;
+  readonly registries: RegistryService;
   /** Called after each change of a tenant. */
   readonly onTenantsChanged: () => void;
   /** Called after each change of a limit. */
@@ -38,7 +42,7 @@ export interface AdminApiOptions {
 
 /** What administrators do, each change with its row in the audit log. */
 export function createAdminApi(options: AdminApiOptions): ApiServices['admin'] {
-  const { db, audit, groups, presets, onRulesChanged: announce } = options;
+  const { db, audit, groups, presets, imageAdmin, registries, onRulesChanged: announce } = options;
   const auditedPolicies = <Api extends object>(kind: string, policies: Api): Api =>
     audited(audit, `${kind}-resource-policy`, 'resource-policy:modify', policies);
   const keypairPolicies = new ResourcePolicyRepository<KeypairResourcePolicyRow>(db, 'keypair');
@@ -57,5 +61,7 @@ export function createAdminApi(options: AdminApiOptions): ApiServices['admin'] {
     resourceGroup: audited(audit, 'resource-group', 'resource-group:modify', groups.admin),
     resourcePreset: audited(audit, 'resource-preset', 'resource-preset:modify', presets.admin),
     agent: audited(audit, 'agent', 'agent:modify', agents),
+    image: audited(audit, 'image', 'image:modify', imageAdmin),
+    registry: audited(audit, 'registry', 'registry:modify', registries),
   };
 }

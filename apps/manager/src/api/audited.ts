@@ -16,12 +16,15 @@ export function audited<Api extends object>(audit: AuditLog, kind: string, actio
       if (typeof method !== 'function' || name === 'list' || name === 'get') {
         return typeof method === 'function' ? method.bind(target) : method;
       }
-      return async (input: { name?: string; id?: string }, ctx: CallContext): Promise<unknown> =>
+      return async (
+        input: { name?: string; id?: string; image?: string; alias?: string },
+        ctx: CallContext,
+      ): Promise<unknown> =>
         await audit.around(
           {
             actor: actorOf(ctx),
             action,
-            target: { kind, id: input.name ?? input.id ?? '', domain: null },
+            target: { kind, id: input.name ?? input.id ?? input.image ?? input.alias ?? '', domain: null },
             changes: { [String(name)]: input },
           },
           async () => await (method as Method).call(target, input as never, ctx),

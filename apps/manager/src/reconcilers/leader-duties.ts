@@ -12,6 +12,7 @@ import type { Duty } from '../scheduling/leader.ts';
 import type { SchedulingMemory } from '../scheduling/scheduling-memory.ts';
 import type { AgentDirectory } from '../services/agents/agent-directory.ts';
 import type { IdleService } from '../services/idle/idle-service.ts';
+import { ImageSources } from '../services/images/image-sources.ts';
 import type { SecretBox } from '../services/keypairs/secret-box.ts';
 import { ClusterKeys } from '../services/sessions/cluster-keys.ts';
 import type { SessionChanges } from '../services/sessions/session-changes.ts';
@@ -62,6 +63,7 @@ export function leaderDuties(parts: LeaderParts, again: (name: DutyName) => void
     ...parts,
     ...config,
     clusterKeys: new ClusterKeys(clusterKeys, parts.box),
+    imageSources: new ImageSources(parts.box, config.imagePullPolicy),
     again: () => again('start'),
     refusalBackoff: { initialMs: config.refusalBackoffMs, maxMs: config.refusalBackoffMaxMs },
   });

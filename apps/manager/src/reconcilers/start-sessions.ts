@@ -2,6 +2,7 @@ import { AppError, backoffMs, hasCode, parseRequestId, startingStatuses } from '
 import { BusinessLog } from '../events.ts';
 import type { StartableKernel } from '../repositories/session-transitions.ts';
 import type { SchedulingMemory } from '../scheduling/scheduling-memory.ts';
+import type { ImageSources } from '../services/images/image-sources.ts';
 import type { ClusterKeys } from '../services/sessions/cluster-keys.ts';
 import { type ClusterToStart, kernelSpecOf } from '../services/sessions/kernel-spec.ts';
 import type { OrderOptions } from './order-options.ts';
@@ -9,6 +10,7 @@ import type { OrderOptions } from './order-options.ts';
 export interface StartSessionsOptions extends OrderOptions {
   readonly memory: SchedulingMemory;
   readonly clusterKeys: ClusterKeys;
+  readonly imageSources: ImageSources;
   readonly refusalBackoff: { readonly initialMs: number; readonly maxMs: number };
 }
 
@@ -83,7 +85,8 @@ export class StartSessions {
     const { clients, clock, orderDeadlineMs: deadlineMs } = this.#options;
     const agentId = kernel.agentId ?? '';
     try {
-      const spec = kernelSpecOf(kernel, kernel.clusterSize > 1 ? await this.#cluster(kernel.sessionId) : undefined);
+      const cluster = kernel.clusterSize > 1 ? await this.#cluster(kernel.sessionId) : undefined;
+      const spec = kernelSpecOf(kernel, cluster, this.#options.imageSources.of(kernel));
       await clients.call(agentId, (api) => api.createKernel.mutate(spec, { context: { deadlineMs, epoch } }));
       this.#confirmed.set(kernel.kernelId, clock.monotonic());
     } catch (error) {

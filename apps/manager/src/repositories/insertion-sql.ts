@@ -31,7 +31,7 @@ export function insertion(insertions: readonly [Insertion, ...Insertion[]]): SQL
   return sql`
       with wish as (
         select * from jsonb_to_recordset(${items}::jsonb) as w (nth int, id uuid, name text, image text,
-          architecture text, tag text, cluster_mode text, slots jsonb, kernel_slots jsonb, environ jsonb, options jsonb,
+          architecture text, image_registry uuid, image_digest text, image_manifest_digest text, tag text, cluster_mode text, slots jsonb, kernel_slots jsonb, environ jsonb, options jsonb,
           priority int, job_priority int, is_preemptible boolean, failure_policy text, starts_not_before timestamptz,
           designated_agents jsonb, callback_url text, request_id text, kernels jsonb, dependencies jsonb, audit jsonb)
       ), owner as (
@@ -60,6 +60,9 @@ function itemOf({ session, audit }: Insertion, nth: number): Record<string, unkn
   const { id, name, image, architecture, tag, environ, options, priority, kernels, dependencies } = session;
   return {
     ...{ nth, id, name, image, architecture, tag, environ, options, priority, kernels, dependencies },
+    image_registry: session.imageOrigin?.registryId ?? null,
+    image_digest: session.imageOrigin?.digest ?? null,
+    image_manifest_digest: session.imageOrigin?.manifestDigest ?? null,
     cluster_mode: session.clusterMode,
     slots: session.slots,
     kernel_slots: session.kernelSlots,
@@ -79,10 +82,11 @@ const constantInsertion = constantSql(sql`existing as (
         where e.access_key = (select access_key from owner) and e.name in (select name from wish)
           and e.status not in (${terminalTexts})
       ), ${withinQueueLimits}, created as (
-        insert into sessions (id, name, domain_name, project_id, user_id, access_key, type, image, architecture, tag,
-          cluster_mode, cluster_size, resource_group, status_reason, requested_slots, environ, options, priority,
+        insert into sessions (id, name, domain_name, project_id, user_id, access_key, type, image, architecture,
+          image_registry_id, image_digest, image_manifest_digest, tag, cluster_mode, cluster_size, resource_group, status_reason, requested_slots, environ, options, priority,
           job_priority, is_preemptible, failure_policy, starts_not_before, designated_agents, callback_url, request_id)
-        select w.id, w.name, o.domain_name, p.id, o.user_id, o.access_key, o.type, w.image, w.architecture, w.tag,
+        select w.id, w.name, o.domain_name, p.id, o.user_id, o.access_key, o.type, w.image, w.architecture,
+          (select r.id from container_registries r where r.id = w.image_registry), w.image_digest, w.image_manifest_digest, w.tag,
           w.cluster_mode, jsonb_array_length(w.kernels), g.name, 'queued', w.slots, w.environ, coalesce(
             (select jsonb_build_object('bootstrapScript', b.script) from bootstrap_scripts b
               where b.access_key = o.access_key), '{}') || w.options || coalesce(

@@ -44,13 +44,16 @@ export class KernelRepository {
     return [...rows];
   }
 
-  /** Kernels whose agent was told to start them, or should have been. */
+  /**
+   * Kernels whose agent was told to start them, or should have been, and that have not come far enough for heartbeats to tell
+   * that they are lost.
+   */
   async preparing(): Promise<StartableKernel[]> {
     const rows = await this.#db.execute<StartableKernel & Record<string, unknown>>(sql`
       select s.id as "sessionId", k.id as "kernelId", k.agent_id as "agentId", s.name, s.access_key as "accessKey",
         s.status as "from", s.status as "to", s.status_reason as reason, s.request_id as "requestId", ${startColumns}
       from kernels k join sessions s on s.id = k.session_id
-      where k.status = 'PREPARING' and k.agent_id is not null order by k.status_changed_at, k.id`);
+      where k.status in ('PREPARING', 'PULLING') and k.agent_id is not null order by k.status_changed_at, k.id`);
     return [...rows];
   }
 

@@ -39,6 +39,8 @@ export interface PendingRecord {
     readonly image: string;
   }>;
   readonly architecture: string;
+  /** A registry has its image. */
+  readonly fetchable: boolean;
   readonly dependencies: ReadonlyArray<{
     readonly sessionId: string;
     readonly status: SessionStatus;
@@ -114,7 +116,7 @@ export class QueueRepository {
         s.queued_at as "queuedAt", s.priority, s.job_priority as "jobPriority",
         s.is_preemptible as "isPreemptible", s.starts_not_before as "startsNotBefore",
         s.designated_agents as "designatedAgents", (s.options->>'timeoutMs')::float8 as "timeoutMs",
-        s.status_reason as "reason", s.architecture,
+        s.status_reason as "reason", s.architecture, s.image_registry_id is not null as fetchable,
         coalesce((select jsonb_agg(distinct a.agent_id) from kernels k join resource_allocations a on a.kernel_id = k.id
           where k.session_id = s.id), '[]') as "previousAgents",
         (select jsonb_agg(jsonb_build_object('kernelId', k.id, 'role', k.cluster_role, 'index', k.cluster_index,

@@ -139,6 +139,14 @@ export interface ChangedSession {
 export type MovedSession = Omit<ChangedSession, 'kernels'>;
 
 /** What an agent needs to start a kernel. */
+/** For a registry, as they are in the database. */
+export interface StoredCredentials {
+  /** Of the registry. */
+  readonly id: string;
+  readonly username: string | null;
+  readonly passwordEncrypted: string | null;
+}
+
 export interface StartableKernel extends MovedSession {
   readonly image: string;
   readonly clusterRole: 'main' | 'sub';
@@ -149,6 +157,10 @@ export interface StartableKernel extends MovedSession {
   readonly options: SessionOptions;
   /** Of its key pair; null: none. */
   readonly dotfiles: Dotfile[] | null;
+  /** Which image it is to be, and who has it; null: some agents do. */
+  readonly imageDigest: string | null;
+  readonly imageManifestDigest: string | null;
+  readonly imageRegistry: StoredCredentials | null;
   /** Number of kernels of its session. */
   readonly clusterSize: number;
 }

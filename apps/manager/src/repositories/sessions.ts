@@ -31,6 +31,14 @@ export interface SessionRef {
   readonly name: string;
 }
 
+/** Which image it is, and which registry has it. */
+export interface ImageOrigin {
+  readonly registryId: string;
+  /** Of the configuration, and of the manifest. */
+  readonly digest: string;
+  readonly manifestDigest: string;
+}
+
 export interface NewKernel {
   readonly id: KernelId;
   readonly role: 'main' | 'sub';
@@ -57,6 +65,8 @@ export interface NewSession {
   readonly type: SessionType;
   readonly image: string;
   readonly architecture: string;
+  /** Where agents get it; null: some have it. */
+  readonly imageOrigin: ImageOrigin | null;
   readonly tag: string | null;
   readonly clusterMode: 'single-node' | 'multi-node';
   readonly resourceGroup: string;

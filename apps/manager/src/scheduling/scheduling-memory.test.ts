@@ -14,7 +14,7 @@ const record = (priority = 10): PendingRecord => ({
   ...{ projectId: owner.project, domainName: owner.domain, type: 'interactive', clusterMode: 'single-node', priority },
   ...{ createdAt: '2030-01-01T00:00:00Z', queuedAt: '2030-01-01T00:00:00Z', jobPriority: 0, isPreemptible: true },
   ...{ startsNotBefore: null, designatedAgents: [], timeoutMs: null, reason: 'queued', previousAgents: [] },
-  ...{ kernels: [], architecture: 'x86_64', dependencies: [] },
+  ...{ kernels: [], architecture: 'x86_64', fetchable: false, dependencies: [] },
 });
 
 function world() {

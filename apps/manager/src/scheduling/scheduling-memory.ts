@@ -70,6 +70,11 @@ export class SchedulingMemory {
     this.#stale.cluster = true;
   }
 
+  /** A registry may have gone, and with it where images of waiting sessions come from. */
+  imagesChanged(): void {
+    this.#stale.waiting = true;
+  }
+
   /** Options of groups, limits of policies, tenants. */
   rulesChanged(): void {
     this.#stale.rules = true;

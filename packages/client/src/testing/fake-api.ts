@@ -6,6 +6,7 @@ import {
   type ApiServices,
   type CallContext,
   createApiRouter,
+  type ImageView,
   type UserActor,
 } from '@backend.ai/contract';
 import {
@@ -50,9 +51,20 @@ export interface FakeApiOptions {
   readonly role?: UserActor['role'];
   /** Nouns besides sessions that a test is about; others answer that they are not offered. */
   readonly services?: Partial<
-    Pick<ApiServices, 'dotfile' | 'sessionTemplate' | 'usage' | 'resourceGroup' | 'resourcePreset'>
+    Pick<ApiServices, 'dotfile' | 'sessionTemplate' | 'usage' | 'resourceGroup' | 'resourcePreset' | 'task'>
   > & {
     admin?: Partial<AdminServices>;
+  };
+}
+
+function imageView(name: string): ImageView {
+  return {
+    name: `local/${name}:1`,
+    aliases: [name],
+    architecture: 'x86_64',
+    language: name === 'python' || name === 'node' ? name : 'shell',
+    minSlots: { cpu: '1', mem: '67108864' },
+    ...{ registry: null, sizeBytes: null, installedAgents: ['i-test'], warnings: [] },
   };
 }
 
@@ -100,14 +112,11 @@ export async function startFakeApi(options: FakeApiOptions = {}): Promise<FakeAp
       }),
     },
     image: {
-      list: async () =>
-        images.map((name) => ({
-          name: `local/${name}:1`,
-          aliases: [name],
-          architecture: 'x86_64',
-          language: name === 'python' || name === 'node' ? name : ('shell' as const),
-          minSlots: { cpu: '1', mem: '67108864' },
-        })),
+      list: async () => images.map(imageView),
+      get: async ({ image }) => ({
+        ...imageView(image),
+        ...{ manifestDigest: null, servicePorts: [], labels: {}, scannedAt: null },
+      }),
     },
     session: {
       create: async (input, ctx) => {
@@ -213,6 +222,7 @@ export async function startFakeApi(options: FakeApiOptions = {}): Promise<FakeAp
     usage: offered.usage ?? notOffered,
     resourceGroup: offered.resourceGroup ?? notOffered,
     resourcePreset: offered.resourcePreset ?? notOffered,
+    task: offered.task ?? notOffered,
     admin: new Proxy(offered.admin ?? {}, { get: (admin, name) => Reflect.get(admin, name) ?? notOffered }),
   } as ApiServices;
 

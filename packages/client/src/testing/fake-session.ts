@@ -85,6 +85,7 @@ export class FakeSession {
       type: input.type,
       status: 'PENDING',
       reason: { code: 'queued', message: 'It was just queued and is considered next.', data: null },
+      pull: null,
       result: 'undefined',
       image: input.image,
       architecture: 'x86_64',

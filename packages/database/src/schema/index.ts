@@ -3,6 +3,7 @@ export * from './audit.ts';
 export * from './coordination.ts';
 export * from './dotfiles.ts';
 export * from './identity.ts';
+export * from './images.ts';
 export * from './kernel-attempts.ts';
 export * from './peers.ts';
 export * from './resource-groups.ts';

@@ -18,6 +18,7 @@ import {
   terminalStatuses,
   type UserId,
 } from '@backend.ai/core';
+import { isNotNull } from 'drizzle-orm';
 import {
   boolean,
   check,
@@ -31,6 +32,7 @@ import {
   uuid,
 } from 'drizzle-orm/pg-core';
 import { moment, noneOf, oneOf } from './columns.ts';
+import { containerRegistries } from './images.ts';
 
 export const clusterModes = ['single-node', 'multi-node'] as const;
 export type ClusterMode = (typeof clusterModes)[number];
@@ -53,6 +55,12 @@ export const sessions = pgTable(
     type: text('type').$type<SessionType>().notNull().default('interactive'),
     image: text('image').notNull(),
     architecture: text('architecture').notNull(),
+    /** Who has the image; null: only agents do. */
+    imageRegistryId: uuid('image_registry_id').references(() => containerRegistries.id, { onDelete: 'set null' }),
+    /** Of the configuration of the image when the session was made. */
+    imageDigest: text('image_digest'),
+    /** Of its manifest. */
+    imageManifestDigest: text('image_manifest_digest'),
     tag: text('tag'),
     clusterMode: text('cluster_mode').$type<ClusterMode>().notNull().default('single-node'),
     /** Number of kernels. */
@@ -97,6 +105,7 @@ export const sessions = pgTable(
     check('sessions_failure_policy_check', oneOf(table.failurePolicy, failurePolicies)),
     check('sessions_result_check', oneOf(table.result, sessionResults)),
     uniqueIndex('sessions_live_name_key').on(table.accessKey, table.name).where(noneOf(table.status, terminalStatuses)),
+    index('sessions_image_registry_id_idx').on(table.imageRegistryId).where(isNotNull(table.imageRegistryId)),
     index('sessions_queue_idx').on(table.status, table.priority.desc(), table.createdAt, table.id),
     index('sessions_access_key_created_at_idx').on(table.accessKey, table.createdAt.desc()),
     index('sessions_live_scope_idx')

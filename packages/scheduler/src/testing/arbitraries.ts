@@ -54,6 +54,7 @@ const agent = (index: number): fc.Arbitrary<AgentSnapshot> =>
       resourceGroup: fc.constantFrom(...groups),
       architecture: fc.constantFrom('x', 'x', 'x', 'y'),
       images: fc.subarray(['i1', 'i2'], { minLength: 1 }),
+      fetchesImages: fc.boolean(),
       capacity: slots(12),
     })
     .map(({ images, status, ...rest }) => ({
@@ -78,6 +79,7 @@ const pending = (index: number): fc.Arbitrary<PendingSession> =>
           slots: slots(6),
           image: fc.constantFrom('i1', 'i1', 'i2'),
           architecture: fc.constantFrom('x', 'x', 'x', 'x', 'y'),
+          fetchable: fc.boolean(),
         }),
         { minLength: 1, maxLength: 3 },
       ),

@@ -209,7 +209,10 @@ function suitability(session: PendingSession, state: State): string | undefined 
 }
 
 const hasImages = (agent: AgentSnapshot, kernels: readonly KernelRequest[]): boolean =>
-  kernels.every(({ image, architecture }) => agent.images.includes(imageKey(image, architecture)));
+  kernels.every(
+    ({ image, architecture, fetchable }) =>
+      agent.images.includes(imageKey(image, architecture)) || (fetchable === true && agent.fetchesImages === true),
+  );
 
 /** The agent of each kernel, or what is short; the state changes only when all are placed. */
 function place(session: PendingSession, state: State): string[] | 'insufficient-resources' | 'kernel-limit-reached' {

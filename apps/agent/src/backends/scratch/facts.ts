@@ -25,7 +25,23 @@ export function sharedFacts(
   installationId: string,
   state: KernelFacts['state'],
 ): Omit<KernelFacts, 'backend' | 'image'> {
-  return { version: 1, installationId, machineBootId: machineBootId(), spec, requestId, isolation, state, uid };
+  const facts = {
+    version: 1 as const,
+    installationId,
+    machineBootId: machineBootId(),
+    requestId,
+    isolation,
+    state,
+    uid,
+  };
+  return { ...facts, spec: withoutCredentials(spec) };
+}
+
+/** What was for the start only stays off the disk: an adopted kernel fetches nothing. */
+function withoutCredentials({ imageSource, ...spec }: KernelSpec): KernelSpec {
+  if (!imageSource) return spec;
+  const { credentials: _, ...source } = imageSource;
+  return { ...spec, imageSource: source };
 }
 
 export function writeFacts(paths: ScratchPaths, facts: KernelFacts): void {

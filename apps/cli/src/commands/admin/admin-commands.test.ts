@@ -15,7 +15,16 @@ const echo: unknown = new Proxy(() => {}, {
 async function cli(line: string[], role: 'user' | 'superadmin' = 'superadmin'): Promise<CliOutcome> {
   api = await startFakeApi({
     role,
-    services: { admin: { resourcePolicy: echo, resourceGroup: echo, resourcePreset: echo, agent: echo } } as Services,
+    services: {
+      admin: {
+        resourcePolicy: echo,
+        resourceGroup: echo,
+        resourcePreset: echo,
+        agent: echo,
+        registry: echo,
+        image: echo,
+      },
+    } as Services,
   });
   return await runCli(line, { api, cwd: '/' });
 }

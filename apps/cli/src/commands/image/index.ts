@@ -1,4 +1,25 @@
 import type { CommandBundle } from '@backend.ai/cli-kit';
-import { ImageList } from './list.ts';
+import {
+  ImageAlias,
+  ImageDealias,
+  ImageForget,
+  ImageInfo,
+  ImagePreload,
+  ImagePurge,
+  ImageRescan,
+} from './image-commands.ts';
+import { AdminImageList, ImageList } from './list.ts';
 
-export const commands: CommandBundle['commands'] = [ImageList];
+const verbs = [ImageInfo, ImageRescan, ImageAlias, ImageDealias, ImageForget, ImagePurge, ImagePreload] as const;
+
+export const commands: CommandBundle['commands'] = [ImageList, ...verbs];
+
+/** By the names that the official command line gives them. */
+export const adminCommands: CommandBundle['commands'] = [
+  AdminImageList,
+  ...verbs.map((Verb) => {
+    const Official = class extends (Verb as typeof ImageInfo) {};
+    Official.paths = Verb.paths.map((path) => ['admin', ...path]);
+    return Official;
+  }),
+];

@@ -1,7 +1,8 @@
 import { parseDurationMs } from '@backend.ai/cli-kit';
-import { type CreateSessionOptions, hasCode } from '@backend.ai/client';
+import { type CreateSessionOptions, hasCode, type SessionView } from '@backend.ai/client';
 import { type SessionType, sessionTypes } from '@backend.ai/core';
 import { Command, Option, UsageError } from 'clipanion';
+import { showProgress } from '../../files/progress.ts';
 import { waitingLine } from '../../session-command.ts';
 import { listed, onlyGiven, SessionCreatingCommand } from '../../session-creating-command.ts';
 import { reasonOf } from '../../session-texts.ts';
@@ -33,12 +34,20 @@ export class SessionCreate extends SessionCreatingCommand {
     const options = { ...this.createOptions, ...this.#batchOptions(), reuseIfExists: !this.noReuse };
     const session = await (await this.connect()).sessions.create(options);
     if (!this.enqueueOnly) {
-      const onChange = waitingLine((text) => this.context.stderr.write(text));
+      const tell = waitingLine((text) => this.context.stderr.write(text));
+      const progress = await showProgress(this.context, session.view.image);
+      const onChange = (view: SessionView): void => {
+        tell(view);
+        if (view.pull) progress.onProgress?.(view.pull.currentBytes, view.pull.totalBytes);
+        else progress.stop();
+      };
       try {
         await session.waitUntilRunning({ timeoutMs, onChange });
       } catch (thrown) {
         if (!hasCode(thrown, 'wait-timeout') || this.maxWait === undefined) throw thrown;
         // As asked: the session was made, the wait is over.
+      } finally {
+        progress.stop();
       }
     }
     if (this.json) return void this.printJson({ created: session.created, session: session.view });

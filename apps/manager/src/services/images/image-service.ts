@@ -1,92 +1,132 @@
-import type { Image } from '@backend.ai/contract';
-import { AppError } from '@backend.ai/core';
+import type { Image, ImageApi, ImageDetails, ImageRef, ImageView } from '@backend.ai/contract';
+import { AppError, canonicalArchitecture, readImageLabels } from '@backend.ai/core';
 import type { AgentRecord } from '../../repositories/agents.ts';
+import type { ImageRecord } from '../../repositories/images.ts';
+import type { ImageOrigin } from '../../repositories/sessions.ts';
 import type { AgentDirectory } from '../agents/agent-directory.ts';
+import { toIso } from '../sessions/session-view.ts';
+import {
+  agentsFor,
+  compareNames,
+  type FoundImageRef,
+  findImage,
+  imageIdentity,
+  imageOfRecord,
+  offersImage,
+} from './find-image.ts';
+import type { ImageCatalog, KnownImages } from './image-catalog.ts';
 
 export interface ResolvedImage {
   readonly image: Image;
-  /** Agents that offer it, whether alive or not. */
+  /** Agents that have it or would fetch it, whether alive or not. */
   readonly agents: readonly AgentRecord[];
+  /** Where agents fetch it; null: only agents have it. */
+  readonly origin: ImageOrigin | null;
 }
 
-/** The images that the known agents offer, and which one a user means. */
-export class ImageService {
+/** The images that agents and registries offer, and which one a user means. */
+export class ImageService implements ImageApi {
   readonly #agents: AgentDirectory;
+  readonly #catalog: ImageCatalog;
 
-  constructor(agents: AgentDirectory) {
+  constructor(agents: AgentDirectory, catalog: ImageCatalog) {
     this.#agents = agents;
+    this.#catalog = catalog;
   }
 
-  async list(): Promise<Image[]> {
-    const byKey = new Map<string, Image>();
-    for (const agent of await this.#agents.list()) {
-      for (const image of agent.images) byKey.set(`${image.architecture} ${image.name}`, image);
+  async list(): Promise<ImageView[]> {
+    const [agents, known] = await Promise.all([this.#agents.list(), this.#catalog.known()]);
+    const found = new Map<string, FoundImageRef>();
+    for (const record of known.images) {
+      const image = imageOfRecord(record);
+      found.set(imageIdentity(image), { image, record, agents: agentsFor(agents, image, true) });
     }
-    return [...byKey.values()].sort((a, b) => compareNames(a.name, b.name));
+    for (const agent of agents) {
+      for (const image of agent.images) {
+        const key = imageIdentity(image);
+        if (!found.has(key)) found.set(key, { image, record: undefined, agents });
+      }
+    }
+    return [...found.values()]
+      .sort((a, b) => compareNames(imageIdentityForPeople(a.image), imageIdentityForPeople(b.image)))
+      .map((each) => viewOf(each, known));
+  }
+
+  async get({ image, architecture }: ImageRef): Promise<ImageDetails> {
+    const found = await this.find(image, architecture);
+    const labels = found.record?.labels ?? {};
+    return {
+      ...viewOf(found, await this.#catalog.known()),
+      manifestDigest: found.record?.manifestDigest ?? null,
+      servicePorts: readImageLabels(labels).servicePorts,
+      labels,
+      scannedAt: found.record ? toIso(found.record.scannedAt) : null,
+    };
+  }
+
+  /** For a new session. @throws AppError `unknown-image`, `no-agent` */
+  async resolve(ref: string, architecture: string | undefined): Promise<ResolvedImage> {
+    const { image, agents, record } = await this.find(ref, architecture);
+    const origin = record && {
+      registryId: record.registryId,
+      digest: record.digest,
+      manifestDigest: record.manifestDigest,
+    };
+    return { image, agents, origin: origin ?? null };
   }
 
   /**
-   * A canonical name, or an alias; of several that answer to an alias the highest version. What no agent is known to
-   * offer is looked up once more, for an agent may have registered at another manager.
+   * What nobody is known to offer is looked up once more, for an agent may have registered, or a registry been scanned, at
+   * another manager.
    * @throws AppError `unknown-image`, `no-agent`
    */
-  async resolve(ref: string, architecture: string | undefined): Promise<ResolvedImage> {
+  async find(ref: string, architecture: string | undefined): Promise<FoundImageRef> {
     const wanted = architecture === undefined ? undefined : canonicalArchitecture(architecture);
-    const found = find(await this.#agents.list(), ref, wanted);
+    const known = await Promise.all([this.#agents.list(), this.#catalog.known()]);
+    const found = findImage(...known, ref, wanted);
     if (found) return found;
-    const agents = [...(await this.#agents.reload()).values()];
-    const again = find(agents, ref, wanted);
+    const [reloaded, images] = await Promise.all([this.#agents.reload(), this.#catalog.reload()]);
+    const agents = [...reloaded.values()];
+    const again = findImage(agents, images, ref, wanted);
     if (again) return again;
     if (agents.length === 0) throw new AppError('no-agent', 'No agent has joined the cluster yet.');
-    const known = [...new Set(agents.flatMap((agent) => agent.images.map((image) => image.name)))].sort();
-    throw new AppError('unknown-image', `No agent offers the image "${ref}".`, {
-      data: {
-        fields: { image: 'is offered by no agent' },
-        image: ref,
-        ...(wanted === undefined ? {} : { architecture: wanted }),
-        known,
-      },
-    });
+    throw unknownImage(ref, wanted, agents, images.images);
   }
 }
 
-function find(
-  agents: readonly AgentRecord[],
+/** How many of the images that there are an error names. */
+const maxNamed = 100;
+
+function unknownImage(
   ref: string,
   architecture: string | undefined,
-): ResolvedImage | undefined {
-  // One of each, since hundreds of agents offer the same: an alive one's if there is any.
-  const candidates = new Map<string, { image: Image; alive: boolean; exact: boolean }>();
-  for (const { status, images } of agents) {
-    const alive = status === 'ALIVE';
-    for (const image of images) {
-      const exact = image.name === ref;
-      if (!exact && !image.aliases.includes(ref)) continue;
-      if (architecture !== undefined && canonicalArchitecture(image.architecture) !== architecture) continue;
-      const key = `${image.architecture} ${image.name}`;
-      if (!candidates.has(key) || (alive && !candidates.get(key)?.alive)) candidates.set(key, { image, alive, exact });
-    }
-  }
-  const [best] = [...candidates.values()].sort(
-    (a, b) =>
-      Number(b.exact) - Number(a.exact) ||
-      Number(b.alive) - Number(a.alive) ||
-      compareNames(b.image.name, a.image.name) ||
-      compareNames(a.image.architecture, b.image.architecture),
-  );
-  if (!best) return undefined;
-  const { name, architecture: chosen } = best.image;
-  const offers = (agent: AgentRecord): boolean =>
-    agent.images.some((image) => image.name === name && image.architecture === chosen);
-  return { image: best.image, agents: agents.filter(offers) };
+  agents: readonly AgentRecord[],
+  records: readonly ImageRecord[],
+): AppError {
+  const names = [...agents.flatMap(({ images }) => images), ...records].map(({ name }) => name);
+  return new AppError('unknown-image', `No agent or registry offers the image "${ref}".`, {
+    data: {
+      fields: { image: 'is offered by no agent or registry' },
+      image: ref,
+      ...(architecture === undefined ? {} : { architecture }),
+      known: [...new Set(names)].sort().slice(0, maxNamed),
+    },
+  });
 }
 
-/** Numbers within names count as numbers: 3.9 before 3.11. */
-const compareNames = new Intl.Collator('en', { numeric: true }).compare;
+function viewOf({ image, agents, record }: FoundImageRef, { aliases }: KnownImages): ImageView {
+  const given = aliases.filter((each) => each.image === image.name && each.architecture === image.architecture);
+  const short = record ? [`${record.repository}:${record.tag}`] : [];
+  return {
+    ...image,
+    aliases: [...new Set([...given.map(({ alias }) => alias), ...image.aliases, ...short])],
+    registry: record?.registry ?? null,
+    sizeBytes: record?.sizeBytes ?? null,
+    installedAgents: agents.filter((agent) => offersImage(agent, image)).map(({ id }) => id),
+    warnings: record ? readImageLabels(record.labels).warnings : [],
+  };
+}
 
-export function canonicalArchitecture(text: string): string {
-  const lower = text.toLowerCase();
-  if (lower === 'amd64' || lower === 'x64') return 'x86_64';
-  if (lower === 'arm64') return 'aarch64';
-  return lower;
+function imageIdentityForPeople({ name, architecture }: Image): string {
+  return `${name} ${architecture}`;
 }

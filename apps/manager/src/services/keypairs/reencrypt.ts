@@ -5,6 +5,7 @@ import type { SecretBox } from './secret-box.ts';
 export const secretContexts: Readonly<Record<SecretKind, (id: string) => string>> = {
   keypair: (accessKey) => accessKey,
   cluster: (sessionId) => `session key pair ${sessionId}`,
+  registry: (id) => `registry ${id}`,
 };
 
 /** Moves all secrets to the current installation key; answers how many moved. */

@@ -1,4 +1,4 @@
-import type { Dotfile, KernelCluster, KernelSpec, SshKeyPair } from '@backend.ai/contract';
+import type { Dotfile, ImageSource, KernelCluster, KernelSpec, SshKeyPair } from '@backend.ai/contract';
 import { transientDeadlines } from '@backend.ai/core';
 import type { ClusterMember } from '../../repositories/kernels.ts';
 import type { SessionOptions } from '../../repositories/session-rows.ts';
@@ -33,8 +33,13 @@ const bootstrapTimeoutMs = Math.floor((transientDeadlines.CREATING?.afterMs ?? 6
 /**
  * What its agent is told. Fields that do not apply are absent, so that agents of earlier versions start it, too.
  * @param cluster All kernels of its session in the order of their ranks, and their key pair; absent when it is alone.
+ * @param imageSource Where to fetch its image; absent when only agents have it.
  */
-export function kernelSpecOf(kernel: KernelToStart, cluster?: ClusterToStart): KernelSpec {
+export function kernelSpecOf(
+  kernel: KernelToStart,
+  cluster?: ClusterToStart | undefined,
+  imageSource?: ImageSource | undefined,
+): KernelSpec {
   const { sessionId, kernelId, name, accessKey, image, clusterRole, clusterIndex, hostname, slots, options } = kernel;
   const { startupCommand, timeoutMs, bootstrapScript, preopenPorts, shmem } = options;
   const isMain = clusterRole === 'main';
@@ -44,6 +49,7 @@ export function kernelSpecOf(kernel: KernelToStart, cluster?: ClusterToStart): K
     sessionName: name,
     accessKey,
     image,
+    ...(imageSource ? { imageSource } : {}),
     clusterRole,
     clusterIndex,
     hostname,

@@ -5,13 +5,19 @@ import type { NewSession } from '../../repositories/sessions.ts';
 
 /** A waiting session as the scheduler sees it. */
 export function pendingOf(record: Omit<PendingRecord, 'reason'>): PendingSession {
-  const { sessionId, resourceGroup, type, clusterMode, priority, jobPriority, isPreemptible, architecture } = record;
+  const { sessionId, resourceGroup, type, clusterMode, priority, jobPriority, isPreemptible, architecture, fetchable } =
+    record;
   const { startsNotBefore, designatedAgents, previousAgents, timeoutMs, dependencies } = record;
   return {
     sessionId,
     resourceGroup,
     owner: { keypair: record.accessKey, user: record.userId, project: record.projectId, domain: record.domainName },
-    kernels: record.kernels.map((kernel) => ({ ...kernel, slots: slotsFromTexts(kernel.slots), architecture })),
+    kernels: record.kernels.map((kernel) => ({
+      ...kernel,
+      slots: slotsFromTexts(kernel.slots),
+      architecture,
+      ...(fetchable ? { fetchable } : {}),
+    })),
     clusterMode,
     type,
     ...(isPrivateType(type) ? { private: true } : {}),
@@ -49,6 +55,7 @@ export function queuedOf(
       slots: session.kernelSlots,
       image: session.image,
     })),
+    fetchable: session.imageOrigin !== null,
     previousAgents: [],
     dependencies: [],
   });

@@ -7,7 +7,7 @@ import type { NewKernel, NewSession, SessionRepository } from '../../repositorie
 import type { AgentDirectory } from '../agents/agent-directory.ts';
 import type { AuditLog } from '../audit/audit-log.ts';
 import type { ImageService } from '../images/image-service.ts';
-import { checkRights, decideResourceGroups, decideSlots, kernelPlaces, times } from './session-request.ts';
+import { checkRights, checkRole, decideResourceGroups, decideSlots, kernelPlaces, times } from './session-request.ts';
 import { newRecord, toSessionView } from './session-view.ts';
 
 export interface SessionCreationOptions {
@@ -53,6 +53,7 @@ export class SessionCreation {
     const name = input.name === undefined ? `session-${id.slice(-12)}` : checkSessionName(input.name);
     const { images, agents } = this.#options;
     const resolved = await images.resolve(input.image, input.architecture);
+    checkRole(resolved.image, input.type);
     const { slots, shmem } = decideSlots(input, resolved, await agents.list());
     const kernels = kernelPlaces(input.clusterSize).map((place): NewKernel => ({ ...place, id: newId<KernelId>() }));
     const [main] = kernels as [NewKernel, ...NewKernel[]];
@@ -72,6 +73,7 @@ export class SessionCreation {
       type: input.type,
       image: resolved.image.name,
       architecture: resolved.image.architecture,
+      imageOrigin: resolved.origin,
       tag: input.tag ?? null,
       clusterMode: input.clusterMode,
       resourceGroup,

@@ -1,4 +1,4 @@
-import type { CreateSessionInput, UserActor } from '@backend.ai/contract';
+import type { CreateSessionInput, Image, UserActor } from '@backend.ai/contract';
 import {
   AppError,
   addSlots,
@@ -10,6 +10,7 @@ import {
   parseBinarySize,
   parseResourceSlots,
   type ResourceSlots,
+  type SessionType,
   slotsFromTexts,
 } from '@backend.ai/core';
 import type { AgentRecord } from '../../repositories/agents.ts';
@@ -26,6 +27,14 @@ export function checkRights(input: CreateSessionInput, owner: Pick<UserActor, 'r
   };
   if (input.designatedAgents.length > 0) refuse('designatedAgents', 'Only superadmins name the agents of a session.');
   if (isPrivateType(input.type)) refuse('type', 'Only superadmins create system sessions.');
+}
+
+/** @throws AppError `invalid-input` for an image of the platform's own in a session of a user */
+export function checkRole({ name, role }: Image, type: SessionType): void {
+  if (role !== 'system' || isPrivateType(type)) return;
+  throw new AppError('invalid-input', `The image ${name} is for system sessions.`, {
+    data: { fields: { image: 'is for system sessions' } },
+  });
 }
 
 function wrongFields(fields: Record<string, string>): AppError {
@@ -68,7 +77,7 @@ export function decideSlots(
 ): DecidedSlots {
   const known = new Set(allAgents.flatMap((agent) => Object.keys(agent.capacity)));
   const asked = parseResourceSlots(request.resources, known);
-  const shmem = parseShmem(request.resourceOpts.shmem);
+  const shmem = parseShmem(request.resourceOpts.shmem) ?? (image.shmem === undefined ? null : BigInt(image.shmem));
   const imageLeast = slotsFromTexts(image.minSlots);
   const least = shmem === null ? imageLeast : addSlots(imageLeast, { mem: shmem * 1000n });
   const wanted = { ...least, ...asked };
@@ -83,6 +92,18 @@ export function decideSlots(
       },
     });
   }
+  const most = slotsFromTexts(image.maxSlots ?? {});
+  const above = Object.keys(most).filter((name) => (wanted[name] ?? 0n) > (most[name] ?? 0n));
+  if (above.length > 0) {
+    const fields = above.map((name) => `${name} is at most ${amountToText(most[name] ?? 0n)}`);
+    throw new AppError('invalid-input', `The image ${image.name} takes no more: ${fields.join(', ')}.`, {
+      data: {
+        fields: Object.fromEntries(above.map((name) => [`resources.${name}`, 'is above the maximum of the image'])),
+      },
+    });
+  }
+  // One that no agent could have now waits for one that can.
+  if (agents.length === 0) return { slots: wanted, shmem };
   const capacities = agents.map(capacityOf);
   // On a single node all kernels have to find room together.
   const together = request.clusterMode === 'single-node' ? times(request.clusterSize, wanted) : wanted;

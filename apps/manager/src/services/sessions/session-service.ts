@@ -3,6 +3,7 @@ import {
   allow,
   type CallContext,
   type DestroySessionResult,
+  type PullProgress,
   type SessionDetailsView,
   type SessionHistoryEntry,
   type SessionView,
@@ -36,6 +37,8 @@ export interface SessionServiceOptions {
   readonly changes: SessionChanges;
   readonly audit: AuditLog;
   readonly clock: Clock;
+  /** How far the fetches of its image are; null: nobody can tell. */
+  readonly pullProgress: (record: SessionRecord) => Promise<PullProgress | null>;
 }
 
 /** What a user wants to do with a session. */
@@ -49,6 +52,8 @@ export interface SessionChangeRequest {
 
 /** It ran, whatever became of it since. */
 const runningOrEnding: readonly SessionStatus[] = [...servingStatuses, 'TERMINATING'];
+/** Who watches an image being fetched sees it move this often. */
+const progressEveryMs = 1_000;
 
 /** What users do with sessions. Every change is an intent: loops carry it out. */
 export class SessionService {
@@ -116,7 +121,7 @@ export class SessionService {
       for (;;) {
         // Looked at after following began, so that no change falls in between.
         record = (await sessions.findById(record.id)) ?? record;
-        if (reached(record.status) || end.signal.aborted) return toSessionView(record);
+        if (reached(record.status) || end.signal.aborted) return await this.#withProgress(record);
         // Of states on the way a waiter need not know more than that they were passed.
         while (await heardOfChange(following, clock, end.signal)) if (reached(following.latest?.to ?? 'RUNNING')) break;
       }
@@ -134,17 +139,24 @@ export class SessionService {
     const following = changes.follow(record.id);
     const stop = signal ?? new AbortController().signal;
     try {
-      let shown = -1;
+      let shown = '';
       while (!stop.aborted) {
         record = (await sessions.findById(record.id)) ?? record;
-        if (record.version !== shown) yield toSessionView(record);
-        shown = record.version;
+        const view = await this.#withProgress(record);
+        const now = `${record.version} ${view.pull?.currentBytes ?? ''}`;
+        if (now !== shown) yield view;
+        shown = now;
         if (isTerminal(record.status)) return;
-        await heardOfChange(following, clock, stop);
+        await heardOfChange(following, clock, stop, record.status === 'PULLING' ? progressEveryMs : undefined);
       }
     } finally {
       following.stop();
     }
+  }
+
+  async #withProgress(record: SessionRecord): Promise<SessionView> {
+    const pull = record.status === 'PULLING' ? await this.#options.pullProgress(record) : null;
+    return { ...toSessionView(record), pull };
   }
 
   /**

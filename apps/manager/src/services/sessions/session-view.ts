@@ -20,6 +20,7 @@ export function toSessionView(record: SessionRecord): SessionView {
     type: record.type,
     status: record.status,
     reason: toReason(record.statusReason, record.statusData),
+    pull: null,
     result: record.result,
     image: record.image,
     architecture: record.architecture,

@@ -1,0 +1,95 @@
+import type { Image } from '@backend.ai/contract';
+import { canonicalArchitecture, findImageReference, readImageLabels } from '@backend.ai/core';
+import type { AgentRecord } from '../../repositories/agents.ts';
+import type { ImageRecord } from '../../repositories/images.ts';
+import type { KnownImages } from './image-catalog.ts';
+
+/** One image for one architecture, wherever it is. */
+export interface FoundImageRef {
+  readonly image: Image;
+  /** Agents that have it, or would fetch it, whether alive or not. */
+  readonly agents: readonly AgentRecord[];
+  /** Who has it; undefined: agents only. */
+  readonly record: ImageRecord | undefined;
+}
+
+interface Candidate {
+  readonly image: Image;
+  readonly record: ImageRecord | undefined;
+  /** How well it answers to the name: an alias that somebody gave before the canonical name before others. */
+  readonly rank: number;
+  /** An agent that is alive could start it. */
+  readonly isReady: boolean;
+}
+
+export function imageIdentity({ name, architecture }: Pick<Image, 'name' | 'architecture'>): string {
+  return `${architecture} ${name}`;
+}
+
+/** As agents would offer it. */
+export function imageOfRecord({ name, architecture, labels, digest }: ImageRecord): Image {
+  const { language, minSlots, maxSlots, shmem, role } = readImageLabels(labels);
+  return { name, aliases: [], architecture, language, minSlots, maxSlots, shmem, role, digest };
+}
+
+export function offersImage(agent: AgentRecord, { name, architecture }: Pick<Image, 'name' | 'architecture'>): boolean {
+  return agent.images.some((image) => image.name === name && image.architecture === architecture);
+}
+
+/** Agents that have the image or would fetch it. */
+export function agentsFor(agents: readonly AgentRecord[], image: Image, isKnownToRegistry: boolean): AgentRecord[] {
+  return agents.filter(
+    (agent) =>
+      offersImage(agent, image) ||
+      (isKnownToRegistry && agent.backend === 'docker' && agent.architecture === image.architecture),
+  );
+}
+
+/**
+ * What a user means by a name: an alias, a canonical name or a short one. Of several the one that could start now, and of
+ * those the highest version.
+ * @param architecture Canonical; undefined: any.
+ */
+export function findImage(
+  agents: readonly AgentRecord[],
+  { images, aliases }: KnownImages,
+  ref: string,
+  architecture: string | undefined,
+): FoundImageRef | undefined {
+  const named = new Set(
+    aliases.flatMap((given) => (given.alias === ref ? [imageIdentity({ ...given, name: given.image })] : [])),
+  );
+  const short = findImageReference(ref);
+  const candidates = new Map<string, Candidate>();
+  const consider = (image: Image, record: ImageRecord | undefined, isShort: boolean, isReady: () => boolean): void => {
+    const rank = named.has(imageIdentity(image)) ? 2 : image.name === ref ? 1 : isShort ? 0 : -1;
+    if (rank < 0 || (architecture !== undefined && canonicalArchitecture(image.architecture) !== architecture)) return;
+    const key = imageIdentity(image);
+    const before = candidates.get(key);
+    if (before?.isReady) return;
+    candidates.set(key, { image: before?.image ?? image, record: before?.record ?? record, rank, isReady: isReady() });
+  };
+  for (const record of images) {
+    const isShort =
+      short !== undefined && !short.registry && record.repository === short.repository && record.tag === short.tag;
+    if (!isShort && record.name !== ref && named.size === 0) continue;
+    const image = imageOfRecord(record);
+    consider(image, record, isShort, () => agentsFor(agents, image, true).some(({ status }) => status === 'ALIVE'));
+  }
+  for (const { status, images: offered } of agents) {
+    for (const image of offered) consider(image, undefined, image.aliases.includes(ref), () => status === 'ALIVE');
+  }
+  const [best] = [...candidates.values()].sort(
+    (a, b) =>
+      b.rank - a.rank ||
+      Number(b.isReady) - Number(a.isReady) ||
+      compareNames(b.image.name, a.image.name) ||
+      compareNames(a.image.architecture, b.image.architecture),
+  );
+  if (!best) return undefined;
+  const { image, record } = best;
+  return { image, record, agents: agentsFor(agents, image, record !== undefined) };
+}
+
+/** Numbers within names count as numbers: 3.9 before 3.11. */
+export const compareNames: (a: string, b: string) => number = new Intl.Collator('en', { numeric: true }).compare;

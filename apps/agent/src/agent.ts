@@ -22,7 +22,9 @@ import {
   systemClock,
 } from '@backend.ai/core';
 import { createRpcServer, type PeerIdentity, parseJoinToken, pinnedKeys, type RpcServer } from '@backend.ai/rpc';
-import { BackgroundTasks, ensureRequestId, type Logger } from '@backend.ai/telemetry';
+import { BackgroundTasks, ensureRequestId, type Logger, ReconcileLoop } from '@backend.ai/telemetry';
+import { Accelerators, type PluginStatus } from './accelerators/accelerators.ts';
+import { pluginSources } from './accelerators/load-plugins.ts';
 import type { Backend } from './backends/backend.ts';
 import { type BackendKind, backendByItself, backendsPresent, findEngine } from './backends/choose-backend.ts';
 import { FakeBackend } from './backends/fake/fake-backend.ts';
@@ -36,7 +38,8 @@ import { KernelMeter } from './kernels/kernel-meter.ts';
 import { Outbox } from './kernels/outbox.ts';
 import { ScratchMeter } from './kernels/scratch-meter.ts';
 import { KernelSupervisor, type StrayView } from './kernels/supervisor.ts';
-import { SlotLedger } from './resources/slot-ledger.ts';
+import { AllocationLedger } from './resources/allocation-ledger.ts';
+import type { Inventory } from './resources/inventory.ts';
 import { LocalAgentService } from './rpc/agent-service.ts';
 import { type LinkStatus, ManagerLink } from './rpc/manager-link.ts';
 import { agentVersion } from './service-facts.ts';
@@ -56,6 +59,9 @@ export interface AgentStatusView {
   readonly images: readonly Image[];
   readonly capacity: Record<string, string>;
   readonly used: Record<string, string>;
+  /** What is held of each device, by slot; a device of which nothing is held is left out. */
+  readonly heldDevices: Record<string, Record<string, string>>;
+  readonly accelerators: PluginStatus[];
   readonly kernels: KernelReport[];
   /** What those that run use. */
   readonly measurements: KernelMeasurement[];
@@ -75,7 +81,9 @@ interface Parts {
   readonly outbox: Outbox;
   readonly state: AgentState;
   readonly backend: Backend;
-  readonly ledger: SlotLedger;
+  readonly ledger: AllocationLedger;
+  readonly accelerators: Accelerators;
+  readonly lookForDevices: ReconcileLoop;
   readonly supervisor: KernelSupervisor;
   readonly meters: Meters;
   readonly dataPort: DataPort;
@@ -95,6 +103,8 @@ interface Meters {
 interface Prepared {
   readonly state: AgentState;
   readonly backend: Backend;
+  readonly accelerators: Accelerators;
+  readonly inventory: Inventory;
 }
 
 const closeDeadlineMs = 8_000;
@@ -164,7 +174,8 @@ export class Agent {
   }
 
   status(): AgentStatusView {
-    const { link, backend, ledger, supervisor, meters, outbox, state, address, dataAddress } = this.#started();
+    const { link, backend, ledger, accelerators, supervisor, meters, outbox, state, address, dataAddress } =
+      this.#started();
     const { isolation, images } = backend.capabilities;
     return {
       agentId: this.#identity.id,
@@ -178,6 +189,10 @@ export class Agent {
       images,
       capacity: slotsToTexts(ledger.capacity),
       used: slotsToTexts(ledger.used),
+      heldDevices: Object.fromEntries(
+        [...ledger.heldDevices].map(([slot, devices]) => [slot, slotsToTexts(Object.fromEntries(devices))]),
+      ),
+      accelerators: accelerators.status(),
       kernels: supervisor.reports(),
       measurements: meters.kernels.measurements(),
       machine: meters.machine.metrics(),
@@ -222,12 +237,14 @@ export class Agent {
   }
 
   async #prepare(): Promise<Prepared> {
-    const { dataDir } = this.#config;
+    const { dataDir, accelerators: plugins, path } = this.#config;
     mkdirSync(dataDir, { recursive: true, mode: 0o700 });
     const state = AgentState.open(join(dataDir, 'agent.json'));
     const backend = await this.#makeBackend(state.installationId);
-    await backend.start();
-    return { state, backend };
+    const context = { path, clock: this.#clock, logger: this.#logger.with({ module: 'kernels' }) };
+    const accelerators = new Accelerators({ ...context, sources: pluginSources(plugins, context) });
+    await Promise.all([backend.start(), accelerators.refresh()]);
+    return { state, backend, accelerators, inventory: accelerators.extend(this.#machineOf(backend)) };
   }
 
   async #start(joinToken: string | undefined): Promise<void> {
@@ -235,9 +252,9 @@ export class Agent {
     const clock = this.#clock;
     const logger = this.#logger;
     const rpcLogger = logger.with({ module: 'rpc' });
-    const { state, backend } = await this.#ensurePrepared();
+    const { state, backend, accelerators, inventory } = await this.#ensurePrepared();
     const outbox = Outbox.open(join(config.dataDir, 'outbox.jsonl'));
-    const ledger = new SlotLedger(backend.capabilities.slots);
+    const ledger = new AllocationLedger(inventory, config.allocation);
     let link: ManagerLink | undefined;
     const running = (): Kernel[] => supervisor.running();
     const metering = { kernels: running, clock, logger: logger.with({ module: 'kernels' }) };
@@ -251,6 +268,7 @@ export class Agent {
     const supervisor = new KernelSupervisor({
       backend,
       ledger,
+      accelerators,
       tasks: this.#tasks,
       report: (event) => {
         outbox.append(event);
@@ -264,6 +282,19 @@ export class Agent {
       strayGraceMs: this.#dependencies.strayGraceMs,
     });
     await supervisor.recover();
+    const lookForDevices = new ReconcileLoop({
+      name: 'look for devices',
+      tickMs: config.accelerators.refreshEveryMs,
+      clock,
+      logger,
+      run: async () => {
+        await accelerators.refresh();
+        const found = accelerators.extend(this.#machineOf(backend));
+        const before = JSON.stringify(slotsToTexts(ledger.capacity));
+        ledger.inventory = found;
+        if (JSON.stringify(slotsToTexts(ledger.capacity)) !== before) link?.registerAgain();
+      },
+    });
     const tickets = new Tickets(clock);
     const dataPort = new DataPort({
       ...config.dataPort,
@@ -316,7 +347,7 @@ export class Agent {
         server.cutPeers(({ publicKey }) => managerKeys().includes(publicKey));
       },
       joinToken,
-      registration: () => this.#registration(backend, address, dataAddress),
+      registration: () => this.#registration(backend, ledger, address, dataAddress),
       kernels: () => supervisor.reports(),
       measurements: () => meters.kernels.measurements(),
       machine: () => meters.machine.metrics(),
@@ -329,25 +360,31 @@ export class Agent {
       logger: rpcLogger,
     });
     this.#parts = {
-      ...{ service, outbox, state, backend, ledger, supervisor, meters, dataPort, server, link },
+      ...{ service, outbox, state, backend, ledger, accelerators, lookForDevices, supervisor, meters, dataPort },
+      ...{ server, link },
       ...{ address, dataAddress },
     };
     link.start();
     for (const meter of Object.values(meters)) meter.start();
-    const { isolation, slots, images } = backend.capabilities;
+    lookForDevices.start();
+    const { isolation, images } = backend.capabilities;
     logger.info('agent started', {
       backend: backend.kind,
       isolation,
-      slots: slotsToTexts(slots),
+      slots: slotsToTexts(ledger.capacity),
       images: images.map(({ name }) => name),
       address,
       data_address: dataAddress,
     });
   }
 
+  #machineOf({ capabilities: { inventory } }: Backend): Inventory {
+    return this.#config.allocation.pinCpus ? inventory : { ...inventory, realCpus: false };
+  }
+
   async #makeBackend(installationId: string): Promise<Backend> {
     const kind = await this.#backendKind();
-    const { docker, dataDir, slots, allowUnisolated, sandbox, useCgroups, processLimit, startDeadlineMs } =
+    const { docker, dataDir, slots, reserve, allowUnisolated, sandbox, useCgroups, processLimit, startDeadlineMs } =
       this.#config;
     const { runtimes, fakeScript } = this.#dependencies;
     const clock = this.#clock;
@@ -371,6 +408,7 @@ export class Agent {
       sandbox,
       useCgroups,
       slots: parsedSlots,
+      reserve,
       interpreters: runtimes,
       processLimit,
       startDeadlineMs,
@@ -389,8 +427,8 @@ export class Agent {
     return kind;
   }
 
-  #registration(backend: Backend, address: string, dataAddress: string): AgentRegistration {
-    const { isolation, slots, images } = backend.capabilities;
+  #registration(backend: Backend, ledger: AllocationLedger, address: string, dataAddress: string): AgentRegistration {
+    const { isolation, images } = backend.capabilities;
     return {
       agentId: this.#identity.id,
       bootId: this.bootId,
@@ -401,7 +439,7 @@ export class Agent {
       backend: backend.kind,
       address,
       dataAddress,
-      slots: slotsToTexts(slots),
+      slots: slotsToTexts(ledger.capacity),
       images: images as Image[],
       isolation,
     };
@@ -410,12 +448,18 @@ export class Agent {
   async #close(): Promise<void> {
     const parts = this.#parts;
     if (!parts) return;
-    const { server, supervisor, meters, link, dataPort, backend, outbox } = parts;
-    const stopMeters = () => Promise.all(Object.values(meters).map((meter) => meter.stop()));
+    const { server, supervisor, meters, lookForDevices, accelerators, link, dataPort, backend, outbox } = parts;
     const closing = (async () => {
-      await Promise.all([server.close({ graceMs: 1_000 }), dataPort.close(), supervisor.release(), stopMeters()]);
+      await Promise.all([
+        server.close({ graceMs: 1_000 }),
+        dataPort.close(),
+        supervisor.release(),
+        ...Object.values(meters).map((meter) => meter.stop()),
+        lookForDevices.stop(),
+      ]);
       await link.close(1_000);
       await backend.close();
+      await accelerators.close();
       await this.#tasks.drain();
     })();
     const over = new AbortController();

@@ -61,6 +61,29 @@ export const agentConfigSchema = z.strictObject({
   allowUnisolated: z.boolean().default(false),
   /** Only this sandbox; absent: the strongest that works. */
   sandbox: z.enum(['bubblewrap', 'unshare', 'none']).optional(),
+  /** Kept from kernels; what is absent is decided by the size of the machine. */
+  reserve: z
+    .strictObject({ cpus: z.number().int().min(0).optional(), memoryBytes: z.number().int().min(0).optional() })
+    .default({}),
+  allocation: z
+    .strictObject({
+      /** How the devices of one kind are used: spread, or one after the other. */
+      strategy: z.enum(['evenly', 'fill']).default('evenly'),
+      affinity: z.enum(['interleaved', 'prefer-single-node']).default('interleaved'),
+      /** Whether kernels are kept to processors of their own, where these are those of the machine. */
+      pinCpus: z.boolean().default(true),
+    })
+    .prefault({}),
+  accelerators: z
+    .strictObject({
+      /** `auto`, names of built-in plugins, absolute paths of modules. */
+      plugins: z.array(z.string().min(1)).default(['auto']),
+      /** By plugin and setting: `cuda.allocation-mode`. */
+      settings: z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.array(z.string())])).default({}),
+      /** How often devices are looked for again, in milliseconds. */
+      refreshEveryMs: z.number().int().min(10).default(30_000),
+    })
+    .prefault({}),
   useCgroups: z.boolean().default(true),
   /** Processes and threads of one kernel. */
   processLimit: z.number().int().min(16).max(100_000).default(512),

@@ -6,7 +6,8 @@ import { AppError, hasCode } from '@backend.ai/core';
 import { callAdminSocket, type Dependency } from '@backend.ai/runtime';
 import type { AgentStatusView } from './agent.ts';
 import { defaultEngineSocket, type EngineReport, examineEngine, isSupported } from './backends/engine-report.ts';
-import { findProgram, findSandboxTools, searchFolders } from './backends/process/tools.ts';
+import { findSandboxTools } from './backends/process/tools.ts';
+import { findProgram, searchFolders } from './files/programs.ts';
 import type { AgentServerOptions } from './server-config.ts';
 
 /** What an agent needs, as it can be seen from beside: the agent may run or not. */

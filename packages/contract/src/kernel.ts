@@ -111,6 +111,8 @@ export const kernelSpecSchema = z.strictObject({
     .optional(),
   /** Ports at which programs of the user will listen. */
   preopenPorts: z.array(z.number().int().min(1).max(65_535)).max(inputLimits.ports).optional(),
+  /** False: shares of devices are not scattered over what others left of them. */
+  allowFractionalResourceFragmentation: z.boolean().optional(),
   bootstrap: kernelBootstrapSchema.optional(),
   /** Run as `batchRunId` as soon as the kernel runs; only the main kernel of a batch session has it. */
   batch: kernelBatchSchema.optional(),

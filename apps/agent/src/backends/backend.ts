@@ -13,9 +13,11 @@ import type {
   RunResult,
   TerminalOptions,
 } from '@backend.ai/contract';
-import type { ResourceSlots, StatusReason } from '@backend.ai/core';
+import type { StatusReason } from '@backend.ai/core';
 import type { ConsoleLog } from '../files/console-log.ts';
 import type { HomeFiles } from '../files/home-files.ts';
+import type { Allocation, Inventory } from '../resources/inventory.ts';
+import type { KernelResources } from '../resources/kernel-resources.ts';
 import type { KernelServices } from '../services/kernel-services.ts';
 import type { Measurements } from '../statistics/metric-histories.ts';
 
@@ -38,7 +40,7 @@ export interface Backend {
   /** Removes what was kept for a while, and nobody came for. @throws when something cannot be removed now */
   expire(): Promise<void>;
   /** @throws AppError `unknown-image`, `unsupported-feature` */
-  plan(spec: KernelSpec, requestId: string): KernelPlan;
+  plan(spec: KernelSpec, requestId: string, resources: KernelResources): KernelPlan;
   /** Absent: kernels are not made of container images. */
   readonly images?: BackendImages | undefined;
   /** Lets go of everything; kernels go on. */
@@ -70,7 +72,8 @@ export interface BackendCapabilities {
   readonly isolation: IsolationReport;
   /** Replaced as a whole when it changes. */
   readonly images: readonly Image[];
-  readonly slots: ResourceSlots;
+  /** What kernels can be given, besides accelerators. */
+  readonly inventory: Inventory;
   /** Whether kernels outlive the agent process. */
   readonly adoption: boolean;
 }
@@ -162,6 +165,8 @@ export interface KernelHandle {
 export interface RecoveredKernel {
   readonly spec: KernelSpec;
   readonly requestId: string;
+  /** What it had been given; null: nobody wrote it down. */
+  readonly allocation: Allocation | null;
   readonly plan: KernelPlan;
   /** It runs; or it ended; or it never came to run. */
   readonly outcome:

@@ -3,6 +3,7 @@ import type { RequestId } from '@backend.ai/core';
 import { collectLogs, FakeClock } from '@backend.ai/testing';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { KernelHandle, KernelUsage } from '../backends/backend.ts';
+import { unknownAllocation } from '../resources/kernel-resources.ts';
 import { Kernel } from './kernel.ts';
 import { KernelMeter } from './kernel-meter.ts';
 
@@ -11,6 +12,7 @@ function running(kernelId: string, measure: () => Promise<KernelUsage>): Kernel 
     { kernelId, slots: { cpu: '2', mem: '4096' } } as unknown as KernelSpec,
     'r' as RequestId,
     {} as Kernel['plan'],
+    unknownAllocation,
   );
   kernel.state = 'running';
   kernel.handle = { measure } as KernelHandle;

@@ -1,12 +1,15 @@
 import type { AgentKernelState, BatchEnd, KeptLog, KernelReport, KernelSpec, RunResult } from '@backend.ai/contract';
 import { AppError, type Deferred, deferred, type RequestId, type StatusReason } from '@backend.ai/core';
 import type { KernelEnd, KernelHandle, KernelPlan } from '../backends/backend.ts';
+import type { Allocation } from '../resources/inventory.ts';
 
 /** What the agent knows of one kernel that has not ended. */
 export class Kernel {
   readonly spec: KernelSpec;
   readonly requestId: RequestId;
   readonly plan: KernelPlan;
+  /** The devices that it has been given. */
+  readonly allocation: Allocation;
   readonly abort: AbortController = new AbortController();
   /** Resolves when nothing is left of it. */
   readonly gone: Deferred<void> = deferred();
@@ -21,10 +24,11 @@ export class Kernel {
   /** The request that wants it to end. */
   destroyRequestId: RequestId | undefined;
 
-  constructor(spec: KernelSpec, requestId: RequestId, plan: KernelPlan) {
+  constructor(spec: KernelSpec, requestId: RequestId, plan: KernelPlan, allocation: Allocation) {
     this.spec = spec;
     this.requestId = requestId;
     this.plan = plan;
+    this.allocation = allocation;
   }
 
   /** @throws AppError `kernel-not-found` */

@@ -3,9 +3,11 @@ import { parseResourceSlots, systemClock } from '@backend.ai/core';
 import { BackgroundTasks, ensureRequestId } from '@backend.ai/telemetry';
 import { collectLogs, waitFor } from '@backend.ai/testing';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { Accelerators } from '../accelerators/accelerators.ts';
 import type { CreateStep, Stray } from '../backends/backend.ts';
 import { FakeBackend } from '../backends/fake/fake-backend.ts';
-import { SlotLedger } from '../resources/slot-ledger.ts';
+import { AllocationLedger } from '../resources/allocation-ledger.ts';
+import { plainInventory } from '../resources/machine-inventory.ts';
 import type { UnnumberedEvent } from './outbox.ts';
 import { KernelSupervisor } from './supervisor.ts';
 
@@ -52,10 +54,13 @@ async function supervisorWith(...stuckSteps: string[]) {
   const events: UnnumberedEvent[] = [];
   const tasks = new BackgroundTasks(logger);
   const backend = new StubbornBackend({ clock: systemClock });
-  const ledger = new SlotLedger(parseResourceSlots({ cpu: 1 }));
+  const ledger = new AllocationLedger(plainInventory(parseResourceSlots({ cpu: 1 })));
+  const accelerators = new Accelerators({ sources: [], clock: systemClock, logger });
   const report = (event: UnnumberedEvent): void => void events.push(event);
   const usedBy = async () => undefined;
-  const supervisor = new KernelSupervisor({ backend, ledger, tasks, report, usedBy, clock: systemClock, logger });
+  const supervisor = new KernelSupervisor({
+    ...{ backend, ledger, accelerators, tasks, report, usedBy, clock: systemClock, logger },
+  });
   await ensureRequestId(() => supervisor.recover());
   onTestFinished(async () => {
     stuck.clear();

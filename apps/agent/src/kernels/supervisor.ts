@@ -26,14 +26,18 @@ import {
   requireRequestId,
   runWithRequest,
 } from '@backend.ai/telemetry';
-import type { Backend, CreateStep, KernelEnd } from '../backends/backend.ts';
+import type { Accelerators } from '../accelerators/accelerators.ts';
+import type { Backend, CreateStep, KernelEnd, KernelPlan } from '../backends/backend.ts';
+import type { AllocationLedger } from '../resources/allocation-ledger.ts';
+import type { Allocation } from '../resources/inventory.ts';
+import { kernelResources } from '../resources/kernel-resources.ts';
 import { keepLog } from '../files/kept-log.ts';
-import type { SlotLedger } from '../resources/slot-ledger.ts';
 import { runSteps, type StepFailure, undoSteps } from './create-steps.ts';
 import { EndedKernels } from './ended-kernels.ts';
 import { Kernel } from './kernel.ts';
 import type { UnnumberedEvent } from './outbox.ts';
-import { reserveResourcesStep } from './steps/reserve-resources.ts';
+import { attachDevicesStep } from './steps/attach-devices.ts';
+import { reservedResourcesStep } from './steps/reserve-resources.ts';
 
 /** A kernel that has to end, or has ended, and could not be removed at once. */
 interface Remains {
@@ -52,7 +56,8 @@ type Report = UnnumberedEvent extends infer Event
 
 export interface SupervisorOptions {
   readonly backend: Backend;
-  readonly ledger: SlotLedger;
+  readonly ledger: AllocationLedger;
+  readonly accelerators: Accelerators;
   readonly tasks: BackgroundTasks;
   readonly report: (event: UnnumberedEvent) => void;
   /** All that an ended kernel has used, while it can still be looked into. Answers soon, and does not throw. */
@@ -125,11 +130,13 @@ export class KernelSupervisor {
    */
   async recover(): Promise<void> {
     const { backend, ledger, tasks, logger } = this.#options;
-    for (const { spec, requestId, plan, outcome } of await backend.recover()) {
-      const slots = slotsFromTexts(spec.slots);
-      const reserve = reserveResourcesStep(ledger, spec.kernelId, slots);
-      const kernel = new Kernel(spec, requestId as RequestId, { ...plan, steps: [reserve, ...plan.steps] });
-      ledger.hold(spec.kernelId, slots);
+    const recovered = await backend.recover();
+    // Whoever's devices are known keeps those, before others get some of what is left.
+    for (const { spec, allocation } of recovered) if (allocation) ledger.hold(spec.kernelId, allocation);
+    for (const { spec, requestId, plan, outcome, allocation } of recovered) {
+      const held = allocation ?? ledger.holdSomewhere(spec.kernelId, slotsFromTexts(spec.slots));
+      const reserve = reservedResourcesStep(ledger, spec.kernelId);
+      const kernel = new Kernel(spec, requestId as RequestId, { ...plan, steps: [reserve, ...plan.steps] }, held);
       this.#kernels.set(spec.kernelId, kernel);
       logger.info('kernel recovered', { kernel_id: spec.kernelId, outcome: outcome.kind });
       if (outcome.kind === 'running') {
@@ -148,7 +155,7 @@ export class KernelSupervisor {
 
   /** @throws AppError `insufficient-capacity`, `unknown-image`, `unsupported-feature`, `shutting-down` */
   create(spec: KernelSpec): void {
-    const { backend, ledger, tasks, clock } = this.#options;
+    const { ledger, tasks, clock } = this.#options;
     const { kernelId } = spec;
     if (this.#released) throw new AppError('shutting-down', 'The agent is shutting down.');
     if (this.#kernels.has(kernelId)) return;
@@ -161,12 +168,15 @@ export class KernelSupervisor {
       throw new AppError('state-conflict', 'What an earlier kernel of this id left is still being removed.');
     }
     const requestId = requireRequestId();
-    const plan = backend.plan(spec, requestId);
-    const reserve = reserveResourcesStep(ledger, kernelId, slotsFromTexts(spec.slots));
     const startedAt = clock.monotonic();
-    reserve.run(new AbortController().signal, () => {});
+    const allocation = ledger.reserve(kernelId, {
+      slots: slotsFromTexts(spec.slots),
+      allowFragmentation: spec.allowFractionalResourceFragmentation ?? true,
+    });
+    const reserve = reservedResourcesStep(ledger, kernelId);
     const reserved = { step: reserve.name, ms: Math.round((clock.monotonic() - startedAt) * 1000) / 1000 };
-    const kernel = new Kernel(spec, requestId, { ...plan, steps: [reserve, ...plan.steps] });
+    const plan = this.#plan(spec, requestId, allocation, reserve);
+    const kernel = new Kernel(spec, requestId, plan, allocation);
     this.#kernels.set(kernelId, kernel);
     this.#report(kernel, { type: 'kernel-preparing' });
     tasks.start('start kernel', () => this.#start(kernel, reserved), requestId);
@@ -246,6 +256,21 @@ export class KernelSupervisor {
     await Promise.all([this.#sweeper.stop(), ...starting.map((kernel) => kernel.gone.promise)]);
   }
 
+  /** @throws AppError when there is none; then nothing is held */
+  #plan(spec: KernelSpec, requestId: RequestId, allocation: Allocation, reserve: CreateStep): KernelPlan {
+    const { backend, ledger, accelerators } = this.#options;
+    const resources = kernelResources(allocation);
+    try {
+      const plan = backend.plan(spec, requestId, resources);
+      const target = { kernelId: spec.kernelId, backend: backend.kind };
+      const attach = accelerators.concerns(allocation) ? [attachDevicesStep(resources, target, accelerators)] : [];
+      return { ...plan, steps: [reserve, ...attach, ...plan.steps] };
+    } catch (error) {
+      ledger.release(spec.kernelId);
+      throw error;
+    }
+  }
+
   #destroy(kernel: Kernel, reason: StatusReason, forced: boolean, requestId: RequestId): void {
     kernel.destroyReason ??= reason;
     kernel.destroyRequestId ??= requestId;
@@ -263,9 +288,7 @@ export class KernelSupervisor {
   async #start(kernel: Kernel, reserved: StepTiming): Promise<void> {
     const { clock, logger, afterStep } = this.#options;
     const { kernelId } = kernel.spec;
-    const [reserve, ...steps] = kernel.plan.steps as [CreateStep, ...CreateStep[]];
-    const first: CreateStep = { ...reserve, run: () => {} };
-    const { timings, failure } = await runSteps([first, ...steps], {
+    const { timings, failure } = await runSteps(kernel.plan.steps, {
       signal: kernel.abort.signal,
       clock,
       beforeStep: (step) => {

@@ -64,6 +64,16 @@ export function machineInventory(facts: MachineFacts, reserve: Partial<SystemRes
   };
 }
 
+/** What kernels of this machine can be given besides accelerators. @param stated Instead of what it has. */
+export function readMachineInventory(
+  limits: CgroupLimits,
+  reserve: Partial<SystemReserve> = {},
+  stated?: ResourceSlots | undefined,
+): Inventory {
+  const facts = readMachineFacts(limits);
+  return stated ? statedInventory(stated, facts) : machineInventory(facts, reserve);
+}
+
 /** What an operator says a machine has. As many processors as it really has are real ones; more of them are only counted. */
 export function statedInventory(slots: ResourceSlots, facts: MachineFacts): Inventory {
   const { cpu = 0n } = slots;

@@ -96,6 +96,20 @@ export class ManagerLink {
     this.#tasks.start('send events', () => this.#send(client));
   }
 
+  /** What the agent offers has changed. Without a line the next registration tells. */
+  registerAgain(): void {
+    const client = this.#client;
+    if (!client) return;
+    this.#tasks.start('register again', async () => {
+      try {
+        await client.api.register.mutate(this.#options.registration());
+      } catch (error) {
+        // A line that is lost is replaced, and registered anew.
+        this.#options.logger.warn('the agent could not register again', { error });
+      }
+    });
+  }
+
   /** Gives events that wait a chance, then closes. */
   async close(graceMs: number): Promise<void> {
     const { clock, outbox } = this.#options;

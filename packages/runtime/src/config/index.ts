@@ -21,3 +21,4 @@ export { describeOrigin, type Origin } from './origin.ts';
 export type { ConfigProblem, FlagValue } from './raw-values.ts';
 export { renderEffective, renderReference, renderSample, type ShownSetting, tomlValue } from './render-config.ts';
 export { checkTlsListener, metricsSection, tlsListener } from './sections.ts';
+export { parseToml } from './toml.ts';

@@ -41,3 +41,8 @@ function entriesOf(node: AST.TOMLTable | AST.TOMLKeyValue, prefix: readonly stri
   }
   return [{ path, value: getStaticTOMLValue(value), ...position }];
 }
+
+/** The whole document as plain values, for files that are no configuration of a component. @throws what is no TOML */
+export function parseToml(text: string): Record<string, unknown> {
+  return getStaticTOMLValue(parseTOML(text, { tomlVersion: '1.0' })) as Record<string, unknown>;
+}

@@ -1,6 +1,9 @@
 import type { KernelSpec } from '@backend.ai/contract';
 import type { ResourceSlots } from '@backend.ai/core';
 import type Docker from 'dockerode';
+import type { DeviceContribution } from '../../accelerators/accelerator-plugin.ts';
+import type { KernelResources } from '../../resources/kernel-resources.ts';
+import { formatNumberList } from '../../resources/numa.ts';
 import { runnerCommand } from '../../runner/index.ts';
 import type { KernelUser } from '../scratch/draft.ts';
 import { kernelEnvironment } from '../scratch/kernel-environment.ts';
@@ -12,14 +15,14 @@ import type { KernelImage } from './kernel-image.ts';
 export interface ContainerResources {
   /** Of processor time, in cores. */
   readonly cpus: number;
-  /** Only these cores and memory nodes, as the engine writes them: `0-3,8`. Absent: any. */
+  /** Only these cores, as the engine writes them: `0-3,8`. Absent: any. */
   readonly cpuset?: string | undefined;
-  readonly memoryNodes?: string | undefined;
   readonly memoryBytes: number;
   /** Of /dev/shm; it counts as memory. */
   readonly shmemBytes: number;
   /** Processes and threads. */
   readonly processes: number;
+  readonly devices: DeviceContribution;
 }
 
 export interface ContainerRequest {
@@ -47,11 +50,14 @@ export function containerResources(
   { shmem }: Pick<KernelSpec, 'shmem'>,
   image: Pick<KernelImage, 'shmemBytes'>,
   slots: ResourceSlots,
+  { allocation, devices }: KernelResources,
   processes: number,
 ): ContainerResources {
   const memoryBytes = Number((slots.mem ?? 0n) / 1000n);
   return {
     cpus: Number(slots.cpu ?? 1000n) / 1000,
+    ...(allocation.cpus ? { cpuset: formatNumberList(allocation.cpus) } : {}),
+    devices,
     memoryBytes,
     shmemBytes: Math.min(shmem ?? image.shmemBytes, memoryBytes),
     processes,
@@ -67,7 +73,7 @@ export function openFilesWithin(limits: string): number {
 /** The whole container: what runs in it, what it sees, what it may. Nothing is published, nothing hangs on the agent. */
 export function containerOptions(request: ContainerRequest): Docker.ContainerCreateOptions {
   const { spec, image, user, network } = request;
-  const environment = kernelEnvironment(spec, ownView, user, image.environment);
+  const environment = kernelEnvironment(spec, ownView, user, image.environment, request.resources.devices.environ);
   const command = runnerCommand(image.language, image.interpreter, {
     runnerDirectory: ownView.runner,
     runDirectory: ownView.run,
@@ -108,7 +114,7 @@ function hostConfig(request: ContainerRequest): Docker.HostConfig {
     CpuQuota: Math.max(1_000, Math.round(resources.cpus * cfsPeriodMicros)),
     CpuShares: Math.max(2, Math.round(resources.cpus * 1024)),
     ...(resources.cpuset === undefined ? {} : { CpusetCpus: resources.cpuset }),
-    ...(resources.memoryNodes === undefined ? {} : { CpusetMems: resources.memoryNodes }),
+    ...devicesOf(resources.devices),
     Memory: resources.memoryBytes,
     // The same: no swap besides.
     MemorySwap: resources.memoryBytes,
@@ -123,7 +129,26 @@ function hostConfig(request: ContainerRequest): Docker.HostConfig {
   };
 }
 
-function mountsOf({ paths, spec, runnerFolder }: ContainerRequest): Docker.MountSettings[] {
+/** What accelerators need; nothing of it stands there for a kernel without any. */
+function devicesOf({ files, groups, deviceRequests }: DeviceContribution): Docker.HostConfig {
+  return {
+    ...(files.length === 0
+      ? {}
+      : { Devices: files.map((file) => ({ PathOnHost: file, PathInContainer: file, CgroupPermissions: 'rwm' })) }),
+    ...(groups.length === 0 ? {} : { GroupAdd: groups.map(String) }),
+    ...(deviceRequests.length === 0
+      ? {}
+      : {
+          DeviceRequests: deviceRequests.map(({ driver, deviceIds, capabilities }) => ({
+            Driver: driver,
+            DeviceIDs: deviceIds,
+            Capabilities: capabilities,
+          })),
+        }),
+  };
+}
+
+function mountsOf({ paths, runnerFolder, resources }: ContainerRequest): Docker.MountSettings[] {
   const bind = (Source: string, Target: string, ReadOnly: boolean): Docker.MountSettings => ({
     Type: 'bind',
     Source,
@@ -137,6 +162,7 @@ function mountsOf({ paths, spec, runnerFolder }: ContainerRequest): Docker.Mount
     bind(runnerFolder, ownView.runner, true),
     bind(paths.passwd, '/etc/passwd', true),
     bind(paths.group, '/etc/group', true),
-    ...(spec.sshKeyPair ? [bind(paths.config, ownView.config, true)] : []),
+    bind(paths.config, ownView.config, true),
+    ...resources.devices.mounts.map(({ source, target }) => bind(source, target, true)),
   ];
 }

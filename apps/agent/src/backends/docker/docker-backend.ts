@@ -4,7 +4,8 @@ import { batchRunId, type IsolationReport, type KernelSpec } from '@backend.ai/c
 import { AppError, type Clock, canonicalArchitecture, type ResourceSlots, slotsFromTexts } from '@backend.ai/core';
 import { BackgroundTasks, type Logger } from '@backend.ai/telemetry';
 import { readCgroupView, readOwnLimits } from '../../resources/cgroups.ts';
-import { machineSlots, readMachineFacts } from '../../resources/machine-slots.ts';
+import { type KernelResources, kernelResources, unknownAllocation } from '../../resources/kernel-resources.ts';
+import { readMachineInventory, type SystemReserve } from '../../resources/machine-inventory.ts';
 import { UidPool, uidBaseOf } from '../../resources/uid-pool.ts';
 import { exitCodeOf } from '../../runner/last-record.ts';
 import { installRunner } from '../../runner/runner-installation.ts';
@@ -19,7 +20,7 @@ import type {
 } from '../backend.ts';
 import { endOfJob } from '../scratch/batch-job.ts';
 import { agentUser, type SaveFacts } from '../scratch/draft.ts';
-import { readFacts } from '../scratch/facts.ts';
+import { allocationOf, readFacts } from '../scratch/facts.ts';
 import { KeptHomes } from '../scratch/kept-homes.ts';
 import { readConsole } from '../scratch/runner-kernel.ts';
 import { listScratch, scratchPaths, uidsInScratch } from '../scratch/scratch.ts';
@@ -60,6 +61,8 @@ export interface DockerBackendOptions {
   readonly startDeadlineMs: number;
   /** Instead of what the machine has. */
   readonly slots?: ResourceSlots | undefined;
+  /** Kept from kernels; what is not named is decided by the size of the machine. */
+  readonly reserve?: Partial<SystemReserve> | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -128,7 +131,7 @@ export class DockerBackend implements Backend {
       get images() {
         return installed.images;
       },
-      slots: this.#options.slots ?? machineSlots(readMachineFacts(readOwnLimits(readCgroupView()))),
+      inventory: readMachineInventory(readOwnLimits(readCgroupView()), this.#options.reserve, this.#options.slots),
       adoption: true,
     };
     logger.info('docker backend ready', {
@@ -138,14 +141,14 @@ export class DockerBackend implements Backend {
     });
   }
 
-  plan(spec: KernelSpec, requestId: string): KernelPlan {
+  plan(spec: KernelSpec, requestId: string, resources: KernelResources): KernelPlan {
     if (spec.fake) throw new AppError('unsupported-feature', 'Only the simulated backend takes simulated behaviour.');
     if (spec.cluster?.hosts.some(({ address }) => address !== undefined)) {
       throw new AppError('unsupported-feature', 'Containers of one session have to be on one machine.', {
         hint: 'Ask for the cluster mode single-node, or for fewer kernels.',
       });
     }
-    return this.#planOf(this.#draftOf(spec, requestId));
+    return this.#planOf(this.#draftOf(spec, requestId, resources));
   }
 
   async recover(): Promise<RecoveredKernel[]> {
@@ -167,21 +170,22 @@ export class DockerBackend implements Backend {
 
   #recoverOne(facts: DockerFacts, info: ContainerInfo | null): RecoveredKernel {
     const { spec, requestId } = facts;
-    const draft = this.#draftOf(spec, requestId, facts);
+    const allocation = allocationOf(facts);
+    const draft = this.#draftOf(spec, requestId, kernelResources(allocation ?? unknownAllocation), facts);
     draft.containerId = info?.Id ?? null;
     const plan = this.#planOf(draft);
-    if (facts.state !== 'running') return { spec, requestId, plan, outcome: { kind: 'not-started' } };
+    if (facts.state !== 'running') return { spec, requestId, allocation, plan, outcome: { kind: 'not-started' } };
     if (info?.State.Running) {
       draft.kernel = kernelOf(draft, this.#started(), info);
       draft.kernel.followRunner();
       this.#drafts.add(draft);
-      return { spec, requestId, plan, outcome: { kind: 'running' } };
+      return { spec, requestId, allocation, plan, outcome: { kind: 'running' } };
     }
     const exitCode = spec.batch ? exitCodeOf(draft.paths.run, batchRunId) : null;
     const batch = exitCode === null ? null : endOfJob(exitCode);
     const { paths } = draft;
     return {
-      ...{ spec, requestId },
+      ...{ spec, requestId, allocation },
       plan: { ...plan, launched: () => ({ logs: async (maxBytes) => readConsole(paths, maxBytes) }) },
       outcome: { kind: 'ended', end: endMeanwhile(info), batch },
     };
@@ -235,10 +239,10 @@ export class DockerBackend implements Backend {
     this.#drafts.clear();
   }
 
-  #draftOf(spec: KernelSpec, requestId: string, facts?: DockerFacts): DockerDraft {
+  #draftOf(spec: KernelSpec, requestId: string, resources: KernelResources, facts?: DockerFacts): DockerDraft {
     const { agentInside, isolation } = this.#started();
     return {
-      ...{ spec, requestId, agentInside },
+      ...{ spec, requestId, resources, agentInside },
       slots: slotsFromTexts(spec.slots),
       paths: scratchPaths(this.#scratchDir, spec.kernelId),
       isolation: facts?.isolation ?? isolation,
@@ -272,7 +276,7 @@ export class DockerBackend implements Backend {
         },
         allocateUidStep(draft, context),
         ...(needsFurniture(draft.spec, false) ? [furnishHomeStep(draft, false)] : []),
-        writeFactsStep(save),
+        writeFactsStep(draft, save),
         ensureImageStep(draft, context),
         makeNetworkStep(draft, context),
         createContainerStep(draft, context),

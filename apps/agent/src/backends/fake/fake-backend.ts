@@ -22,6 +22,7 @@ import {
   type StatusReason,
 } from '@backend.ai/core';
 import type { ConsoleLog, OpenLog } from '../../files/console-log.ts';
+import { plainInventory } from '../../resources/machine-inventory.ts';
 import type {
   Backend,
   BackendCapabilities,
@@ -100,7 +101,7 @@ export class FakeBackend implements Backend {
     this.capabilities = {
       isolation: simulatedIsolation,
       images: options.images ?? fakeImages,
-      slots: options.slots ?? parseResourceSlots({ cpu: 64, mem: '256g' }),
+      inventory: plainInventory(options.slots ?? parseResourceSlots({ cpu: 64, mem: '256g' })),
       adoption: false,
     };
   }

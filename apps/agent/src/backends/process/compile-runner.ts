@@ -1,8 +1,8 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { askProgram } from '../../files/programs.ts';
 import { compileRunnerCommand } from '../../runner/index.ts';
 import type { Interpreter } from './runtimes.ts';
-import { askProgram } from './tools.ts';
 
 /** Compiles an installed runner for each Python found. */
 export async function compileRunner(folder: string, interpreters: readonly Interpreter[]): Promise<void> {

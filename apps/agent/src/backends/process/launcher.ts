@@ -1,9 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, openSync, unlinkSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, unlinkSync, writeFileSync } from 'node:fs';
+import type { DeviceContribution } from '../../accelerators/accelerator-plugin.ts';
+import { formatNumberList } from '../../resources/numa.ts';
 import { type KernelView, ownView } from '../scratch/kernel-view.ts';
 import type { ScratchPaths } from '../scratch/scratch.ts';
 import type { SandboxCandidate } from './isolation.ts';
-import { type HostMount, type Mount, mountTable, readOnly, writable } from './mount-plan.ts';
+import { type HostMount, type Mount, mountTable, placeMountPoints, readOnly, writable } from './mount-plan.ts';
 import { encodeEnvironment, type SandboxTools, sandboxCommand } from './sandbox-command.ts';
 
 /** In the environment of every process of a kernel, inside and outside of its sandbox. */
@@ -26,11 +28,13 @@ export interface LaunchRequest {
   readonly uid: number | null;
   readonly cgroupEntries: readonly string[];
   readonly hostname: string;
-  /** Whether it has a key pair, and a table of hosts, of its own. */
-  readonly hasConfig: boolean;
+  /** Whether it has a table of hosts of its own. */
   readonly hasHosts: boolean;
   readonly processLimit: number;
   readonly memoryBytes: number;
+  /** Processors that it is kept to, where the machine has the tool; null: any. */
+  readonly cpus: readonly number[] | null;
+  readonly devices: DeviceContribution;
   /** Set inside, by the kernel's user. */
   readonly environment: (view: KernelView) => Readonly<Record<string, string>>;
   readonly command: (view: KernelView) => readonly string[];
@@ -58,15 +62,21 @@ export class SandboxLauncher {
     const { home, run, tmp, config } = paths;
     const view = isolated ? ownView : { home, run, tmp, config, runner: runnerFolder };
     const mounts = this.#mounts(request);
+    const devices = request.devices.files.filter((file) => existsSync(file));
     if (candidate.sandbox === 'unshare') {
-      writeFileSync(paths.mounts, mountTable(sandboxRoot, mounts, this.#options.hostMounts, request.memoryBytes));
+      placeMountPoints(sandboxRoot, request.devices.mounts, devices);
+      const table = mountTable(sandboxRoot, mounts, devices, this.#options.hostMounts, request.memoryBytes);
+      writeFileSync(paths.mounts, table);
     }
     const [file = '', ...args] = sandboxCommand(tools, {
       sandbox: candidate.sandbox,
       uid,
+      groups: request.devices.groups,
       asRoot,
+      cpus: request.cpus && formatNumberList(request.cpus),
       cgroupEntries: request.cgroupEntries,
       mounts,
+      devices,
       root: sandboxRoot,
       mountTable: paths.mounts,
       hostname: request.hostname,
@@ -94,7 +104,7 @@ export class SandboxLauncher {
     }
   }
 
-  #mounts({ paths, hasConfig, hasHosts }: LaunchRequest): Mount[] {
+  #mounts({ paths, hasHosts, devices }: LaunchRequest): Mount[] {
     const { systemMounts } = this.#options;
     return [
       ...(hasHosts ? systemMounts.filter(({ target }) => target !== hostsInKernel) : systemMounts),
@@ -105,7 +115,8 @@ export class SandboxLauncher {
       writable(paths.home, ownView.home),
       writable(paths.run, ownView.run),
       writable(paths.tmp, ownView.tmp),
-      ...(hasConfig ? [readOnly(paths.config, ownView.config)] : []),
+      readOnly(paths.config, ownView.config),
+      ...devices.mounts.map(({ source, target }) => readOnly(source, target)),
     ];
   }
 }

@@ -147,11 +147,25 @@ export function makeSandboxRoot(root: string, mounts: readonly Mount[]): void {
   for (const mount of mounts) {
     // What goes into /etc finds its place in the folder that is mounted there.
     if (mount.kind !== 'bind' || mount.target.startsWith('/etc/')) continue;
-    const target = join(root, mount.target);
-    if (statSync(mount.source, { throwIfNoEntry: false })?.isDirectory()) mkdirSync(target, { recursive: true });
-    else placeFile(target);
+    placeMountPoint(root, mount.source, mount.target);
   }
   for (const { to, target } of links) placeLink(join(root, target), to);
+}
+
+/** For what a kernel has and others have not. */
+export function placeMountPoints(
+  root: string,
+  mounts: ReadonlyArray<{ readonly source: string; readonly target: string }>,
+  deviceFiles: readonly string[],
+): void {
+  for (const { source, target } of mounts) placeMountPoint(root, source, target);
+  for (const file of deviceFiles) placeFile(join(root, file));
+}
+
+function placeMountPoint(root: string, source: string, target: string): void {
+  const path = join(root, target);
+  if (statSync(source, { throwIfNoEntry: false })?.isDirectory()) mkdirSync(path, { recursive: true });
+  else placeFile(path);
 }
 
 function placeFile(path: string): void {
@@ -171,6 +185,7 @@ function placeLink(path: string, to: string): void {
 export function mountTable(
   root: string,
   mounts: readonly Mount[],
+  deviceFiles: readonly string[],
   hostMounts: readonly HostMount[],
   shmBytes: number,
 ): string {
@@ -186,9 +201,8 @@ export function mountTable(
     ];
     lines.push(fields(mount.source, join(root, mount.target), 'none', options));
   }
-  for (const name of devices) {
-    if (existsSync(`/dev/${name}`)) lines.push(fields(`/dev/${name}`, join(root, 'dev', name), 'none', ['bind']));
-  }
+  const common = devices.map((name) => `/dev/${name}`).filter((file) => existsSync(file));
+  for (const file of [...common, ...deviceFiles]) lines.push(fields(file, join(root, file), 'none', ['bind']));
   lines.push(
     fields('devpts', join(root, 'dev/pts'), 'devpts', ['newinstance', 'ptmxmode=0666', 'mode=620', 'nosuid', 'noexec']),
   );

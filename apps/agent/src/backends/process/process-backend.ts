@@ -16,7 +16,8 @@ import {
   readOwnLimits,
   removeCgroups,
 } from '../../resources/cgroups.ts';
-import { machineSlots, readMachineFacts } from '../../resources/machine-slots.ts';
+import { type KernelResources, kernelResources, unknownAllocation } from '../../resources/kernel-resources.ts';
+import { readMachineInventory, type SystemReserve } from '../../resources/machine-inventory.ts';
 import { findLabels, isAlive } from '../../resources/processes.ts';
 import { UidPool, uidBaseOf } from '../../resources/uid-pool.ts';
 import { exitCodeOf } from '../../runner/last-record.ts';
@@ -25,7 +26,7 @@ import { preopenServices } from '../../services/service-ports.ts';
 import type { Backend, BackendCapabilities, KernelEnd, KernelPlan, RecoveredKernel, Stray } from '../backend.ts';
 import { endOfJob } from '../scratch/batch-job.ts';
 import { agentUser, type KernelUser, type SaveFacts } from '../scratch/draft.ts';
-import { machineBootId, readFacts } from '../scratch/facts.ts';
+import { allocationOf, machineBootId, readFacts } from '../scratch/facts.ts';
 import { KeptHomes } from '../scratch/kept-homes.ts';
 import { listScratch, scratchPaths, uidsInScratch } from '../scratch/scratch.ts';
 import { allocateUidStep } from '../scratch/steps/allocate-uid.ts';
@@ -62,6 +63,8 @@ export interface ProcessBackendOptions {
   readonly useCgroups?: boolean | undefined;
   /** Instead of what the machine has. */
   readonly slots?: ResourceSlots | undefined;
+  /** Kept from kernels; what is not named is decided by the size of the machine. */
+  readonly reserve?: Partial<SystemReserve> | undefined;
   /** Instead of those found on the machine. */
   readonly interpreters?: readonly Interpreter[] | undefined;
   readonly processLimit?: number | undefined;
@@ -160,7 +163,7 @@ export class ProcessBackend implements Backend {
     this.#capabilities = {
       isolation,
       images: this.#runtimes.map(({ image }) => image),
-      slots: this.#options.slots ?? machineSlots(readMachineFacts(readOwnLimits(view))),
+      inventory: readMachineInventory(readOwnLimits(view), this.#options.reserve, this.#options.slots),
       adoption: true,
     };
     logger.info('process backend ready', {
@@ -170,7 +173,7 @@ export class ProcessBackend implements Backend {
     });
   }
 
-  plan(spec: KernelSpec, requestId: string): KernelPlan {
+  plan(spec: KernelSpec, requestId: string, resources: KernelResources): KernelPlan {
     if (spec.fake) throw new AppError('unsupported-feature', 'Only the simulated backend takes simulated behaviour.');
     const runtime = this.#runtimes.find(({ image }) => image.name === spec.image || image.aliases.includes(spec.image));
     if (!runtime) {
@@ -185,6 +188,7 @@ export class ProcessBackend implements Backend {
       runtime,
       paths: scratchPaths(this.#scratchDir, spec.kernelId),
       agentInside: agentInside(this.capabilities.isolation),
+      resources,
       isolation: this.capabilities.isolation,
       uid: null,
       cgroups: [],
@@ -209,6 +213,7 @@ export class ProcessBackend implements Backend {
   #recoverOne(facts: ProcessFacts): RecoveredKernel {
     const context = this.#started();
     const { spec, requestId } = facts;
+    const allocation = allocationOf(facts);
     const paths = scratchPaths(this.#scratchDir, spec.kernelId);
     const sameBoot = facts.machineBootId === machineBootId();
     const draft: KernelDraft = {
@@ -218,6 +223,7 @@ export class ProcessBackend implements Backend {
       runtime: null,
       paths,
       agentInside: agentInside(facts.isolation),
+      resources: kernelResources(allocation ?? unknownAllocation),
       isolation: facts.isolation,
       uid: facts.uid,
       cgroups: facts.cgroups,
@@ -247,11 +253,11 @@ export class ProcessBackend implements Backend {
       this.#drafts.add(draft);
     }
     const plan = this.#planOf(draft, { ...context, installationId: facts.installationId });
-    if (draft.kernel) return { spec, requestId, plan, outcome: { kind: 'running' } };
-    if (facts.state !== 'running') return { spec, requestId, plan, outcome: { kind: 'not-started' } };
+    if (draft.kernel) return { spec, requestId, allocation, plan, outcome: { kind: 'running' } };
+    if (facts.state !== 'running') return { spec, requestId, allocation, plan, outcome: { kind: 'not-started' } };
     const exitCode = spec.batch ? exitCodeOf(paths.run, batchRunId) : null;
     const batch = exitCode === null ? null : endOfJob(exitCode);
-    return { spec, requestId, plan, outcome: { kind: 'ended', end: endMeanwhile(draft, sameBoot), batch } };
+    return { spec, requestId, allocation, plan, outcome: { kind: 'ended', end: endMeanwhile(draft, sameBoot), batch } };
   }
 
   async strays(isKnown: (kernelId: string) => boolean): Promise<Stray[]> {
@@ -308,7 +314,7 @@ export class ProcessBackend implements Backend {
         allocateUidStep(draft, context),
         ...(needsFurniture(draft.spec, true) ? [furnishHomeStep(draft, true)] : []),
         makeCgroupsStep(draft, context),
-        writeFactsStep(save),
+        writeFactsStep(draft, save),
         launchStep(draft, context),
         awaitRunnerStep(draft, { deadlineMs: context.startDeadlineMs, save, output }),
         ...(draft.spec.bootstrap ? [bootstrapStep(draft, save, context.clock)] : []),

@@ -1,9 +1,9 @@
 import { closeSync, openSync, readdirSync, readFileSync, readSync, realpathSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Image } from '@backend.ai/contract';
+import { askProgram, isProgram, searchFolders } from '../../files/programs.ts';
 import { replaceFileSync } from '../../files/replace-file.ts';
 import { type FoundInterpreter, runtimeFiles } from './runtime-files.ts';
-import { askProgram, isProgram, searchFolders } from './tools.ts';
 
 /** An interpreter of this machine. */
 export interface Interpreter extends Omit<FoundInterpreter, 'prefixes'> {

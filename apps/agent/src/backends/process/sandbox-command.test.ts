@@ -9,6 +9,7 @@ const tools = {
   bwrap: '/usr/bin/bwrap',
   unshare: '/usr/bin/unshare',
   setpriv: null,
+  taskset: '/usr/bin/taskset',
   bwrapSizes: true,
 };
 const request = {
@@ -16,6 +17,9 @@ const request = {
   uid: null,
   asRoot: false,
   cgroupEntries: [],
+  groups: [],
+  cpus: null,
+  devices: [],
   mounts: [],
   root: '/root-folder',
   mountTable: '/table',
@@ -49,6 +53,14 @@ describe('the command of a sandbox', () => {
     );
   });
 
+  it('keeps to processors, takes groups along and shows devices where it is told to', () => {
+    const own = { cpus: '0-1,3', uid: 7, groups: [44, 110], devices: ['/dev/kfd'], sandbox: 'bubblewrap' as const };
+    const command = sandboxCommand({ ...tools, setpriv: '/bin/setpriv' }, { ...request, ...own }).join(' ');
+    expect(command).toMatch(/^\/usr\/bin\/taskset -c 0-1,3 \/usr\/bin\/bwrap /);
+    expect(command).toContain('--dev /dev --dev-bind /dev/kfd /dev/kfd ');
+    expect(command).toContain('--regid 7 --groups 44,110 ');
+  });
+
   it('leaves out names that no shell could set', () => {
     expect(encodeEnvironment({ A: '1', 'a b': '2', '1x': '3', UID: '4', 'x;y': '5', _ok: 'l\ni' })).toBe(
       'A=1\n_ok=l\\ni\n',
@@ -70,7 +82,8 @@ describe('the command of a sandbox', () => {
       { target: '/', options: ['rw', 'relatime'] },
       { target: '/data', options: ['rw', 'noexec', 'noatime'] },
     ];
-    const table = mountTable('/r', [writable('/data/my home', '/home/work')], host, 42);
+    const table = mountTable('/r', [writable('/data/my home', '/home/work')], ['/dev/zero'], host, 42);
+    expect(table).toContain('/dev/zero /r/dev/zero none bind 0 0');
     expect(table).toContain('/data/my\\040home /r/home/work none rbind,nosuid,nodev,noexec,noatime 0 0');
     expect(table).toContain('shm /r/dev/shm tmpfs mode=1777,size=42,nosuid,nodev 0 0');
   });

@@ -65,6 +65,7 @@ export interface SandboxTools {
   readonly bwrap: string | null;
   readonly unshare: string | null;
   readonly setpriv: string | null;
+  readonly taskset: string | null;
   /** Whether bubblewrap knows `--perms` and `--size`. */
   readonly bwrapSizes: boolean;
 }
@@ -73,10 +74,16 @@ export interface SandboxRequest {
   readonly sandbox: 'bubblewrap' | 'unshare' | 'none';
   /** The agent is root: kernels get a user of their own and no user namespace is needed. */
   readonly uid: number | null;
+  /** Groups that it has besides, as far as the agent may give any. */
+  readonly groups: readonly number[];
+  /** Processors to be kept to, as `0-3,8`; null: any. */
+  readonly cpus: string | null;
   readonly asRoot: boolean;
   /** See `entryFiles`. */
   readonly cgroupEntries: readonly string[];
   readonly mounts: readonly Mount[];
+  /** Device files that it sees besides those that everybody does. */
+  readonly devices: readonly string[];
   readonly root: string;
   readonly mountTable: string;
   readonly hostname: string;
@@ -96,7 +103,9 @@ export function sandboxCommand(tools: SandboxTools, request: SandboxRequest): st
   const keep = sandbox === 'unshare' ? '1' : '0';
   const init = [tools.shell, '-c', initScript, 'kernel-init', keep, String(request.processLimit), request.home];
   const inside = [...dropRights(tools, request), ...init, ...request.runner];
-  const outside = [...monitor(tools, request), ...namespaces(tools, request), ...inside];
+  // What is outside of the sandbox keeps to the same processors: whoever is started there inherits it.
+  const pinned = tools.taskset && request.cpus ? [tools.taskset, '-c', request.cpus] : [];
+  const outside = [...pinned, ...monitor(tools, request), ...namespaces(tools, request), ...inside];
   if (request.cgroupEntries.length === 0) return outside;
   return [tools.shell, '-c', enterScript, 'kernel-enter', ...request.cgroupEntries, '--', ...outside];
 }
@@ -106,9 +115,10 @@ function monitor(tools: SandboxTools, { sandbox }: SandboxRequest): string[] {
   return sandbox === 'bubblewrap' ? [] : [tools.shell, '-c', monitorScript, 'kernel-monitor'];
 }
 
-function dropRights(tools: SandboxTools, { sandbox, uid }: SandboxRequest): string[] {
+function dropRights(tools: SandboxTools, { sandbox, uid, groups }: SandboxRequest): string[] {
   if (!tools.setpriv) return [];
-  const user = uid === null ? [] : ['--reuid', String(uid), '--regid', String(uid), '--clear-groups'];
+  const others = groups.length > 0 ? ['--groups', groups.join(',')] : ['--clear-groups'];
+  const user = uid === null ? [] : ['--reuid', String(uid), '--regid', String(uid), ...others];
   // An ordinary user has no capabilities to drop, except in a user namespace of its own; bubblewrap does that itself.
   const drop = uid !== null || sandbox === 'unshare' ? ['--bounding-set=-all', '--inh-caps=-all'] : [];
   if (sandbox === 'bubblewrap' && uid === null) return [];
@@ -133,6 +143,7 @@ function namespaces(tools: SandboxTools, request: SandboxRequest): string[] {
       '/proc',
       '--dev',
       '/dev',
+      ...request.devices.flatMap((file) => ['--dev-bind', file, file]),
       ...(tools.bwrapSizes
         ? ['--perms', '1777', '--size', String(request.shmBytes), '--tmpfs', '/dev/shm']
         : ['--bind', request.shm, '/dev/shm']),

@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, delay } from '@backend.ai/core';
 import type { Logger } from '@backend.ai/telemetry';
+import { noContribution } from '../../accelerators/accelerator-plugin.ts';
 import { readTail } from '../../files/tail.ts';
 import {
   type CgroupHost,
@@ -68,7 +69,8 @@ export async function sandboxWorks(candidate: SandboxCandidate, options: SelfTes
       uid,
       cgroupEntries: cgroups ? entryFiles(cgroups, groups) : [],
       hostname: 'self-test',
-      hasConfig: false,
+      cpus: null,
+      devices: noContribution,
       hasHosts: false,
       processLimit: cgroups?.parents.pids || candidate.sandbox === 'none' ? 0 : 64,
       memoryBytes: 64 * 1024 * 1024,

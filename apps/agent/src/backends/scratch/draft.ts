@@ -1,4 +1,5 @@
 import type { IsolationReport, KernelSpec } from '@backend.ai/contract';
+import type { KernelResources } from '../../resources/kernel-resources.ts';
 import type { KernelFacts } from './facts.ts';
 import type { RunnerKernel } from './runner-kernel.ts';
 import type { ScratchPaths } from './scratch.ts';
@@ -8,6 +9,7 @@ export interface ScratchDraft {
   readonly spec: KernelSpec;
   readonly requestId: string;
   readonly paths: ScratchPaths;
+  readonly resources: KernelResources;
   /** Who the agent's own user is to the programs of the kernel, for a kernel without a user id of its own. */
   readonly agentInside: KernelUser;
   isolation: IsolationReport;

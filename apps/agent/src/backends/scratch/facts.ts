@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { type IsolationReport, type KernelSpec, kernelSpecSchema } from '@backend.ai/contract';
 import { replaceFileSync } from '../../files/replace-file.ts';
+import { type Allocation, allocationSchema } from '../../resources/inventory.ts';
 import type { ScratchDraft } from './draft.ts';
 import type { ScratchPaths } from './scratch.ts';
 
@@ -18,10 +19,12 @@ export interface KernelFacts {
   readonly isolation: IsolationReport;
   readonly state: 'preparing' | 'running';
   readonly uid: number | null;
+  /** Absent in facts of earlier versions. */
+  readonly allocation?: Allocation | undefined;
 }
 
 export function sharedFacts(
-  { spec, requestId, isolation, uid }: ScratchDraft,
+  { spec, requestId, isolation, uid, resources }: ScratchDraft,
   installationId: string,
   state: KernelFacts['state'],
 ): Omit<KernelFacts, 'backend' | 'image'> {
@@ -33,6 +36,7 @@ export function sharedFacts(
     isolation,
     state,
     uid,
+    allocation: resources.allocation,
   };
   return { ...facts, spec: withoutCredentials(spec) };
 }
@@ -56,6 +60,11 @@ export function readFacts(paths: ScratchPaths): KernelFacts | null {
   } catch {
     return null;
   }
+}
+
+/** Null: it was not written down, or not in a way that can be understood. */
+export function allocationOf({ allocation }: KernelFacts): Allocation | null {
+  return allocationSchema.safeParse(allocation).data ?? null;
 }
 
 /** Changes when the machine restarts: process numbers of before then mean nothing. */

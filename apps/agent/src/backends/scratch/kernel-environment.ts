@@ -5,12 +5,14 @@ import type { KernelView } from './kernel-view.ts';
 /**
  * The whole environment of a kernel: nothing of the agent's own gets in. What the user asked for may not hide who it is.
  * @param given What the image or the machine says, `PATH` above all
+ * @param devices What its accelerators need
  */
 export function kernelEnvironment(
   spec: KernelSpec,
   view: KernelView,
   { uid, gid }: KernelUser,
   given: Readonly<Record<string, string>>,
+  devices: Readonly<Record<string, string>>,
 ): Record<string, string> {
   return {
     LANG: 'C.UTF-8',
@@ -20,6 +22,7 @@ export function kernelEnvironment(
     GPU_COUNT: '0',
     N_GPUS: '0',
     ...spec.environ,
+    ...devices,
     HOME: view.home,
     USER: 'work',
     LOGNAME: 'work',
@@ -32,9 +35,9 @@ export function kernelEnvironment(
     BACKENDAI_ACCESS_KEY: spec.accessKey,
     BACKENDAI_KERNEL_IMAGE: spec.image,
     BACKENDAI_SERVICE_DIR: view.run,
+    BACKENDAI_CONFIG_DIR: view.config,
     ...clusterEnvironment(spec),
     ...(spec.preopenPorts ? { BACKENDAI_PREOPEN_PORTS: spec.preopenPorts.join(',') } : {}),
-    ...(spec.sshKeyPair ? { BACKENDAI_CONFIG_DIR: view.config } : {}),
   };
 }
 

@@ -1,12 +1,11 @@
-import type { ResourceSlots } from '@backend.ai/core';
 import type { CreateStep } from '../../backends/backend.ts';
-import type { SlotLedger } from '../../resources/slot-ledger.ts';
+import type { AllocationLedger } from '../../resources/allocation-ledger.ts';
 
-/** The kernel's share in the books of the agent. It runs while the order is accepted, so that a refusal is an answer. */
-export function reserveResourcesStep(ledger: SlotLedger, kernelId: string, slots: ResourceSlots): CreateStep {
+/** Whatever a kernel was given when its order was taken. Too little of something is an answer, so it happens before all steps. */
+export function reservedResourcesStep(ledger: AllocationLedger, kernelId: string): CreateStep {
   return {
     name: 'reserve-resources',
-    run: () => ledger.reserve(kernelId, slots),
+    run() {},
     undo: () => ledger.release(kernelId),
   };
 }

@@ -19,7 +19,7 @@ export function createContainerStep(draft: DockerDraft, context: DockerContext):
         labels: kernelLabels(owner, spec.kernelId, spec.sessionId),
         user: userInside(draft),
         network: networks.nameOf(spec.sessionId),
-        resources: containerResources(spec, image, slots, processLimit),
+        resources: containerResources(spec, image, slots, draft.resources, processLimit),
       });
       draft.containerId = await engine.createContainer(options, signal);
     },

@@ -19,7 +19,7 @@ import { memoryBytesOf } from './make-cgroups.ts';
 /** Starts the sandbox with the runner in it. Its undo ends every process of the kernel, however it came to be. */
 export function launchStep(draft: KernelDraft, context: ProcessContext): CreateStep {
   const { launcher, installationId, clock, logger, memoryWatch, recentProcesses } = context;
-  const { spec, paths, runtime } = draft;
+  const { spec, paths, runtime, resources } = draft;
   const label = labelOf(installationId, spec.kernelId);
   return {
     name: 'launch',
@@ -33,11 +33,13 @@ export function launchStep(draft: KernelDraft, context: ProcessContext): CreateS
         uid: draft.uid,
         cgroupEntries: context.cgroups ? entryFiles(context.cgroups, draft.cgroups) : [],
         hostname: spec.hostname,
-        hasConfig: spec.sshKeyPair !== undefined,
         hasHosts: needsHosts(spec),
         processLimit: draft.isolation.processes === 'rlimit' ? context.processLimit : 0,
         memoryBytes: memoryBytesOf(draft),
-        environment: (view) => kernelEnvironment(spec, view, userInside(draft), { PATH: pathWith(runtime) }),
+        cpus: resources.allocation.cpus,
+        devices: resources.devices,
+        environment: (view) =>
+          kernelEnvironment(spec, view, userInside(draft), { PATH: pathWith(runtime) }, resources.devices.environ),
         command: (view) =>
           runnerCommand(language, runtime.interpreter.path, {
             runnerDirectory: view.runner,

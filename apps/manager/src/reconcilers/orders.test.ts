@@ -34,6 +34,7 @@ function loops(kernels: object[]) {
     kernels: { preparing: async () => kernels, ending: async () => kernels },
     clients: { call: (_agent: string, work: (given: typeof api) => unknown) => work(api) },
     startSettled: async () => {},
+    imageSources: { of: () => undefined },
   };
   type Options = ConstructorParameters<typeof StartSessions>[0] & ConstructorParameters<typeof TerminateSessions>[0];
   const given = options as unknown as Options;

@@ -53,7 +53,8 @@ beforeEach(() => {
   };
   type Given = ConstructorParameters<typeof KernelService>;
   const activity = { during: (_: string, work: () => Promise<unknown>) => work() };
-  kernels = new KernelService(...([{ find }, { findById: find }, { call }, running, activity] as unknown as Given));
+  const given = [{ find }, { findById: find }, {}, { call }, running, activity];
+  kernels = new KernelService(...(given as unknown as Given));
 });
 
 const execute = (more: Partial<ExecuteInput> = {}, by = actor) =>

@@ -399,6 +399,7 @@ export class Agent {
         ...{ ...settings, dataDir, installationId, socketPath, processLimit, startDeadlineMs, clock, logger },
         agentId: this.#identity.id,
         slots: parsedSlots,
+        reserve,
       });
     }
     return new ProcessBackend({

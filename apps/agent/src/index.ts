@@ -1,3 +1,5 @@
+export { Accelerators } from './accelerators/accelerators.ts';
+export { pluginSources } from './accelerators/load-plugins.ts';
 export * from './agent.ts';
 export type { BackendCapabilities } from './backends/backend.ts';
 export {

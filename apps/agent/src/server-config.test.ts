@@ -49,6 +49,18 @@ describe('the configuration of an agent', () => {
 
   it('offers amounts as people write them', () => {
     expect(options({ 'resources.slots': 'cpu=2,mem=1.5g' }).agent.slots).toEqual({ cpu: '2', mem: '1610612736' });
+    expect(options({ 'resources.reserved-mem': '2g', 'resources.reserved-cpu': '2' }).agent.reserve).toEqual({
+      cpus: 2,
+      memoryBytes: 2 * 1024 ** 3,
+    });
+    expect(
+      options({ 'accelerators.plugins': 'mock', 'accelerators.settings': 'mock.devices-file=/m.toml' }).agent,
+    ).toMatchObject({
+      accelerators: { plugins: ['mock'], settings: { 'mock.devices-file': '/m.toml' } },
+    });
+    expect(problems({ 'resources.reserved-mem': 'much' })[0]).toContain(
+      'resources.reserved-mem takes a size such as "1g"',
+    );
     expect(problems({ 'resources.slots': 'cpu=many' })).toEqual([
       'resources.slots takes a table such as { cpu = 4, mem = "8g" }, not {"cpu":"many"}',
     ]);

@@ -1,7 +1,7 @@
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { agentIdSchema } from '@backend.ai/contract';
-import { AppError, isLoopback, parseResourceSlots, slotsToTexts } from '@backend.ai/core';
+import { AppError, isLoopback, parseBinarySize, parseResourceSlots, slotsToTexts } from '@backend.ai/core';
 import {
   type ConfigDefinition,
   type ConfigValues,
@@ -95,6 +95,24 @@ const sections = {
           example: { cpu: 4, mem: '8g' },
           expected: 'a table such as { cpu = 4, mem = "8g" }',
         }),
+      reservedCpu: z.number().int().min(0).optional().meta({
+        description: 'Processors kept from kernels. Unset: 1 of eight or more, else none',
+        example: 1,
+      }),
+      reservedMem: z.string().refine(isSize).optional().meta({
+        description: 'Memory kept from kernels. Unset: a sixteenth, between 128 MiB and 1 GiB',
+        example: '1g',
+        expected: 'a size such as "1g"',
+      }),
+      strategy: z
+        .enum(['evenly', 'fill'])
+        .default('evenly')
+        .describe('How devices of one kind are used: spread over them, or one filled after the other'),
+      affinity: z
+        .enum(['interleaved', 'prefer-single-node'])
+        .default('interleaved')
+        .describe('How the NUMA nodes of the machine are used: in turn, or one used up before the next'),
+      pinCpus: z.boolean().default(true).describe('Whether kernels are kept to processors of their own'),
       useCgroups: known.useCgroups.describe('Whether limits are set with cgroups where the machine allows it'),
       processLimit: known.processLimit.describe('Processes and threads of one kernel'),
     })
@@ -109,6 +127,22 @@ const sections = {
       readOnlyRoot: docker.readOnlyRoot.describe("Whether kernels can change nothing of their image's files"),
     })
     .describe('Where kernels are containers.'),
+  accelerators: z
+    .strictObject({
+      plugins: z
+        .array(z.string().min(1))
+        .default(['auto'])
+        .describe('cuda, rocm, mock, or absolute paths of modules; auto: cuda and rocm where their tools are found'),
+      settings: z
+        .record(z.string(), z.union([z.string(), z.number()]))
+        .default({})
+        .meta({
+          description: 'Settings of plugins, as PLUGIN.SETTING; see docs/user/accelerators.md',
+          example: { 'cuda.allocation-mode': 'fractional', 'mock.devices-file': '/etc/backend.ai/mock.toml' },
+          expected: 'a table such as { "cuda.allocation-mode" = "fractional" }',
+        }),
+    })
+    .describe('GPUs and their like.'),
   sandbox: z
     .strictObject({
       kind: known.sandbox.meta({
@@ -136,6 +170,15 @@ function areSlots(slots: Readonly<Record<string, string | number>>): boolean {
   } catch (error) {
     if (error instanceof AppError) return false;
     throw error;
+  }
+}
+
+function isSize(text: string): boolean {
+  try {
+    parseBinarySize(text);
+    return true;
+  } catch {
+    return false;
   }
 }
 
@@ -175,7 +218,7 @@ export interface AgentServerOptions {
  * @throws AppError `config-invalid` for TLS files that cannot be read
  */
 export function agentServerOptions(values: AgentValues, path: string): AgentServerOptions {
-  const { agent, manager, rpc, dataPort, metrics, advertise, resources, sandbox } = values;
+  const { agent, manager, rpc, dataPort, metrics, advertise, resources, accelerators, sandbox } = values;
   const tls = readTlsFiles(rpc.tlsCertFile, rpc.tlsKeyFile);
   return {
     agent: {
@@ -196,6 +239,12 @@ export function agentServerOptions(values: AgentValues, path: string): AgentServ
       advertise,
       ...(resources.slots === undefined ? {} : { slots: slotsToTexts(parseResourceSlots(resources.slots)) }),
       docker: values.docker,
+      reserve: {
+        ...(resources.reservedCpu === undefined ? {} : { cpus: resources.reservedCpu }),
+        ...(resources.reservedMem === undefined ? {} : { memoryBytes: Number(parseBinarySize(resources.reservedMem)) }),
+      },
+      allocation: { strategy: resources.strategy, affinity: resources.affinity, pinCpus: resources.pinCpus },
+      accelerators,
       useCgroups: resources.useCgroups,
       processLimit: resources.processLimit,
       ...(sandbox.kind === undefined ? {} : { sandbox: sandbox.kind }),

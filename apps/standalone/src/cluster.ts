@@ -235,6 +235,7 @@ export class Cluster {
       dataDir: directory.agent,
       backend: config.backend,
       docker: { socket: config.engineSocket },
+      accelerators: config.accelerators,
       allowUnisolated: config.allowUnisolated,
       path: config.path,
       logger: createLogger({ component: 'agent', level: config.logLevel, destination: this.#logFile }),

@@ -13,6 +13,8 @@ const clusterConfigSchema = z.strictObject({
   /** Run programs without a sandbox where the machine offers none. One user, loopback only. */
   allowUnisolated: z.boolean(),
   logLevel: z.enum(['debug', 'info', 'warn', 'error']),
+  /** Accelerator plugins, and their settings by plugin and name: `mock.devices-file`. */
+  accelerators: z.strictObject({ plugins: z.array(z.string()), settings: z.record(z.string(), z.string()) }),
   /** Looked through for runtimes. */
   path: z.string(),
 });
@@ -29,6 +31,7 @@ export function parseClusterConfig(input: Partial<ClusterConfig> & { readonly da
     engineSocket: '/var/run/docker.sock',
     allowUnisolated: false,
     logLevel: 'info',
+    accelerators: { plugins: ['auto'], settings: {} },
     path: '/usr/bin:/bin',
     ...input,
   });

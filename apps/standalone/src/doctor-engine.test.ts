@@ -59,6 +59,6 @@ describe('what doctor says of a container engine', () => {
     expect(gpuFinding(['nvidia0'], ready)).toMatchObject({ state: 'optional' });
     expect(gpuFinding(['nvidia0'], ready).hint).toMatch(/nvidia-container-toolkit/);
     expect(gpuFinding(['kfd'], ready).state).toBe('ok');
-    expect(gpuFinding(['nvidia0'], { state: 'absent', socket }).detail).toMatch(/only containers/);
+    expect(gpuFinding(['nvidia0'], { state: 'absent', socket }).detail).toMatch(/sandboxed processes only/);
   });
 });

@@ -50,7 +50,8 @@ export function gpuFinding(devices: readonly string[], engine: EngineReport): Fi
   if (devices.length === 0) return finding('GPU', 'optional', 'none found');
   const found = `found ${devices.join(', ')}`;
   const ofNvidia = devices.some((name) => name.startsWith('nvidia'));
-  if (engine.state !== 'ready') return finding('GPU', 'optional', `${found}; only containers can have them`);
+  if (engine.state !== 'ready')
+    return finding('GPU', 'optional', `${found}; without an engine for sandboxed processes only`);
   if (!ofNvidia || engine.nvidia) return finding('GPU', 'ok', found);
   return finding(
     'GPU',

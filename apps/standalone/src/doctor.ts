@@ -3,7 +3,13 @@ import { access, chmod, mkdtemp, readdir, rm, statfs } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { cpus, freemem, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
-import { type BackendCapabilities, examineEngine, ProcessBackend } from '@backend.ai/agent';
+import {
+  Accelerators,
+  type BackendCapabilities,
+  examineEngine,
+  ProcessBackend,
+  pluginSources,
+} from '@backend.ai/agent';
 import { type Clock, formatBinarySize, hasCode, newId, systemClock } from '@backend.ai/core';
 import { silentLogger } from '@backend.ai/telemetry';
 import { engineFindings, gpuFinding } from './doctor-engine.ts';
@@ -26,6 +32,7 @@ export async function examineMachine(options: DoctorOptions): Promise<Finding[]>
     examineNode(),
     examineSandboxes(options),
     examineContainers(options.engineSocket),
+    examineAccelerators(options),
     examinePort(options.port),
     examineRoom(options.dataDir),
   ]);
@@ -132,6 +139,18 @@ async function examineContainers(socket: string | undefined): Promise<Finding[]>
   const engine = await examineEngine(socket);
   const devices = (await readdir('/dev')).filter((name) => /^(nvidia\d+|kfd)$/.test(name));
   return [...engineFindings(engine), gpuFinding(devices, engine)];
+}
+
+/** What agents would find here by themselves. */
+async function examineAccelerators({ path, clock = systemClock }: DoctorOptions): Promise<Finding[]> {
+  const context = { clock, logger: silentLogger };
+  const sources = pluginSources({ plugins: ['auto'], settings: {} }, { ...context, path });
+  const accelerators = new Accelerators({ ...context, sources });
+  await accelerators.refresh();
+  return accelerators.status().map(({ name, state, problem, devices }) => {
+    if (state === 'failed') return finding(`Plugin ${name}`, 'optional', problem ?? '', 'See to its driver.');
+    return finding(`Plugin ${name}`, 'ok', devices.map(({ model }) => model).join(', ') || 'no devices');
+  });
 }
 
 async function examinePort(port: number): Promise<Finding> {

@@ -1,7 +1,8 @@
 import { writeTable } from '@backend.ai/cli-kit';
-import { amountForPeople, amountFromText } from '@backend.ai/core';
+import { amountForPeople, amountFromText, slotTypeOf } from '@backend.ai/core';
 import { Command } from 'clipanion';
 import { AgentCommand } from './agent-command.ts';
+import { devicesOf, writeDevices } from './devices.ts';
 
 export class ListSlotsCommand extends AgentCommand {
   static override paths = [['ag', 'list-slots']];
@@ -12,22 +13,30 @@ export class ListSlotsCommand extends AgentCommand {
   });
 
   async perform(): Promise<number> {
-    const { capacity, used } = await this.status();
+    const { capacity, used, heldDevices, accelerators } = await this.status();
+    const described = new Map(accelerators.flatMap((plugin) => plugin.slots.map((slot) => [slot.name, slot])));
+    const devices = devicesOf({ heldDevices, accelerators });
     const slots = Object.keys(capacity).map((slot) => ({
       slot,
       capacity: capacity[slot] ?? '0',
       used: used[slot] ?? '0',
+      type: described.get(slot)?.type ?? slotTypeOf(slot),
+      title: described.get(slot)?.title ?? slot,
     }));
     if (this.json) {
-      this.printJson({ slots });
+      this.printJson({ slots, devices });
       return 0;
     }
     const amount = (slot: string, text: string): string => amountForPeople(slot, amountFromText(text));
     writeTable(
       this.context.stdout,
-      ['slot', 'in use', 'capacity'],
-      slots.map((entry) => [entry.slot, amount(entry.slot, entry.used), amount(entry.slot, entry.capacity)]),
+      ['slot', 'type', 'in use', 'capacity'],
+      slots.map(({ slot, type, ...entry }) => [slot, type, amount(slot, entry.used), amount(slot, entry.capacity)]),
     );
+    if (devices.length > 0) {
+      this.say('');
+      writeDevices(this.context.stdout, devices);
+    }
     return 0;
   }
 }

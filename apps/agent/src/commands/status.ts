@@ -4,6 +4,7 @@ import { amountForPeople, amountFromText } from '@backend.ai/core';
 import { Command } from 'clipanion';
 import type { AgentStatusView } from '../agent.ts';
 import { AgentCommand } from './agent-command.ts';
+import { devicesOf, writeDevices } from './devices.ts';
 
 export class AgentStatusCommand extends AgentCommand {
   static override paths = [['ag', 'status']];
@@ -33,9 +34,18 @@ export class AgentStatusCommand extends AgentCommand {
       ['Network', isolation.network],
       ['In use', amounts(status)],
       ['Machine', machineText(status.machine)],
+      ...status.accelerators.map(({ name, state, problem, devices }): [string, string] => [
+        `Plugin ${name}`,
+        state === 'ready' ? `${devices.length} devices` : `failed: ${problem}`,
+      ]),
       ['Images', status.images.map((image) => image.name).join(', ')],
       ['Unreported events', String(status.outboxDepth)],
     ]);
+    const devices = devicesOf(status);
+    if (devices.length > 0) {
+      this.say('');
+      writeDevices(this.context.stdout, devices);
+    }
     this.say('');
     if (status.kernels.length === 0) this.say('No kernels.');
     else {

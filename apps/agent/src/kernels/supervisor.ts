@@ -28,10 +28,10 @@ import {
 } from '@backend.ai/telemetry';
 import type { Accelerators } from '../accelerators/accelerators.ts';
 import type { Backend, CreateStep, KernelEnd, KernelPlan } from '../backends/backend.ts';
+import { keepLog } from '../files/kept-log.ts';
 import type { AllocationLedger } from '../resources/allocation-ledger.ts';
 import type { Allocation } from '../resources/inventory.ts';
 import { kernelResources } from '../resources/kernel-resources.ts';
-import { keepLog } from '../files/kept-log.ts';
 import { runSteps, type StepFailure, undoSteps } from './create-steps.ts';
 import { EndedKernels } from './ended-kernels.ts';
 import { Kernel } from './kernel.ts';

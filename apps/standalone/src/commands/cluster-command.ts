@@ -32,6 +32,12 @@ export abstract class StartingCommand extends ClusterCommand {
     description:
       'What makes kernels: docker (containers), process (sandboxes), fake (simulated); auto: docker if it has an image for them, else process (default process)',
   });
+  accelerators = Option.Array('--accelerator', {
+    description: 'Accelerator plugin: cuda, rocm, mock, or the path of a module (default: those whose tools are found)',
+  });
+  acceleratorSettings = Option.Array('--accelerator-setting', {
+    description: 'Of a plugin: mock.devices-file=/path/devices.toml, mock.allocation-mode=fractional',
+  });
   logLevel = Option.String('--log-level', 'info', { description: 'debug, info, warn or error' });
 
   protected get config(): Partial<ClusterConfig> & { readonly dataDir: string } {
@@ -43,6 +49,9 @@ export abstract class StartingCommand extends ClusterCommand {
     if (logLevel !== 'debug' && logLevel !== 'info' && logLevel !== 'warn' && logLevel !== 'error') {
       throw new UsageError('--log-level is debug, info, warn or error.');
     }
+    const settings = (this.acceleratorSettings ?? []).map((text) => /^([^=]+)=(.*)$/s.exec(text)?.slice(1) ?? [text]);
+    const wrong = settings.find(([, value]) => value === undefined);
+    if (wrong) throw new UsageError(`--accelerator-setting takes PLUGIN.SETTING=VALUE, not "${wrong[0]}".`);
     const { PATH } = this.context.env;
     const { engineSocket } = this;
     return {
@@ -50,6 +59,7 @@ export abstract class StartingCommand extends ClusterCommand {
       backend,
       logLevel,
       allowUnisolated,
+      accelerators: { plugins: this.accelerators ?? ['auto'], settings: Object.fromEntries(settings) },
       ...(port === undefined ? {} : { port: Number(port) }),
       ...(PATH ? { path: PATH } : {}),
       ...(engineSocket === undefined ? {} : { engineSocket }),

@@ -39,6 +39,8 @@ export class UpCommand extends StartingCommand {
       '--json',
       ...['--data-dir', config.dataDir, '--backend', this.backend, '--log-level', this.logLevel],
       ...(this.port === undefined ? [] : ['--port', this.port]),
+      ...(this.accelerators ?? []).flatMap((plugin) => ['--accelerator', plugin]),
+      ...(this.acceleratorSettings ?? []).flatMap((setting) => ['--accelerator-setting', setting]),
       ...(this.allowUnisolated ? ['--allow-unisolated'] : []),
     ];
     const state = await startDetached(directory, { argv, timeoutMs: startTimeoutMs });

@@ -1,5 +1,7 @@
 import { parseResourceSlots } from '@backend.ai/core';
 import { describe, expect, it } from 'vitest';
+import { noContribution } from '../../accelerators/accelerator-plugin.ts';
+import { kernelResources, unknownAllocation } from '../../resources/kernel-resources.ts';
 import { scratchPaths } from '../scratch/scratch.ts';
 import { type ContainerRequest, containerOptions, containerResources, openFilesWithin } from './container-options.ts';
 
@@ -14,10 +16,11 @@ const spec: ContainerRequest['spec'] = {
   ...{ clusterRole: 'main', clusterIndex: 1, hostname: 'main1', slots: {}, environ: { MINE: 'yes', USER: 'root' } },
 };
 const slots = parseResourceSlots({ cpu: '1.5', mem: '1g' });
+const none = kernelResources(unknownAllocation);
 const request: ContainerRequest = {
   ...{ spec, image, name: 'kernel.python.k', labels: { a: 'b' }, paths: scratchPaths('/data/scratch', 'k') },
   ...{ user: { uid: 700_001, gid: 700_001 }, runnerFolder: '/data/runner', network: 'n', openFiles: 4096 },
-  resources: containerResources(spec, image, slots, 512),
+  resources: containerResources(spec, image, slots, none, 512),
   readOnlyRoot: false,
   shiftsUsers: false,
 };
@@ -42,7 +45,7 @@ describe('the container of a kernel', () => {
   it('writes only into its own folders', () => {
     const writable = HostConfig.Mounts?.filter(({ ReadOnly }) => !ReadOnly).map(({ Target }) => Target);
     expect(writable).toEqual(['/home/work', '/run/kernel', '/tmp']);
-    expect(HostConfig.Mounts?.some(({ Target }) => Target === '/home/config')).toBe(false);
+    expect(HostConfig.Mounts?.some(({ Target }) => Target === '/home/config')).toBe(true);
   });
 
   it('keeps what the image says of its environment, but not who the user is', () => {
@@ -55,18 +58,30 @@ describe('the container of a kernel', () => {
     expect(options.Image).toBe('sha256:1');
   });
 
-  it('runs on the cores and memory nodes that it was given', () => {
-    const resources = { ...request.resources, cpuset: '0-1', memoryNodes: '0' };
-    expect(containerOptions({ ...request, resources }).HostConfig).toMatchObject({
-      CpusetCpus: '0-1',
-      CpusetMems: '0',
+  it('runs on the cores that it was given, with its accelerators and nothing of the kind for others', () => {
+    const devices = {
+      ...noContribution,
+      ...{ files: ['/dev/kfd'], groups: [44], environ: { GPU_COUNT: '1' }, mounts: [{ source: '/a', target: '/b' }] },
+      deviceRequests: [{ driver: 'nvidia', deviceIds: ['GPU-1'], capabilities: [['gpu']] }],
+    };
+    const own = { allocation: { ...unknownAllocation, cpus: [0, 1, 5] }, devices };
+    const made = containerOptions({ ...request, resources: containerResources(spec, image, slots, own, 512) });
+    expect(made.Env).toContain('GPU_COUNT=1');
+    expect(made.HostConfig).toMatchObject({
+      CpusetCpus: '0-1,5',
+      Devices: [{ PathOnHost: '/dev/kfd', PathInContainer: '/dev/kfd', CgroupPermissions: 'rwm' }],
+      GroupAdd: ['44'],
+      DeviceRequests: [{ Driver: 'nvidia', DeviceIDs: ['GPU-1'], Capabilities: [['gpu']] }],
     });
+    expect(made.HostConfig?.Mounts).toContainEqual({ Type: 'bind', Source: '/a', Target: '/b', ReadOnly: true });
+    for (const name of ['CpusetCpus', 'Devices', 'GroupAdd', 'DeviceRequests'])
+      expect(HostConfig).not.toHaveProperty(name);
   });
 
   it('has the shared memory that was asked for, within its memory', () => {
-    expect(containerResources({}, image, slots, 1).shmemBytes).toBe(64 * 1024 ** 2);
-    expect(containerResources({ shmem: 1024 }, image, slots, 1).shmemBytes).toBe(1024);
-    expect(containerResources({ shmem: 1024 ** 4 }, image, slots, 1).shmemBytes).toBe(1024 ** 3);
+    expect(containerResources({}, image, slots, none, 1).shmemBytes).toBe(64 * 1024 ** 2);
+    expect(containerResources({ shmem: 1024 }, image, slots, none, 1).shmemBytes).toBe(1024);
+    expect(containerResources({ shmem: 1024 ** 4 }, image, slots, none, 1).shmemBytes).toBe(1024 ** 3);
   });
 });
 

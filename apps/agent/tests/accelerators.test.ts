@@ -1,0 +1,107 @@
+import { writeFileSync } from 'node:fs';
+import { cpus } from 'node:os';
+import { join } from 'node:path';
+import { makeTempDirectory, waitFor } from '@backend.ai/testing';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { type AgentWorld, agentWorld, codeOf, kernelSpec, runCode, startKernel, textOf } from './agent-world.ts';
+
+const mem = String(128 * 1024 ** 2);
+const gpu = (digit: number) => `c59395cd-ac91-4cd3-a1b0-3d2568aa2d0${digit}`;
+const shell = { image: 'local/shell' };
+
+/** Two simulated GPUs, each of as many shares as it is devices: one. */
+async function worldWithGpus(settings: Record<string, string> = {}): Promise<AgentWorld> {
+  const folder = await makeTempDirectory();
+  onTestFinished(() => folder.remove());
+  const file = join(folder.path, 'mock.toml');
+  const device = (digit: number) =>
+    `{ mother_uuid = "${gpu(digit)}", model_name = "GPU", numa_node = 0, subproc_count = 8, memory_size = "2g", is_mig_device = false }`;
+  writeFileSync(
+    file,
+    `slot_name = "cuda"\ndevice_plugin_name = "CUDADevice"\ndevices = [${device(1)}, ${device(2)}]\n`,
+  );
+  return await agentWorld({
+    accelerators: { plugins: ['mock'], settings: { 'mock.devices-file': file, ...settings } },
+  });
+}
+
+async function devicesSeenIn(api: Parameters<typeof runCode>[0], kernelId: string): Promise<string> {
+  return textOf(await runCode(api, kernelId, 'echo $CUDA_VISIBLE_DEVICES $GPU_COUNT; cat /home/config/resource.txt'));
+}
+
+describe('accelerators on the process backend', () => {
+  it('are told to managers, and each is given to one kernel', async () => {
+    const w = await worldWithGpus();
+    const { agent, api } = await w.startAgent();
+    expect(w.gateway.registrations[0]?.slots).toMatchObject({ 'cuda.device': '2' });
+    const slots = { cpu: '1', mem, 'cuda.device': '1' };
+    const [one, two] = [await startKernel(w, api, { ...shell, slots }), await startKernel(w, api, { ...shell, slots })];
+    const seen = [await devicesSeenIn(api, one.kernelId), await devicesSeenIn(api, two.kernelId)];
+    expect(seen.map((text) => text.split('\n')[0]).sort()).toEqual([`${gpu(1)} 1`, `${gpu(2)} 1`]);
+    expect(seen[0]).toMatch(/^CUDA\.DEVICE_SHARES=\S+:1$/m);
+    expect(seen[0]).toMatch(/^CUDA_GLOBAL_DEVICE_IDS=0:\S+$/m);
+    expect(one.started).toMatchObject({
+      steps: expect.arrayContaining([{ step: 'attach-devices', ms: expect.any(Number) }]),
+    });
+    expect(await codeOf(api.createKernel.mutate(kernelSpec({ ...shell, slots })))).toBe('insufficient-capacity');
+    await api.destroyKernel.mutate({ kernelId: one.kernelId, reason: 'user-requested' });
+    await waitFor(() => agent.status().used['cuda.device'] === '1');
+    const third = await startKernel(w, api, { ...shell, slots });
+    expect((await devicesSeenIn(api, third.kernelId)).split('\n')[0]).toBe(seen[0]?.split('\n')[0]);
+  });
+
+  it('stay with their kernels when the agent starts anew, even while their plugin fails', async () => {
+    const w = await worldWithGpus();
+    const first = await w.startAgent();
+    const slots = { cpu: '1', mem, 'cuda.device': '1' };
+    const kernel = await startKernel(w, first.api, { ...shell, slots });
+    const held = first.agent.status().heldDevices;
+    await first.agent.close();
+    const blind = await w.startAgent({
+      accelerators: { plugins: ['mock'], settings: { 'mock.devices-file': '/gone' } },
+    });
+    expect(blind.agent.status()).toMatchObject({ heldDevices: held, accelerators: [{ state: 'failed' }] });
+    expect(await codeOf(blind.api.createKernel.mutate(kernelSpec({ ...shell, slots })))).toBe('insufficient-capacity');
+    await blind.agent.close();
+    const again = await w.startAgent();
+    expect(again.agent.status().heldDevices).toEqual(held);
+    const other = await startKernel(w, again.api, { ...shell, slots });
+    const [own, others] = [
+      await devicesSeenIn(again.api, kernel.kernelId),
+      await devicesSeenIn(again.api, other.kernelId),
+    ];
+    expect([own, others].map((text) => text.split('\n')[0]).sort()).toEqual([`${gpu(1)} 1`, `${gpu(2)} 1`]);
+  });
+
+  it('are shared up to what each of them is', async () => {
+    const w = await worldWithGpus({ 'mock.allocation-mode': 'fractional' });
+    const { agent, api } = await w.startAgent();
+    const slots = { cpu: '1', mem, 'cuda.shares': '0.6' };
+    await startKernel(w, api, { ...shell, slots });
+    await startKernel(w, api, { ...shell, slots });
+    expect(Object.values(agent.status().heldDevices['cuda.shares'] ?? {})).toEqual(['0.6', '0.6']);
+    const rest = { ...slots, 'cuda.shares': '0.8' };
+    const refused = kernelSpec({ ...shell, slots: rest, allowFractionalResourceFragmentation: false });
+    expect(await codeOf(api.createKernel.mutate(refused))).toBe('insufficient-capacity');
+    await startKernel(w, api, { ...shell, slots: rest });
+    expect(Object.values(agent.status().heldDevices['cuda.shares'] ?? {})).toEqual(['1', '1']);
+  });
+
+  it.runIf(cpus().length >= 2)('come with processors that a kernel keeps to', async () => {
+    const w = await agentWorld({ slots: { cpu: '2', mem: String(1024 ** 3) } });
+    const { agent, api } = await w.startAgent();
+    const kernels = [
+      await startKernel(w, api, { ...shell, slots: { cpu: '1', mem } }),
+      await startKernel(w, api, { ...shell, slots: { cpu: '1', mem } }),
+    ];
+    const allowed = await Promise.all(
+      kernels.map(
+        async ({ kernelId }) =>
+          textOf(await runCode(api, kernelId, 'grep Cpus_allowed_list /proc/self/status'))
+            .trim()
+            .split(/\s+/)[1],
+      ),
+    );
+    expect(allowed.sort()).toEqual(Object.keys(agent.status().heldDevices.cpu ?? {}).sort());
+  });
+});

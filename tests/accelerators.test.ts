@@ -13,7 +13,10 @@ beforeAll(async () => {
   const device = (digit: number): string =>
     `{ mother_uuid = "${gpu(digit)}", model_name = "Pretend GPU", numa_node = 0, subproc_count = 8, memory_size = "2g" }`;
   const file = join(folder, 'mock.toml');
-  writeFileSync(file, `slot_name = "cuda"\ndevice_plugin_name = "CUDADevice"\ndevices = [${device(1)}, ${device(2)}]\n`);
+  writeFileSync(
+    file,
+    `slot_name = "cuda"\ndevice_plugin_name = "CUDADevice"\ndevices = [${device(1)}, ${device(2)}]\n`,
+  );
   const settings = [`mock.devices-file=${file}`, 'mock.allocation-mode=fractional'];
   cluster = await TestCluster.start([
     ...['--accelerator', 'mock'],
@@ -40,7 +43,13 @@ test('sessions share simulated GPUs, and never more of one than there is', async
   const { devices, slots } = await cluster.json<{ devices: object[]; slots: object[] }>(['ag', 'list-slots']);
   const each = { model: 'Pretend GPU', slot: 'cuda.shares', used: '0.6', capacity: '1' };
   expect(devices).toMatchObject([each, each]);
-  expect(slots).toContainEqual({ slot: 'cuda.shares', type: 'count', title: 'cuda shares', used: '1.2', capacity: '2' });
+  expect(slots).toContainEqual({
+    slot: 'cuda.shares',
+    type: 'count',
+    title: 'cuda shares',
+    used: '1.2',
+    capacity: '2',
+  });
   expect((await cluster.cli(['ag', 'status'])).stdout).toMatch(/Plugin mock +2 devices/);
   const unknown = await cluster.cli(['session', 'create', ...small, '-r', 'rocm.device=1', 'shell']);
   expect(unknown.stderr).toContain('No agent offers the resource "rocm.device"');

@@ -1,4 +1,7 @@
 import diagnostics from 'node:diagnostics_channel';
+import { once } from 'node:events';
+import { request as httpRequest, type IncomingMessage } from 'node:http';
+import { text } from 'node:stream/consumers';
 import { newRequestId, signRequest } from '@backend.ai/core';
 import type { FastifyInstance } from 'fastify';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -42,6 +45,14 @@ beforeAll(async () => {
 });
 afterAll(() => world.close());
 
+/** What turns a request into a WebSocket, where it is not refused. */
+const webSocket = {
+  connection: 'Upgrade',
+  upgrade: 'websocket',
+  'sec-websocket-version': '13',
+  'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==',
+};
+
 interface Asked {
   readonly body?: string;
   readonly type?: string;
@@ -67,20 +78,23 @@ async function ask(
     version,
   };
   const credential = member && `${member.actor.accessKey}:${signRequest(member.secretKey, signed)}`;
-  const answer = await fetch(url, {
+  const asking = httpRequest(url, {
     method,
+    agent: false,
     headers: {
       ...(credential && { authorization: `BackendAI signMethod=HMAC-SHA256, credential=${credential}` }),
       'content-type': type,
       'x-backendai-version': version,
       'x-backendai-date': date,
       'x-request-id': requestId,
+      ...(url.pathname.startsWith('/stream/') ? webSocket : {}),
     },
-    ...(body === undefined ? {} : { body }),
   });
-  const text = await answer.text();
-  const json = (text.startsWith('{') ? JSON.parse(text) : {}) as Record<string, unknown>;
-  return { status: answer.status, code: String(json.error_code ?? ''), json };
+  asking.end(body);
+  const [answer] = (await once(asking, 'response')) as [IncomingMessage];
+  const answered = await text(answer);
+  const json = (answered.startsWith('{') ? JSON.parse(answered) : {}) as Record<string, unknown>;
+  return { status: answer.statusCode ?? 0, code: String(json.error_code ?? ''), json };
 }
 
 /** What a route about a session needs besides it; one that needs anything new fails below until it is here. */
@@ -92,6 +106,9 @@ const needs: Readonly<Record<string, readonly [query: string, asked?: Asked]>> =
   'POST /session/:session': ['', { body: JSON.stringify({ mode: 'query', code: '1', runId: null }) }],
   'POST /session/:session/complete': ['', { body: JSON.stringify({ code: 'a' }) }],
   'POST /session/:session/rename': ['?name=other'],
+  'POST /session/:session/shutdown-service': ['', { body: JSON.stringify({ service_name: 'web' }) }],
+  'GET /stream/session/:session/httpproxy': ['?app=web'],
+  'GET /stream/session/:session/tcpproxy': ['?app=web'],
   'POST /session/:session/upload': ['', { body: form, type: 'multipart/form-data; boundary=x' }],
   'PUT /session/:session/file': ['?path=a', { body: 'a', type: 'application/octet-stream' }],
   'GET /session/:session/file': ['?path=a'],

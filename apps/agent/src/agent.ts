@@ -15,6 +15,7 @@ import {
   AppError,
   type Clock,
   delay,
+  isLoopback,
   newId,
   type StatusReason,
   slotsFromTexts,
@@ -395,9 +396,11 @@ export class Agent {
       // It takes long to load, and most agents of a small machine do without.
       const { DockerBackend } = await import('./backends/docker/docker-backend.ts');
       const { socket: socketPath, ...settings } = docker;
+      const { rpc } = this.#config;
       return new DockerBackend({
         ...{ ...settings, dataDir, installationId, socketPath, processLimit, startDeadlineMs, clock, logger },
         agentId: this.#identity.id,
+        allowUnguarded: settings.allowUnguarded || !('host' in rpc) || isLoopback(rpc.host),
         slots: parsedSlots,
         reserve,
       });

@@ -25,6 +25,11 @@ export const dockerSchema = z.strictObject({
   subnetPrefix: z.number().int().min(16).max(29).default(26),
   /** Whether kernels can change nothing of their image's files. */
   readOnlyRoot: z.boolean().default(false),
+  /**
+   * Whether containers may be started where no firewall keeps them from the ports of this machine. A manager on the same
+   * machine does without.
+   */
+  allowUnguarded: z.boolean().default(false),
 });
 
 /** What an operator decides. */

@@ -125,6 +125,9 @@ const sections = {
       subnetPool: docker.subnetPool.describe('Range of addresses that networks of sessions are cut from'),
       subnetPrefix: docker.subnetPrefix.describe('Size of the network of one session, in bits of its prefix'),
       readOnlyRoot: docker.readOnlyRoot.describe("Whether kernels can change nothing of their image's files"),
+      allowUnguarded: docker.allowUnguarded.describe(
+        'Start kernels even where the agent, for want of root or iptables, cannot keep them from the ports of its machine and the metadata of its cloud; not needed on loopback',
+      ),
     })
     .describe('Where kernels are containers.'),
   accelerators: z

@@ -177,6 +177,8 @@ export const isolationReportSchema = z.object({
   cpu: z.enum(['cgroup', 'none']),
   /** `host`: kernels share the machine's network. */
   network: z.enum(['isolated', 'host']),
+  /** Whether kernels with a network of their own may call the machine and the metadata of its cloud. Absent: not known. */
+  machine: z.enum(['closed', 'open']).optional(),
 });
 export type IsolationReport = z.infer<typeof isolationReportSchema>;
 

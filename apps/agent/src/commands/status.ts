@@ -31,7 +31,7 @@ export class AgentStatusCommand extends AgentCommand {
       ['Memory limit', isolation.memory],
       ['Process limit', isolation.processes],
       ['CPU limit', isolation.cpu],
-      ['Network', isolation.network],
+      ['Network', `${isolation.network}${isolation.machine === 'open' ? ', reaches the ports of this machine' : ''}`],
       ['In use', amounts(status)],
       ['Machine', machineText(status.machine)],
       ...status.accelerators.map(({ name, state, problem, devices }): [string, string] => [

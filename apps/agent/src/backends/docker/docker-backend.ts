@@ -35,6 +35,7 @@ import { containerEnd } from './container-end.ts';
 import { openFilesWithin } from './container-options.ts';
 import { type DockerContext, type DockerDraft, type DockerFacts, saveFacts } from './draft.ts';
 import { type ContainerInfo, Engine, type EngineInfo } from './engine.ts';
+import { type Firewall, findFirewall } from './firewall.ts';
 import { DockerImageEngine } from './images/docker-image-engine.ts';
 import { ImageStore } from './images/image-store.ts';
 import { InstalledImages } from './images/installed-images.ts';
@@ -45,7 +46,7 @@ import { createContainerStep } from './steps/create-container.ts';
 import { ensureImageStep } from './steps/ensure-image.ts';
 import { makeNetworkStep } from './steps/make-network.ts';
 import { kernelOf, startContainerStep } from './steps/start-container.ts';
-import { parseSubnet } from './subnet-pool.ts';
+import { parseSubnet, type Subnet } from './subnet-pool.ts';
 
 export interface DockerBackendOptions {
   readonly dataDir: string;
@@ -57,6 +58,10 @@ export interface DockerBackendOptions {
   /** Bits of the network of one session. */
   readonly subnetPrefix: number;
   readonly readOnlyRoot: boolean;
+  /** Whether there may be kernels that reach the ports of this machine. */
+  readonly allowUnguarded: boolean;
+  /** Instead of that of this machine; null: none. */
+  readonly firewall?: Firewall | null | undefined;
   readonly processLimit: number;
   readonly startDeadlineMs: number;
   /** Instead of what the machine has. */
@@ -111,10 +116,11 @@ export class DockerBackend implements Backend {
     const keptHomes = new KeptHomes(join(dataDir, 'kept-homes'));
     for (const uid of [...uidsInScratch(this.#scratchDir), ...keptHomes.owners()]) uids.take(uid);
     const security = (info.SecurityOptions ?? []).join(' ');
-    const isolation = isolationOf(info);
+    const firewall = await this.#guard(pool);
+    const isolation = isolationOf(info, firewall !== null);
     this.#context = {
       ...{ owner, engine, images, installed, uids, keptHomes, isolation, clock, logger },
-      networks: new SessionNetworks({ engine, owner, pool, prefix: subnetPrefix }),
+      networks: new SessionNetworks({ engine, owner, pool, prefix: subnetPrefix, firewall }),
       runnerFolder: installRunner(dataDir),
       // An engine without root maps its own user to root of the container.
       agentInside: security.includes('name=rootless') ? { uid: 0, gid: 0 } : agentUser(),
@@ -293,6 +299,24 @@ export class DockerBackend implements Backend {
     };
   }
 
+  /** Null: kernels reach the ports of this machine, and that was accepted. */
+  async #guard(pool: Subnet): Promise<Firewall | null> {
+    const { firewall = findFirewall(pool), allowUnguarded, logger } = this.#options;
+    try {
+      if (!firewall) {
+        throw new AppError('isolation-unavailable', 'Nothing keeps containers from the ports of this machine.', {
+          hint: 'Run the agent as root on a machine with iptables, or accept that: docker.allow-unguarded = true.',
+        });
+      }
+      await firewall.ensure();
+      return firewall;
+    } catch (error) {
+      if (!allowUnguarded) throw error;
+      logger.warn('containers reach the ports of this machine and the metadata of its cloud', { error });
+      return null;
+    }
+  }
+
   /** Kernels of another backend cannot be followed here, and what they left must not be taken for strays. */
   #refuseOthers(): void {
     const others = listScratch(this.#scratchDir).filter((kernelId) => {
@@ -313,7 +337,7 @@ export class DockerBackend implements Backend {
 }
 
 /** Only what the engine says it can limit counts as limited. */
-function isolationOf(info: EngineInfo): IsolationReport {
+function isolationOf(info: EngineInfo, guarded: boolean): IsolationReport {
   return {
     sandbox: 'docker',
     ownUid: process.getuid?.() === 0,
@@ -321,6 +345,7 @@ function isolationOf(info: EngineInfo): IsolationReport {
     processes: info.PidsLimit === false ? 'none' : 'cgroup',
     cpu: info.CpuCfsQuota === false ? 'none' : 'cgroup',
     network: 'isolated',
+    machine: guarded ? 'closed' : 'open',
   };
 }
 

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { AppError } from '@backend.ai/core';
 import { type Engine, refusalOf } from './engine.ts';
+import type { Firewall } from './firewall.ts';
 import { labels, networkName, type Owner, ownedBy, sessionLabels } from './labels.ts';
 import { formatSubnet, freeSubnet, parseSubnet, routedSubnets, type Subnet } from './subnet-pool.ts';
 
@@ -10,6 +11,8 @@ export interface SessionNetworksOptions {
   /** Where networks of sessions get their addresses, and how many bits are given to each. */
   readonly pool: Subnet;
   readonly prefix: number;
+  /** Null: nothing keeps containers from this machine. */
+  readonly firewall: Firewall | null;
 }
 
 /** Others may take an address range in the moment between looking and making. */
@@ -39,10 +42,15 @@ export class SessionNetworks {
     this.#users.set(sessionId, users.add(kernelId));
   }
 
-  /** @throws AppError `insufficient-capacity` when no address range is left, `engine-failed`, `engine-unavailable` */
+  /**
+   * @throws AppError `insufficient-capacity` when no address range is left, `isolation-unavailable`, `engine-failed`,
+   * `engine-unavailable`
+   */
   async join(sessionId: string, kernelId: string, signal: AbortSignal): Promise<void> {
     await this.#alone(async () => {
       this.hold(sessionId, kernelId);
+      // Others may have flushed its rules since the last time.
+      await this.#options.firewall?.ensure();
       await this.#ensure(sessionId, signal);
     });
   }
@@ -100,6 +108,8 @@ export class SessionNetworks {
             Name: name,
             CheckDuplicate: true,
             Driver: 'bridge',
+            // The firewall knows the addresses of the pool only.
+            EnableIPv6: false,
             Labels: sessionLabels(owner, sessionId),
             IPAM: { Driver: 'default', Config: [{ Subnet: formatSubnet(subnet) }] },
           },

@@ -1,0 +1,146 @@
+import { execFileSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
+import { networkInterfaces } from 'node:os';
+import { systemClock } from '@backend.ai/core';
+import { silentLogger } from '@backend.ai/telemetry';
+import { makeTempDirectory } from '@backend.ai/testing';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { DockerBackend } from '../src/backends/docker/docker-backend.ts';
+import { chainsOf } from '../src/backends/docker/firewall-rules.ts';
+import { parseSubnet } from '../src/backends/docker/subnet-pool.ts';
+import { agentWorld, runCode, type StartedAgent, startKernel, textOf } from './agent-world.ts';
+import { docker, dockerOptions, engineSocket, testImages } from './docker-world.ts';
+
+const images = await testImages();
+/** Not that of other agents of this machine: what is done to its rules is felt by nobody else. */
+const subnetPool = '10.213.0.0/20';
+const chains = chainsOf(parseSubnet(subnetPool)!);
+const guarded = { ...dockerOptions, docker: { ...dockerOptions.docker, subnetPool } };
+
+async function world() {
+  const w = await agentWorld(guarded);
+  onTestFinished(removeRules);
+  return w;
+}
+
+function iptables(...args: string[]): string {
+  return execFileSync('iptables', ['-w', '5', ...args], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+}
+
+function removeRules(): void {
+  iptables('-D', 'INPUT', '-j', chains.toMachine);
+  iptables('-D', 'DOCKER-USER', '-j', chains.through);
+  for (const chain of [chains.toMachine, chains.through]) {
+    iptables('-F', chain);
+    iptables('-X', chain);
+  }
+}
+
+/** Of the machine, on all of its addresses. */
+async function listener(): Promise<number> {
+  const server = createServer((socket) => socket.end('machine\n'));
+  await new Promise<void>((resolve) => server.listen(0, '0.0.0.0', resolve));
+  onTestFinished(() => void server.close());
+  return (server.address() as { port: number }).port;
+}
+
+/** A neighbour of the machine that only a route leads to, as clouds have one for their metadata. */
+function neighbour(address: string): void {
+  const name = `bai-test-${process.pid}`;
+  const ip = (...args: string[]): unknown => execFileSync('ip', args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  ip('netns', 'add', name);
+  onTestFinished(() => void ip('netns', 'del', name));
+  ip('link', 'add', 'bai-test0', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', name);
+  ip('-n', name, 'address', 'add', `${address}/32`, 'dev', 'eth0');
+  ip('-n', name, 'link', 'set', 'eth0', 'up');
+  ip('-n', name, 'route', 'add', 'default', 'dev', 'eth0');
+  ip('link', 'set', 'bai-test0', 'up');
+  ip('route', 'add', `${address}/32`, 'dev', 'bai-test0');
+}
+
+/** What the kernel gets when it connects: `open`, or why not. */
+async function dial(api: StartedAgent['api'], kernelId: string, host: string, port: number): Promise<string> {
+  const code = [
+    'import socket',
+    `try: socket.create_connection((${JSON.stringify(host)}, ${port}), 2).close(); print("open")`,
+    'except TimeoutError: print("dropped")',
+    'except OSError as error: print(type(error).__name__)',
+  ].join('\n');
+  const result = await runCode(api, kernelId, code);
+  return textOf(result).trim() || JSON.stringify(result);
+}
+
+async function addressOf(kernelId: string): Promise<{ address: string; gateway: string }> {
+  const [found] = await docker.listContainers({ filters: { label: [`ai.backend.kernel-id=${kernelId}`] } });
+  const [endpoint] = Object.values(found?.NetworkSettings.Networks ?? {});
+  return { address: endpoint!.IPAddress, gateway: endpoint!.Gateway };
+}
+
+describe.runIf(images !== null && process.getuid?.() === 0)('a session in containers', () => {
+  const image = images?.python ?? '';
+
+  it('reaches no port of the machine, by whatever address, while the machine reaches it', async () => {
+    const w = await world();
+    const { agent, api } = await w.startAgent();
+    const { kernelId } = await startKernel(w, api, { image });
+    const port = await listener();
+    const { gateway } = await addressOf(kernelId);
+    const own = Object.values(networkInterfaces())
+      .flatMap((each) => each ?? [])
+      .filter(({ family, internal }) => family === 'IPv4' && !internal)
+      .map(({ address }) => address);
+    for (const host of new Set([gateway, ...own]))
+      expect([host, await dial(api, kernelId, host, port)]).toEqual([host, 'dropped']);
+    expect(agent.status().isolation).toMatchObject({ network: 'isolated', machine: 'closed' });
+
+    const serve = 'import socket, threading\ns = socket.create_server(("", 8123))\n';
+    await runCode(api, kernelId, `${serve}threading.Thread(target=s.accept, daemon=True).start()`);
+    const socket = connect(8123, (await addressOf(kernelId)).address);
+    onTestFinished(() => void socket.destroy());
+    await once(socket, 'connect');
+  });
+
+  it('reaches no other session, but its own kernels by name', async () => {
+    const w = await world();
+    const { api } = await w.startAgent();
+    const cluster = { replicas: { main: 1, sub: 1 }, hosts: [{ name: 'main1' }, { name: 'sub1' }] };
+    const main = await startKernel(w, api, { image, cluster: { ...cluster, localRank: 0 } });
+    const { sessionId } = main.spec;
+    const sub = { sessionId, clusterRole: 'sub' as const, hostname: 'sub1', cluster: { ...cluster, localRank: 1 } };
+    const second = await startKernel(w, api, { image, ...sub });
+    const stranger = await startKernel(w, api, { image });
+    for (const { kernelId } of [second, stranger])
+      await runCode(api, kernelId, 'import socket\ns = socket.create_server(("", 8123))');
+    expect(await dial(api, main.kernelId, 'sub1', 8123)).toBe('open');
+    expect(await dial(api, main.kernelId, (await addressOf(stranger.kernelId)).address, 8123)).toBe('dropped');
+  });
+
+  it('reaches no metadata of a cloud, also after somebody has flushed the rules', async () => {
+    const w = await world();
+    const { api } = await w.startAgent();
+    neighbour('169.254.77.77');
+    iptables('-F', chains.through);
+    const { kernelId } = await startKernel(w, api, { image });
+    // Nothing listens there: what arrives is refused.
+    expect(await dial(api, kernelId, '169.254.77.77', 80)).toBe('dropped');
+    expect(await dial(api, kernelId, '169.254.77.77', 53)).toBe('ConnectionRefusedError');
+  });
+
+  it('is refused where nothing guards the machine, unless that was accepted', async () => {
+    const directory = await makeTempDirectory();
+    onTestFinished(() => directory.remove());
+    const backend = (allowUnguarded: boolean): DockerBackend =>
+      new DockerBackend({
+        ...{ dataDir: directory.path, installationId: randomUUID(), agentId: 'i-test', socketPath: engineSocket },
+        ...{ subnetPool, subnetPrefix: 26, readOnlyRoot: false, processLimit: 64, startDeadlineMs: 1_000 },
+        ...{ firewall: null, allowUnguarded, clock: systemClock, logger: silentLogger },
+      });
+    await expect(backend(false).start()).rejects.toMatchObject({ code: 'isolation-unavailable' });
+    const accepted = backend(true);
+    await accepted.start();
+    onTestFinished(() => accepted.close());
+    expect(accepted.capabilities.isolation).toMatchObject({ network: 'isolated', machine: 'open' });
+  });
+});

@@ -62,11 +62,9 @@ class Bridge:
 
         client = self.client
         poller = zmq.Poller()
-        self.sockets = {
-            client.iopub_channel.socket: (client.iopub_channel, self.output),
-            client.shell_channel.socket: (client.shell_channel, self.replied),
-            client.stdin_channel.socket: (client.stdin_channel, self.asked),
-        }
+        channels = ((client.iopub_channel, self.output), (client.shell_channel, self.replied), (client.stdin_channel, self.asked))
+        # What a client's own methods answer is a message or a coroutine, depending on its version.
+        self.sockets = {zmq.Socket(shadow=channel.socket.underlying): handle for channel, handle in channels}
         for socket in self.sockets:
             poller.register(socket, zmq.POLLIN)
         poller.register(self.control.fd, zmq.POLLIN)
@@ -74,23 +72,26 @@ class Bridge:
         self.completions = {}
         while True:
             ready = dict(poller.poll(500))
-            for socket, (channel, handle) in self.sockets.items():
+            for socket, handle in self.sockets.items():
                 if socket in ready:
-                    handle(channel.get_msg(timeout=1))
+                    handle(self.receive(socket))
             if self.control.fd in ready:
                 self.request(self.control.receive())
                 while self.control.ready:
                     self.request(self.control.receive())
             self.end_with_kernel()
 
+    def receive(self, socket):
+        return self.client.session.recv(socket)[1]
+
     def end_with_kernel(self):
         code = self.process.poll()
         if code is None:
             return
         # What it said last is still in the sockets.
-        for channel, handle in self.sockets.values():
-            while channel.msg_ready():
-                handle(channel.get_msg(timeout=1))
+        for socket, handle in self.sockets.items():
+            while socket.poll(0):
+                handle(self.receive(socket))
         if code < 0:
             signals.signal(-code, signals.SIG_DFL) if -code != signals.SIGKILL else None
             os.kill(os.getpid(), -code)

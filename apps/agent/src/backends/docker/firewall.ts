@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { AppError } from '@backend.ai/core';
-import { findProgram, searchFolders } from '../process/tools.ts';
+import { findProgram, searchFolders } from '../../files/programs.ts';
 import { chainsOf, firewallRules } from './firewall-rules.ts';
 import type { Subnet } from './subnet-pool.ts';
 

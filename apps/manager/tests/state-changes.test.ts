@@ -8,7 +8,7 @@ import {
   sessionStatuses,
   sourcesOf,
 } from '@backend.ai/core';
-import type { DatabaseHandle } from '@backend.ai/database';
+import { type DatabaseHandle, sqlStateOf, sqlStates } from '@backend.ai/database';
 import { type Tenant, testDatabase } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
 import fc from 'fast-check';
@@ -18,7 +18,7 @@ import { KernelRepository } from '../src/repositories/kernels.ts';
 import { verifyLedger } from '../src/repositories/ledger.ts';
 import { QueueRepository } from '../src/repositories/queue.ts';
 import { SessionTransitions } from '../src/repositories/session-transitions.ts';
-import { SessionRepository } from '../src/repositories/sessions.ts';
+import { type NewSession, SessionRepository } from '../src/repositories/sessions.ts';
 import { elect, prepareLedger, registerAgent } from './ledger-world.ts';
 import { newSession } from './new-session.ts';
 
@@ -395,6 +395,17 @@ describe('sessions that are created at the same moment', () => {
     const names = ['a', 'b', 'a', 'c'];
     const outcomes = await Promise.all(names.map((name) => sessions.insert({ ...newSession(tenant, {}), name })));
     expect(outcomes.map(({ kind }) => kind).sort()).toEqual(['created', 'created', 'created', 'exists']);
+    await handle.db.execute(sql`delete from sessions`);
+  });
+
+  it('hear of their own, also when what comes with them cannot be inserted', async () => {
+    const good = Array.from({ length: 3 }, () => newSession(tenant, {}));
+    const bad = { ...newSession(tenant, {}), type: 'batch', clusterMode: 'sideways' } as unknown as NewSession;
+    const settled = await Promise.allSettled([...good, bad].map((session) => sessions.insert(session)));
+    expect(settled.map((one) => (one.status === 'fulfilled' ? one.value.kind : sqlStateOf(one.reason)))).toEqual([
+      ...good.map(() => 'created'),
+      sqlStates.checkViolation,
+    ]);
     await handle.db.execute(sql`delete from sessions`);
   });
 

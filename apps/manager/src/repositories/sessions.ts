@@ -8,7 +8,7 @@ import type {
   SessionType,
   UserRole,
 } from '@backend.ai/core';
-import { type Database, fencedBy, sqlStateOf, sqlStates } from '@backend.ai/database';
+import { type Database, fencedBy, isOutage, sqlStateOf, sqlStates } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
 import { type AuditEntry, audited } from './audit.ts';
 import { Gathered } from './gathered.ts';
@@ -179,20 +179,33 @@ export class SessionRepository {
    * together with others that come at this moment.
    */
   async insert(session: NewSession, audit?: AuditEntry): Promise<InsertOutcome> {
-    return (await this.#insertions.add({ session, audit })) ?? { kind: 'raced' };
+    const outcome = await this.#insertions.add({ session, audit });
+    return outcome ? outcome() : { kind: 'raced' };
   }
 
-  async #insertAll(insertions: readonly Insertion[]): Promise<Array<InsertOutcome | undefined>> {
-    const places = new Map<string, Insertion[]>();
-    for (const each of insertions) places.set(placeOf(each), [...(places.get(placeOf(each)) ?? []), each]);
-    const outcomes = new Map<Insertion, InsertOutcome>();
+  /** Places fail apart from each other: those that were inserted elsewhere are, and must not be inserted once more. */
+  async #insertAll(insertions: readonly Insertion[]): Promise<Array<(() => InsertOutcome) | undefined>> {
+    const places = new Map<string, [Insertion, ...Insertion[]]>();
+    for (const each of insertions) {
+      const place = placeOf(each);
+      const others = places.get(place);
+      if (others) others.push(each);
+      else places.set(place, [each]);
+    }
+    const outcomes = new Map<Insertion, () => InsertOutcome>();
     await Promise.all(
       [...places.values()].map(async (some) => {
-        const rows = await this.#db.execute<InsertedRow>(insertion(some as [Insertion, ...Insertion[]]));
-        for (const row of rows) {
-          const outcome = outcomeOf(row);
-          // A refusal may be due to those before it: it has to be found again without them.
-          if (outcome.kind === 'created' || insertions.length === 1) outcomes.set(some[row.nth]!, outcome);
+        try {
+          for (const row of await this.#db.execute<InsertedRow>(insertion(some))) {
+            const outcome = outcomeOf(row);
+            // A refusal may be due to those before it: it has to be found again without them.
+            if (outcome.kind === 'created' || insertions.length === 1) outcomes.set(some[row.nth]!, () => outcome);
+          }
+        } catch (error) {
+          const rethrow = (): never => {
+            throw error;
+          };
+          if (isOutage(error) || insertions.length === 1) for (const each of some) outcomes.set(each, rethrow);
         }
       }),
     );

@@ -1,3 +1,5 @@
+import { readFile } from 'node:fs/promises';
+import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { encodeTerminalFrame } from '@backend.ai/rpc';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
@@ -19,6 +21,7 @@ beforeEach(() => {
   world.fail = undefined;
   world.calls.length = 0;
   world.runs.length = 0;
+  world.beforeRun = async () => {};
   world.serviceStart = { status: 'started', ports: [8080, 8081] };
   world.sessions.clear();
   world.sessions.set('sess', sessionView('sess', 'RUNNING'));
@@ -110,6 +113,23 @@ describe('an upgrade', () => {
     expect((await server.request('/stream/session/sess/pty')).status).toBe(400);
   });
 
+  test.runIf(process.platform === 'linux')(
+    'is noticed to be gone when its client vanishes without a word',
+    async () => {
+      world.stream = () => new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() });
+      const { socket } = await connected('/stream/session/sess/pty');
+      const { localPort } = (socket as unknown as { _socket: Socket })._socket;
+      const hex = (port: number | undefined): string => `:${port?.toString(16).toUpperCase().padStart(4, '0')} `;
+      const tables = await Promise.all(['tcp', 'tcp6'].map((name) => readFile(`/proc/net/${name}`, 'latin1')));
+      const line = tables
+        .join('')
+        .split('\n')
+        .find((text) => new RegExp(`${hex(server.port)}\\S+${hex(localPort)}`).test(text));
+      // Which timer of the kernel runs: 02 is keep-alive.
+      expect(line?.trim().split(/\s+/)[5]).toMatch(/^02:/);
+    },
+  );
+
   test('to another protocol is refused', async () => {
     const answer = await server.raw('GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n');
     expect(answer).toMatch(/^HTTP\/1\.1 400 /);
@@ -167,6 +187,19 @@ describe('a run', () => {
     await until(() => world.calls.some(({ name }) => name === 'interrupt'), 'the interrupt');
     const { runId } = world.last('execute').input as { runId: string };
     expect(world.last('interrupt').input).toEqual({ session: 'sess', runId });
+  });
+
+  test('takes no more than one large message before it asks for any', async () => {
+    world.runs.push(answer('waiting-input', { options: { is_password: false } }));
+    let answered = (): void => {};
+    world.beforeRun = () => new Promise((resolve) => (answered = resolve));
+    const run = await connected(url);
+    run.socket.send(JSON.stringify({ mode: 'query', code: 'input()' }));
+    for (let i = 0; i < 3; i++) run.socket.send('x'.repeat(6 * 1024 * 1024));
+    await until(() => run.closed !== undefined, 'the end');
+    expect(run.closed?.code).toBe(1008);
+    answered();
+    await until(() => world.calls.some(({ name }) => name === 'interrupt'), 'the interrupt');
   });
 
   test.each(['no json', '{"mode":"other"}', '[]'])('that begins with %s is an error', async (first) => {

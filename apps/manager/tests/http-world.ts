@@ -77,6 +77,8 @@ export class FakeWorld {
   serviceStart: ServiceStart = { status: 'started', ports: [8080, 8081] };
   /** Answers to executions, one after the other; then `run`. */
   readonly runs: RunResult[] = [];
+  /** Each step of a run waits for it. */
+  beforeRun: () => Promise<void> = async () => {};
   /** What the next execution answers. */
   run: RunResult = {
     runId: 'run-1',
@@ -239,6 +241,7 @@ export class FakeWorld {
         },
         execute: async (input: ExecuteInput & { session: string }, ctx) => {
           record('execute', input, ctx);
+          await this.beforeRun();
           this.find(input.session);
           return this.runs.shift() ?? this.run;
         },

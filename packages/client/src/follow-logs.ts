@@ -26,13 +26,18 @@ export async function* followLogs(
   let lastEventId: string | undefined;
   for (;;) {
     const round = followRound(rpc, { session, tailLines, lastEventId }, signal);
-    for (let next = await round.next(); ; next = await round.next()) {
-      if (next.done) {
-        if (next.value === 'ended') return;
-        break;
+    try {
+      for (let next = await round.next(); ; next = await round.next()) {
+        if (next.done) {
+          if (next.value === 'ended') return;
+          break;
+        }
+        lastEventId = next.value.id;
+        yield next.value.data;
       }
-      lastEventId = next.value.id;
-      yield next.value.data;
+    } finally {
+      // Of a reader that takes no more.
+      await round.return('ended');
     }
   }
 }

@@ -1,4 +1,5 @@
 import { type IncomingMessage, type RequestListener, ServerResponse } from 'node:http';
+import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { AppError, newRequestId } from '@backend.ai/core';
 import type { FastifyReply, FastifyRequest } from 'fastify';
@@ -12,7 +13,9 @@ import { edgeOf, findEdge } from './request-edge.ts';
  */
 
 /** Of one message to us. */
-const maxMessageBytes = 16 * 1024 * 1024;
+export const maxMessageBytes = 16 * 1024 * 1024;
+/** So long after the last byte the system asks whether the other side is still there: one that vanished lets go. */
+const keepAliveMs = 30_000;
 /** A peer that does not answer our closing has this long. */
 const closingMs = 2_000;
 
@@ -77,6 +80,8 @@ export function acceptWebSocket(
   if (!accepted) throw new AppError('connection-lost', 'The caller went away.');
   const webSocket: WebSocket = accepted;
   webSocket.on('error', () => webSocket.terminate());
+  // Not with pings: who is told to read slowly does not answer them.
+  if (socket instanceof Socket) socket.setKeepAlive(true, keepAliveMs);
   edge.isUpgraded = true;
   edge.endsOnShutdown = true;
   const onAbort = (): void => {

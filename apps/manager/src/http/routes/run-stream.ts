@@ -4,7 +4,7 @@ import type { WebSocket } from 'ws';
 import { z } from 'zod';
 import type { RequestEdge } from '../request-edge.ts';
 import type { RouteContext } from '../server.ts';
-import { closeWebSocket } from '../web-sockets.ts';
+import { closeWebSocket, maxMessageBytes } from '../web-sockets.ts';
 import { batchOptionsSchema, kernelGone, runAnswer } from './session-shapes.ts';
 
 /** Output is collected for so long before it is sent. */
@@ -31,7 +31,7 @@ export async function serveRun(
   { services, clock, logger }: RouteContext,
 ): Promise<void> {
   const setTimer = (ms: number, callback: () => void): (() => void) => clock.setTimer(ms, callback);
-  const texts = new Texts(socket);
+  const texts = new Texts(socket, () => closeWebSocket(socket, 1008, 'More was said than was asked for.', setTimer));
   const say = (message: object): void => {
     if (socket.readyState === socket.OPEN) socket.send(JSON.stringify(message));
   };
@@ -93,15 +93,20 @@ function parseFirst(text: string): z.infer<typeof firstMessageSchema> {
   }
 }
 
-/** Messages in the order of their arrival, also those that come before anybody asks. */
+/** Messages in the order of their arrival, also those that come before anybody asks: together as large as one may be. */
 class Texts {
   readonly #waiting: string[] = [];
+  #length = 0;
   #wake: () => void = () => {};
   isClosed = false;
 
-  constructor(socket: WebSocket) {
+  constructor(socket: WebSocket, onTooMany: () => void) {
     socket.on('message', (data) => {
-      this.#waiting.push(String(data));
+      if (socket.readyState !== socket.OPEN) return;
+      const text = String(data);
+      this.#length += text.length;
+      if (this.#length > maxMessageBytes) return onTooMany();
+      this.#waiting.push(text);
       this.#wake();
     });
     socket.once('close', () => this.close());
@@ -116,7 +121,10 @@ class Texts {
   async next(): Promise<string> {
     for (;;) {
       const text = this.#waiting.shift();
-      if (text !== undefined) return text;
+      if (text !== undefined) {
+        this.#length -= text.length;
+        return text;
+      }
       if (this.isClosed) throw new AppError('cancelled', 'The caller went away.');
       await new Promise<void>((resolve) => {
         this.#wake = resolve;

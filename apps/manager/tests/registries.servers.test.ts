@@ -80,6 +80,23 @@ describe('registries', () => {
     await expect(registry.get({ name: 'main' }, w.ctx())).rejects.toMatchObject({ code: 'object-not-found' });
   });
 
+  it('keep their images when a change of their address is refused', async () => {
+    const w = await world();
+    const { registry } = w.manager.services.api.admin;
+    const others = { repositories: [], isActive: true, username: null, password: null };
+    await registry.create({ name: 'one', url: 'http://one.example', ...others }, w.ctx());
+    await registry.create({ name: 'two', url: 'http://two.example', ...others }, w.ctx());
+    await w.database.db.execute(sql`
+      insert into images (id, registry_id, name, repository, tag, architecture, digest, manifest_digest, size_bytes)
+      select gen_random_uuid(), id, 'one.example/a:b', 'a', 'b', 'x86_64', 'sha256:0', 'sha256:0', 1
+      from container_registries where name = 'one'`);
+    const taken = registry.modify({ name: 'one', url: 'http://two.example' }, w.ctx());
+    await expect(taken).rejects.toMatchObject({ code: 'object-exists' });
+    expect((await registry.get({ name: 'one' }, w.ctx())).images).toBe(1);
+    await registry.modify({ name: 'one', url: 'http://three.example' }, w.ctx());
+    expect((await registry.get({ name: 'one' }, w.ctx())).images).toBe(0);
+  });
+
   it('are read: manifests and lists of both kinds, page after page, with warnings for labels that make no sense', async () => {
     const w = await world();
     await addRegistry(w, ['read']);

@@ -72,9 +72,9 @@ export class RegistryService implements RegistryAdminApi {
       ...(changes.url === undefined ? {} : { url: new URL(changes.url).origin }),
       passwordEncrypted: password === undefined ? passwordEncrypted : this.#encrypt(id, password),
     };
+    await this.#write(name, () => this.#options.registries.modify(id, checked(values)));
     // What it had under its former address is there no more.
     if (values.url !== url) await this.#options.images.removeOthers(id, []);
-    await this.#write(name, () => this.#options.registries.modify(id, checked(values)));
     this.#options.catalog.announce();
     return await this.get({ name });
   }

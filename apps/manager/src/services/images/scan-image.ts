@@ -1,6 +1,7 @@
 import { AppError, canonicalArchitecture } from '@backend.ai/core';
 import { z } from 'zod';
 import { type FetchedManifest, manifestTypes, type RegistryClient } from '../../clients/registry/registry-client.ts';
+import { storableText } from '../../repositories/json-text.ts';
 
 /** An image for one architecture, as a registry has it. */
 export interface FoundImage {
@@ -101,7 +102,7 @@ async function readSingle(
   if (image.os !== 'linux') throw unusable(`it is for ${image.os}`);
   return {
     tag,
-    architecture: canonicalArchitecture(image.architecture),
+    architecture: storableText(canonicalArchitecture(image.architecture)),
     digest: config.digest,
     manifestDigest,
     sizeBytes: layers.reduce((sum, layer) => sum + layer.size, config.size),
@@ -112,14 +113,9 @@ async function readSingle(
 function ourLabels(labels: Readonly<Record<string, unknown>>): Record<string, string> {
   const ours = Object.entries(labels).flatMap(([name, value]): Array<[string, string]> => {
     if (!name.startsWith('ai.backend.') || name.length > 256) return [];
-    // NUL is what PostgreSQL does not take.
-    return [[clean(name), clean(String(value)).slice(0, maxLabelLength)]];
+    return [[storableText(name), storableText(String(value).slice(0, maxLabelLength))]];
   });
   return Object.fromEntries(ours.slice(0, maxLabels));
-}
-
-function clean(text: string): string {
-  return text.replaceAll(/[\0\p{Cs}]/gu, '\ufffd');
 }
 
 function parse<T>(schema: z.ZodType<T>, document: unknown, what: string): T {

@@ -29,12 +29,12 @@ afterAll(async () => {
 });
 
 test('sessions share simulated GPUs, and never more of one than there is', async () => {
-  const small = ['-r', 'cpu=0.1', '-r', 'mem=128m'];
-  for (const name of ['one', 'two']) {
+  const small = ['-r', 'cpu=1', '-r', 'mem=128m'];
+  for (const name of ['first', 'second']) {
     await cluster.json(['session', 'create', '--name', name, ...small, '-r', 'cuda.shares=0.6', 'shell']);
   }
   const seen = await Promise.all(
-    ['one', 'two'].map(async (name) => {
+    ['first', 'second'].map(async (name) => {
       const told = await cluster.cli(['session', 'exec', name, '--', 'sh', '-c', 'echo $CUDA_VISIBLE_DEVICES']);
       return told.stdout.trim();
     }),

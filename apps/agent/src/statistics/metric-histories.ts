@@ -10,7 +10,9 @@ export class MetricHistories {
 
   add(measurements: Measurements, atMs: number): void {
     for (const [name, measurement] of Object.entries(measurements)) {
-      if (measurement) this.#histories.set(name, follow(this.#histories.get(name), measurement, atMs));
+      // A number that is none travels as null, and with it the whole message would be refused.
+      if (!measurement || !isNumber(measurement)) continue;
+      this.#histories.set(name, follow(this.#histories.get(name), measurement, atMs));
     }
   }
 
@@ -18,4 +20,8 @@ export class MetricHistories {
     const told = [...this.#histories].flatMap(([name, { metric }]) => (metric ? [[name, roundedMetric(metric)]] : []));
     return Object.fromEntries(told);
   }
+}
+
+function isNumber({ value, capacity }: Measurement): boolean {
+  return Number.isFinite(value) && (capacity === null || Number.isFinite(capacity));
 }

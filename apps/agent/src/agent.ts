@@ -27,7 +27,8 @@ import { BackgroundTasks, ensureRequestId, type Logger, ReconcileLoop } from '@b
 import { Accelerators, type PluginStatus } from './accelerators/accelerators.ts';
 import { pluginSources } from './accelerators/load-plugins.ts';
 import type { Backend } from './backends/backend.ts';
-import { type BackendKind, backendByItself, backendsPresent, findEngine } from './backends/choose-backend.ts';
+import { type BackendKind, backendByItself, backendsPresent } from './backends/choose-backend.ts';
+import { examineEngine } from './backends/engine-report.ts';
 import { FakeBackend } from './backends/fake/fake-backend.ts';
 import { ProcessBackend } from './backends/process/process-backend.ts';
 import { type AgentConfig, type AgentDependencies, type AgentOptions, parseAgentConfig } from './config.ts';
@@ -425,9 +426,10 @@ export class Agent {
   async #backendKind(): Promise<BackendKind> {
     const { backend, dataDir, docker } = this.#config;
     if (backend !== 'auto') return backend;
-    const engine = await findEngine(docker.socket);
+    const engine = await examineEngine(docker.socket);
     const kind = backendByItself(backendsPresent(dataDir), engine);
-    this.#logger.info('backend chosen', { backend: kind, engine: docker.socket, images: engine?.images ?? null });
+    const images = engine.state === 'ready' ? engine.images : null;
+    this.#logger.info('backend chosen', { backend: kind, engine: docker.socket, state: engine.state, images });
     return kind;
   }
 

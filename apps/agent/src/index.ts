@@ -1,5 +1,6 @@
 export { Accelerators } from './accelerators/accelerators.ts';
 export { pluginSources } from './accelerators/load-plugins.ts';
+export * from './admin-handlers.ts';
 export * from './agent.ts';
 export type { BackendCapabilities } from './backends/backend.ts';
 export {

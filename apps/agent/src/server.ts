@@ -2,6 +2,7 @@ import { loadOrCreateIdentity } from '@backend.ai/rpc';
 import type { RunningService } from '@backend.ai/runtime';
 import { startComponentServer } from '@backend.ai/runtime/server';
 import type { Logger } from '@backend.ai/telemetry';
+import { agentHandlers } from './admin-handlers.ts';
 import { Agent } from './agent.ts';
 import type { AgentServerOptions } from './server-config.ts';
 import { agentVersion, stopDeadlineMs } from './service-facts.ts';
@@ -32,7 +33,7 @@ export function startAgentServer(options: AgentServerOptions, logger: Logger): P
       const { address, dataAddress } = agent.status();
       return {
         addresses: { RPC: address, Data: dataAddress },
-        handlers: { status: () => agent.status() },
+        handlers: agentHandlers(() => agent),
         dependencies: [{ name: 'Manager', check: async () => registrationOf(agent) }],
         gauges: [
           {

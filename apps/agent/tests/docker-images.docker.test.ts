@@ -174,7 +174,7 @@ describe('images of a real engine from a real registry', () => {
       return installed.images.find(({ name }) => name === nameOf(image));
     };
     expect(await offered(kernel)).toMatchObject({
-      aliases: [`${kernel.repository}:1`],
+      aliases: [`${kernel.repository}:1`, kernel.repository],
       language: 'python',
       digest: kernel.digest,
       architecture: canonicalArchitecture(architecture),

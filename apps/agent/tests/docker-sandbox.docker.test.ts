@@ -148,6 +148,34 @@ print(len(started) < 64)`;
     expect(textOf(strange, 'stderr') + textOf(strange)).toContain('gaierror');
   });
 
+  it('tells of the services of its image before the ports of its user', async () => {
+    const label = 'LABEL ai.backend.service-ports=board:http:8050\n';
+    const image = await derivedImage(images?.python ?? '', 'services', label);
+    const w = await agentWorld(dockerOptions);
+    const { api } = await w.startAgent();
+    const { started } = await startKernel(w, api, { image, preopenPorts: [8080] });
+    expect(started).toMatchObject({
+      services: [
+        { name: 'board', protocol: 'http', ports: [8050] },
+        { name: '8080', protocol: 'preopen', ports: [8080] },
+      ],
+    });
+  });
+
+  it('has what goes through its network among its measurements', async () => {
+    const w = await agentWorld(dockerOptions);
+    const { agent, api } = await w.startAgent();
+    const { kernelId } = await startKernel(w, api, shell);
+    const measured = await waitFor(
+      () => {
+        const metrics = agent.status().measurements.find((each) => each.kernelId === kernelId)?.metrics;
+        return metrics?.net_rx && metrics.net_tx ? metrics : undefined;
+      },
+      { timeoutMs: 30_000 },
+    );
+    expect(measured).toMatchObject({ net_rx: { unit: 'bps' }, net_tx: { unit: 'bps' } });
+  });
+
   it('is refused for a session on several machines', async () => {
     const w = await agentWorld(dockerOptions);
     const { api } = await w.startAgent();

@@ -114,7 +114,7 @@ export function kernelSuite(name: string, options: SuiteOptions): void {
     it('tells what a kernel writes piece by piece, also after a restart of the agent, until the end', async () => {
       const w = await agentWorld(world);
       const first = await w.startAgent();
-      const { kernelId } = await startKernel(w, first.api);
+      const { kernelId } = await startKernel(w, first.api, python);
       const lines = (from: number) => `for i in range(${from}, ${from} + 5): print('line', i)`;
       await runCode(first.api, kernelId, lines(0));
       const begin = await waitFor(async () => {

@@ -1,6 +1,6 @@
 import { rmSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { Agent } from '@backend.ai/agent';
+import { Agent, agentHandlers } from '@backend.ai/agent';
 import { EmbeddedConfigStore, EmbeddedLeases, InProcessEventBus, InProcessLiveValues } from '@backend.ai/coordination';
 import { AppError } from '@backend.ai/core';
 import {
@@ -163,7 +163,11 @@ export class Cluster {
         },
         asPart(
           'agent admin socket',
-          this.#agentSocket(() => agent),
+          new AdminSocket(
+            directory.agentSocket,
+            agentHandlers(() => agent),
+            this.#logger,
+          ),
         ),
         {
           name: 'manager admin socket',
@@ -272,10 +276,6 @@ export class Cluster {
       },
       this.#logger,
     );
-  }
-
-  #agentSocket(agent: () => Agent): AdminSocket {
-    return new AdminSocket(this.directory.agentSocket, { status: () => agent().status() }, this.#logger);
   }
 
   async #endSessions(): Promise<void> {

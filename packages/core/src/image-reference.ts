@@ -52,3 +52,6 @@ export function parseImageReference(text: string): ImageReference {
 export function canonicalImageName(registry: string, repository: string, tag: string): string {
   return `${registry}/${repository}:${tag}`;
 }
+
+/** Numbers within names count as numbers: 3.9 before 3.11. */
+export const compareNames: (a: string, b: string) => number = new Intl.Collator('en', { numeric: true }).compare;

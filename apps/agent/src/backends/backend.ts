@@ -11,6 +11,7 @@ import type {
   KernelBatch,
   KernelSpec,
   RunResult,
+  ServicePort,
   TerminalOptions,
 } from '@backend.ai/contract';
 import type { StatusReason } from '@backend.ai/core';
@@ -150,6 +151,8 @@ export interface KernelHandle {
   readonly console: ConsoleLog;
   /** A stream to something that listens inside. */
   connect(target: { readonly port: number } | { readonly service: string }): Promise<Duplex>;
+  /** What it offers from its beginning: services of its image, and ports for programs of the user. */
+  readonly servicePorts: readonly ServicePort[];
   /** Its services. @throws AppError `kernel-not-found` while it does not run, `unsupported-feature` for a simulated one */
   readonly services: KernelServices;
   /** Frames of a terminal, which is made if there is none of this name; see `terminal-frames.ts` of the rpc package. */

@@ -20,12 +20,20 @@ export abstract class AgentCommand extends ComponentCommand<AgentShape> {
   protected override readonly component = agentComponent;
 
   /** @throws AppError `server-unreachable` when no agent runs */
-  protected async status(): Promise<AgentStatusView> {
+  protected status(): Promise<AgentStatusView> {
+    return this.ask('status');
+  }
+
+  /**
+   * Calls a method of `admin-handlers.ts`.
+   * @throws AppError `server-unreachable` when no agent runs
+   */
+  protected async ask<T>(method: string, params: Record<string, unknown> = {}, timeoutMs?: number): Promise<T> {
     const { folder, socket, hint } = this.#place();
     const requestId = parseRequestId(this.context.requestId);
     try {
-      const options = requestId === undefined ? {} : { requestId };
-      return await callAdminSocket<AgentStatusView>(socket, 'status', {}, options);
+      const options = { ...(requestId === undefined ? {} : { requestId }), ...(timeoutMs ? { timeoutMs } : {}) };
+      return await callAdminSocket<T>(socket, method, params, options);
     } catch (cause) {
       if (!hasCode(cause, 'server-unreachable')) throw cause;
       throw new AppError('server-unreachable', `No agent runs on ${folder}.`, { hint, cause });

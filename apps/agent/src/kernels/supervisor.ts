@@ -6,7 +6,6 @@ import {
   keptLogBytes,
   type Metrics,
   type RunResult,
-  type ServicePort,
   type StepTiming,
 } from '@backend.ai/contract';
 import {
@@ -308,11 +307,10 @@ export class KernelSupervisor {
     if (failure) return await this.#fail(kernel, failure);
     const handle = this.#follow(kernel);
     const [, ...others] = timings;
-    const { isolation } = handle;
-    const services = servicesOf(kernel.spec);
+    const { isolation, servicePorts } = handle;
     this.#report(kernel, {
       ...{ type: 'kernel-started', steps: [reserved, ...others], isolation },
-      ...(services.length > 0 ? { services } : {}),
+      ...(servicePorts.length > 0 ? { services: [...servicePorts] } : {}),
     });
     this.#followJob(kernel);
     logger.info('kernel started', { kernel_id: kernelId, steps: [reserved, ...others] });
@@ -494,11 +492,6 @@ export class KernelSupervisor {
     const complete = { ...event, at, requestId, kernelId, sessionId } as UnnumberedEvent;
     runWithRequest({ requestId }, () => this.#options.report(complete));
   }
-}
-
-/** What it has from its beginning: ports of the user, each named by its number. */
-function servicesOf({ preopenPorts = [] }: KernelSpec): ServicePort[] {
-  return preopenPorts.map((port) => ({ name: String(port), protocol: 'preopen', ports: [port] }));
 }
 
 function interruptedStart(): StepFailure {

@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream';
 import { delay, hasCode } from '@backend.ai/core';
 import { BackgroundTasks } from '@backend.ai/telemetry';
 import { processesIn } from '../../resources/cgroups.ts';
+import { readNetworkOf } from '../../resources/network-usage.ts';
 import { isRunning } from '../../resources/processes.ts';
 import type { KernelUsage } from '../backend.ts';
 import { askToEnd } from '../scratch/ask-to-end.ts';
@@ -14,6 +15,8 @@ import type { Engine } from './engine.ts';
 export interface DockerKernelOptions extends RunnerKernelOptions {
   readonly engine: Engine;
   readonly containerId: string;
+  /** Of its first process, as this machine counts them; null: it does not run. */
+  readonly pid: number | null;
   /** In the network of its session; null: it has none. */
   readonly address: string | null;
 }
@@ -35,7 +38,10 @@ export class DockerKernel extends RunnerKernel {
   }
 
   async measure(): Promise<KernelUsage> {
-    return this.meter.read();
+    const { pid } = this.#options;
+    // The number of one that has ended may be somebody else's.
+    const network = pid === null || this.isOver ? null : readNetworkOf(pid);
+    return { ...this.meter.read(), ...network };
   }
 
   /** What the runner has kept; of one that never came up, what it or the engine's init complained about. */

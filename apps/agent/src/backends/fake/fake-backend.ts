@@ -9,6 +9,7 @@ import type {
   KernelBatch,
   KernelSpec,
   RunResult,
+  ServicePort,
 } from '@backend.ai/contract';
 import {
   AppError,
@@ -23,6 +24,7 @@ import {
 } from '@backend.ai/core';
 import type { ConsoleLog, OpenLog } from '../../files/console-log.ts';
 import { plainInventory } from '../../resources/machine-inventory.ts';
+import { preopenServices } from '../../services/service-ports.ts';
 import type {
   Backend,
   BackendCapabilities,
@@ -192,6 +194,7 @@ class FakeKernel implements KernelHandle {
   readonly isolation = simulatedIsolation;
   readonly files = null;
   readonly console: ConsoleLog = { open: () => textLog(this.#written, this.#log) };
+  readonly servicePorts: readonly ServicePort[];
   readonly ended: Promise<KernelEnd>;
   readonly #ended: Deferred<KernelEnd> = deferred<KernelEnd>();
   readonly #script: FakeScript;
@@ -209,6 +212,7 @@ class FakeKernel implements KernelHandle {
     this.#script = script;
     this.#clock = clock;
     this.ended = this.#ended.promise;
+    this.servicePorts = preopenServices(spec);
     const { exitAfterMs, exitCode = 0, batchMs = 0 } = spec.fake ?? {};
     this.#batchMs = script.batchMs ?? batchMs;
     if (exitAfterMs === undefined) return;

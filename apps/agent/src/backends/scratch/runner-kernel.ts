@@ -49,6 +49,7 @@ export abstract class RunnerKernel implements KernelHandle {
   readonly ended: Promise<KernelEnd>;
   readonly files: HomeFiles;
   readonly scratch: string;
+  readonly servicePorts: readonly ServicePort[];
   readonly console: ConsoleFiles;
   /** What its control groups count. */
   protected readonly meter: CgroupMeter;
@@ -62,12 +63,13 @@ export abstract class RunnerKernel implements KernelHandle {
   #over = false;
 
   constructor(options: RunnerKernelOptions) {
-    const { paths, uid, isolation, cgroups } = options;
+    const { paths, uid, isolation, cgroups, services } = options;
     this.#options = options;
     this.isolation = isolation;
     this.ended = this.#ended.promise;
     this.files = new HomeFiles({ home: paths.home, staging: paths.folder, uid });
     this.scratch = paths.folder;
+    this.servicePorts = services;
     this.console = new ConsoleFiles(paths.run);
     this.meter = new CgroupMeter(cgroups);
     this.#killsBefore = readCounters(cgroups).outOfMemory;
@@ -199,7 +201,7 @@ export abstract class RunnerKernel implements KernelHandle {
     const { paths, cgroups, clock, logger } = this.#options;
     this.#client = client;
     const connect = (port: number): Promise<Duplex> => this.connectToPort(port);
-    this.#services = new KernelServices({ client, services: this.#options.services, connect, clock });
+    this.#services = new KernelServices({ client, services: this.servicePorts, connect, clock });
     this.#runs = new Runs({
       client,
       runDirectory: paths.run,

@@ -1,5 +1,5 @@
 import type { Image } from '@backend.ai/contract';
-import { canonicalArchitecture, findImageReference, readImageLabels } from '@backend.ai/core';
+import { canonicalArchitecture, compareNames, findImageReference, readImageLabels } from '@backend.ai/core';
 import type { AgentRecord } from '../../repositories/agents.ts';
 import type { ImageRecord } from '../../repositories/images.ts';
 import type { KnownImages } from './image-catalog.ts';
@@ -90,6 +90,3 @@ export function findImage(
   const { image, record } = best;
   return { image, record, agents: agentsFor(agents, image, record !== undefined) };
 }
-
-/** Numbers within names count as numbers: 3.9 before 3.11. */
-export const compareNames: (a: string, b: string) => number = new Intl.Collator('en', { numeric: true }).compare;

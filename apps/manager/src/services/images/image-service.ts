@@ -1,19 +1,11 @@
 import type { Image, ImageApi, ImageDetails, ImageRef, ImageView } from '@backend.ai/contract';
-import { AppError, canonicalArchitecture, readImageLabels } from '@backend.ai/core';
+import { AppError, canonicalArchitecture, compareNames, readImageLabels } from '@backend.ai/core';
 import type { AgentRecord } from '../../repositories/agents.ts';
 import type { ImageRecord } from '../../repositories/images.ts';
 import type { ImageOrigin } from '../../repositories/sessions.ts';
 import type { AgentDirectory } from '../agents/agent-directory.ts';
 import { toIso } from '../sessions/session-view.ts';
-import {
-  agentsFor,
-  compareNames,
-  type FoundImageRef,
-  findImage,
-  imageIdentity,
-  imageOfRecord,
-  offersImage,
-} from './find-image.ts';
+import { agentsFor, type FoundImageRef, findImage, imageIdentity, imageOfRecord, offersImage } from './find-image.ts';
 import type { ImageCatalog, KnownImages } from './image-catalog.ts';
 
 export interface ResolvedImage {

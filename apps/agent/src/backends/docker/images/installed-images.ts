@@ -1,5 +1,12 @@
 import { type Image, imageSchema, maxAgentImages } from '@backend.ai/contract';
-import { type Clock, canonicalArchitecture, findImageReference, readImageLabels } from '@backend.ai/core';
+import {
+  type Clock,
+  canonicalArchitecture,
+  compareNames,
+  findImageReference,
+  parseImageReference,
+  readImageLabels,
+} from '@backend.ai/core';
 import { type Logger, ReconcileLoop } from '@backend.ai/telemetry';
 import type { EngineImage, ImageEngine } from './image-engine.ts';
 
@@ -62,7 +69,7 @@ export class InstalledImages {
       }
     }
     this.#inspected = inspected;
-    const sorted = [...images.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+    const sorted = withPlainNames([...images.values()].sort((a, b) => (a.name < b.name ? -1 : 1)));
     if (JSON.stringify(sorted) !== JSON.stringify(this.#images)) this.#images = sorted;
   }
 }
@@ -80,4 +87,24 @@ function offered(name: string, { id, labels, architecture }: EngineImage): Image
     architecture: canonicalArchitecture(architecture),
   });
   return image.success ? image.data : undefined;
+}
+
+/**
+ * `python` means the newest of its versions. A name that images of several registries have is nobody's: whatever somebody
+ * puts into the engine must not become what others mean.
+ */
+export function withPlainNames(images: readonly Image[]): Image[] {
+  const origins = new Map<string, Set<string | undefined>>();
+  const newest = new Map<string, Image>();
+  for (const image of images) {
+    const { registry, repository } = parseImageReference(image.name);
+    origins.set(repository, (origins.get(repository) ?? new Set()).add(registry));
+    const before = newest.get(repository);
+    if (!before || compareNames(before.name, image.name) < 0) newest.set(repository, image);
+  }
+  return images.map((image) => {
+    const { repository } = parseImageReference(image.name);
+    const isMeant = newest.get(repository) === image && origins.get(repository)?.size === 1;
+    return isMeant ? { ...image, aliases: [...image.aliases, repository] } : image;
+  });
 }

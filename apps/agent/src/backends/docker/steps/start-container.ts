@@ -46,6 +46,7 @@ export function kernelOf(
     services: [...services, ...preopenServices(spec)],
     cgroups: info.State.Running ? containerCgroups(info.State.Pid) : [],
     containerId: info.Id,
+    pid: info.State.Running ? info.State.Pid : null,
     address: endpoint?.IPAddress || null,
     logger: logger.with({ kernel_id: spec.kernelId }),
   });

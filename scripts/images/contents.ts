@@ -41,6 +41,19 @@ export async function imageContents(recipe: ImageRecipe, options: ContentsOption
   return archive;
 }
 
+/** Name of the folder with definitions. */
+export const serviceFolder = 'service-defs';
+
+/** A folder of its own with `service-defs` in it. */
+export async function writeDefinitions({ services = {} }: ImageRecipe): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'backend-services-'));
+  await mkdir(join(folder, serviceFolder));
+  for (const [name, definition] of Object.entries(services)) {
+    await writeFile(join(folder, serviceFolder, `${name}.json`), `${JSON.stringify(definition, null, 2)}\n`);
+  }
+  return folder;
+}
+
 async function packDebian(recipe: ImageRecipe, target: string, tell: (line: string) => void): Promise<void> {
   const options = [
     '--variant=essential',
@@ -50,9 +63,15 @@ async function packDebian(recipe: ImageRecipe, target: string, tell: (line: stri
     `--customize-hook=${join(here, 'finish.sh')}`,
   ];
   const sources = await debianSources();
+  const definitions = await writeDefinitions(recipe);
   const child = spawn(programPath('mmdebstrap')!, [...options, '', target, '-'], {
     stdio: ['pipe', 'ignore', 'pipe'],
-    env: { ...process.env, LC_ALL: 'C.UTF-8', NODE: recipe.withNode ? realpathSync(process.execPath) : '' },
+    env: {
+      ...process.env,
+      LC_ALL: 'C.UTF-8',
+      NODE: recipe.withNode ? realpathSync(process.execPath) : '',
+      SERVICE_DEFS: recipe.services ? join(definitions, serviceFolder) : '',
+    },
   });
   const ended = new Promise<number | null>((resolve, reject) => child.once('close', resolve).once('error', reject));
   child.stdin.end(sources);
@@ -63,6 +82,7 @@ async function packDebian(recipe: ImageRecipe, target: string, tell: (line: stri
     if (step) tell(step);
   }
   const code = await ended;
+  await rm(definitions, { recursive: true });
   if (code === 0) return;
   throw new AppError('internal', `mmdebstrap failed:\n${log.slice(-15).join('\n')}`, {
     hint: 'Does the package mirror answer? See: apt-get update',

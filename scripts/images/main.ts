@@ -1,12 +1,12 @@
 /** The work of scripts/build-images.sh, whose head says what it does. */
 import { spawn } from 'node:child_process';
 import { createReadStream } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { AppError } from '@backend.ai/core';
-import { imageContents } from './contents.ts';
+import { imageContents, serviceFolder, writeDefinitions } from './contents.ts';
 import { Engine } from './engine.ts';
 import { buildObstacle, dockerfileFacts, machineFacts, missingBuilders } from './machine.ts';
 import { type BuildOptions, parseBuildOptions } from './options.ts';
@@ -135,9 +135,12 @@ async function buildFromDockerfile(
   from: string,
   tell: (line: string) => void,
 ): Promise<void> {
-  const tar = spawn('tar', ['--create', '--directory', join(here, recipe.name), '.'], { stdio: ['ignore', 'pipe', 2] });
+  const definitions = await writeDefinitions(recipe);
+  const files = ['--directory', join(here, recipe.name), '.', '--directory', definitions, serviceFolder];
+  const tar = spawn('tar', ['--create', ...files], { stdio: ['ignore', 'pipe', 2] });
   const labels = { ...recipe.labels, [recipeLabel]: mark };
   await engine.buildImage(recipe.reference, tar.stdout!, { labels, arguments: { FROM: from } }, tell);
+  await rm(definitions, { recursive: true });
 }
 
 /** Those of `docker login`; credential helpers are not asked. */

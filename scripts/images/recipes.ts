@@ -22,6 +22,8 @@ export interface ImageRecipe {
   readonly packages: readonly string[];
   /** Puts the Node.js that runs this into the image. */
   readonly withNode: boolean;
+  /** How its services are started, by their names: what lies in `/etc/backend.ai/service-defs`. */
+  readonly services?: Readonly<Record<string, object>>;
   readonly labels: Readonly<Record<string, string>>;
   readonly environment: Readonly<Record<string, string>>;
   readonly command: readonly string[];
@@ -36,6 +38,15 @@ const format = 1;
 // fonttools takes either SciPy, which brings a compiler of 800 MB, or munkres. The same interfaces as OpenBLAS, 90 MB less.
 const numericPackages = ['python3-numpy', 'python3-matplotlib', 'python3-munkres', 'libblas3', 'liblapack3'];
 const pythonPackages = ['python3', 'python3-ipykernel', ...numericPackages];
+
+// Who may use the session is known before a connection gets here, and the network is the session's own: no second password.
+const jupyterNotebook = {
+  command: [
+    ...['/usr/bin/jupyter-notebook', '--no-browser', '--ip=0.0.0.0', '--port={ports[0]}', '--port-retries=0'],
+    ...['--notebook-dir=/home/work', '--NotebookApp.token=', '--NotebookApp.allow_remote_access=True'],
+  ],
+  url_template: '{protocol}://{host}:{port}/tree',
+};
 
 const path = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
@@ -67,6 +78,7 @@ export function imageRecipe(name: ImageName, facts: MachineFacts): ImageRecipe {
         ...shared,
         reference: 'backend.ai/jupyter:latest',
         packages: [...pythonPackages, 'jupyter-notebook', 'ca-certificates'],
+        services: { jupyter: jupyterNotebook },
         labels: labels('python', '/usr/bin/python3', '256m', { 'ai.backend.service-ports': 'jupyter:http:8080' }),
         command: ['python3'],
       };
@@ -92,14 +104,14 @@ export function imageRecipe(name: ImageName, facts: MachineFacts): ImageRecipe {
 
 /** Of the files in the image: the same contents need no second build. */
 export function contentsFingerprint(recipe: ImageRecipe, facts: MachineFacts): string {
-  const { packages, withNode } = recipe;
-  return fingerprint({ format, packages, node: withNode && facts.nodeVersion, distro: facts.baseDistro });
+  const { packages, withNode, services } = recipe;
+  return fingerprint({ format, packages, services, node: withNode && facts.nodeVersion, distro: facts.baseDistro });
 }
 
 /** Of the image; `source` tells Debian packages from Dockerfiles. */
 export function recipeFingerprint(recipe: ImageRecipe, source: string): string {
-  const { reference, labels, environment, command } = recipe;
-  return fingerprint({ source, reference, labels, environment, command });
+  const { reference, labels, environment, command, services } = recipe;
+  return fingerprint({ source, reference, services, labels, environment, command });
 }
 
 export function fingerprint(value: unknown): string {

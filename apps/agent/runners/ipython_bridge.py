@@ -40,7 +40,8 @@ class Bridge:
         os.write(fd, dumps(connection).encode())
         os.close(fd)
         # Static analysis takes seconds for a first completion; what is asked for is what the live objects have.
-        argv = [sys.executable, '-m', 'ipykernel_launcher', '-f', self.connection_file, '--IPCompleter.use_jedi=False']
+        # Without frozen modules, which its debugger would warn of.
+        argv = [sys.executable, '-Xfrozen_modules=off', '-m', 'ipykernel_launcher', '-f', self.connection_file, '--IPCompleter.use_jedi=False']
         # What it greets with goes nowhere; output of programs comes through its own channels.
         self.process = Popen(argv, stdin=DEVNULL, stdout=DEVNULL)
         self.client = BlockingKernelClient()

@@ -20,7 +20,6 @@ const external = [
   'pino',
   'ssh2',
   'utf-8-validate',
-  'zeromq',
 ];
 
 export async function makeBundle(

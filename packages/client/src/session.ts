@@ -310,5 +310,7 @@ export class Session implements AsyncDisposable {
 }
 
 function reasonText({ reason }: SessionView): string {
-  return reason.message || explainReason(reason.code);
+  const told = reason.message || explainReason(reason.code);
+  const { error } = (reason.data ?? {}) as { error?: { message?: unknown } };
+  return typeof error?.message === 'string' ? `${told} ${error.message}` : told;
 }

@@ -87,6 +87,25 @@ describe('labels of images', () => {
     expect(labels.filter((label) => label === 'service-ports')).toHaveLength(7);
   });
 
+  it.each([
+    'nonsense',
+    'a:http:',
+    'a:http:8080:1',
+    '../x:http:8080',
+    'a:gopher:8080',
+    'a:http:80',
+    'a:http:[]',
+    'a:http:2200',
+    'a:tcp:[5000,2001]',
+    'a:tcp:[5000,5000]',
+    'ok:http:9001',
+    'a:http:9000',
+  ])('leave a service out that is %s, with one warning', (entry) => {
+    const { servicePorts, warnings } = readImageLabels({ 'ai.backend.service-ports': `ok:http:9000,${entry}` });
+    expect(servicePorts.map(({ name }) => name)).toEqual(['ok']);
+    expect(warnings).toHaveLength(1);
+  });
+
   it('never throw, whatever is in them', () => {
     const name = fc.oneof(
       fc.constantFrom('service-ports', 'role', 'runtime-type', 'runtime-path', 'kernelspec', 'endpoint-ports'),

@@ -64,6 +64,14 @@ describe('recipes of images', () => {
     expect(contentsFingerprint(python!, newer)).toBe(contentsFingerprint(python!, facts));
   });
 
+  it('tell how each service of their labels is started, on the port that it is asked for', () => {
+    for (const { labels, services = {} } of recipes) {
+      const names = (labels['ai.backend.service-ports'] ?? '').split(',').map((entry) => entry.split(':')[0]);
+      expect(Object.keys(services)).toEqual(names.filter((name) => name !== ''));
+      for (const definition of Object.values(services)) expect(JSON.stringify(definition)).toContain('{ports[0]}');
+    }
+  });
+
   it('become instructions that keep spaces and quotes in values', () => {
     expect(imageChanges({ ...python!, labels: { a: 'b "c" d' } }, 'print')).toEqual([
       'LABEL a="b \\"c\\" d"',

@@ -104,6 +104,14 @@ export class Engine {
     return container.id;
   }
 
+  /** Whether there is something at this path of its files, whether it runs or not. */
+  async hasFile(id: string, path: string): Promise<boolean> {
+    const found = await this.call('look into a container', (docker, abortSignal) =>
+      orNull(docker.getContainer(id).infoArchive({ path, abortSignal } as { path: string })),
+    );
+    return found !== null;
+  }
+
   async startContainer(id: string, signal: AbortSignal): Promise<void> {
     const start = (docker: Docker, abortSignal: AbortSignal): Promise<unknown> =>
       docker.getContainer(id).start({ abortSignal });

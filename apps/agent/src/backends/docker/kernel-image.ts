@@ -31,6 +31,13 @@ export function kernelImage(name: string, { id, labels, environ }: EngineImage):
   };
 }
 
+/** Where its interpreter may be. */
+export function interpreterPaths({ interpreter, environment }: KernelImage): string[] {
+  if (interpreter.startsWith('/')) return [interpreter];
+  const folders = (environment.PATH ?? '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin').split(':');
+  return folders.filter((folder) => folder.startsWith('/')).map((folder) => `${folder}/${interpreter}`);
+}
+
 /** The runner of shells is written in Python. */
 function interpreterOf(language: RunnerLanguage, runtimePath: string | null): string {
   if (language === 'node') return runtimePath ?? 'node';

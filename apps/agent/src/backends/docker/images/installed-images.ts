@@ -4,6 +4,7 @@ import {
   canonicalArchitecture,
   compareNames,
   findImageReference,
+  type ImageReference,
   parseImageReference,
   readImageLabels,
 } from '@backend.ai/core';
@@ -80,10 +81,9 @@ function offered(name: string, { id, labels, architecture }: EngineImage): Image
   const reference = findImageReference(name);
   if (!facts.isKernel || !reference) return undefined;
   const { language, minSlots, maxSlots, shmem, role } = facts;
-  const short = `${reference.repository}:${reference.tag}`;
   const image = imageSchema.safeParse({
     ...{ name, language, minSlots, maxSlots, shmem, role, digest: id },
-    aliases: short === name ? [] : [short],
+    aliases: otherNames(name, reference),
     architecture: canonicalArchitecture(architecture),
   });
   return image.success ? image.data : undefined;
@@ -107,4 +107,11 @@ export function withPlainNames(images: readonly Image[]): Image[] {
     const isMeant = newest.get(repository) === image && origins.get(repository)?.size === 1;
     return isMeant ? { ...image, aliases: [...image.aliases, repository] } : image;
   });
+}
+
+/** Without its registry, and without the tag that is meant when none is said. */
+function otherNames(name: string, { repository, tag }: ImageReference): string[] {
+  const names = [`${repository}:${tag}`];
+  if (tag === 'latest') names.push(name.replace(/:latest$/, ''));
+  return [...new Set(names)].filter((each) => each !== name);
 }

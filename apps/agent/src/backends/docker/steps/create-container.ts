@@ -3,6 +3,8 @@ import type { CreateStep } from '../../backend.ts';
 import { userInside } from '../../scratch/draft.ts';
 import { containerOptions, containerResources } from '../container-options.ts';
 import type { DockerContext, DockerDraft } from '../draft.ts';
+import type { Engine } from '../engine.ts';
+import { interpreterPaths, type KernelImage } from '../kernel-image.ts';
 import { kernelLabels } from '../labels.ts';
 
 /** The container, not started yet. Its undo goes by the name: an engine that was too slow to answer may have made it. */
@@ -22,10 +24,22 @@ export function createContainerStep(draft: DockerDraft, context: DockerContext):
         resources: containerResources(spec, image, slots, draft.resources, processLimit),
       });
       draft.containerId = await engine.createContainer(options, signal);
+      await ensureInterpreter(engine, draft.containerId, image);
     },
     async undo() {
       await engine.removeContainer(name);
       draft.containerId = null;
     },
   };
+}
+
+/** Said before the start: the engine would only tell that something could not be executed. */
+async function ensureInterpreter(engine: Engine, containerId: string, image: KernelImage): Promise<void> {
+  for (const path of interpreterPaths(image)) {
+    if (await engine.hasFile(containerId, path)) return;
+  }
+  throw new AppError('unsupported-feature', `The image ${image.name} has no ${image.interpreter}.`, {
+    hint: 'Kernels are driven by Python 3, those of Node.js by node: put it into the image, or take another one.',
+    data: { image: image.name, interpreter: image.interpreter },
+  });
 }

@@ -5,7 +5,7 @@ import { containerOptions, containerResources } from '../container-options.ts';
 import type { DockerContext, DockerDraft } from '../draft.ts';
 import type { Engine } from '../engine.ts';
 import { interpreterPaths, type KernelImage } from '../kernel-image.ts';
-import { kernelLabels } from '../labels.ts';
+import { kernelLabels, labels } from '../labels.ts';
 
 /** The container, not started yet. Its undo goes by the name: an engine that was too slow to answer may have made it. */
 export function createContainerStep(draft: DockerDraft, context: DockerContext): CreateStep {
@@ -27,7 +27,9 @@ export function createContainerStep(draft: DockerDraft, context: DockerContext):
       await ensureInterpreter(engine, draft.containerId, image);
     },
     async undo() {
-      await engine.removeContainer(name);
+      const found = await engine.inspectContainer(name);
+      // Another agent of this engine may have one of that name: for it ours could not be made.
+      if (found?.Config.Labels[labels.installation] === owner.installationId) await engine.removeContainer(found.Id);
       draft.containerId = null;
     },
   };

@@ -27,7 +27,7 @@ export function startContainerStep(draft: DockerDraft, context: DockerContext): 
     async undo() {
       draft.keepHome ||= draft.kernel?.stopReason === 'restart-requested';
       draft.kernel?.close();
-      await engine.killContainer(draft.containerName);
+      if (draft.containerId !== null) await engine.killContainer(draft.containerId);
       draft.kernel = null;
     },
   };

@@ -16,6 +16,7 @@ beforeAll(async () => {
   world = await createWorld();
   await world.addAgent('i-one');
   await world.addAgent('i-two');
+  await world.addAgent('i-docker', { backend: 'docker', images: [] });
   tenants = await createTenants(world);
   running = (await world.create({ name: 'running' })).id;
   await world.until(running, 'RUNNING');
@@ -28,7 +29,7 @@ const rows = async (requestId: string) =>
   (await apiOf(world, tenants.superadmin)((api) => api.admin.audit.list({ requestId }))).items;
 
 /** They run code, which is no change of what the cluster keeps. */
-const noChanges = ['session.execute', 'session.interrupt'];
+const noChanges = ['session.execute', 'session.interrupt', 'session.startService', 'session.stopService'];
 
 const mutations = [
   ...procedureMetas(createApiRouter(new Proxy({}, { get: (): unknown => nested() }) as never)),
@@ -40,6 +41,14 @@ function nested(): unknown {
 
 const presetOf = async (api: ApiCaller): Promise<string> =>
   (await api.resourcePreset.list({})).find(({ name }) => name === 'audited')?.id ?? '';
+
+/** An image that a registry offered at its last rescan. */
+const image = 'registry.test/audited:1';
+const offer = (): Promise<unknown> =>
+  world.database.db.execute(sql`
+    insert into images (id, registry_id, name, repository, tag, architecture, digest, manifest_digest, size_bytes)
+    select ${newId()}, id, ${image}, 'audited', '1', 'x86_64', ${`sha256:${'0'.repeat(64)}`},
+      ${`sha256:${'1'.repeat(64)}`}, 1 from container_registries where name = 'audited'`);
 
 /** One call of every change there is, each with what those before it made. */
 function calls(): Readonly<Record<string, Call>> {
@@ -102,6 +111,22 @@ function calls(): Readonly<Record<string, Call>> {
       api.admin.resourcePreset.modify({ id: await presetOf(api), resourceSlots: { cpu: '2', mem: '1g' } }),
     'admin.resourcePreset.delete': async (api) => api.admin.resourcePreset.delete({ id: await presetOf(api) }),
     'admin.agent.modify': (api) => api.admin.agent.modify({ id: 'i-two', schedulable: false }),
+    'admin.registry.create': (api) => api.admin.registry.create({ name: 'audited', url: 'https://registry.test' }),
+    'admin.registry.modify': (api) => api.admin.registry.modify({ name: 'audited', repositories: ['audited'] }),
+    // Nobody answers there: what is audited is that it was ordered.
+    'admin.image.rescan': (api) => api.admin.image.rescan({ registry: 'audited' }),
+    'admin.image.alias': async (api) => {
+      await offer();
+      return await api.admin.image.alias({ image, alias: 'audited-image' });
+    },
+    'admin.image.preload': (api) => api.admin.image.preload({ image }),
+    'admin.image.dealias': (api) => api.admin.image.dealias({ alias: 'audited-image' }),
+    'admin.image.forget': (api) => api.admin.image.forget({ image }),
+    'admin.image.purge': async (api) => {
+      await offer();
+      return await api.admin.image.purge({ image });
+    },
+    'admin.registry.delete': (api) => api.admin.registry.delete({ name: 'audited' }),
   };
 }
 

@@ -318,7 +318,7 @@ test('unknown URLs and methods are told apart', async () => {
 
 test('a WebSocket is answered like any other unknown URL', async () => {
   const headers = { Upgrade: 'websocket', Connection: 'Upgrade', 'Sec-WebSocket-Version': '13' };
-  expect((await server.request('/stream/session/x/execute', { headers })).json.error_code).toBe('route-not-found');
+  expect((await server.request('/stream/session/x/elsewhere', { headers })).json.error_code).toBe('route-not-found');
 });
 
 describe('behind a reverse proxy', () => {

@@ -191,7 +191,7 @@ print(len(started) < 64)`;
     const spec = kernelSpec({ image: empty });
     await api.createKernel.mutate(spec);
     const failed = await w.gateway.waitForEvent(spec.kernelId, 'kernel-start-failed');
-    expect(failed).toMatchObject({ failedStep: 'await-runner', error: { code: 'kernel-start-failed' } });
+    expect(failed).toMatchObject({ failedStep: 'create-container', error: { code: 'unsupported-feature' } });
     await w.expectNoRemains(spec.kernelId);
   });
 });

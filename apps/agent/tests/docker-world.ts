@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { engineSocket as findSocket } from '@backend.ai/testing';
 import Docker from 'dockerode';
 import { pack } from 'tar-stream';
-import { afterAll } from 'vitest';
+import { afterAll, onTestFinished } from 'vitest';
 import { labels, ownedBy } from '../src/backends/docker/labels.ts';
 import type { WorldOptions } from './agent-world.ts';
 
@@ -22,11 +22,16 @@ export async function testImages(): Promise<TestImages | null> {
   const names = images.flatMap(({ RepoTags }) => RepoTags ?? []);
   const python = names.find((name) => name.startsWith('backend.ai/python:'));
   if (python === undefined) return null;
-  return { python, shell: await derivedImage(python, 'shell', 'LABEL ai.backend.runtime-type=app\n') };
+  return { python, shell: await derivedImage(python, 'shell', 'LABEL ai.backend.runtime-type=app\n', afterAll) };
 }
 
-/** An image of one more line; nothing is fetched for it. Removed after the file's tests. */
-export async function derivedImage(from: string, name: string, lines: string): Promise<string> {
+/** An image of one more line; nothing is fetched for it. Removed after the test, or after the file's tests. */
+export async function derivedImage(
+  from: string,
+  name: string,
+  lines: string,
+  after: (remove: () => Promise<void>) => void = onTestFinished,
+): Promise<string> {
   const tag = `backendai-test/${name}-${process.pid}:1`;
   const archive = pack();
   archive.entry({ name: 'Dockerfile' }, `FROM ${from}\n${lines}`);
@@ -39,7 +44,7 @@ export async function derivedImage(from: string, name: string, lines: string): P
       else resolve();
     });
   });
-  afterAll(async () => {
+  after(async () => {
     await docker.getImage(tag).remove({ force: true });
   });
   return tag;

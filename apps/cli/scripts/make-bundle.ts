@@ -20,6 +20,7 @@ const external = [
   'pino',
   'ssh2',
   'utf-8-validate',
+  'ws',
 ];
 
 export async function makeBundle(

@@ -4,7 +4,8 @@ import { describe, expect, it } from 'vitest';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
 
-async function bundle(contents: string): Promise<{ files: string[]; builtins: Set<string> }> {
+/** `seldom`: what is loaded when it is asked for, and stays outside. */
+async function bundle(contents: string): Promise<{ files: string[]; builtins: Set<string>; seldom: Set<string> }> {
   const { metafile } = await build({
     stdin: { contents, resolveDir: here, loader: 'ts' },
     bundle: true,
@@ -13,13 +14,17 @@ async function bundle(contents: string): Promise<{ files: string[]; builtins: Se
     platform: 'node',
     format: 'esm',
     conditions: ['@backend.ai/source'],
+    external: ['ws'],
     logLevel: 'silent',
   });
   const [output] = Object.values(metafile.outputs);
   const inputs = Object.entries(output?.inputs ?? {});
+  const pathsOf = (which: (each: { readonly path: string; readonly kind: string }) => boolean): Set<string> =>
+    new Set((output?.imports ?? []).filter(which).map(({ path }) => path));
   return {
     files: inputs.filter(([, { bytesInOutput }]) => bytesInOutput > 0).map(([file]) => file),
-    builtins: new Set(output?.imports.map(({ path }) => path)),
+    builtins: pathsOf(({ kind, path }) => kind !== 'dynamic-import' || path.startsWith('node:')),
+    seldom: pathsOf(({ kind, path }) => kind === 'dynamic-import' && !path.startsWith('node:')),
   };
 }
 
@@ -50,6 +55,10 @@ describe('a program that uses the SDK', () => {
     expect(ofServer(stock.files).length).toBeGreaterThan(0);
     expect(ofServer((await program).files).filter((file) => !stock.files.includes(file))).toEqual([]);
     expect(ofServer((await program).files).filter((file) => /adapters|initTRPC|rootConfig/.test(file))).toEqual([]);
+  });
+
+  it('loads WebSockets only for a terminal or a service', async () => {
+    expect([...(await program).seldom]).toEqual(['ws']);
   });
 
   it('needs no module of Node that serves', async () => {

@@ -19,7 +19,12 @@ export const adminCommands: CommandBundle['commands'] = [
   AdminImageList,
   ...verbs.map((Verb) => {
     const Official = class extends (Verb as typeof ImageInfo) {};
+    const { usage } = Verb;
     Official.paths = Verb.paths.map((path) => ['admin', ...path]);
+    Official.usage = {
+      ...usage,
+      examples: usage.examples?.map(([what, line]) => [what, line.replace('$0 image ', '$0 admin image ')]),
+    };
     return Official;
   }),
 ];

@@ -8,6 +8,7 @@ export class SessionApps extends SessionCommand {
     category: 'Sessions',
     description: 'List the services of a session',
     details: 'What its image offers, and the ports announced with `--preopen`. `app NAME SERVICE` opens one here.',
+    examples: [['What can be opened', '$0 session apps my-session']],
   });
 
   override async perform(): Promise<undefined> {

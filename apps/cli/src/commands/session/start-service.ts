@@ -7,6 +7,10 @@ export class SessionStartService extends SessionCommand {
   static override usage = Command.Usage({
     category: 'Sessions',
     description: 'Start a service of a session, or find that it runs',
+    examples: [
+      ['A notebook', '$0 session start-service my-session jupyter'],
+      ['End it', '$0 session start-service my-session jupyter --stop'],
+    ],
   });
 
   service = Option.String({ name: 'SERVICE', required: true });

@@ -20,7 +20,7 @@ import { type Rpc, toAppError } from './rpc.ts';
 import { Run, type RunOptions } from './run.ts';
 import { type ConnectOptions, connectToService, type StartServiceOptions } from './services.ts';
 import { subscribed } from './subscribed.ts';
-import { openTerminal, type Terminal, type TerminalOptions } from './terminal.ts';
+import { Terminal, type TerminalOptions } from './terminal.ts';
 import { download, type TransferOptions, type UploadSource, upload, writeWhole } from './transfers.ts';
 import type { Transport } from './transport.ts';
 
@@ -237,7 +237,7 @@ export class Session implements AsyncDisposable {
    * on when the connection ends. Node.js only.
    */
   terminal(options: TerminalOptions = {}): Promise<Terminal> {
-    return openTerminal(this.#transport, this.id, options);
+    return Terminal.open(this.#transport, this.id, options);
   }
 
   /** What its image offers, and the ports that were announced for programs of one's own. */

@@ -28,7 +28,17 @@ export class Terminal implements AsyncIterable<Uint8Array> {
   #detached = false;
   #wake: () => void = () => {};
 
-  constructor(socket: WebSocket) {
+  static async open(transport: Transport, session: string, options: TerminalOptions): Promise<Terminal> {
+    const { name, rows, cols, term, signal } = options;
+    const query = Object.entries({ terminal: name, rows, cols, term })
+      .flatMap(([key, value]) => (value === undefined ? [] : [`${key}=${encodeURIComponent(value)}`]))
+      .join('&');
+    const target = `/stream/session/${encodeURIComponent(session)}/pty${query === '' ? '' : `?${query}`}`;
+    return new Terminal(await openWebSocket(transport, target, signal));
+  }
+
+  /** Private, so that users of the types need none of `ws`. */
+  private constructor(socket: WebSocket) {
     this.#socket = socket;
     this.ended = new Promise((resolve, reject) => {
       socket.once('close', (code, reason) => {
@@ -103,13 +113,4 @@ function parse(text: string): Record<string, unknown> | undefined {
   } catch {
     return undefined;
   }
-}
-
-export async function openTerminal(transport: Transport, session: string, options: TerminalOptions): Promise<Terminal> {
-  const { name, rows, cols, term, signal } = options;
-  const query = Object.entries({ terminal: name, rows, cols, term })
-    .flatMap(([key, value]) => (value === undefined ? [] : [`${key}=${encodeURIComponent(value)}`]))
-    .join('&');
-  const target = `/stream/session/${encodeURIComponent(session)}/pty${query === '' ? '' : `?${query}`}`;
-  return new Terminal(await openWebSocket(transport, target, signal));
 }

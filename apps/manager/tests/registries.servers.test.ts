@@ -57,7 +57,7 @@ async function addRegistry(w: World, repositories: string[] = [], given: typeof 
 const listed = async (w: World): Promise<ImageView[]> => await w.manager.services.api.image.list(w.ctx());
 
 describe('registries', () => {
-  it('keep their password under the installation key, show it to nobody, and go to another key with everything else', async () => {
+  it('keep their password under the installation key and show it to nobody', async () => {
     const w = await world();
     const view = await addRegistry(w);
     expect(view).toMatchObject({ name: 'main', username: 'scanner', hasPassword: true });
@@ -78,6 +78,17 @@ describe('registries', () => {
     });
     await registry.delete({ name: 'main' }, w.ctx());
     await expect(registry.get({ name: 'main' }, w.ctx())).rejects.toMatchObject({ code: 'object-not-found' });
+  });
+
+  it('keep their password from another address', async () => {
+    const w = await world();
+    const { registry } = w.manager.services.api.admin;
+    const one = { name: 'one', url: 'http://one.example', username: 'somebody', password: 'secret' };
+    await registry.create({ ...one, repositories: [], isActive: true }, w.ctx());
+    const moved = registry.modify({ name: 'one', url: 'http://two.example' }, w.ctx());
+    await expect(moved).rejects.toMatchObject({ code: 'invalid-input' });
+    const again = { name: 'one', url: 'http://two.example', password: 'another' };
+    expect(await registry.modify(again, w.ctx())).toMatchObject({ url: 'http://two.example', hasPassword: true });
   });
 
   it('keep their images when a change of their address is refused', async () => {

@@ -72,6 +72,12 @@ export class RegistryService implements RegistryAdminApi {
       ...(changes.url === undefined ? {} : { url: new URL(changes.url).origin }),
       passwordEncrypted: password === undefined ? passwordEncrypted : this.#encrypt(id, password),
     };
+    if (values.url !== url && password === undefined && passwordEncrypted !== null) {
+      // It is kept for one host. Who changes the address must not make it known to another one.
+      throw new AppError('invalid-input', 'The password of a registry goes with its address: give it again.', {
+        data: { fields: { password: 'is needed for the new address' } },
+      });
+    }
     await this.#write(name, () => this.#options.registries.modify(id, checked(values)));
     // What it had under its former address is there no more.
     if (values.url !== url) await this.#options.images.removeOthers(id, []);

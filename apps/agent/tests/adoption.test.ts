@@ -100,7 +100,7 @@ describe('an agent that is killed', () => {
     }
     await second.kill('SIGTERM');
     for (const { kernelId } of [running, unheard, starting]) expect(remainsOf(kernelId, dataDir)).toEqual([]);
-  }, 90_000);
+  }, 180_000);
 });
 
 describe.runIf(process.getuid?.() === 0).each(modes.filter(({ useCgroups }) => useCgroups !== false))(

@@ -67,7 +67,7 @@ export async function foreignAgents(dataDir: string, options: Partial<AgentOptio
     child.stdin?.end(JSON.stringify(input));
     const kill = async (signal: NodeJS.Signals): Promise<void> => {
       child.kill(signal);
-      await waitFor(() => child.exitCode !== null || child.signalCode !== null, { timeoutMs: 30_000, what: 'exit' });
+      await waitFor(() => child.exitCode !== null || child.signalCode !== null, { timeoutMs: 75_000, what: 'exit' });
     };
     onTestFinished(() => (child.exitCode === null && child.signalCode === null ? kill('SIGTERM') : undefined), 40_000);
     const before = gateway.registrations.length;
@@ -76,7 +76,7 @@ export async function foreignAgents(dataDir: string, options: Partial<AgentOptio
         if (child.exitCode !== null) throw new Error(output);
         return gateway.registrations.length > before && output.includes('ready');
       },
-      { timeoutMs: 30_000, what: `an agent process: ${output}` },
+      { timeoutMs: 75_000, what: `an agent process: ${output}` },
     );
     const registration = gateway.registrations.at(-1);
     const client = createRpcClient<AgentRouter>({

@@ -1,14 +1,6 @@
 import { type ApiServices, createAgentGatewayRouter, type Scope } from '@backend.ai/contract';
 import type { ConfigStore, EventBus, Leases, LiveValues } from '@backend.ai/coordination';
-import {
-  type Clock,
-  delay,
-  isTerminal,
-  newId,
-  type SessionStatus,
-  type StatusReason,
-  systemClock,
-} from '@backend.ai/core';
+import { type Clock, delay, newId, type StatusReason, systemClock } from '@backend.ai/core';
 import type { Database } from '@backend.ai/database';
 import { createRpcServer, type ListenOptions, type PeerIdentity, type RpcAddress } from '@backend.ai/rpc';
 import { Lifecycle } from '@backend.ai/runtime';
@@ -22,19 +14,18 @@ import { createSessionApi } from './api/session.ts';
 import { createUsageApi } from './api/usage.ts';
 import { AgentClients } from './clients/agent-clients.ts';
 import { CallbackClient } from './clients/callback-client.ts';
-import { RegistryHttp } from './clients/registry/registry-http.ts';
 import { type ManagerConfigInput, parseManagerConfig } from './config.ts';
 import { BusinessLog, type ManagerEvents } from './events.ts';
+import { followChanges } from './hints.ts';
 import { createHttpServer, type HttpServerOptions } from './http/server.ts';
+import { createImaging } from './imaging.ts';
 import { openInstallationKey } from './installation.ts';
 import { createMonitoring } from './monitoring.ts';
 import { type DutyName, type LeaderParts, leaderDuties } from './reconcilers/leader-duties.ts';
 import { AgentRepository } from './repositories/agents.ts';
 import { AuditRepository } from './repositories/audit.ts';
 import { ClusterKeyRepository } from './repositories/cluster-keys.ts';
-import { ContainerRegistryRepository } from './repositories/container-registries.ts';
 import { DotfileRepository } from './repositories/dotfiles.ts';
-import { ImageRepository } from './repositories/images.ts';
 import { InstallationRepository } from './repositories/installation.ts';
 import { KernelLogRepository } from './repositories/kernel-logs.ts';
 import { KernelRepository } from './repositories/kernels.ts';
@@ -63,11 +54,7 @@ import { DotfileService } from './services/dotfiles/dotfile-service.ts';
 import { ExplainService } from './services/explain/explain-service.ts';
 import { type DataPortDialler, FileService } from './services/files/file-service.ts';
 import { SessionActivity } from './services/idle/session-activity.ts';
-import { ImageAdminService } from './services/images/image-admin-service.ts';
-import { ImageCatalog } from './services/images/image-catalog.ts';
-import { ImageService } from './services/images/image-service.ts';
 import { pullProgressOf } from './services/images/pull-progress.ts';
-import { RegistryService } from './services/images/registry-service.ts';
 import { type AdminCredentials, InstallationService } from './services/installation/installation-service.ts';
 import { KernelService } from './services/kernels/kernel-service.ts';
 import { LogFollower } from './services/kernels/log-follower.ts';
@@ -78,12 +65,12 @@ import { PeerService } from './services/peers/peer-service.ts';
 import { ResourceGroupService } from './services/resource-groups/resource-group-service.ts';
 import { ResourcePresetService } from './services/resource-presets/resource-preset-service.ts';
 import { SessionTemplateService } from './services/session-templates/session-template-service.ts';
+import { endAllSessions } from './services/sessions/end-all-sessions.ts';
 import { SessionCallbacks } from './services/sessions/session-callbacks.ts';
 import { SessionChanges } from './services/sessions/session-changes.ts';
 import { SessionCreation } from './services/sessions/session-creation.ts';
 import { SessionService } from './services/sessions/session-service.ts';
 import { StreamService } from './services/streams/stream-service.ts';
-import { TaskService } from './services/tasks/task-service.ts';
 import { UsageService } from './services/usage/usage-service.ts';
 
 export interface ManagerOptions {
@@ -148,8 +135,6 @@ export interface ManagerServices {
   onSessionChange(listener: (change: ManagerEvents['session-changed']) => void): () => void;
 }
 
-/** First its kernels end, then it goes back to the queue. */
-const startsAnew: readonly SessionStatus[] = ['RESTARTING', 'RESCHEDULING'];
 const electionWaitMs = 2_000;
 /** What the operator at the socket sees. */
 const everybodys: Scope = { extent: 'all', userId: '', domain: '' };
@@ -207,10 +192,8 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       return agent && publicKey ? { address: agent.address, publicKey, rpcVersion: agent.rpcVersion } : undefined;
     },
   });
-  const imageRows = new ImageRepository(db);
-  const catalog = new ImageCatalog(imageRows, eventBus, tasks, clock);
-  const images = new ImageService(directory, catalog);
-  const taskService = new TaskService({ liveValues, tasks, clock });
+  const imaging = createImaging({ config, db, eventBus, liveValues, directory, clients, box, tasks, clock });
+  const { catalog, images, imageAdmin, registries, registryHttp, taskService } = imaging;
   const sessions = new SessionService({
     sessions: sessionRows,
     transitions,
@@ -303,37 +286,11 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     read: (now) => newMemory().snapshot(now),
   });
 
-  // Hints: what one change makes worth looking at. Ticks find the rest.
-  changes.onChange((change) => {
-    memory.sessionChanged(change);
-    running.forget(change.sessionId);
-    const { from, to } = change;
-    const cause = currentRequestId();
-    if (to === 'PENDING' && from !== to) leader.hint('schedule', cause);
-    else if (to === 'TERMINATING') leader.hint('terminate', cause);
-    else if (to === 'PREEMPTED' || to === 'DEPRIORITIZING') leader.hint('advance', cause);
-    else if (startsAnew.includes(to)) leader.hint(from === to ? 'advance' : 'terminate', cause);
-    else if (isTerminal(to)) {
-      activity.forget(change.sessionId);
-      leader.hint('schedule', cause);
-    }
-    // Nobody is cancelled for a job that did what it was to do.
-    if (isTerminal(to) && change.reason !== 'task-finished') leader.hint('dependents', cause);
-  });
+  followChanges({ leader, memory, changes, directory, catalog, clients, running, activity });
   const rules = new RuleChanges(eventBus, tasks, () => {
     memory.rulesChanged();
     leader.hint('schedule', currentRequestId());
   });
-  catalog.onChange(() => {
-    memory.imagesChanged();
-    leader.hint('schedule', currentRequestId());
-  });
-  directory.onChange((agentId) => {
-    clients.refresh(agentId);
-    memory.agentsChanged();
-    leader.hint('schedule', currentRequestId());
-  });
-
   const agentGateway = new AgentGatewayService({
     agents: agentRows,
     logs: kernelLogs,
@@ -379,16 +336,6 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   peers.onRevoked(() => syncPeers.hint(currentRequestId()));
 
   const groups = new ResourceGroupService(groupRows, () => rules.announce());
-  const registryHttp = new RegistryHttp({ clock, timeoutMs: config.registryTimeoutMs });
-  const registryRows = new ContainerRegistryRepository(db);
-  const registries = new RegistryService({
-    ...{ registries: registryRows, images: imageRows, catalog, tasks: taskService, http: registryHttp, box },
-  });
-  const imageAdmin = new ImageAdminService({
-    ...{ images, rows: imageRows, registryRows, catalog, registries, agents: directory, clients, clock },
-    tasks: taskService,
-    pullPolicy: config.imagePullPolicy,
-  });
   const presets = new ResourcePresetService({
     presets: new ResourcePresetRepository(db),
     groups: groupRows,
@@ -422,26 +369,9 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     );
 
   let addresses: ManagerAddresses = { api: undefined, rpc: undefined, rpcInProcess: undefined };
+  /** Of what other managers tell. */
+  const followers = [changes, directory, catalog, keypairChanges, rules];
   const lifecycle = new Lifecycle({ logger, stopDeadlineMs: config.stopDeadlineMs, clock });
-
-  async function endAllSessions(reason: StatusReason, timeoutMs: number): Promise<number> {
-    const end = clock.monotonic() + timeoutMs;
-    const woken = { wake: (): void => {} };
-    const stop = changes.onChange(() => woken.wake());
-    try {
-      for (;;) {
-        await sessions.endAll(reason);
-        const { length } = await sessionRows.liveIds();
-        const left = end - clock.monotonic();
-        if (length === 0 || left <= 0) return length;
-        const changed = new AbortController();
-        woken.wake = () => changed.abort();
-        await delay(clock, Math.min(left, 500), changed.signal);
-      }
-    } finally {
-      stop();
-    }
-  }
 
   return {
     async start() {
@@ -455,18 +385,10 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
         {
           name: 'changes',
           start: () => {
-            changes.start();
-            directory.start();
-            catalog.start();
-            keypairChanges.start();
-            rules.start();
+            for (const follower of followers) follower.start();
           },
           stop: () => {
-            changes.stop();
-            directory.stop();
-            catalog.stop();
-            keypairChanges.stop();
-            rules.stop();
+            for (const follower of followers) follower.stop();
           },
         },
         { name: 'own registration', start: () => peers.registerManager(identity) },
@@ -522,7 +444,8 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       peers,
       agentGateway,
       ensureInstallation: () => installation.ensureInstallation(),
-      endAllSessions,
+      endAllSessions: (reason, timeoutMs) =>
+        endAllSessions({ sessions, rows: sessionRows, changes, clock }, reason, timeoutMs),
       async status() {
         const [agents, sessionCounts] = await Promise.all([agentRows.list(), sessionRows.countByStatus(everybodys)]);
         const byStatus: Record<string, number> = {};

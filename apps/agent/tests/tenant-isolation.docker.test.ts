@@ -40,10 +40,32 @@ function removeRules(): void {
 
 /** Of the machine, on all of its addresses. */
 async function listener(): Promise<number> {
-  const server = createServer((socket) => socket.end('machine\n'));
+  const server = createServer((socket) => socket.destroy());
   await new Promise<void>((resolve) => server.listen(0, '0.0.0.0', resolve));
   onTestFinished(() => void server.close());
   return (server.address() as { port: number }).port;
+}
+
+/** A network of the machine's own that no other test or agent takes away; the machine's address on it. */
+function ownNetwork(address: string): string {
+  const name = `bai-${process.pid}`;
+  const ip = (...args: string[]): unknown => execFileSync('ip', args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  ip('link', 'add', name, 'type', 'bridge');
+  onTestFinished(() => void ip('link', 'del', name));
+  ip('address', 'add', `${address}/32`, 'dev', name);
+  ip('link', 'set', name, 'up');
+  return address;
+}
+
+/** The machine's addresses on the engine's own bridge, which stays, and on the way out, where there is one. */
+async function lastingAddresses(): Promise<string[]> {
+  const bridge = (await docker.getNetwork('bridge').inspect()) as { IPAM: { Config: Array<{ Gateway?: string }> } };
+  const routes = execFileSync('ip', ['-4', 'route', 'show', 'default'], { encoding: 'utf8' });
+  const out = networkInterfaces()[/ dev (\S+)/.exec(routes)?.[1] ?? ''] ?? [];
+  return [
+    ...bridge.IPAM.Config.flatMap(({ Gateway }) => Gateway ?? []),
+    ...out.filter(({ family }) => family === 'IPv4').map(({ address }) => address),
+  ];
 }
 
 /** A neighbour of the machine that only a route leads to, as clouds have one for their metadata. */
@@ -86,12 +108,10 @@ describe.runIf(images !== null && process.getuid?.() === 0)('a session in contai
     const { agent, api } = await w.startAgent();
     const { kernelId } = await startKernel(w, api, { image });
     const port = await listener();
-    const { gateway } = await addressOf(kernelId);
-    const own = Object.values(networkInterfaces())
-      .flatMap((each) => each ?? [])
-      .filter(({ family, internal }) => family === 'IPv4' && !internal)
-      .map(({ address }) => address);
-    for (const host of new Set([gateway, ...own]))
+    const { kernelId: other } = await startKernel(w, api, { image });
+    const gateways = await Promise.all([kernelId, other].map(async (each) => (await addressOf(each)).gateway));
+    const reachable = [...gateways, ownNetwork('198.51.100.77'), ...(await lastingAddresses())];
+    for (const host of new Set(reachable))
       expect([host, await dial(api, kernelId, host, port)]).toEqual([host, 'dropped']);
     expect(agent.status().isolation).toMatchObject({ network: 'isolated', machine: 'closed' });
 
@@ -100,6 +120,10 @@ describe.runIf(images !== null && process.getuid?.() === 0)('a session in contai
     const socket = connect(8123, (await addressOf(kernelId)).address);
     onTestFinished(() => void socket.destroy());
     await once(socket, 'connect');
+
+    iptables('-F', chains.toMachine);
+    for (const host of new Set(reachable))
+      expect([host, await dial(api, kernelId, host, port)]).toEqual([host, 'open']);
   });
 
   it('reaches no other session, but its own kernels by name', async () => {

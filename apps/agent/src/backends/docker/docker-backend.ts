@@ -19,17 +19,12 @@ import type {
   Stray,
 } from '../backend.ts';
 import { endOfJob } from '../scratch/batch-job.ts';
-import { agentUser, type SaveFacts } from '../scratch/draft.ts';
+import { agentUser } from '../scratch/draft.ts';
 import { allocationOf, readFacts } from '../scratch/facts.ts';
 import { KeptHomes } from '../scratch/kept-homes.ts';
 import { readConsole } from '../scratch/runner-kernel.ts';
 import { listScratch, scratchPaths, uidsInScratch } from '../scratch/scratch.ts';
-import { allocateUidStep } from '../scratch/steps/allocate-uid.ts';
-import { awaitRunnerStep } from '../scratch/steps/await-runner.ts';
-import { bootstrapStep } from '../scratch/steps/bootstrap.ts';
-import { furnishHomeStep, needsFurniture } from '../scratch/steps/furnish-home.ts';
-import { makeScratchStep } from '../scratch/steps/make-scratch.ts';
-import { writeFactsStep } from '../scratch/steps/write-facts.ts';
+import { scratchPlan } from '../scratch/scratch-plan.ts';
 import { strayScratch } from '../scratch/stray-scratch.ts';
 import { containerEnd } from './container-end.ts';
 import { openFilesWithin } from './container-options.ts';
@@ -264,39 +259,19 @@ export class DockerBackend implements Backend {
 
   #planOf(draft: DockerDraft): KernelPlan {
     const context = this.#started();
-    const save: SaveFacts = (state) => saveFacts(draft, context, state);
-    const scratch = makeScratchStep(draft);
-    const output = async (): Promise<string> => (await draft.kernel?.logs(4096)) ?? '';
-    return {
-      steps: [
-        {
-          ...scratch,
-          run: (signal, tell) => {
-            this.#drafts.add(draft);
-            return scratch.run(signal, tell);
-          },
-          undo: async () => {
-            await scratch.undo();
-            this.#drafts.delete(draft);
-          },
-        },
-        allocateUidStep(draft, context),
-        ...(needsFurniture(draft.spec, false) ? [furnishHomeStep(draft, false)] : []),
-        writeFactsStep(draft, save),
-        ensureImageStep(draft, context),
-        makeNetworkStep(draft, context),
-        createContainerStep(draft, context),
-        startContainerStep(draft, context),
-        awaitRunnerStep(draft, { deadlineMs: context.startDeadlineMs, save, output }),
-        ...(draft.spec.bootstrap ? [bootstrapStep(draft, save, context.clock)] : []),
-      ],
-      launchStep: 'start-container',
-      handle: () => {
-        if (!draft.kernel) throw new AppError('internal', 'The kernel has not been started.');
-        return draft.kernel;
+    return scratchPlan({
+      ...{ draft, drafts: this.#drafts, context, withHosts: false },
+      save: (state) => saveFacts(draft, context, state),
+      output: async () => (await draft.kernel?.logs(4096)) ?? '',
+      steps: {
+        afterFacts: [
+          ensureImageStep(draft, context),
+          makeNetworkStep(draft, context),
+          createContainerStep(draft, context),
+        ],
+        launch: startContainerStep(draft, context),
       },
-      launched: () => draft.kernel,
-    };
+    });
   }
 
   /** Null: kernels reach the ports of this machine, and that was accepted. */

@@ -25,16 +25,11 @@ import { installRunner } from '../../runner/runner-installation.ts';
 import { preopenServices } from '../../services/service-ports.ts';
 import type { Backend, BackendCapabilities, KernelEnd, KernelPlan, RecoveredKernel, Stray } from '../backend.ts';
 import { endOfJob } from '../scratch/batch-job.ts';
-import { agentUser, type KernelUser, type SaveFacts } from '../scratch/draft.ts';
+import { agentUser, type KernelUser } from '../scratch/draft.ts';
 import { allocationOf, machineBootId, readFacts } from '../scratch/facts.ts';
 import { KeptHomes } from '../scratch/kept-homes.ts';
 import { listScratch, scratchPaths, uidsInScratch } from '../scratch/scratch.ts';
-import { allocateUidStep } from '../scratch/steps/allocate-uid.ts';
-import { awaitRunnerStep } from '../scratch/steps/await-runner.ts';
-import { bootstrapStep } from '../scratch/steps/bootstrap.ts';
-import { furnishHomeStep, needsFurniture } from '../scratch/steps/furnish-home.ts';
-import { makeScratchStep } from '../scratch/steps/make-scratch.ts';
-import { writeFactsStep } from '../scratch/steps/write-facts.ts';
+import { scratchPlan } from '../scratch/scratch-plan.ts';
 import { strayScratch } from '../scratch/stray-scratch.ts';
 import { compileRunner } from './compile-runner.ts';
 import { type KernelDraft, type ProcessContext, type ProcessFacts, saveFacts } from './draft.ts';
@@ -295,37 +290,12 @@ export class ProcessBackend implements Backend {
   }
 
   #planOf(draft: KernelDraft, context: ProcessContext = this.#started()): KernelPlan {
-    const scratch = makeScratchStep(draft);
-    const save: SaveFacts = (state) => saveFacts(draft, context, state);
-    const output = (): string => readTail(draft.paths.folder, 'sandbox.log', 4096).toString('utf8');
-    return {
-      steps: [
-        {
-          ...scratch,
-          run: (signal, tell) => {
-            this.#drafts.add(draft);
-            return scratch.run(signal, tell);
-          },
-          undo: async () => {
-            await scratch.undo();
-            this.#drafts.delete(draft);
-          },
-        },
-        allocateUidStep(draft, context),
-        ...(needsFurniture(draft.spec, true) ? [furnishHomeStep(draft, true)] : []),
-        makeCgroupsStep(draft, context),
-        writeFactsStep(draft, save),
-        launchStep(draft, context),
-        awaitRunnerStep(draft, { deadlineMs: context.startDeadlineMs, save, output }),
-        ...(draft.spec.bootstrap ? [bootstrapStep(draft, save, context.clock)] : []),
-      ],
-      launchStep: 'launch',
-      handle: () => {
-        if (!draft.kernel) throw new AppError('internal', 'The kernel has not been started.');
-        return draft.kernel;
-      },
-      launched: () => draft.kernel,
-    };
+    return scratchPlan({
+      ...{ draft, drafts: this.#drafts, context, withHosts: true },
+      save: (state) => saveFacts(draft, context, state),
+      output: () => readTail(draft.paths.folder, 'sandbox.log', 4096).toString('utf8'),
+      steps: { beforeFacts: [makeCgroupsStep(draft, context)], launch: launchStep(draft, context) },
+    });
   }
 
   #started(): ProcessContext {

@@ -84,8 +84,8 @@ export class FakeAgent implements AgentService {
   readonly id: string;
   readonly kernels = new Map<string, FakeKernel>();
   readonly createCalls: Array<{ kernelId: string; requestId: string; epoch: number | undefined }> = [];
-  /** Kernels that it has started, each time. */
-  readonly starts: string[] = [];
+  /** Kernels that it has started, each time; without those that it lost, which it may be told to start again. */
+  starts: string[] = [];
   /** Kernels whose end it has reported or will report. */
   readonly ended = new Set<string>();
   readonly destroyCalls: Array<{ kernelId: string; requestId: string; forced: boolean; epoch: number | undefined }> =
@@ -211,7 +211,10 @@ export class FakeAgent implements AgentService {
     this.#stopBeating?.();
     await client?.close();
     await server?.close({ graceMs: 0 });
-    if (options.loseKernels) this.kernels.clear();
+    if (options.loseKernels) {
+      this.starts = this.starts.filter((kernelId) => !this.kernels.has(kernelId));
+      this.kernels.clear();
+    }
     this.#bootId = newId();
   }
 

@@ -56,6 +56,19 @@ describe('starting', () => {
     expect(kernels.filter((kernel) => kernel.sessionId === id)).toHaveLength(1);
   });
 
+  it('is ordered again at an agent that comes back without what it was starting', async () => {
+    agent.behaviour = 'stall';
+    const { id } = await world.create();
+    const kernelId = (await world.until(id, 'PREPARING')).kernels[0]!.id;
+    await waitFor(() => agent.starts.includes(kernelId), { what: 'the first start', timeoutMs: 20_000 });
+    await agent.stop({ loseKernels: true });
+    agent.behaviour = 'start';
+    await agent.start();
+    await world.until(id, 'RUNNING');
+    expect(agent.starts.filter((start) => start === kernelId)).toHaveLength(1);
+    expect(agent.createCalls.filter((call) => call.kernelId === kernelId).length).toBeGreaterThan(1);
+  });
+
   it('fails with the reason the agent gives', async () => {
     agent.behaviour = 'fail';
     const { id } = await world.create();

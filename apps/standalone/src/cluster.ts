@@ -240,6 +240,7 @@ export class Cluster {
       backend: config.backend,
       docker: { socket: config.engineSocket },
       accelerators: config.accelerators,
+      slots: config.slots,
       allowUnisolated: config.allowUnisolated,
       path: config.path,
       logger: createLogger({ component: 'agent', level: config.logLevel, destination: this.#logFile }),

@@ -15,6 +15,8 @@ const clusterConfigSchema = z.strictObject({
   logLevel: z.enum(['debug', 'info', 'warn', 'error']),
   /** Accelerator plugins, and their settings by plugin and name: `mock.devices-file`. */
   accelerators: z.strictObject({ plugins: z.array(z.string()), settings: z.record(z.string(), z.string()) }),
+  /** What its agent offers instead of what the machine has: `{ cpu: '2', mem: BYTES }`. */
+  slots: z.record(z.string(), z.string()).optional(),
   /** Looked through for runtimes. */
   path: z.string(),
 });

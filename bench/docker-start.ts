@@ -1,0 +1,131 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createClient } from '@backend.ai/client';
+import { engineSocket } from '@backend.ai/testing';
+import { Cluster } from '../apps/standalone/src/index.ts';
+import { signedRequest } from '../tests/support/signed-request.ts';
+import { type Bench, percentile } from './bench.ts';
+import { openBareEngine } from './support/bare-container.ts';
+
+const image = 'backend.ai/python:3.11';
+
+/**
+ * One API call, `POST /session`, that answers when the session is RUNNING, beside a container with the same options that
+ * nothing but the engine's client makes, until its runner answers. Then many at once, beside the most that the bare
+ * engine makes of as many in the same time.
+ */
+export const bench: Bench = {
+  name: 'docker-start',
+  async run({ quick }) {
+    const rounds = quick ? 5 : 60;
+    const together = quick ? 8 : 50;
+    const folder = mkdtempSync(join(tmpdir(), 'bench-docker-'));
+    const bare = await openBareEngine(engineSocket(), image, join(folder, 'bare'));
+    const cluster = await Cluster.start({
+      ...{ dataDir: join(folder, 'data'), port: 0, path: process.env.PATH ?? '' },
+      ...{ backend: 'docker', engineSocket: engineSocket() },
+      // More than the machine has: how many start at once is what is measured.
+      slots: { cpu: '64', mem: String(64 * 192 * 1024 ** 2) },
+    });
+    const samples = { bare: [] as number[], network: [] as number[], ours: [] as number[] };
+    const steps = new Map<string, number[]>();
+    const client = createClient(cluster.credentials);
+    const create = async (name: string): Promise<void> => {
+      const answer = await signedRequest(cluster.credentials, 'POST', '/session', {
+        body: {
+          name,
+          image,
+          config: { resources: { cpu: '1', mem: '192m' }, resource_opts: { shmem: '64m' } },
+          maxWaitSeconds: 300,
+        },
+      });
+      const { status } = answer.body as { status?: string };
+      if (status !== 'RUNNING') throw new Error(`the session ${name} is ${answer.text}`);
+    };
+    const destroy = async (name: string): Promise<void> => {
+      await client.rpc.session.destroy.mutate({ session: name });
+      await client.rpc.session.wait.query({ session: name, until: 'ended' }).catch(() => {});
+    };
+    try {
+      for (let round = 0; round < rounds + 2; round++) {
+        const [bareMs, bareContainer] = await timed(() => bare.start());
+        await bareContainer.end();
+        const [networkMs, withNetwork] = await timed(() => bare.startWithNetwork());
+        await withNetwork.end();
+        const [ms] = await timed(() => create(`bench-${round}`));
+        if (round >= 2) {
+          samples.bare.push(bareMs);
+          samples.network.push(networkMs);
+          samples.ours.push(ms);
+          const view = await client.rpc.session.get.query({ session: `bench-${round}` });
+          for (const { step, ms } of view.timings.steps) steps.set(step, [...(steps.get(step) ?? []), ms]);
+        }
+        await destroy(`bench-${round}`);
+      }
+
+      const bareRates: Array<[string, number]> = [];
+      for (const width of [2, 4, 8]) {
+        const containers: Array<{ end(): Promise<void> }> = [];
+        const [ms] = await timed(() =>
+          inTurns(together, width, async () => void containers.push(await bare.startWithNetwork())),
+        );
+        bareRates.push([`bare engine, ${width} at a time`, (together * 1_000) / ms]);
+        await inTurns(containers.length, 4, (index) => containers[index]!.end());
+      }
+      const names = Array.from({ length: together }, (_, index) => `many-${index}`);
+      const [manyMs, outcomes] = await timed(() => Promise.allSettled(names.map((name) => create(name))));
+      const failures = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason] : []));
+      for (const failure of failures) console.error(String(failure));
+      const rate = ((together - failures.length) * 1_000) / manyMs;
+      await Promise.all(names.map((name) => destroy(name).catch(() => {})));
+      const best = Math.max(...bareRates.map(([, value]) => value));
+
+      const at = (values: number[], fraction: number): number => percentile(values, fraction);
+      const row = (name: string, values: number[]): Array<string | number> => [name, at(values, 0.5), at(values, 0.99)];
+      const over = (fraction: number): number => at(samples.ours, fraction) - at(samples.network, fraction);
+      const within = (name: string, value: number, limit: number, unit = 'ms') => ({
+        ...{ name, value, limit, unit },
+        ok: value <= limit,
+      });
+      return {
+        title: `From the API call to RUNNING in a container (${rounds} sessions one after another, then ${together} at once)`,
+        columns: ['what', 'p50 ms', 'p99 ms'],
+        rows: [
+          row('container created, started, runner answers: bare, one network for all', samples.bare),
+          row('the same with a network of its own, as sessions have', samples.network),
+          row('POST /session to RUNNING', samples.ours),
+          ['  difference', over(0.5), over(0.99)],
+          ...[...steps].map(([step, values]) => row(`  agent step ${step}`, values)),
+          ...bareRates.map(([name, value]) => [`${name}: ${value.toPrecision(3)} per second`, '', '']),
+          [`${together} sessions at once: ${rate.toPrecision(3)} per second`, '', ''],
+        ],
+        targets: [
+          within('added to bare, p50', over(0.5), 15),
+          within('added to bare, p99', over(0.99), 40),
+          within(`failures of ${together} at once`, failures.length, 0, 'sessions'),
+          { name: 'rate to the bare best', value: rate / best, limit: 0.8, unit: '×', ok: rate / best >= 0.8 },
+        ],
+      };
+    } finally {
+      await cluster.stop({ keepSessions: false });
+      await bare.close();
+      rmSync(folder, { recursive: true, force: true });
+    }
+  },
+};
+
+async function timed<T>(work: () => Promise<T>): Promise<[number, T]> {
+  const begun = performance.now();
+  const answer = await work();
+  return [performance.now() - begun, answer];
+}
+
+/** `count` pieces of work, `width` of them at a time. */
+async function inTurns(count: number, width: number, work: (index: number) => Promise<void>): Promise<void> {
+  let next = 0;
+  const worker = async (): Promise<void> => {
+    while (next < count) await work(next++);
+  };
+  await Promise.all(Array.from({ length: width }, worker));
+}

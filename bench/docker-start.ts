@@ -7,6 +7,7 @@ import { Cluster } from '../apps/standalone/src/index.ts';
 import { signedRequest } from '../tests/support/signed-request.ts';
 import { type Bench, percentile } from './bench.ts';
 import { openBareEngine } from './support/bare-container.ts';
+import { inTurns } from './support/in-turns.ts';
 
 const image = 'backend.ai/python:3.11';
 
@@ -119,13 +120,4 @@ async function timed<T>(work: () => Promise<T>): Promise<[number, T]> {
   const begun = performance.now();
   const answer = await work();
   return [performance.now() - begun, answer];
-}
-
-/** `count` pieces of work, `width` of them at a time. */
-async function inTurns(count: number, width: number, work: (index: number) => Promise<void>): Promise<void> {
-  let next = 0;
-  const worker = async (): Promise<void> => {
-    while (next < count) await work(next++);
-  };
-  await Promise.all(Array.from({ length: width }, worker));
 }

@@ -32,6 +32,7 @@ export const bench: Bench = {
         if (measurements?.length === count) beats += 1;
         return { unknownKernels: [] };
       },
+      reportImages: async () => {},
       reportEvents: async ({ events }) => ({ ackedSeq: events.at(-1)?.seq ?? 0 }),
     };
     const server = createRpcServer({

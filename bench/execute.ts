@@ -2,10 +2,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createClient } from '@backend.ai/client';
-import { ensureRequestId } from '@backend.ai/telemetry';
 import { Cluster } from '../apps/standalone/src/index.ts';
 import { type Bench, percentile } from './bench.ts';
 import { startBareKernel } from './support/bare-kernel.ts';
+import { consoleText, executeCall, executeInAgent } from './support/execute-in-agent.ts';
 
 /** Second and later executions of one expression: beside the bare runner, inside the agent, and through the API. */
 export const bench: Bench = {
@@ -21,20 +21,11 @@ export const bench: Bench = {
       const view = await session.waitUntilRunning();
       const kernelId = view.kernels[0]?.id ?? '';
       const code = '1 + 1';
-      const call = { mode: 'query', code, flushMs: 0, holdMs: 2000 } as const;
       const kinds: Record<string, () => Promise<string>> = {
         'runner alone (socket, journal)': () => bare.execute(code),
-        'inside the agent': async () => {
-          const result = await ensureRequestId(() =>
-            cluster.agent.service.execute(
-              { ...call, kernelId, options: {}, timeoutMs: 0 },
-              { requestId: 'bench' as never, actor: { kind: 'anonymous' }, headers: {}, signal: undefined },
-            ),
-          );
-          return textOf(result);
-        },
+        'inside the agent': () => executeInAgent(cluster, kernelId, code),
         'through the API (signed HTTP, manager, agent)': async () =>
-          textOf(await client.rpc.session.execute.mutate({ ...call, session: session.id })),
+          consoleText(await client.rpc.session.execute.mutate({ ...executeCall, code, session: session.id })),
       };
       const samples: Record<string, number[]> = {};
       for (let round = 0; round < rounds + 20; round++) {
@@ -76,7 +67,3 @@ export const bench: Bench = {
     }
   },
 };
-
-function textOf(result: { readonly console: ReadonlyArray<readonly [string, unknown]> }): string {
-  return result.console.map(([, data]) => String(data)).join('');
-}

@@ -29,6 +29,7 @@ export interface BareContainer {
 /** Of the range that is kept for tests of address ranges; sessions get theirs elsewhere. */
 const subnetOf = (index: number): string => `10.97.${index}.0/26`;
 const memoryBytes = 192 * 1024 ** 2;
+const label = `ai.backend.bench-${process.pid}`;
 const user = { uid: 64_000, gid: 64_000 };
 
 export async function openBareEngine(socketPath: string, imageName: string, folder: string): Promise<BareEngine> {
@@ -52,11 +53,11 @@ export async function openBareEngine(socketPath: string, imageName: string, fold
     const options = containerOptions({
       ...{ spec, image, paths, user, runnerFolder, openFiles: 1024, readOnlyRoot: false, shiftsUsers: false },
       name: `bench-bare-${process.pid}-${spec.kernelId}`,
-      labels: { 'ai.backend.bench': String(process.pid) },
+      labels: { [label]: '' },
       network: network.id,
       resources: {
         ...{ cpus: 1, memoryBytes, shmemBytes: memoryBytes / 3, processes: 64 },
-        devices: { environ: {}, files: [], groups: [], mounts: [], deviceRequests: [] },
+        devices: { environ: {}, files: [], groups: [], mounts: [], deviceRequests: [], resourceLines: {} },
       },
     });
     const container = await docker.createContainer(options);
@@ -66,7 +67,7 @@ export async function openBareEngine(socketPath: string, imageName: string, fold
       async execute(code) {
         const runId = newId();
         await client.execute(runId, { mode: 'query', code });
-        const { console } = await client.collect(runId, 0, { flushMs: 0 });
+        const { console } = await client.collect(runId, 0, { flushMs: 0, holdMs: 30_000 });
         return console.map(([, data]) => String(data)).join('');
       },
       async end() {
@@ -79,7 +80,12 @@ export async function openBareEngine(socketPath: string, imageName: string, fold
   return {
     start: () => start(common),
     startWithNetwork: async () => start(await makeNetwork()),
-    close: () => common.remove(),
+    async close() {
+      // Those of a run that failed, too.
+      const left = await docker.listContainers({ all: true, filters: JSON.stringify({ label: [label] }) });
+      for (const { Id } of left) await docker.getContainer(Id).remove({ force: true, v: true });
+      await common.remove();
+    },
   };
 }
 

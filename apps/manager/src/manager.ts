@@ -52,13 +52,14 @@ import { AuditLog } from './services/audit/audit-log.ts';
 import { ClusterService } from './services/cluster/cluster-service.ts';
 import { DotfileService } from './services/dotfiles/dotfile-service.ts';
 import { ExplainService } from './services/explain/explain-service.ts';
-import { type DataPortDialler, FileService } from './services/files/file-service.ts';
+import { FileService } from './services/files/file-service.ts';
 import { SessionActivity } from './services/idle/session-activity.ts';
 import { pullProgressOf } from './services/images/pull-progress.ts';
 import { type AdminCredentials, InstallationService } from './services/installation/installation-service.ts';
 import { KernelService } from './services/kernels/kernel-service.ts';
 import { LogFollower } from './services/kernels/log-follower.ts';
 import { RunningKernels } from './services/kernels/running-kernels.ts';
+import { type DataPortDialler, SessionDataPort } from './services/kernels/session-data-port.ts';
 import { KeypairChanges } from './services/keypairs/keypair-changes.ts';
 import { KeypairService } from './services/keypairs/keypair-service.ts';
 import { PeerService } from './services/peers/peer-service.ts';
@@ -248,8 +249,9 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     changes,
     clock,
   });
-  const files = new FileService(kernels, sessions, options.overrides?.dialDataPort);
-  const streams = new StreamService(kernels, sessions, options.overrides?.dialDataPort);
+  const dataPort = new SessionDataPort(kernels, options.overrides?.dialDataPort);
+  const files = new FileService(dataPort, sessions);
+  const streams = new StreamService(dataPort, sessions);
   const cluster = new ClusterService(agentRows, sessions, machineStatistics, {
     version: config.version,
     startedAt,

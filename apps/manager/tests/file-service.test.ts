@@ -7,7 +7,7 @@ import { encodeHead, readHead } from '@backend.ai/rpc';
 import { waitFor } from '@backend.ai/testing';
 import { afterEach, expect, it } from 'vitest';
 import { FileService } from '../src/services/files/file-service.ts';
-import type { KernelService } from '../src/services/kernels/kernel-service.ts';
+import { SessionDataPort } from '../src/services/kernels/session-data-port.ts';
 
 /** A data port whose side of the conversation each test writes. */
 let server: Server | undefined;
@@ -38,7 +38,7 @@ async function filesOver(serve: (socket: Socket) => Promise<void>): Promise<File
     };
     return { ticket, done };
   };
-  return new FileService({ openTransfer } as unknown as KernelService, {
+  return new FileService(new SessionDataPort({ openTransfer }), {
     recorded: (_request, _actor, work) => work(),
   });
 }

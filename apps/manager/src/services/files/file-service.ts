@@ -1,33 +1,23 @@
 import type { Socket } from 'node:net';
 import { type Readable, Transform, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import type { CallContext, Transfer, TransferTicket } from '@backend.ai/contract';
+import type { CallContext } from '@backend.ai/contract';
 import { AppError, isErrorBody } from '@backend.ai/core';
-import { connectDataPort, type DataChannel, readHead } from '@backend.ai/rpc';
-import type { KernelService } from '../kernels/kernel-service.ts';
+import { readHead } from '@backend.ai/rpc';
+import type { SessionDataPort } from '../kernels/session-data-port.ts';
 import { actorOf, type SessionService } from '../sessions/session-service.ts';
-
-export type DataPortDialler = (ticket: TransferTicket, signal: AbortSignal | undefined) => Promise<DataChannel>;
-
-const dialDataPort: DataPortDialler = (ticket, signal) => connectDataPort(ticket, { signal });
 
 /**
  * Bytes in and out of a session's home folder. Nothing is gathered here: they flow between the caller and the agent's
  * data port, no faster than the slower side. What arrives incomplete is an error, never a shorter file.
  */
 export class FileService {
-  readonly #kernels: KernelService;
+  readonly #dataPort: SessionDataPort;
   readonly #sessions: Pick<SessionService, 'recorded'>;
-  readonly #dial: DataPortDialler;
 
-  constructor(
-    kernels: KernelService,
-    sessions: Pick<SessionService, 'recorded'>,
-    dial: DataPortDialler = dialDataPort,
-  ) {
-    this.#kernels = kernels;
+  constructor(dataPort: SessionDataPort, sessions: Pick<SessionService, 'recorded'>) {
+    this.#dataPort = dataPort;
     this.#sessions = sessions;
-    this.#dial = dial;
   }
 
   /** Resolves when the file stands under its name. @throws AppError `session-not-running`, `invalid-path` … */
@@ -50,7 +40,7 @@ export class FileService {
     stream: Readable,
     ctx: CallContext,
   ): Promise<void> {
-    const { socket, done } = await this.#open(session, { kind: 'upload', path, ...target }, ctx);
+    const { socket } = await this.#dataPort.open(session, { kind: 'upload', path, ...target }, ctx);
     const stopped = new AbortController();
     // The agent speaks when it has all bytes, or before that when it refuses.
     const reply = readHead(socket);
@@ -65,39 +55,23 @@ export class FileService {
     } finally {
       reply.catch(() => {});
       dispose(socket);
-      done();
     }
   }
 
   /** Resolves when the first byte may be read. @throws AppError `file-not-found`, `invalid-path` … */
   async download(session: string, path: string, ctx: CallContext): Promise<{ stream: Readable; size: number | null }> {
-    const { socket, size, done } = await this.#open(session, { kind: 'download', path }, ctx);
-    return { stream: read(socket, size === null ? undefined : exactly(size), ctx.signal, done), size };
+    const { socket, size } = await this.#dataPort.open(session, { kind: 'download', path }, ctx);
+    return { stream: read(socket, size === null ? undefined : exactly(size), ctx.signal), size };
   }
 
   /** A tar of the file or folder. `maxBytes` 0 is unlimited. @throws AppError `payload-too-large` and those above */
   async archive(session: string, path: string, maxBytes: number, ctx: CallContext): Promise<{ stream: Readable }> {
-    const { socket, done } = await this.#open(session, { kind: 'archive', path, maxBytes }, ctx);
-    return { stream: read(socket, wholeTar(), ctx.signal, done) };
-  }
-
-  async #open(session: string, transfer: Transfer, ctx: CallContext): Promise<DataChannel & { done: () => void }> {
-    const { ticket, done } = await this.#kernels.openTransfer(session, transfer, actorOf(ctx));
-    try {
-      return { ...(await this.#dial(ticket, ctx.signal)), done };
-    } catch (error) {
-      done();
-      throw error;
-    }
+    const { socket } = await this.#dataPort.open(session, { kind: 'archive', path, maxBytes }, ctx);
+    return { stream: read(socket, wholeTar(), ctx.signal) };
   }
 }
 
-function read(
-  socket: Socket,
-  check: Transform | undefined,
-  signal: AbortSignal | undefined,
-  done: () => void,
-): Readable {
+function read(socket: Socket, check: Transform | undefined, signal: AbortSignal | undefined): Readable {
   // An aborted caller reads no more; the socket goes with the stream.
   const abort = (): void => void socket.destroy(new AppError('cancelled', 'The transfer was cancelled.'));
   signal?.addEventListener('abort', abort, { once: true });
@@ -108,7 +82,6 @@ function read(
     .finally(() => {
       signal?.removeEventListener('abort', abort);
       dispose(socket);
-      done();
     });
   return checked;
 }

@@ -35,7 +35,7 @@ export function askProgram(file: string, args: readonly string[], timeoutMs = 10
 const largestOutput = 16 * 1024 * 1024;
 
 /** Standard output of a program that ended well. @throws AppError `internal` with what it said */
-export function runProgram(file: string, args: readonly string[], signal: AbortSignal): Promise<string> {
+function runProgram(file: string, args: readonly string[], signal: AbortSignal): Promise<string> {
   return new Promise((resolve, reject) => {
     const options = {
       signal,
@@ -51,4 +51,16 @@ export function runProgram(file: string, args: readonly string[], signal: AbortS
       reject(new AppError('internal', message, { cause: error, detail: { stdout: stdout.slice(0, 1000), stderr } }));
     });
   });
+}
+
+/** As `runProgram`, of one that is looked for where `searchFolders` finds it. @throws AppError `internal` when it is nowhere */
+export async function runFoundProgram(
+  name: string,
+  path: string,
+  args: readonly string[],
+  signal: AbortSignal,
+): Promise<string> {
+  const program = findProgram(name, searchFolders(path));
+  if (!program) throw new AppError('internal', `${name} is not on this machine.`);
+  return await runProgram(program, args, signal);
 }

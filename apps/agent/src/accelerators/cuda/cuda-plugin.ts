@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { AppError } from '@backend.ai/core';
 import { z } from 'zod';
-import { findProgram, runProgram, searchFolders } from '../../files/programs.ts';
+import { runFoundProgram } from '../../files/programs.ts';
 import type { ReadText } from '../../resources/numa.ts';
 import {
   type AcceleratorDevice,
@@ -203,10 +203,8 @@ class CudaPlugin implements AcceleratorPlugin {
     return /^\d+$/.test(text) ? Number(text) : null;
   }
 
-  async #ask(query: readonly string[], signal: AbortSignal): Promise<string> {
-    const program = findProgram(nvidiaProgram, searchFolders(this.#context.path));
-    if (!program) throw new AppError('internal', `${nvidiaProgram} is not on this machine.`);
-    return await runProgram(program, query, signal);
+  #ask(query: readonly string[], signal: AbortSignal): Promise<string> {
+    return runFoundProgram(nvidiaProgram, this.#context.path, query, signal);
   }
 }
 

@@ -1,8 +1,7 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { AppError } from '@backend.ai/core';
 import { z } from 'zod';
-import { findProgram, runProgram, searchFolders } from '../../files/programs.ts';
+import { runFoundProgram } from '../../files/programs.ts';
 import {
   type AcceleratorInventory,
   type AcceleratorPlugin,
@@ -123,10 +122,8 @@ class RocmPlugin implements AcceleratorPlugin {
     return /^\d+$/.test(text) ? Number(text) : null;
   }
 
-  async #ask(query: readonly string[], signal: AbortSignal): Promise<string> {
-    const program = findProgram(rocmProgram, searchFolders(this.#context.path));
-    if (!program) throw new AppError('internal', `${rocmProgram} is not on this machine.`);
-    return await runProgram(program, query, signal);
+  #ask(query: readonly string[], signal: AbortSignal): Promise<string> {
+    return runFoundProgram(rocmProgram, this.#context.path, query, signal);
   }
 }
 

@@ -1,6 +1,6 @@
 import { writeTable } from '@backend.ai/cli-kit';
 import { Command, Option } from 'clipanion';
-import type { StrayView } from '../kernels/supervisor.ts';
+import type { StrayView } from '../kernels/remains.ts';
 import { AgentCommand } from './agent-command.ts';
 
 /** Removing many containers takes an engine a while. */

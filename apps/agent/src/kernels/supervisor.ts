@@ -18,33 +18,20 @@ import {
   slotsFromTexts,
   statusReasons,
 } from '@backend.ai/core';
-import {
-  type BackgroundTasks,
-  type Logger,
-  ReconcileLoop,
-  requireRequestId,
-  runWithRequest,
-} from '@backend.ai/telemetry';
+import { type BackgroundTasks, type Logger, requireRequestId, runWithRequest } from '@backend.ai/telemetry';
 import type { Accelerators } from '../accelerators/accelerators.ts';
 import type { Backend, CreateStep, KernelEnd, KernelPlan } from '../backends/backend.ts';
 import { keepLog } from '../files/kept-log.ts';
 import type { AllocationLedger } from '../resources/allocation-ledger.ts';
 import type { Allocation } from '../resources/inventory.ts';
 import { kernelResources } from '../resources/kernel-resources.ts';
-import { runSteps, type StepFailure, undoSteps } from './create-steps.ts';
+import { runSteps, type StepFailure } from './create-steps.ts';
 import { EndedKernels } from './ended-kernels.ts';
 import { Kernel } from './kernel.ts';
 import type { UnnumberedEvent } from './outbox.ts';
+import { Remains, type StrayView } from './remains.ts';
 import { attachDevicesStep } from './steps/attach-devices.ts';
 import { reservedResourcesStep } from './steps/reserve-resources.ts';
-
-/** A kernel that has to end, or has ended, and could not be removed at once. */
-interface Remains {
-  readonly kernel: Kernel;
-  readonly steps: readonly CreateStep[];
-  /** Absent once its end has been told. */
-  readonly conclude: (() => void) | undefined;
-}
 
 /** An event without what the supervisor adds itself. */
 type Report = UnnumberedEvent extends infer Event
@@ -69,17 +56,6 @@ export interface SupervisorOptions {
   readonly strayGraceMs?: number | undefined;
 }
 
-/** What operators see of something that no kernel has. */
-export interface StrayView {
-  readonly name: string;
-  /** When it was made; null: nobody knows. */
-  readonly since: string | null;
-  /** Whether it is old enough to be removed. */
-  readonly due: boolean;
-}
-
-/** What was made later may still be in the making, by a call of an earlier life of the agent. */
-const strayGraceMs = 60_000;
 /** Told of a kernel with its end. */
 interface Left {
   readonly log?: string | undefined;
@@ -87,8 +63,6 @@ interface Left {
   readonly metrics?: Metrics | undefined;
 }
 
-/** What could not be removed is tried again after this many milliseconds at most, sooner at first. */
-const sweepTickMs = 30_000;
 /** The session of a kernel that this agent never heard of. */
 const unknownSession = '00000000-0000-0000-0000-000000000000';
 
@@ -100,27 +74,15 @@ export class KernelSupervisor {
   readonly #options: SupervisorOptions;
   readonly #kernels = new Map<string, Kernel>();
   readonly #ended = new EndedKernels();
-  readonly #remains = new Map<string, Remains>();
-  readonly #sweeper: ReconcileLoop;
-  /** Whether what nobody knows has been removed. */
-  #swept = false;
+  readonly #remains: Remains;
   #released = false;
-  readonly #startedAt: number;
-  readonly #strayGraceMs: number;
   readonly #letGo = new AbortController();
 
   constructor(options: SupervisorOptions) {
     this.#options = options;
-    const { logger, clock } = options;
-    this.#startedAt = clock.monotonic();
-    this.#strayGraceMs = options.strayGraceMs ?? strayGraceMs;
-    this.#sweeper = new ReconcileLoop({
-      name: 'remove remains',
-      tickMs: sweepTickMs,
-      logger,
-      clock,
-      run: () => this.#sweep(),
-    });
+    const { backend, clock, logger, strayGraceMs } = options;
+    const lives = (kernelId: string): boolean => this.#kernels.has(kernelId);
+    this.#remains = new Remains({ backend, lives, clock, logger, strayGraceMs });
   }
 
   /**
@@ -149,7 +111,7 @@ export class KernelSupervisor {
         tasks.start('remove kernel', finish, kernel.requestId);
       }
     }
-    this.#sweeper.start();
+    this.#remains.start();
   }
 
   /** @throws AppError `insufficient-capacity`, `unknown-image`, `unsupported-feature`, `shutting-down` */
@@ -232,6 +194,11 @@ export class KernelSupervisor {
     return { kernelId, sessionId, state: 'terminated', slots, ...end, requestId, isolation: null };
   }
 
+  /** @param dryRun Only tells what there is */
+  sweepStrays({ dryRun }: { readonly dryRun?: boolean } = {}): Promise<StrayView[]> {
+    return this.#remains.sweepStrays(dryRun);
+  }
+
   /** Ends all kernels. Answers the ids of those that are still there when the time is over. */
   async endAll(reason: StatusReason, deadlineMs: number): Promise<string[]> {
     const { clock } = this.#options;
@@ -252,7 +219,7 @@ export class KernelSupervisor {
       if (kernel.state === 'preparing') kernel.abort.abort();
     }
     const starting = [...this.#kernels.values()].filter((kernel) => kernel.state !== 'running');
-    await Promise.all([this.#sweeper.stop(), ...starting.map((kernel) => kernel.gone.promise)]);
+    await Promise.all([this.#remains.stop(), ...starting.map((kernel) => kernel.gone.promise)]);
   }
 
   /** @throws AppError when there is none; then nothing is held */
@@ -393,63 +360,11 @@ export class KernelSupervisor {
 
   /** @param conclude Tells the end. Not before the last process has ended; files may take longer. */
   #remove(kernel: Kernel, conclude: () => void): Promise<void> {
-    return this.#undo({ kernel, steps: kernel.plan.steps, conclude });
-  }
-
-  /**
-   * Removes what bears our mark and belongs to no kernel we know, unless it is too young. Answers what there was.
-   * @param dryRun Only tells
-   */
-  async sweepStrays({ dryRun = false }: { readonly dryRun?: boolean } = {}): Promise<StrayView[]> {
-    const { backend, clock, logger } = this.#options;
-    const isKnown = (kernelId: string): boolean => this.#kernels.has(kernelId) || this.#remains.has(kernelId);
-    const views: StrayView[] = [];
-    for (const { name, kernelId, since, remove } of await backend.strays(isKnown)) {
-      const due = since === null || clock.now() - since >= this.#strayGraceMs;
-      views.push({ name, since: since === null ? null : new Date(since).toISOString(), due });
-      // It may have been ordered meanwhile.
-      if (dryRun || !due || (kernelId !== null && isKnown(kernelId))) continue;
-      await remove();
-      logger.warn('stray removed', { stray: name });
-    }
-    return views;
-  }
-
-  async #undo(remains: Remains): Promise<void> {
-    const { kernel, conclude } = remains;
-    const { kernelId } = kernel.spec;
-    const { steps, launchStep } = kernel.plan;
-    const left = await undoSteps(remains.steps, this.#options.logger.with({ kernel_id: kernelId }));
-    const hasEnded = left.every(({ name }) => name !== launchStep);
-    if (left.length === 0) this.#remains.delete(kernelId);
-    else {
-      this.#remains.set(kernelId, { kernel, steps: left, conclude: hasEnded ? undefined : conclude });
-      this.#sweeper.hint();
-    }
-    if (!hasEnded || !conclude) return;
-    // What it held is free, whatever its files do.
-    const [reserve] = steps;
-    await reserve?.undo();
-    this.#kernels.delete(kernelId);
-    conclude();
-    kernel.gone.resolve();
-  }
-
-  /** Tries again what could not be removed, and removes once what nobody knows. */
-  async #sweep(): Promise<void> {
-    const { backend, clock } = this.#options;
-    for (const remains of [...this.#remains.values()]) await this.#undo(remains);
-    if (!this.#swept) {
-      const strays = await this.sweepStrays();
-      // What an earlier life had ordered may appear until then.
-      const late = clock.monotonic() - this.#startedAt >= this.#strayGraceMs;
-      this.#swept = late && strays.every(({ due }) => due);
-    }
-    await backend.expire();
-    if (this.#remains.size > 0) {
-      const kernels = [...this.#remains.keys()];
-      throw new AppError('internal', 'Some kernels have left what cannot be removed yet.', { detail: { kernels } });
-    }
+    return this.#remains.remove(kernel, () => {
+      this.#kernels.delete(kernel.spec.kernelId);
+      conclude();
+      kernel.gone.resolve();
+    });
   }
 
   /** Best effort: what is left of a log must not keep a kernel from ending. */

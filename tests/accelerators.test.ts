@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { waitFor } from '@backend.ai/testing';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { TestCluster } from './support/cluster.ts';
 
@@ -53,4 +54,24 @@ test('sessions share simulated GPUs, and never more of one than there is', async
   expect((await cluster.cli(['ag', 'status'])).stdout).toMatch(/Plugin mock +2 devices/);
   const unknown = await cluster.cli(['session', 'create', ...small, '-r', 'rocm.device=1', 'shell']);
   expect(unknown.stderr).toContain('No agent offers the resource "rocm.device"');
+});
+
+test('a session gets what is left of several GPUs only where its resource group lets shares be scattered', async () => {
+  const scatter = (allowed: boolean) =>
+    cluster.cli([
+      ...['admin', 'resource-group', 'update', 'default', '--options'],
+      JSON.stringify({ allowFractionalResourceFragmentation: allowed }),
+    ]);
+  const reason = async (): Promise<string> => {
+    const info = await cluster.json<{ session: { reason: { code: string } } }>(['session', 'info', 'scattered']);
+    return info.session.reason.code;
+  };
+  await scatter(false);
+  // 0.4 is left of each.
+  const asked = ['-r', 'cpu=1', '-r', 'mem=128m', '-r', 'cuda.shares=0.8'];
+  await cluster.cli(['session', 'create', '--name', 'scattered', '--enqueue-only', ...asked, 'shell']);
+  await waitFor(async () => (await reason()) === 'agent-refused', { what: 'the refusal', timeoutMs: 30_000 });
+  await scatter(true);
+  const told = await cluster.cli(['session', 'exec', 'scattered', '--', 'sh', '-c', 'echo $CUDA_VISIBLE_DEVICES']);
+  expect(told.stdout.trim().split(',').sort()).toEqual([gpu(1), gpu(2)]);
 });

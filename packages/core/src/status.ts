@@ -59,9 +59,9 @@ export const statusTransitions: Readonly<Record<SessionStatus, readonly SessionS
   CREATING: ['RUNNING', 'PENDING', ...towardsEnd],
   RUNNING: ['RUNNING_DEGRADED', 'RESTARTING', 'RESCHEDULING', 'TERMINATED', ...towardsEnd],
   RUNNING_DEGRADED: ['RESTARTING', 'RESCHEDULING', 'TERMINATED', ...towardsEnd],
-  // Both go to PENDING once all their kernels have ended.
-  RESTARTING: ['PENDING', 'TERMINATING', 'ERROR'],
-  RESCHEDULING: ['PENDING', 'TERMINATING', 'ERROR'],
+  // Both go to PENDING once all their kernels have ended. Who ends one in that moment leaves nothing to wait for.
+  RESTARTING: ['PENDING', 'TERMINATING', 'TERMINATED', 'ERROR'],
+  RESCHEDULING: ['PENDING', 'TERMINATING', 'TERMINATED', 'ERROR'],
   PREEMPTED: ['RESCHEDULING', 'TERMINATING', 'TERMINATED', 'ERROR'],
   TERMINATING: ['TERMINATED', 'ERROR'],
   TERMINATED: [],

@@ -141,7 +141,9 @@ export const startColumns = sql.raw(`
   (select jsonb_build_object('id', r.id, 'username', r.username, 'passwordEncrypted', r.password_encrypted)
     from container_registries r where r.id = s.image_registry_id) as "imageRegistry",
   (select jsonb_agg(jsonb_build_object('path', d.path, 'mode', d.permission, 'content', d.content) order by d.path)
-    from dotfiles d where d.access_key = s.access_key) as dotfiles`);
+    from dotfiles d where d.access_key = s.access_key) as dotfiles,
+  (select (g.options->>'allowFractionalResourceFragmentation')::boolean
+    from resource_groups g where g.name = s.resource_group) as "allowFractionalResourceFragmentation"`);
 
 const constantPlacement = constantSql(sql`${asked}, ${fitting(sql`r.capacity - r.used - r.prereserved`)},
       ${withinQuotas}, enough as materialized (${whole} and t.id not in (select b.session_id from beyond_quotas b)),

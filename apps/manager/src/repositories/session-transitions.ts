@@ -138,7 +138,6 @@ export interface ChangedSession {
 /** A session that moved without its kernels. */
 export type MovedSession = Omit<ChangedSession, 'kernels'>;
 
-/** What an agent needs to start a kernel. */
 /** For a registry, as they are in the database. */
 export interface StoredCredentials {
   /** Of the registry. */
@@ -147,6 +146,7 @@ export interface StoredCredentials {
   readonly passwordEncrypted: string | null;
 }
 
+/** What an agent needs to start a kernel. */
 export interface StartableKernel extends MovedSession {
   readonly image: string;
   readonly clusterRole: 'main' | 'sub';
@@ -157,6 +157,8 @@ export interface StartableKernel extends MovedSession {
   readonly options: SessionOptions;
   /** Of its key pair; null: none. */
   readonly dotfiles: Dotfile[] | null;
+  /** Of its resource group; null: it does not say. */
+  readonly allowFractionalResourceFragmentation: boolean | null;
   /** Which image it is to be, and who has it; null: some agents do. */
   readonly imageDigest: string | null;
   readonly imageManifestDigest: string | null;

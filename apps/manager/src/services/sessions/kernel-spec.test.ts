@@ -17,13 +17,16 @@ const kernel: KernelToStart = {
   environ: { A: 'B' },
   options: {},
   dotfiles: null,
+  allowFractionalResourceFragmentation: null,
 };
 const owner = { id: newId(), email: 'user@example.com', name: 'A User' };
 
 describe('what an agent is told of a kernel', () => {
   it('has only what applies', () => {
-    const { name: sessionName, options: _options, agentId: _agentId, dotfiles: _dotfiles, ...rest } = kernel;
-    expect(kernelSpecOf(kernel)).toEqual({ ...rest, sessionName });
+    const { sessionId, kernelId, accessKey, image, clusterRole, clusterIndex, hostname, slots, environ } = kernel;
+    const always = { sessionId, kernelId, accessKey, image, clusterRole, clusterIndex, hostname, slots, environ };
+    expect(kernelSpecOf(kernel)).toEqual({ ...always, sessionName: kernel.name });
+    expect(kernelSpecOf({ ...kernel, allowFractionalResourceFragmentation: true })).toEqual(kernelSpecOf(kernel));
   });
 
   it('names the owner to its programs, whatever the user says', () => {
@@ -46,13 +49,14 @@ describe('what an agent is told of a kernel', () => {
       shmem: '1048576',
     };
     const dotfiles = [{ path: '.vimrc', mode: '600', content: 'set nu' }];
-    const spec = kernelSpecOf({ ...kernel, options, dotfiles });
+    const spec = kernelSpecOf({ ...kernel, options, dotfiles, allowFractionalResourceFragmentation: false });
     expect(spec).toMatchObject({
       batch: { startupCommand: 'ls', timeoutMs: 5_000 },
       bootstrap: { script: 'id' },
       preopenPorts: [3000],
       shmem: 1_048_576,
       dotfiles,
+      allowFractionalResourceFragmentation: false,
     });
     expect(kernelSpecSchema.parse(spec)).toEqual(spec);
   });

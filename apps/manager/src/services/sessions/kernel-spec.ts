@@ -19,6 +19,8 @@ export interface KernelToStart {
   readonly options: SessionOptions;
   /** Of its key pair; null: none. */
   readonly dotfiles: Dotfile[] | null;
+  /** Of its resource group; null: it does not say. */
+  readonly allowFractionalResourceFragmentation: boolean | null;
 }
 
 /** What the kernels of a session have in common. */
@@ -59,6 +61,7 @@ export function kernelSpecOf(
     ...(shmem ? { shmem: Number(shmem) } : {}),
     ...(kernel.dotfiles ? { dotfiles: kernel.dotfiles } : {}),
     ...(preopenPorts && preopenPorts.length > 0 ? { preopenPorts: [...preopenPorts] } : {}),
+    ...(kernel.allowFractionalResourceFragmentation === false ? { allowFractionalResourceFragmentation: false } : {}),
     ...(bootstrapScript ? { bootstrap: { script: bootstrapScript, timeoutMs: bootstrapTimeoutMs } } : {}),
     ...(startupCommand && isMain ? { batch: { startupCommand, ...(timeoutMs ? { timeoutMs } : {}) } } : {}),
   };

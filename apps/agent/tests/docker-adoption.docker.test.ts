@@ -5,14 +5,14 @@ import { agentWorld, kernelSpec, runCode, startKernel, textOf } from './agent-wo
 import { docker, dockerOptions, dockerRemains, testImages } from './docker-world.ts';
 
 const images = await testImages();
-const python = { image: images?.python ?? '' };
+const python = { image: images.python };
 
 async function containerOf(kernelId: string) {
   const [found] = await docker.listContainers({ filters: `{"label":["ai.backend.kernel-id=${kernelId}"]}` });
   return docker.getContainer(found?.Id ?? '');
 }
 
-describe.skipIf(!images)('an agent of containers that comes back', () => {
+describe('an agent of containers that comes back', () => {
   it('takes over its kernels, with what they remember and the output they wrote meanwhile', async () => {
     const w = await agentWorld(dockerOptions);
     const first = await w.startAgent();

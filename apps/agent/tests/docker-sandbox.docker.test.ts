@@ -7,8 +7,8 @@ import { agentWorld, kernelSpec, runCode, startKernel, textOf } from './agent-wo
 import { derivedImage, docker, dockerOptions, engineSocket, testImages } from './docker-world.ts';
 
 const images = await testImages();
-const python = { image: images?.python ?? '' };
-const shell = { image: images?.shell ?? '' };
+const python = { image: images.python };
+const shell = { image: images.shell };
 const small = (mebibytes: number) => ({ cpu: '1', mem: String(mebibytes * 1024 ** 2) });
 const container = async (kernelId: string) => {
   const [found] = await docker.listContainers({ filters: `{"label":["ai.backend.kernel-id=${kernelId}"]}` });
@@ -52,7 +52,7 @@ async function sluggishEngine() {
   };
 }
 
-describe.skipIf(!images)('a kernel in a container', () => {
+describe('a kernel in a container', () => {
   it('may nothing but what its user may, and sees nothing of the engine', async () => {
     const w = await agentWorld(dockerOptions);
     const { api } = await w.startAgent();
@@ -150,7 +150,7 @@ print(len(started) < 64)`;
 
   it('tells of the services of its image before the ports of its user', async () => {
     const label = 'LABEL ai.backend.service-ports=board:http:8050\n';
-    const image = await derivedImage(images?.python ?? '', 'services', label);
+    const image = await derivedImage(images.python, 'services', label);
     const w = await agentWorld(dockerOptions);
     const { api } = await w.startAgent();
     const { started } = await startKernel(w, api, { image, preopenPorts: [8080] });
@@ -196,7 +196,7 @@ print(len(started) < 64)`;
   });
 });
 
-describe.skipIf(!images)('an agent and its engine', () => {
+describe('an agent and its engine', () => {
   it('goes on with its heartbeats while the engine hangs, and ends a kernel when it answers again', async () => {
     const engine = await sluggishEngine();
     const w = await agentWorld({ ...dockerOptions, docker: { socket: engine.path } });

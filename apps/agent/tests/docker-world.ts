@@ -16,12 +16,19 @@ export interface TestImages {
   readonly shell: string;
 }
 
-/** Images of `scripts/build-images.sh`; null where there are none. What is made of them goes with the test file. */
-export async function testImages(): Promise<TestImages | null> {
-  const images = await docker.listImages({ filters: '{"label":["ai.backend.kernelspec"]}' }).catch(() => []);
+/**
+ * Images of `scripts/build-images.sh`, which the project makes before its first file. What is made of them goes with the
+ * test file.
+ * @throws Error where there are none: tests that left themselves out would look like tests that pass
+ */
+export async function testImages(): Promise<TestImages> {
+  const images = await docker.listImages({ filters: '{"label":["ai.backend.kernelspec"]}' });
   const names = images.flatMap(({ RepoTags }) => RepoTags ?? []);
   const python = names.find((name) => name.startsWith('backend.ai/python:'));
-  if (python === undefined) return null;
+  if (!python)
+    throw new Error(
+      `No image of scripts/build-images.sh at ${engineSocket}; there are: ${names.join(', ') || 'none'}.`,
+    );
   return { python, shell: await derivedImage(python, 'shell', 'LABEL ai.backend.runtime-type=app\n', afterAll) };
 }
 

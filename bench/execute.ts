@@ -13,7 +13,12 @@ export const bench: Bench = {
   async run({ quick }) {
     const rounds = quick ? 50 : 1000;
     const folder = mkdtempSync(join(tmpdir(), 'bench-execute-'));
-    const cluster = await Cluster.start({ dataDir: join(folder, 'data'), port: 0, path: process.env.PATH ?? '' });
+    const cluster = await Cluster.start({
+      dataDir: join(folder, 'data'),
+      port: 0,
+      path: process.env.PATH ?? '',
+      backend: 'process',
+    });
     const bare = await startBareKernel(join(folder, 'bare'));
     try {
       const client = createClient(cluster.credentials);

@@ -16,7 +16,12 @@ export const bench: Bench = {
   async run({ quick }) {
     const rounds = quick ? 10 : 150;
     const folder = mkdtempSync(join(tmpdir(), 'bench-start-'));
-    const cluster = await Cluster.start({ dataDir: join(folder, 'data'), port: 0, path: process.env.PATH ?? '' });
+    const cluster = await Cluster.start({
+      dataDir: join(folder, 'data'),
+      port: 0,
+      path: process.env.PATH ?? '',
+      backend: 'process',
+    });
     const samples = { bare: [] as number[], ours: [] as number[] };
     const steps = new Map<string, number[]>();
     try {

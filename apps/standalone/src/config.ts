@@ -29,7 +29,7 @@ export function parseClusterConfig(input: Partial<ClusterConfig> & { readonly da
   const parsed = clusterConfigSchema.safeParse({
     host: '127.0.0.1',
     port: defaultPort,
-    backend: 'process',
+    backend: 'auto',
     engineSocket: '/var/run/docker.sock',
     allowUnisolated: false,
     logLevel: 'info',

@@ -14,7 +14,13 @@ it.runIf(asRoot)(
     // Made by an earlier start, with the modes of that time.
     for (const name of ['keys', 'logs', 'run']) mkdirSync(join(dataDir, name), { recursive: true, mode: 0o755 });
     chmodSync(dataDir, 0o755);
-    const cluster = await Cluster.start({ dataDir, port: 0, allowUnisolated: true, logLevel: 'error' });
+    const cluster = await Cluster.start({
+      dataDir,
+      port: 0,
+      backend: 'process',
+      allowUnisolated: true,
+      logLevel: 'error',
+    });
     onTestFinished(() => cluster.stop({ keepSessions: false }));
     expect(modeOf(dataDir)).toBe(0o711);
     const open = readdirSync(dataDir).filter((name) => (modeOf(join(dataDir, name)) & 0o077) !== 0);

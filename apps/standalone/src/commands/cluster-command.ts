@@ -28,9 +28,9 @@ export abstract class StartingCommand extends ClusterCommand {
   allowUnisolated = Option.Boolean('--allow-unisolated', false, {
     description: 'Run programs without a sandbox if this machine offers none',
   });
-  backend = Option.String('--backend', 'process', {
+  backend = Option.String('--backend', 'auto', {
     description:
-      'What makes kernels: docker (containers), process (sandboxes), fake (simulated); auto: docker if it has an image for them, else process (default process)',
+      'What makes kernels: docker (containers), process (sandboxes), fake (simulated); auto: docker if it has an image for them, else process (default auto)',
   });
   accelerators = Option.Array('--accelerator', {
     description: 'Accelerator plugin: cuda, rocm, mock, or the path of a module (default: those whose tools are found)',

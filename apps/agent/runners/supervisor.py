@@ -104,19 +104,16 @@ class Loop:
                         timer[1]()
 
 
-class Channel:
-    """A descriptor that speaks lines, with a bounded backlog of what the other side has not taken yet."""
+class Stream:
+    """A descriptor that is read and written without waiting, with what the other side has not taken yet."""
 
-    def __init__(self, loop, fd, on_line, on_end):
+    def __init__(self, loop, fd, interest=select.POLLIN):
         self.loop = loop
         self.fd = fd
-        self.interest = select.POLLIN if on_line is not None else 0
-        self.lines = Lines(LINE_LIMIT)
+        self.interest = interest
         self.backlog = bytearray()
-        self.on_line = on_line
-        self.on_end = on_end
         os.set_blocking(fd, False)
-        loop.watch(fd, self.ready, self.interest)
+        loop.watch(fd, self.ready, interest)
 
     def ready(self, events):
         if events & select.POLLOUT:
@@ -124,15 +121,55 @@ class Channel:
         if self.fd is not None and events & READABLE:
             self.pull()
 
+    def read(self):
+        """What is there now, or None. Its end closes this."""
+        try:
+            data = os.read(self.fd, CHUNK)
+        except BlockingIOError:
+            return None
+        except OSError:
+            data = b''
+        if not data:
+            self.close()
+        return data or None
+
+    def push(self):
+        try:
+            while self.backlog:
+                del self.backlog[: os.write(self.fd, memoryview(self.backlog)[:CHUNK])]
+        except BlockingIOError:
+            pass
+        except OSError:
+            return self.close()
+        self.loop.poller.modify(self.fd, self.interest | (select.POLLOUT if self.backlog else 0))
+
+    def release(self):
+        """The descriptor, which belongs to the caller from now on."""
+        fd, self.fd = self.fd, None
+        self.loop.unwatch(fd)
+        return fd
+
+    def close(self):
+        if self.fd is not None:
+            os.close(self.release())
+            self.closed()
+
+
+class Channel(Stream):
+    """One that speaks lines, with a bounded backlog."""
+
+    def __init__(self, loop, fd, on_line, on_end):
+        self.lines = Lines(LINE_LIMIT)
+        self.on_line = on_line
+        self.closed = on_end
+        Stream.__init__(self, loop, fd, select.POLLIN if on_line is not None else 0)
+
     def pull(self):
         while self.fd is not None:
-            try:
-                data = os.read(self.fd, CHUNK)
-            except BlockingIOError:
+            data = self.read()
+            if data is None:
                 return
-            except OSError:
-                data = b''
-            lines = self.lines.feed(data) if data else None
+            lines = self.lines.feed(data)
             if lines is None:
                 return self.close()
             for line in lines:
@@ -150,30 +187,6 @@ class Channel:
             self.close()
         elif idle:
             self.push()
-
-    def push(self):
-        try:
-            while self.backlog:
-                count = os.write(self.fd, memoryview(self.backlog)[:CHUNK])
-                del self.backlog[:count]
-        except BlockingIOError:
-            pass
-        except OSError:
-            return self.close()
-        self.loop.poller.modify(self.fd, self.interest | (select.POLLOUT if self.backlog else 0))
-
-    def release(self):
-        """The descriptor, which belongs to the caller from now on."""
-        fd, self.fd = self.fd, None
-        self.loop.unwatch(fd)
-        return fd
-
-    def close(self):
-        if self.fd is not None:
-            self.loop.unwatch(self.fd)
-            os.close(self.fd)
-            self.fd = None
-            self.on_end()
 
 
 class Client:

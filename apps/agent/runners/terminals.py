@@ -13,7 +13,7 @@ from fcntl import ioctl
 
 import _signal as signals
 from select import POLLIN, POLLOUT
-from supervisor import READABLE, Refusal, exit_of, reset_child, signal_group
+from supervisor import READABLE, Refusal, Stream, exit_of, reset_child, signal_group
 
 MOST = 16
 REPLAY_BYTES = 1 << 16
@@ -173,36 +173,23 @@ class Terminal:
         signal_group(self.pid, signals.SIGKILL)
 
 
-class Viewer:
+class Viewer(Stream):
     def __init__(self, terminal, fd, reply):
         self.terminal = terminal
-        self.loop = terminal.loop
-        self.fd = fd
         self.received = bytearray()
-        self.backlog = bytearray(reply)
         self.ending = False
         self.stalled = None
+        Stream.__init__(self, terminal.loop, fd)
+        self.backlog += reply
         terminal.viewers.append(self)
         if terminal.last:
             self.backlog += frame(0, bytes(terminal.last))
-        self.loop.watch(fd, self.ready, POLLIN)
         self.push()
 
-    def ready(self, events):
-        if events & POLLOUT:
-            self.push()
-        if self.fd is not None and events & READABLE:
-            self.pull()
-
     def pull(self):
-        try:
-            data = os.read(self.fd, CHUNK)
-        except BlockingIOError:
+        data = self.read()
+        if data is None:
             return
-        except OSError:
-            data = b''
-        if not data:
-            return self.close()
         self.received += data
         while len(self.received) >= 5:
             kind, length = struct.unpack_from('>BI', self.received)
@@ -227,16 +214,11 @@ class Viewer:
             self.push()
 
     def push(self):
-        try:
-            while self.backlog:
-                del self.backlog[: os.write(self.fd, memoryview(self.backlog)[:65536])]
-        except BlockingIOError:
-            pass
-        except OSError:
-            return self.close()
+        Stream.push(self)
+        if self.fd is None:
+            return
         if self.ending and not self.backlog:
             return self.close()
-        self.loop.poller.modify(self.fd, POLLIN | (POLLOUT if self.backlog else 0))
         full = len(self.backlog) > VIEWER_BACKLOG
         if full and self.stalled is None:
             self.stalled = self.loop.after(STALLED, self.close)
@@ -249,14 +231,9 @@ class Viewer:
         self.ending = True
         self.push()
 
-    def close(self):
-        if self.fd is None:
-            return
+    def closed(self):
         if self.stalled is not None:
             self.loop.cancel(self.stalled)
-        self.loop.unwatch(self.fd)
-        os.close(self.fd)
-        self.fd = None
         if self in self.terminal.viewers:
             self.terminal.viewers.remove(self)
         self.terminal.hold()

@@ -1,9 +1,8 @@
 import { agentIdSchema, invalidInput, slotTextsSchema } from '@backend.ai/contract';
-import { AppError, type Clock, isLoopback } from '@backend.ai/core';
+import { AppError, type Clock, isLoopback, parseSubnet } from '@backend.ai/core';
 import type { PeerIdentity } from '@backend.ai/rpc';
 import type { Logger } from '@backend.ai/telemetry';
 import { z } from 'zod';
-import { parseSubnet } from './backends/docker/subnet-pool.ts';
 import type { FakeScript } from './backends/fake/fake-backend.ts';
 import type { Interpreter } from './backends/process/runtimes.ts';
 

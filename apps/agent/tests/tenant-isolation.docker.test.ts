@@ -1,17 +1,19 @@
-import { execFileSync } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import { networkInterfaces } from 'node:os';
-import { systemClock } from '@backend.ai/core';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { parseSubnet, systemClock } from '@backend.ai/core';
 import { silentLogger } from '@backend.ai/telemetry';
-import { makeTempDirectory } from '@backend.ai/testing';
+import { makeTempDirectory, tempDirectory } from '@backend.ai/testing';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { DockerBackend } from '../src/backends/docker/docker-backend.ts';
 import { chainsOf } from '../src/backends/docker/firewall-rules.ts';
-import { parseSubnet } from '../src/backends/docker/subnet-pool.ts';
-import { agentWorld, runCode, type StartedAgent, startKernel, textOf } from './agent-world.ts';
+import { agentWorld, runCode, startKernel } from './agent-world.ts';
 import { docker, dockerOptions, engineSocket, testImages } from './docker-world.ts';
+import { dial, iptables, neighbour } from './neighbours.ts';
 
 const images = await testImages();
 /** Not that of other agents of this machine: what is done to its rules is felt by nobody else. */
@@ -23,10 +25,6 @@ async function world() {
   const w = await agentWorld(guarded);
   onTestFinished(removeRules);
   return w;
-}
-
-function iptables(...args: string[]): string {
-  return execFileSync('iptables', ['-w', '5', ...args], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 }
 
 function removeRules(): void {
@@ -66,32 +64,6 @@ async function lastingAddresses(): Promise<string[]> {
     ...bridge.IPAM.Config.flatMap(({ Gateway }) => Gateway ?? []),
     ...out.filter(({ family }) => family === 'IPv4').map(({ address }) => address),
   ];
-}
-
-/** A neighbour of the machine that only a route leads to, as clouds have one for their metadata. */
-function neighbour(address: string): void {
-  const name = `bai-test-${process.pid}`;
-  const ip = (...args: string[]): unknown => execFileSync('ip', args, { stdio: ['ignore', 'pipe', 'pipe'] });
-  ip('netns', 'add', name);
-  onTestFinished(() => void ip('netns', 'del', name));
-  ip('link', 'add', 'bai-test0', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', name);
-  ip('-n', name, 'address', 'add', `${address}/32`, 'dev', 'eth0');
-  ip('-n', name, 'link', 'set', 'eth0', 'up');
-  ip('-n', name, 'route', 'add', 'default', 'dev', 'eth0');
-  ip('link', 'set', 'bai-test0', 'up');
-  ip('route', 'add', `${address}/32`, 'dev', 'bai-test0');
-}
-
-/** What the kernel gets when it connects: `open`, or why not. */
-async function dial(api: StartedAgent['api'], kernelId: string, host: string, port: number): Promise<string> {
-  const code = [
-    'import socket',
-    `try: socket.create_connection((${JSON.stringify(host)}, ${port}), 2).close(); print("open")`,
-    'except TimeoutError: print("dropped")',
-    'except OSError as error: print(type(error).__name__)',
-  ].join('\n');
-  const result = await runCode(api, kernelId, code);
-  return textOf(result).trim() || JSON.stringify(result);
 }
 
 async function addressOf(kernelId: string): Promise<{ address: string; gateway: string }> {
@@ -149,7 +121,7 @@ describe.runIf(process.getuid?.() === 0)('a session in containers', () => {
     const { kernelId } = await startKernel(w, api, { image });
     // Nothing listens there: what arrives is refused.
     expect(await dial(api, kernelId, '169.254.77.77', 80)).toBe('dropped');
-    expect(await dial(api, kernelId, '169.254.77.77', 53)).toBe('ConnectionRefusedError');
+    expect(await dial(api, kernelId, '169.254.77.77', 53)).toBe('refused');
   });
 
   it('is refused where nothing guards the machine, unless that was accepted', async () => {
@@ -166,5 +138,26 @@ describe.runIf(process.getuid?.() === 0)('a session in containers', () => {
     await accepted.start();
     onTestFinished(() => accepted.close());
     expect(accepted.capabilities.isolation).toMatchObject({ network: 'isolated', machine: 'open' });
+  });
+
+  it('is refused in another network namespace than the engine, where rules would guard nothing', async () => {
+    const directory = await tempDirectory();
+    const script = fileURLToPath(new URL('./backend-start.ts', import.meta.url));
+    const node = [process.execPath, '--conditions=@backend.ai/source', '--import', import.meta.resolve('tsx'), script];
+    const start = async (...prefix: string[]): Promise<unknown> => {
+      const [file = '', ...args] = [...prefix, ...node, directory, engineSocket, subnetPool];
+      return JSON.parse((await promisify(execFile)(file, args, { cwd: '/' })).stdout);
+    };
+    expect(await start('unshare', '--net')).toMatchObject({
+      code: 'isolation-unavailable',
+      message: 'The container engine has its networks out of reach of the agent.',
+      hint: expect.stringContaining('network namespace'),
+    });
+    onTestFinished(removeRules);
+    expect(await start()).toMatchObject({ machine: 'closed', egress: 'enforced' });
+    const inPool = (await docker.listNetworks()).filter(({ IPAM }) =>
+      IPAM?.Config?.some(({ Subnet }) => Subnet?.startsWith('10.213.')),
+    );
+    expect(inPool).toEqual([]);
   });
 });

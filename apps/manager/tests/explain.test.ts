@@ -19,6 +19,7 @@ beforeAll(async () => {
   one = await world.addAgent('i-one', { slots: { cpu: '4', mem: '4294967296' } });
   for (const name of ['empty', 'imageless', 'elsewhere'])
     await admin((api) => api.admin.resourceGroup.create({ name }));
+  await admin((api) => api.admin.resourceGroup.create({ name: 'fenced', egress: { policy: 'none' } }));
 });
 afterAll(() => world.close());
 afterEach(async () => {
@@ -136,6 +137,17 @@ const cases: Readonly<Partial<Record<WaitingCode, Case['make']>>> = {
   'no-agent-alive': async () => {
     await openFor('i-one', false);
     return { session: await id(), cure: () => openFor('i-one', true) };
+  },
+  'no-agent-enforces-egress': async () => {
+    await join('fenced', 'i-open');
+    return {
+      session: await id({ resourceGroup: 'fenced' }),
+      async cure(told) {
+        expect(told.headline).toContain('the egress policy of the resource group fenced');
+        expect(told.waiting?.agents.byObstacle).toEqual({ 'egress-unenforced': 1 });
+        await join('fenced', 'i-fenced', { slots: changeOf(told, 'add-agent').slots, enforcesEgress: true });
+      },
+    };
   },
   'no-agent-of-architecture': async () => {
     await join('elsewhere', 'i-arm', { architecture: 'aarch64' });

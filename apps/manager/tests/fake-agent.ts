@@ -63,6 +63,7 @@ export interface FakeAgentOptions {
   readonly images?: AgentRegistration['images'];
   readonly architecture?: string;
   readonly backend?: AgentRegistration['backend'];
+  readonly enforcesEgress?: boolean;
   /** What managers reach in its place. */
   readonly link?: (service: AgentService) => AgentService;
 }
@@ -157,7 +158,7 @@ export class FakeAgent implements AgentService {
           minSlots: { cpu: '1', mem: '67108864' },
         },
       ],
-      isolation: simulated,
+      isolation: { ...simulated, egress: this.#options.enforcesEgress ? 'enforced' : 'open' },
     };
   }
 

@@ -199,6 +199,38 @@ describe('a resource group', () => {
   });
 });
 
+describe('the egress policy of a resource group', () => {
+  it('is told to agents with every kernel that starts from then on, unless it is open', async () => {
+    const { resourceGroup, agent: agents } = api().admin;
+    const none = { policy: 'none' } as const;
+    const list = { policy: 'allow-list' as const, allow: [{ to: '10.0.0.0/8', ports: ['443'] }] };
+    expect((await resourceGroup.create(group('fenced'), world.ctx())).egress).toEqual({ policy: 'open' });
+    const agent = await world.addAgent('i-fenced', { enforcesEgress: true });
+    await agents.modify({ id: 'i-fenced', resourceGroup: 'fenced', force: false }, world.ctx());
+    const egressOf = async () => {
+      const session = await world.create({ name: `s-${newId()}`, resourceGroup: 'fenced' });
+      await world.until(session.id, 'RUNNING');
+      return [...agent.kernels.values()].find(({ spec }) => spec.sessionId === session.id)?.spec.egress;
+    };
+    expect(await egressOf()).toBeUndefined();
+    expect((await resourceGroup.modify({ name: 'fenced', egress: list }, world.ctx())).egress).toEqual(list);
+    expect(await egressOf()).toEqual(list);
+    // Options, which are replaced as a whole, do not open it.
+    await resourceGroup.modify({ name: 'fenced', options: group('plain').options }, world.ctx());
+    expect(await egressOf()).toEqual(list);
+    await resourceGroup.modify({ name: 'fenced', egress: none }, world.ctx());
+    expect(await egressOf()).toEqual(none);
+    expect([...agent.kernels.values()].map(({ spec, state }) => [spec.egress?.policy, state])).toEqual([
+      [undefined, 'running'],
+      ['allow-list', 'running'],
+      ['allow-list', 'running'],
+      ['none', 'running'],
+    ]);
+    await agents.modify({ id: 'i-fenced', resourceGroup: 'default', force: true, schedulable: false }, world.ctx());
+    await resourceGroup.modify({ name: 'fenced', isActive: false }, world.ctx());
+  });
+});
+
 describe('an agent', () => {
   it('stays in the group that an administrator chose when it registers again', async () => {
     const { agent: agents, resourceGroup } = api().admin;

@@ -45,6 +45,7 @@ export type WaitingReasonView =
   | Reason<'quota-exceeded', { readonly violations: readonly QuotaViolationView[] }>
   | Reason<'no-agent', { readonly resourceGroup: string }>
   | Reason<'no-agent-alive', { readonly resourceGroup: string }>
+  | Reason<'no-agent-enforces-egress', { readonly resourceGroup: string }>
   | Reason<'no-agent-of-architecture', { readonly architecture: string }>
   | Reason<'no-agent-with-image', { readonly image: string; readonly architecture: string }>
   | Reason<'designated-agent-unavailable', { readonly agents: MentionedAgents }>

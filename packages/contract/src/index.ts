@@ -7,6 +7,7 @@ export * from './agent-router.ts';
 export * from './api-router.ts';
 export * from './audit.ts';
 export * from './dotfile.ts';
+export * from './egress.ts';
 export * from './explanation.ts';
 export * from './files.ts';
 export * from './idle.ts';

@@ -1,5 +1,6 @@
 import type { ErrorBody, StatusReason } from '@backend.ai/core';
 import { z } from 'zod';
+import { egressPolicySchema } from './egress.ts';
 import { imageSourceSchema } from './image.ts';
 import { keptLogSchema } from './log.ts';
 import { metricsSchema } from './metric.ts';
@@ -113,6 +114,8 @@ export const kernelSpecSchema = z.strictObject({
   preopenPorts: z.array(z.number().int().min(1).max(65_535)).max(inputLimits.ports).optional(),
   /** False: shares of devices are not scattered over what others left of them. */
   allowFractionalResourceFragmentation: z.boolean().optional(),
+  /** What it may call beyond its machine; the same for all kernels of a session. Absent: `open`. */
+  egress: egressPolicySchema.optional(),
   bootstrap: kernelBootstrapSchema.optional(),
   /** Run as `batchRunId` as soon as the kernel runs; only the main kernel of a batch session has it. */
   batch: kernelBatchSchema.optional(),
@@ -179,6 +182,8 @@ export const isolationReportSchema = z.object({
   network: z.enum(['isolated', 'host']),
   /** Whether kernels with a network of their own may call the machine and the metadata of its cloud. Absent: not known. */
   machine: z.enum(['closed', 'open']).optional(),
+  /** Whether it can be kept to an egress policy. Absent: it cannot. */
+  egress: z.enum(['enforced', 'open']).optional(),
 });
 export type IsolationReport = z.infer<typeof isolationReportSchema>;
 

@@ -1,5 +1,6 @@
 import { sessionTypes } from '@backend.ai/core';
 import { z } from 'zod';
+import { type EgressPolicy, egressPolicySchema, openEgress } from './egress.ts';
 import { type CallContext, procedureFor, router } from './link.ts';
 import { namedSchema, resourceNameSchema } from './resource-policy.ts';
 import { inputLimits, plainText } from './text.ts';
@@ -82,6 +83,9 @@ const fields = {
     .enum(['fifo', 'lifo', 'drf', 'fair-share'])
     .describe('in which order its queue is served, among sessions of one priority'),
   options: resourceGroupOptionsSchema.describe('see below; replaced as a whole'),
+  egress: egressPolicySchema.describe(
+    'what its kernels may call beyond their machine; of those that start from now on',
+  ),
 };
 
 export const createResourceGroupSchema = z.strictObject({
@@ -92,6 +96,7 @@ export const createResourceGroupSchema = z.strictObject({
   isDefault: fields.isDefault.default(false),
   scheduler: fields.scheduler.default('fifo'),
   options: fields.options.prefault({}),
+  egress: fields.egress.default(openEgress),
 });
 export const modifyResourceGroupSchema = z.strictObject(fields).partial().extend({ name: resourceNameSchema });
 
@@ -132,6 +137,7 @@ export interface ResourceGroupView {
   readonly isDefault: boolean;
   readonly scheduler: 'fifo' | 'lifo' | 'drf' | 'fair-share';
   readonly options: ResourceGroupOptions;
+  readonly egress: EgressPolicy;
   readonly allowed: {
     readonly domains: readonly string[];
     readonly projects: ReadonlyArray<{ readonly id: string; readonly domain: string; readonly name: string }>;

@@ -3,6 +3,7 @@ export const agentObstacles = {
   'other-resource-group': 'It is in another resource group.',
   'not-alive': 'It is not reachable.',
   'not-schedulable': 'It is closed for new sessions.',
+  'egress-unenforced': 'It cannot keep kernels to the egress policy of the resource group.',
   'other-architecture': 'It has another processor architecture.',
   'not-designated': 'It is not one of the agents that the session has to be on.',
   'image-absent': 'It does not offer the image.',

@@ -17,3 +17,4 @@ export * from './resource-slots.ts';
 export * from './secret.ts';
 export * from './session-name.ts';
 export * from './status.ts';
+export * from './subnet.ts';

@@ -312,6 +312,7 @@ export const statusReasons = {
   queued: 'It was just queued and is considered next.',
   'no-agent': 'No agent has joined the cluster yet.',
   'no-agent-alive': 'No agent is reachable at the moment.',
+  'no-agent-enforces-egress': 'No reachable agent can enforce the egress policy of its resource group.',
   'no-agent-with-image': 'No reachable agent offers the image.',
   'insufficient-resources': 'No agent has enough free resources now; it starts when others end.',
   'behind-head-of-line': 'A session before it waits for resources, and nothing may overtake it.',

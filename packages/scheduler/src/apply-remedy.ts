@@ -86,6 +86,7 @@ function addedAgents(resourceGroup: string, change: Extract<Change, { kind: 'add
     resourceGroup,
     architecture: change.architecture,
     images: change.images,
+    enforcesEgress: true,
     capacity: slotsFromTexts(change.slots),
     used: {},
   }));

@@ -184,6 +184,7 @@ function unitObstacles(
     const designated = designatedFor(session, unit);
     if (agent.status !== 'ALIVE') obstacles.push('not-alive');
     if (!agent.schedulable) obstacles.push('not-schedulable');
+    if (group.options.restrictsEgress && !agent.enforcesEgress) obstacles.push('egress-unenforced');
     if (kernels.some((kernel) => kernel.architecture !== agent.architecture)) obstacles.push('other-architecture');
     if (designated && !designated.includes(agent.id)) obstacles.push('not-designated');
     if (kernels.some((kernel) => !canStartImage(agent, kernel))) obstacles.push('image-absent');

@@ -91,6 +91,7 @@ export type WaitingReason =
   | Reason<'quota-exceeded', { readonly violations: readonly QuotaViolation[] }>
   | Reason<'no-agent', { readonly resourceGroup: string }>
   | Reason<'no-agent-alive', { readonly resourceGroup: string }>
+  | Reason<'no-agent-enforces-egress', { readonly resourceGroup: string }>
   | Reason<'no-agent-of-architecture', { readonly architecture: string }>
   | Reason<'no-agent-with-image', { readonly image: string; readonly architecture: string }>
   | Reason<'designated-agent-unavailable', { readonly agents: readonly string[] }>
@@ -111,6 +112,7 @@ export const waitingCodes = [
   'quota-exceeded',
   'no-agent',
   'no-agent-alive',
+  'no-agent-enforces-egress',
   'no-agent-of-architecture',
   'designated-agent-unavailable',
   'no-agent-with-image',

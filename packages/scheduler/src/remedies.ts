@@ -46,6 +46,7 @@ const harmless: ReadonlySet<WaitingCode> = new Set([
   'dependency-failed',
   'no-agent',
   'no-agent-alive',
+  'no-agent-enforces-egress',
   'no-agent-of-architecture',
   'no-agent-with-image',
   'designated-agent-unavailable',

@@ -85,6 +85,12 @@ function suitable(
     (agent) => agent.status === 'ALIVE' && agent.schedulable,
     () => ({ code: 'no-agent-alive', data: { resourceGroup } }),
   );
+  if (group.options.restrictsEgress) {
+    filter(
+      (agent) => agent.enforcesEgress ?? false,
+      () => ({ code: 'no-agent-enforces-egress', data: { resourceGroup } }),
+    );
+  }
   filter(
     (agent) => wanted.every(([, kernel]) => kernel.architecture === agent.architecture),
     (agents) => {

@@ -50,6 +50,7 @@ const group = z.strictObject({
       slotWeights: z.record(z.string(), z.number().nonnegative()).optional(),
     })
     .optional(),
+  restrictsEgress: z.boolean().optional(),
   history: z.strictObject({ startsPerHour: z.number().nonnegative(), samples: count }).optional(),
 });
 
@@ -61,6 +62,7 @@ const agent = z.strictObject({
   architecture: z.string(),
   images: z.array(z.string()),
   fetchesImages: z.boolean().optional(),
+  enforcesEgress: z.boolean().optional(),
   capacity: slots,
   used: slots,
   reserved: slots.optional(),

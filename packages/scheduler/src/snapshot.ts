@@ -44,6 +44,8 @@ export interface ResourceGroup {
   readonly backfill?: boolean;
   readonly preemption?: Preemption;
   readonly fairShare?: FairShareSpec;
+  /** Its kernels may not call everything: only agents that see to that can take them. */
+  readonly restrictsEgress?: boolean;
   /** What was observed of this group, for estimates. */
   readonly history?: GroupHistory;
 }
@@ -89,6 +91,8 @@ export interface AgentSnapshot {
   readonly images: readonly string[];
   /** It fetches images that registries have for its architecture. */
   readonly fetchesImages?: boolean;
+  /** It keeps kernels to an egress policy. */
+  readonly enforcesEgress?: boolean;
   readonly capacity: ResourceSlots;
   /** Held by kernels, whether they run or are being started. */
   readonly used: ResourceSlots;

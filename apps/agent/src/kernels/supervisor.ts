@@ -114,7 +114,10 @@ export class KernelSupervisor {
     this.#remains.start();
   }
 
-  /** @throws AppError `insufficient-capacity`, `unknown-image`, `unsupported-feature`, `shutting-down` */
+  /**
+   * @throws AppError `insufficient-capacity`, `unknown-image`, `unsupported-feature`, `isolation-unavailable`,
+   * `shutting-down`
+   */
   create(spec: KernelSpec): void {
     const { ledger, tasks, clock } = this.#options;
     const { kernelId } = spec;
@@ -128,6 +131,7 @@ export class KernelSupervisor {
     if (this.#remains.has(kernelId)) {
       throw new AppError('state-conflict', 'What an earlier kernel of this id left is still being removed.');
     }
+    this.#refuseUnenforced(spec);
     const requestId = requireRequestId();
     const startedAt = clock.monotonic();
     const allocation = ledger.reserve(kernelId, {
@@ -220,6 +224,19 @@ export class KernelSupervisor {
     }
     const starting = [...this.#kernels.values()].filter((kernel) => kernel.state !== 'running');
     await Promise.all([this.#remains.stop(), ...starting.map((kernel) => kernel.gone.promise)]);
+  }
+
+  #refuseUnenforced({ egress }: KernelSpec): void {
+    const { kind, capabilities } = this.#options.backend;
+    if (!egress || egress.policy === 'open' || capabilities.isolation.egress === 'enforced') return;
+    throw new AppError(
+      'isolation-unavailable',
+      `This agent cannot keep kernels to the egress policy ${egress.policy}.`,
+      {
+        data: { backend: kind, egress: egress.policy },
+        hint: 'Give the resource group agents with containers and a firewall (root, iptables), or the policy open.',
+      },
+    );
   }
 
   /** @throws AppError when there is none; then nothing is held */

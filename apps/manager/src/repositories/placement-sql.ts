@@ -137,6 +137,7 @@ export function prepared(from: SessionStatus): SQL {
 export const startColumns = sql.raw(`
   k.image, k.cluster_role as "clusterRole", k.cluster_index as "clusterIndex", k.hostname,
   k.requested_slots as "slots", s.environ, s.options, s.cluster_size as "clusterSize",
+  (select g.egress from resource_groups g where g.name = s.resource_group) as egress,
   s.image_digest as "imageDigest", s.image_manifest_digest as "imageManifestDigest",
   (select jsonb_build_object('id', r.id, 'username', r.username, 'passwordEncrypted', r.password_encrypted)
     from container_registries r where r.id = s.image_registry_id) as "imageRegistry",

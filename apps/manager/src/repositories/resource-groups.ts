@@ -1,4 +1,4 @@
-import type { ResourceGroupOptions, Scope } from '@backend.ai/contract';
+import type { EgressPolicy, ResourceGroupOptions, Scope } from '@backend.ai/contract';
 import type { Database, SchedulerName } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
 import { projectWithin } from './scopes.ts';
@@ -13,6 +13,7 @@ export interface ResourceGroupRecord {
   readonly scheduler: SchedulerName;
   /** What was said; the contract's schema knows the rest. */
   readonly options: Record<string, unknown>;
+  readonly egress: EgressPolicy;
   readonly domains: string[];
   readonly projects: Array<{ id: string; domain: string; name: string }>;
   readonly accessKeys: string[];
@@ -20,7 +21,7 @@ export interface ResourceGroupRecord {
   readonly createdAt: string;
 }
 
-export type GroupSchedulingRecord = Pick<ResourceGroupRecord, 'name' | 'scheduler' | 'options'>;
+export type GroupSchedulingRecord = Pick<ResourceGroupRecord, 'name' | 'scheduler' | 'options' | 'egress'>;
 
 export interface ResourceGroupValues {
   readonly description?: string | undefined;
@@ -29,6 +30,7 @@ export interface ResourceGroupValues {
   readonly isDefault?: boolean | undefined;
   readonly scheduler?: SchedulerName | undefined;
   readonly options?: ResourceGroupOptions | undefined;
+  readonly egress?: EgressPolicy | undefined;
 }
 
 export type AllowedTo = { readonly domain: string } | { readonly project: string } | { readonly accessKey: string };
@@ -52,7 +54,7 @@ export function takesSessionType(type: string): SQL {
 
 const columns = sql.raw(`
   g.name, g.description, g.is_active as "isActive", g.is_public as "isPublic", g.is_default as "isDefault",
-  g.scheduler, g.options, g.created_at as "createdAt",
+  g.scheduler, g.options, g.egress, g.created_at as "createdAt",
   coalesce((select jsonb_agg(a.domain_name order by a.domain_name) from resource_group_domains a
     where a.resource_group = g.name), '[]') as domains,
   coalesce((select jsonb_agg(jsonb_build_object('id', p.id, 'domain', p.domain_name, 'name', p.name)
@@ -79,7 +81,7 @@ export class ResourceGroupRepository {
   /** What the scheduler goes by. */
   async schedulingOptions(): Promise<GroupSchedulingRecord[]> {
     const rows = await this.#db.execute<GroupSchedulingRecord & Record<string, unknown>>(
-      sql`select g.name, g.scheduler, g.options from resource_groups g order by g.name`,
+      sql`select g.name, g.scheduler, g.options, g.egress from resource_groups g order by g.name`,
     );
     return [...rows];
   }
@@ -162,7 +164,7 @@ export class ResourceGroupRepository {
 }
 
 async function modify(tx: Pick<Database, 'execute'>, name: string, values: ResourceGroupValues): Promise<boolean> {
-  const { description, isActive, isPublic, isDefault, scheduler, options } = values;
+  const { description, isActive, isPublic, isDefault, scheduler, options, egress } = values;
   // Only one may be the default: the one before gives way first.
   if (isDefault)
     await tx.execute(sql`update resource_groups set is_default = false where is_default and name <> ${name}`);
@@ -172,7 +174,8 @@ async function modify(tx: Pick<Database, 'execute'>, name: string, values: Resou
       is_public = coalesce(${isPublic ?? null}::boolean, is_public),
       is_default = coalesce(${isDefault ?? null}::boolean, is_default),
       scheduler = coalesce(${scheduler ?? null}::text, scheduler),
-      options = coalesce(${options ? JSON.stringify(options) : null}::jsonb, options)
+      options = coalesce(${options ? JSON.stringify(options) : null}::jsonb, options),
+      egress = coalesce(${egress ? JSON.stringify(egress) : null}::jsonb, egress)
     where name = ${name} returning name`);
   return rows.length > 0;
 }

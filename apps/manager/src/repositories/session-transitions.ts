@@ -1,4 +1,4 @@
-import type { Dotfile } from '@backend.ai/contract';
+import type { Dotfile, EgressPolicy } from '@backend.ai/contract';
 import type {
   AgentId,
   KernelId,
@@ -159,6 +159,8 @@ export interface StartableKernel extends MovedSession {
   readonly dotfiles: Dotfile[] | null;
   /** Of its resource group; null: it does not say. */
   readonly allowFractionalResourceFragmentation: boolean | null;
+  /** Of its resource group now; null: that is gone. */
+  readonly egress: EgressPolicy | null;
   /** Which image it is to be, and who has it; null: some agents do. */
   readonly imageDigest: string | null;
   readonly imageManifestDigest: string | null;

@@ -7,7 +7,7 @@ import type { GroupSchedulingRecord } from '../repositories/resource-groups.ts';
 
 /** Groups, limits and running sessions, from rows to what the scheduler decides upon. */
 
-export function toResourceGroup({ name, scheduler, options }: GroupSchedulingRecord): ResourceGroup {
+export function toResourceGroup({ name, scheduler, options, egress }: GroupSchedulingRecord): ResourceGroup {
   const { agentSelectionStrategy, agentSelectionPriority, pendingTimeout, maxKernelsPerAgent, ...rest } =
     resourceGroupOptionsSchema.parse(options);
   const { backfill, fairShare, preemption } = rest;
@@ -20,6 +20,7 @@ export function toResourceGroup({ name, scheduler, options }: GroupSchedulingRec
     backfill,
     fairShare,
     preemption: { ...preempting, minRuntimeSec: minRuntime },
+    ...(egress.policy === 'open' ? {} : { restrictsEgress: true }),
     ...(pendingTimeout > 0 ? { pendingTimeoutMs: pendingTimeout * 1_000 } : {}),
     ...(maxKernelsPerAgent > 0 ? { maxKernelsPerAgent } : {}),
   };

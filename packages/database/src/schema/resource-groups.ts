@@ -22,6 +22,8 @@ export const resourceGroups = pgTable(
     scheduler: text('scheduler').$type<SchedulerName>().notNull().default('fifo'),
     /** Checked by the contract's schema; what is absent has its default there. */
     options: jsonb('options').$type<Record<string, unknown>>().notNull().default({}),
+    /** The contract's `EgressPolicy`. */
+    egress: jsonb('egress').$type<Record<string, unknown>>().notNull().default({ policy: 'open' }),
     createdAt: moment('created_at').notNull().defaultNow(),
   },
   (table) => [

@@ -55,6 +55,7 @@ const agent = (index: number): fc.Arbitrary<AgentSnapshot> =>
       architecture: fc.constantFrom('x', 'x', 'x', 'y'),
       images: fc.subarray(['i1', 'i2'], { minLength: 1 }),
       fetchesImages: fc.boolean(),
+      enforcesEgress: fc.constantFrom(true, true, false),
       capacity: slots(12),
     })
     .map(({ images, status, ...rest }) => ({
@@ -145,6 +146,7 @@ const group = (name: string): fc.Arbitrary<ResourceGroup> =>
       selection: some(fc.constantFrom(...selectionStrategies)),
       roundRobin: some(fc.integer({ min: 0, max: 5 })),
       maxKernelsPerAgent: some(fc.integer({ min: 1, max: 6 }), 5),
+      restrictsEgress: some(fc.constant(true), 5),
     })
     .map((options) => ({ name, ...compact(options) }));
 
@@ -203,6 +205,7 @@ function inCrowd(of: AgentSnapshot): AgentSnapshot {
     schedulable: true,
     resourceGroup: 'g1',
     architecture: 'x',
+    enforcesEgress: true,
     images: ['i1', 'i2'].map((image) => imageKey(image, 'x')),
     capacity: { ...of.capacity, cpu: cpu + 2_000n, mem: mem + 4_000n },
   };

@@ -198,6 +198,8 @@ function suitability(session: PendingSession, state: State): string | undefined 
     if (agents.length === 0) return 'no-agent';
     agents = agents.filter((agent) => agent.status === 'ALIVE' && agent.schedulable);
     if (agents.length === 0) return 'no-agent-alive';
+    if (groupOf(state, session.resourceGroup).restrictsEgress) agents = agents.filter((agent) => agent.enforcesEgress);
+    if (agents.length === 0) return 'no-agent-enforces-egress';
     agents = agents.filter((agent) => kernels.every((kernel) => kernel.architecture === agent.architecture));
     if (agents.length === 0) return 'no-agent-of-architecture';
     agents = agents.filter((agent) => !named || named.includes(agent.id));
@@ -229,6 +231,7 @@ function place(session: PendingSession, state: State): string[] | 'insufficient-
         agent.resourceGroup === session.resourceGroup &&
         agent.status === 'ALIVE' &&
         agent.schedulable &&
+        (agent.enforcesEgress || !group.restrictsEgress) &&
         kernels.every((kernel) => kernel.architecture === agent.architecture) &&
         (!named || named.includes(agent.id)) &&
         hasImages(agent, kernels) &&

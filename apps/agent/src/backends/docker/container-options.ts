@@ -98,10 +98,12 @@ export function containerOptions(request: ContainerRequest): Docker.ContainerCre
 }
 
 function hostConfig(request: ContainerRequest): Docker.HostConfig {
-  const { resources, network, openFiles } = request;
+  const { spec, resources, network, openFiles } = request;
   return {
     Mounts: mountsOf(request),
     NetworkMode: network,
+    // Names of the session's own kernels only: the engine would ask name servers on its behalf.
+    ...(spec.egress?.policy === 'none' ? { Dns: ['127.0.0.1'] } : {}),
     // The first process reaps what is left over and passes signals on; the runner is its child.
     Init: true,
     ReadonlyRootfs: request.readOnlyRoot,

@@ -1,7 +1,14 @@
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { batchRunId, type IsolationReport, type KernelSpec } from '@backend.ai/contract';
-import { AppError, type Clock, canonicalArchitecture, type ResourceSlots, slotsFromTexts } from '@backend.ai/core';
+import { batchRunId, type IsolationReport, type KernelSpec, openEgress } from '@backend.ai/contract';
+import {
+  AppError,
+  type Clock,
+  canonicalArchitecture,
+  parseSubnet,
+  type ResourceSlots,
+  slotsFromTexts,
+} from '@backend.ai/core';
 import { BackgroundTasks, type Logger } from '@backend.ai/telemetry';
 import { readCgroupView, readOwnLimits } from '../../resources/cgroups.ts';
 import { type KernelResources, kernelResources, unknownAllocation } from '../../resources/kernel-resources.ts';
@@ -31,6 +38,7 @@ import { openFilesWithin } from './container-options.ts';
 import { type DockerContext, type DockerDraft, type DockerFacts, saveFacts } from './draft.ts';
 import { type ContainerInfo, Engine, type EngineInfo } from './engine.ts';
 import { type Firewall, findFirewall } from './firewall.ts';
+import { guardMachine } from './guard-machine.ts';
 import { DockerImageEngine } from './images/docker-image-engine.ts';
 import { ImageStore } from './images/image-store.ts';
 import { InstalledImages } from './images/installed-images.ts';
@@ -41,7 +49,6 @@ import { createContainerStep } from './steps/create-container.ts';
 import { ensureImageStep } from './steps/ensure-image.ts';
 import { makeNetworkStep } from './steps/make-network.ts';
 import { kernelOf, startContainerStep } from './steps/start-container.ts';
-import { parseSubnet, type Subnet } from './subnet-pool.ts';
 
 export interface DockerBackendOptions {
   readonly dataDir: string;
@@ -111,11 +118,16 @@ export class DockerBackend implements Backend {
     const keptHomes = new KeptHomes(join(dataDir, 'kept-homes'));
     for (const uid of [...uidsInScratch(this.#scratchDir), ...keptHomes.owners()]) uids.take(uid);
     const security = (info.SecurityOptions ?? []).join(' ');
-    const firewall = await this.#guard(pool);
+    const networks = (firewall: Firewall | null): SessionNetworks =>
+      new SessionNetworks({ engine, owner, pool, prefix: subnetPrefix, firewall });
+    // A bridge of Podman comes with the first container on it.
+    const areMadeHere = async (): Promise<boolean> => (await engine.isPodman()) || (await networks(null).areMadeHere());
+    const { firewall: given = findFirewall(pool), allowUnguarded } = this.#options;
+    const firewall = await guardMachine(given, { areMadeHere, allowUnguarded, logger });
     const isolation = isolationOf(info, firewall !== null);
     this.#context = {
       ...{ owner, engine, images, installed, uids, keptHomes, isolation, clock, logger },
-      networks: new SessionNetworks({ engine, owner, pool, prefix: subnetPrefix, firewall }),
+      networks: networks(firewall),
       runnerFolder: installRunner(dataDir),
       // An engine without root maps its own user to root of the container.
       agentInside: security.includes('name=rootless') ? { uid: 0, gid: 0 } : agentUser(),
@@ -162,10 +174,11 @@ export class DockerBackend implements Backend {
     for (const kernelId of listScratch(this.#scratchDir)) {
       const facts = readFacts(scratchPaths(this.#scratchDir, kernelId)) as DockerFacts | null;
       if (facts?.spec.kernelId !== kernelId) continue;
-      networks.hold(facts.spec.sessionId, kernelId);
+      networks.hold(facts.spec.sessionId, kernelId, facts.spec.egress ?? openEgress);
       const id = containers.get(kernelId);
       recovered.push(this.#recoverOne(facts, id === undefined ? null : await engine.inspectContainer(id)));
     }
+    await networks.guard();
     return recovered;
   }
 
@@ -274,24 +287,6 @@ export class DockerBackend implements Backend {
     });
   }
 
-  /** Null: kernels reach the ports of this machine, and that was accepted. */
-  async #guard(pool: Subnet): Promise<Firewall | null> {
-    const { firewall = findFirewall(pool), allowUnguarded, logger } = this.#options;
-    try {
-      if (!firewall) {
-        throw new AppError('isolation-unavailable', 'Nothing keeps containers from the ports of this machine.', {
-          hint: 'Run the agent as root on a machine with iptables, or accept that: docker.allow-unguarded = true.',
-        });
-      }
-      await firewall.ensure();
-      return firewall;
-    } catch (error) {
-      if (!allowUnguarded) throw error;
-      logger.warn('containers reach the ports of this machine and the metadata of its cloud', { error });
-      return null;
-    }
-  }
-
   /** Kernels of another backend cannot be followed here, and what they left must not be taken for strays. */
   #refuseOthers(): void {
     const others = listScratch(this.#scratchDir).filter((kernelId) => {
@@ -321,6 +316,7 @@ function isolationOf(info: EngineInfo, guarded: boolean): IsolationReport {
     cpu: info.CpuCfsQuota === false ? 'none' : 'cgroup',
     network: 'isolated',
     machine: guarded ? 'closed' : 'open',
+    egress: guarded ? 'enforced' : 'open',
   };
 }
 

@@ -81,6 +81,15 @@ export class Engine {
     return this.call('describe itself', async (docker) => (await docker.info()) as EngineInfo);
   }
 
+  /** It speaks Docker's protocol, and does some things in its own way. */
+  async isPodman(): Promise<boolean> {
+    const { Components = [] } = await this.call(
+      'tell its version',
+      async (docker) => (await docker.version()) as { Components?: ReadonlyArray<{ readonly Name: string }> },
+    );
+    return Components.some(({ Name }) => Name.startsWith('Podman'));
+  }
+
   /** Null when there is none. */
   inspectContainer(id: string): Promise<ContainerInfo | null> {
     return this.call('inspect a container', (docker, abortSignal) =>

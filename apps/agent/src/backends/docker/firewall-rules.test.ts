@@ -1,11 +1,22 @@
-import { expect, it } from 'vitest';
-import { chainsOf, firewallRules } from './firewall-rules.ts';
-import { parseSubnet } from './subnet-pool.ts';
+import type { EgressPolicy } from '@backend.ai/contract';
+import { parseSubnet } from '@backend.ai/core';
+import { describe, expect, it } from 'vitest';
+import { chainsOf, egressChainOf, firewallRules, withoutNetwork } from './firewall-rules.ts';
 
 const pool = parseSubnet('10.99.0.0/16')!;
+const subnet = parseSubnet('10.99.0.64/26')!;
+const chain = 'BACKENDAI-NET-0a630040-26';
+const docker = '-N DOCKER-USER\n-A DOCKER-USER -j RETURN';
+
+/** The chain of the network, without the name of the chain. */
+function linesOf(egress: EgressPolicy, nameServers: string[] = [], present = docker): string[] {
+  return firewallRules(pool, [{ subnet, egress }], nameServers, present)
+    .split('\n')
+    .flatMap((line) => (line.startsWith(`-A ${chain} `) ? line.slice(`-A ${chain} `.length) : []));
+}
 
 it('drops what containers begin with the machine, cloud metadata and other networks, in this order', () => {
-  expect(firewallRules(pool).split('\n')).toEqual([
+  expect(firewallRules(pool, [], [], docker).split('\n')).toEqual([
     '*filter',
     ':BACKENDAI-IN-0a630000-16 - [0:0]',
     ':BACKENDAI-FWD-0a630000-16 - [0:0]',
@@ -16,6 +27,8 @@ it('drops what containers begin with the machine, cloud metadata and other netwo
     '-A BACKENDAI-FWD-0a630000-16 -s 10.99.0.0/16 -d 169.254.0.0/16 -p tcp --dport 53 -j RETURN',
     '-A BACKENDAI-FWD-0a630000-16 -s 10.99.0.0/16 -d 169.254.0.0/16 -j DROP',
     '-A BACKENDAI-FWD-0a630000-16 -s 10.99.0.0/16 -d 10.99.0.0/16 -j DROP',
+    '-I INPUT 1 -j BACKENDAI-IN-0a630000-16',
+    '-I DOCKER-USER 1 -j BACKENDAI-FWD-0a630000-16',
     'COMMIT',
     '',
   ]);
@@ -24,5 +37,72 @@ it('drops what containers begin with the machine, cloud metadata and other netwo
 it('names chains by the range, within what iptables takes', () => {
   const { toMachine, through } = chainsOf(parseSubnet('192.168.128.0/17')!);
   expect([toMachine, through]).toEqual(['BACKENDAI-IN-c0a88000-17', 'BACKENDAI-FWD-c0a88000-17']);
-  expect(Math.max(toMachine.length, through.length)).toBeLessThanOrEqual(28);
+  const names = [toMachine, through, egressChainOf(parseSubnet('192.168.255.252/30')!)];
+  expect(Math.max(...names.map(({ length }) => length))).toBeLessThanOrEqual(28);
+});
+
+it('enters chains once, before what is there; without Docker from where everything passes', () => {
+  const egress: EgressPolicy = { policy: 'none' };
+  const entriesOf = (present: string): string[] =>
+    firewallRules(pool, [{ subnet, egress }], [], present)
+      .split('\n')
+      .filter((line) => line.startsWith('-I'));
+  expect(entriesOf('-P FORWARD ACCEPT')).toEqual([
+    '-I INPUT 1 -j BACKENDAI-IN-0a630000-16',
+    '-I FORWARD 1 -j BACKENDAI-FWD-0a630000-16',
+    `-I FORWARD 1 -s 10.99.0.64/26 -j ${chain}`,
+  ]);
+  const entered = `-A INPUT -j BACKENDAI-IN-0a630000-16\n-A DOCKER-USER -s 10.99.0.64/26 -j ${chain}`;
+  expect(entriesOf(`${docker}\n${entered}`)).toEqual(['-I DOCKER-USER 1 -j BACKENDAI-FWD-0a630000-16']);
+});
+
+describe('the chain of a network', () => {
+  it('lets nothing leave but what stays among its own kernels, where the policy is none', () => {
+    expect(linesOf({ policy: 'none' }, ['192.0.2.53'])).toEqual([
+      '-m physdev --physdev-is-bridged -j RETURN',
+      '-j DROP',
+    ]);
+  });
+
+  it('lets what a list names leave, and questions to name servers', () => {
+    const allow = [
+      { to: '10.0.0.0/8' },
+      { to: '192.0.2.7/32', protocol: 'udp' as const },
+      { to: '198.51.100.0/24', protocol: 'tcp' as const, ports: ['443', '8000-8100'] },
+      { to: '203.0.113.0/24', ports: ['53'] },
+    ];
+    expect(linesOf({ policy: 'allow-list', allow }, ['192.0.2.53'])).toEqual([
+      '-m physdev --physdev-is-bridged -j RETURN',
+      '-d 192.0.2.53/32 -p udp --dport 53:53 -j RETURN',
+      '-d 192.0.2.53/32 -p tcp --dport 53:53 -j RETURN',
+      '-d 10.0.0.0/8 -j RETURN',
+      '-d 192.0.2.7/32 -p udp -j RETURN',
+      '-d 198.51.100.0/24 -p tcp --dport 443:443 -j RETURN',
+      '-d 198.51.100.0/24 -p tcp --dport 8000:8100 -j RETURN',
+      '-d 203.0.113.0/24 -p udp --dport 53:53 -j RETURN',
+      '-d 203.0.113.0/24 -p tcp --dport 53:53 -j RETURN',
+      '-j DROP',
+    ]);
+  });
+
+  it('is not made for an open one, and emptied where an earlier network of its range has left one', () => {
+    const text = (present: string): string =>
+      firewallRules(pool, [{ subnet, egress: { policy: 'open' } }], [], present);
+    expect(text(docker)).not.toContain(chain);
+    const left = text(`${docker}\n-N ${chain}\n-A DOCKER-USER -s 10.99.0.64/26 -j ${chain}`);
+    expect(left.split('\n').filter((line) => line.includes(chain))).toEqual([`:${chain} - [0:0]`]);
+  });
+
+  it('goes with every line that leads to it', () => {
+    const present = `-N ${chain}\n-N ${chain}0\n-A DOCKER-USER -s 10.99.0.64/26 -j ${chain}\n-A ${chain} -j DROP`;
+    expect(withoutNetwork(subnet, present)?.split('\n')).toEqual([
+      '*filter',
+      `-D DOCKER-USER -s 10.99.0.64/26 -j ${chain}`,
+      `-F ${chain}`,
+      `-X ${chain}`,
+      'COMMIT',
+      '',
+    ]);
+    expect(withoutNetwork(subnet, docker)).toBeNull();
+  });
 });

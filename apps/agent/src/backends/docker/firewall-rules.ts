@@ -1,38 +1,123 @@
-import { formatSubnet, type Subnet } from './subnet-pool.ts';
+import { type EgressPolicy, type EgressRule, parsePorts } from '@backend.ai/contract';
+import { formatSubnet, type Subnet } from '@backend.ai/core';
 
-/** Chains of our own, one pair for each range of addresses, and the chains of the system from which they are entered. */
+/**
+ * What the firewall of the machine is told, as text for `iptables-restore --noflush`, decided by what `iptables -S` says is
+ * there. The content of our chains is put in place as a whole; the chains of the system, from which they are entered, get
+ * and lose only our own lines.
+ */
+
+/** Chains of our own, one pair for each range of addresses. */
 export interface FirewallChains {
   readonly toMachine: string;
   readonly through: string;
 }
 
+/** The network of a session, and what its kernels may call beyond the machine. */
+export interface GuardedNetwork {
+  readonly subnet: Subnet;
+  readonly egress: EgressPolicy;
+}
+
 /** Names may have 28 characters. */
-export function chainsOf({ base, prefix }: Subnet): FirewallChains {
-  const range = `${base.toString(16).padStart(8, '0')}-${prefix}`;
-  return { toMachine: `BACKENDAI-IN-${range}`, through: `BACKENDAI-FWD-${range}` };
+export function chainsOf(pool: Subnet): FirewallChains {
+  return { toMachine: `BACKENDAI-IN-${rangeName(pool)}`, through: `BACKENDAI-FWD-${rangeName(pool)}` };
+}
+
+/** The chain of one session's network; others on this machine have other networks, so that nobody has its name, too. */
+export function egressChainOf(subnet: Subnet): string {
+  return `BACKENDAI-NET-${rangeName(subnet)}`;
 }
 
 /** Where clouds answer with credentials of the machine. */
 const linkLocal = '169.254.0.0/16';
+/** What stays on the bridge of one session; it comes by in our chains where bridges are filtered, too. */
+const onOneBridge = '-m physdev --physdev-is-bridged -j RETURN';
 
 /**
- * What `iptables-restore --noflush` reads: the whole content of our chains, put in place at once. Containers with an
- * address of the pool may answer the machine but not call it, reach no link-local address but name servers of clouds, and
- * no other network of the pool. Everything else is for the rules that follow ours.
+ * Containers with an address of the pool may answer the machine but not call it, reach no link-local address but name
+ * servers of clouds, and no other network of the pool. Those of a network with an egress policy reach what it allows of the
+ * rest. Everything else is for the rules that follow ours.
+ * @param present What `iptables -S` prints.
+ * @param nameServers That networks with a list may ask, in any case.
  */
-export function firewallRules(pool: Subnet): string {
+export function firewallRules(
+  pool: Subnet,
+  networks: readonly GuardedNetwork[],
+  nameServers: readonly string[],
+  present: string,
+): string {
+  const lines = new Set(present.split('\n'));
   const { toMachine, through } = chainsOf(pool);
   const range = formatSubnet(pool);
-  const rules = [
+  const entrance = forwardEntrance(lines);
+  // A chain that an earlier network of this range has left is emptied for one that needs none.
+  const chained = networks.filter(
+    ({ subnet, egress }) => egress.policy !== 'open' || lines.has(`-N ${egressChainOf(subnet)}`),
+  );
+  const restricted = chained.filter(({ egress }) => egress.policy !== 'open');
+  const enter = (chain: string, rule: string): string[] =>
+    lines.has(`-A ${chain} ${rule}`) ? [] : [`-I ${chain} 1 ${rule}`];
+  return restoreText([
+    ...[toMachine, through, ...chained.map(({ subnet }) => egressChainOf(subnet))].map((chain) => `:${chain} - [0:0]`),
     `-A ${toMachine} -s ${range} -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN`,
     `-A ${toMachine} -s ${range} -j DROP`,
-    // What stays on the bridge of one session; it comes by here where bridges are filtered, too.
-    `-A ${through} -m physdev --physdev-is-bridged -j RETURN`,
+    `-A ${through} ${onOneBridge}`,
     ...['udp', 'tcp'].map(
       (protocol) => `-A ${through} -s ${range} -d ${linkLocal} -p ${protocol} --dport 53 -j RETURN`,
     ),
     `-A ${through} -s ${range} -d ${linkLocal} -j DROP`,
     `-A ${through} -s ${range} -d ${range} -j DROP`,
-  ];
-  return ['*filter', `:${toMachine} - [0:0]`, `:${through} - [0:0]`, ...rules, 'COMMIT', ''].join('\n');
+    ...chained.flatMap(({ subnet, egress }) =>
+      egressRules(egress, nameServers).map((rule) => `-A ${egressChainOf(subnet)} ${rule}`),
+    ),
+    // Before what is there: that may accept everything.
+    ...enter('INPUT', `-j ${toMachine}`),
+    ...enter(entrance, `-j ${through}`),
+    ...restricted.flatMap(({ subnet }) => enter(entrance, entryOf(subnet))),
+  ]);
+}
+
+/** Takes away what a network had of its own; null: it had nothing. */
+export function withoutNetwork(subnet: Subnet, present: string): string | null {
+  const chain = egressChainOf(subnet);
+  const lines = present.split('\n');
+  if (!lines.includes(`-N ${chain}`)) return null;
+  const entries = lines.filter((line) => line.startsWith('-A ') && line.endsWith(` -j ${chain}`));
+  return restoreText([...entries.map((line) => line.replace('-A', '-D')), `-F ${chain}`, `-X ${chain}`]);
+}
+
+/** What a chain does with packets that leave a network: to return them is to let them pass. */
+function egressRules(egress: EgressPolicy, nameServers: readonly string[]): string[] {
+  if (egress.policy === 'open') return [];
+  const allowed = egress.policy === 'none' ? [] : [...nameServers.map(nameService), ...egress.allow];
+  return [onOneBridge, ...allowed.flatMap(returnRules), '-j DROP'];
+}
+
+function nameService(address: string): EgressRule {
+  return { to: `${address}/32`, ports: ['53'] };
+}
+
+function returnRules({ to, protocol, ports }: EgressRule): string[] {
+  if (!ports) return [`-d ${to}${protocol ? ` -p ${protocol}` : ''} -j RETURN`];
+  return (protocol ? [protocol] : ['udp', 'tcp']).flatMap((each) =>
+    ports.map((text) => `-d ${to} -p ${each} --dport ${(parsePorts(text) ?? []).join(':')} -j RETURN`),
+  );
+}
+
+/** Docker leaves a chain to others, and passes it before its own rules. Other engines have none. */
+function forwardEntrance(lines: ReadonlySet<string>): string {
+  return lines.has('-N DOCKER-USER') ? 'DOCKER-USER' : 'FORWARD';
+}
+
+function entryOf(subnet: Subnet): string {
+  return `-s ${formatSubnet(subnet)} -j ${egressChainOf(subnet)}`;
+}
+
+function rangeName({ base, prefix }: Subnet): string {
+  return `${base.toString(16).padStart(8, '0')}-${prefix}`;
+}
+
+function restoreText(lines: readonly string[]): string {
+  return ['*filter', ...lines, 'COMMIT', ''].join('\n');
 }

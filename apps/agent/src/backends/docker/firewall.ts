@@ -1,75 +1,65 @@
 import { execFile } from 'node:child_process';
-import { AppError } from '@backend.ai/core';
+import { AppError, type Subnet } from '@backend.ai/core';
 import { findProgram, searchFolders } from '../../files/programs.ts';
-import { chainsOf, firewallRules } from './firewall-rules.ts';
-import type { Subnet } from './subnet-pool.ts';
+import { firewallRules, type GuardedNetwork, withoutNetwork } from './firewall-rules.ts';
+import { nameServersOfMachine } from './name-servers.ts';
 
-/** Keeps containers with an address of the pool from this machine, from cloud metadata and from one another's networks. */
+/**
+ * Keeps containers with an address of the pool from this machine, from cloud metadata and from one another's networks, and
+ * those of a network with an egress policy to what that allows.
+ */
 export interface Firewall {
   /**
    * Puts its rules in place, again if somebody has flushed them. They stay when the agent ends, as its containers do.
+   * @param networks All that are here now
    * @throws AppError `isolation-unavailable`
    */
-  ensure(): Promise<void>;
+  ensure(networks: readonly GuardedNetwork[]): Promise<void>;
+  /** Takes away what a network has of its own. While it has containers, they may call more. @throws AppError `isolation-unavailable` */
+  release(subnet: Subnet): Promise<void>;
 }
 
-/** Null where this process may not set rules, or the machine has no iptables. */
-export function findFirewall(pool: Subnet): Firewall | null {
+/**
+ * Null where this process may not set rules, or the machine has no iptables.
+ * @param nameServers That networks with a list of what they may call may ask in any case
+ */
+export function findFirewall(pool: Subnet, nameServers: () => string[] = nameServersOfMachine): Firewall | null {
   const folders = searchFolders('');
   const iptables = findProgram('iptables', folders);
   const restore = findProgram('iptables-restore', folders);
   if (process.getuid?.() !== 0 || iptables === null || restore === null) return null;
-  return { ensure: () => ensure(pool, { iptables, restore }) };
-}
-
-interface Programs {
-  readonly iptables: string;
-  readonly restore: string;
-}
-
-async function ensure(pool: Subnet, { iptables, restore }: Programs): Promise<void> {
-  const { toMachine, through } = chainsOf(pool);
-  await run(restore, [...waiting, '--noflush'], firewallRules(pool));
-  await enter(iptables, 'INPUT', toMachine);
-  // Docker leaves this chain to others, and passes it before its own rules. Other engines have none.
-  const forUsers = await succeeds(iptables, [...waiting, '-n', '-L', 'DOCKER-USER']);
-  await enter(iptables, forUsers ? 'DOCKER-USER' : 'FORWARD', through);
+  const present = (): Promise<string> => run(iptables, [...waiting, '-S']);
+  const apply = (rules: string): Promise<string> => run(restore, [...waiting, '--noflush'], rules);
+  return {
+    ensure: async (networks) => {
+      await apply(firewallRules(pool, networks, nameServers(), await present()));
+    },
+    release: async (subnet) => {
+      const rules = withoutNetwork(subnet, await present());
+      if (rules !== null) await apply(rules);
+    },
+  };
 }
 
 /** For the lock that all who set rules share, in seconds. */
 const waiting = ['-w', '5'];
 const timeoutMs = 10_000;
+/** Machines that run much else have many rules. */
+const mostOutput = 64 * 1024 * 1024;
 
-/** Before what is there: that may accept everything. */
-async function enter(iptables: string, from: string, chain: string): Promise<void> {
-  if (await succeeds(iptables, [...waiting, '-C', from, '-j', chain])) return;
-  await run(iptables, [...waiting, '-I', from, '1', '-j', chain]);
-}
-
-async function succeeds(file: string, args: readonly string[]): Promise<boolean> {
-  return await run(file, args).then(
-    () => true,
-    () => false,
-  );
-}
-
-function run(file: string, args: readonly string[], input = ''): Promise<void> {
+function run(file: string, args: readonly string[], input = ''): Promise<string> {
   return new Promise((resolve, reject) => {
-    const child = execFile(
-      file,
-      args,
-      { timeout: timeoutMs, killSignal: 'SIGKILL', cwd: '/' },
-      (cause, _out, errors) => {
-        if (!cause) return resolve();
-        reject(
-          new AppError('isolation-unavailable', 'The firewall of this machine could not be told to guard it.', {
-            hint: 'Give the agent the right to set rules (CAP_NET_ADMIN), or do not run it as root.',
-            detail: { file, args, errors: errors.slice(0, 2000) },
-            cause,
-          }),
-        );
-      },
-    );
+    const options = { timeout: timeoutMs, killSignal: 'SIGKILL', cwd: '/', maxBuffer: mostOutput } as const;
+    const child = execFile(file, args, options, (cause, output, errors) => {
+      if (!cause) return resolve(output);
+      reject(
+        new AppError('isolation-unavailable', 'The firewall of this machine could not be told to guard it.', {
+          hint: 'Give the agent the right to set rules (CAP_NET_ADMIN), or do not run it as root.',
+          detail: { file, args, errors: errors.slice(0, 2000) },
+          cause,
+        }),
+      );
+    });
     // A program that ends before it has read everything says why by its exit code.
     child.stdin?.on('error', () => {});
     child.stdin?.end(input);

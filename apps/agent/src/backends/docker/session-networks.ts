@@ -1,9 +1,13 @@
+import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { AppError } from '@backend.ai/core';
+import { isDeepStrictEqual } from 'node:util';
+import type { EgressPolicy } from '@backend.ai/contract';
+import { AppError, formatSubnet, parseSubnet, type Subnet } from '@backend.ai/core';
 import { type Engine, refusalOf } from './engine.ts';
 import type { Firewall } from './firewall.ts';
+import type { GuardedNetwork } from './firewall-rules.ts';
 import { labels, networkName, type Owner, ownedBy, sessionLabels } from './labels.ts';
-import { formatSubnet, freeSubnet, parseSubnet, routedSubnets, type Subnet } from './subnet-pool.ts';
+import { freeSubnet, routedSubnets } from './subnet-pool.ts';
 
 export interface SessionNetworksOptions {
   readonly engine: Engine;
@@ -15,6 +19,14 @@ export interface SessionNetworksOptions {
   readonly firewall: Firewall | null;
 }
 
+/** A session with kernels on this agent. */
+interface SessionHere {
+  readonly kernels: Set<string>;
+  readonly egress: EgressPolicy;
+}
+
+type NetworkInfo = Awaited<ReturnType<Engine['listNetworks']>>[number];
+
 /** Others may take an address range in the moment between looking and making. */
 const tries = 8;
 
@@ -24,7 +36,7 @@ const tries = 8;
  */
 export class SessionNetworks {
   readonly #options: SessionNetworksOptions;
-  readonly #users = new Map<string, Set<string>>();
+  readonly #sessions = new Map<string, SessionHere>();
   /** One after the other: a range must not be found free twice, nor a network removed while a kernel comes to it. */
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -36,35 +48,67 @@ export class SessionNetworks {
     return networkName(this.#options.owner.installationId, sessionId);
   }
 
-  /** Of a kernel that was found after a restart. */
-  hold(sessionId: string, kernelId: string): void {
-    const users = this.#users.get(sessionId) ?? new Set();
-    this.#users.set(sessionId, users.add(kernelId));
+  /**
+   * Whether networks are made where this process is: the firewall of another network namespace than the engine's guards
+   * nothing. Seen by a route to one of ours, made for that if need be, as no engine tells.
+   */
+  async areMadeHere(): Promise<boolean> {
+    const { engine, owner } = this.#options;
+    return await this.#alone(async () => {
+      const [present] = await engine.listNetworks(ownedBy(owner.installationId));
+      if (present) return subnetsOf(present).some(isRouted);
+      const probe = randomUUID();
+      try {
+        return (await this.#ensure(probe, new AbortController().signal)).some(isRouted);
+      } finally {
+        await engine.removeNetwork(this.nameOf(probe));
+      }
+    });
+  }
+
+  /** Of a kernel that was found after a restart; `guard` follows when all are. */
+  hold(sessionId: string, kernelId: string, egress: EgressPolicy): void {
+    const session = this.#sessions.get(sessionId) ?? { kernels: new Set(), egress };
+    session.kernels.add(kernelId);
+    this.#sessions.set(sessionId, session);
+  }
+
+  /** Puts the rules of all networks in place that are in use, which somebody may have flushed. @throws AppError `isolation-unavailable` */
+  async guard(): Promise<void> {
+    await this.#alone(() => this.#guard());
   }
 
   /**
-   * @throws AppError `insufficient-capacity` when no address range is left, `isolation-unavailable`, `engine-failed`,
-   * `engine-unavailable`
+   * @throws AppError `insufficient-capacity` when no address range is left, `state-conflict` when its session has kernels
+   * here with another egress policy, `isolation-unavailable`, `engine-failed`, `engine-unavailable`
    */
-  async join(sessionId: string, kernelId: string, signal: AbortSignal): Promise<void> {
+  async join(sessionId: string, kernelId: string, egress: EgressPolicy, signal: AbortSignal): Promise<void> {
     await this.#alone(async () => {
-      this.hold(sessionId, kernelId);
-      // Others may have flushed its rules since the last time.
-      await this.#options.firewall?.ensure();
+      const present = this.#sessions.get(sessionId);
+      if (present && !isDeepStrictEqual(present.egress, egress)) {
+        throw new AppError('state-conflict', 'Kernels of this session are here with another egress policy.', {
+          hint: 'The policy of the resource group was changed in between: start the session anew.',
+        });
+      }
+      this.hold(sessionId, kernelId, egress);
       await this.#ensure(sessionId, signal);
+      await this.#guard();
     });
   }
 
   /** Removes it with the last kernel of the session. */
   async leave(sessionId: string, kernelId: string): Promise<void> {
     await this.#alone(async () => {
-      const users = this.#users.get(sessionId);
-      if (users && [...users].some((each) => each !== kernelId)) {
-        users.delete(kernelId);
+      const kernels = this.#sessions.get(sessionId)?.kernels ?? new Set();
+      if ([...kernels].some((each) => each !== kernelId)) {
+        kernels.delete(kernelId);
         return;
       }
-      await this.#options.engine.removeNetwork(this.nameOf(sessionId));
-      this.#users.delete(sessionId);
+      const { engine, owner } = this.#options;
+      const name = this.nameOf(sessionId);
+      const found = (await engine.listNetworks(ownedBy(owner.installationId))).find(({ Name }) => Name === name);
+      if (found) await this.#remove(found);
+      this.#sessions.delete(sessionId);
     });
   }
 
@@ -73,24 +117,49 @@ export class SessionNetworks {
     const { engine, owner } = this.#options;
     const networks = await engine.listNetworks(ownedBy(owner.installationId));
     return networks
-      .filter(({ Labels }) => !this.#users.has(Labels?.[labels.session] ?? ''))
-      .map(({ Id, Name, Created, Labels }) => ({
-        name: Name,
-        createdAt: Date.parse(Created),
+      .filter((network) => !this.#isUsed(network))
+      .map((network) => ({
+        name: network.Name,
+        createdAt: Date.parse(network.Created),
         remove: () =>
           this.#alone(async () => {
-            if (!this.#users.has(Labels?.[labels.session] ?? '')) await engine.removeNetwork(Id);
+            if (!this.#isUsed(network)) await this.#remove(network);
           }),
       }));
   }
 
-  async #ensure(sessionId: string, signal: AbortSignal): Promise<void> {
+  #isUsed({ Labels }: NetworkInfo): boolean {
+    return this.#sessions.has(Labels?.[labels.session] ?? '');
+  }
+
+  async #guard(): Promise<void> {
+    const { engine, owner, firewall } = this.#options;
+    if (!firewall) return;
+    const networks = await engine.listNetworks(ownedBy(owner.installationId));
+    await firewall.ensure(
+      networks.flatMap((network): GuardedNetwork[] => {
+        const session = this.#sessions.get(network.Labels?.[labels.session] ?? '');
+        return session ? subnetsOf(network).map((subnet) => ({ subnet, egress: session.egress })) : [];
+      }),
+    );
+  }
+
+  /** Its rules first, as it has no containers any more: afterwards its addresses may be those of another one. */
+  async #remove(network: NetworkInfo): Promise<void> {
+    const { engine, firewall } = this.#options;
+    if (firewall) for (const subnet of subnetsOf(network)) await firewall.release(subnet);
+    await engine.removeNetwork(network.Id);
+  }
+
+  /** Answers the ranges of its addresses. */
+  async #ensure(sessionId: string, signal: AbortSignal): Promise<Subnet[]> {
     const { engine, owner, pool, prefix } = this.#options;
     const name = this.nameOf(sessionId);
     const refused: Subnet[] = [];
-    for (let tried = 0; tried < tries; tried++) {
+    for (let tried = 1; ; tried++) {
       const present = await engine.listNetworks();
-      if (present.some(({ Name }) => Name === name)) return;
+      const found = present.find(({ Name }) => Name === name);
+      if (found) return subnetsOf(found);
       const subnet = freeSubnet(pool, prefix, [...present.flatMap(subnetsOf), ...readRoutes(), ...refused]);
       if (!subnet) {
         throw new AppError(
@@ -115,10 +184,10 @@ export class SessionNetworks {
           },
           signal,
         );
-        return;
+        return [subnet];
       } catch (error) {
         // Somebody was quicker: with this range, or with this very network.
-        if (![403, 409].includes(refusalOf(error) ?? 0) || tried === tries - 1) throw error;
+        if (![403, 409].includes(refusalOf(error) ?? 0) || tried === tries) throw error;
         refused.push(subnet);
       }
     }
@@ -131,12 +200,12 @@ export class SessionNetworks {
   }
 }
 
-function subnetsOf({
-  IPAM,
-}: {
-  readonly IPAM?: { readonly Config?: ReadonlyArray<{ Subnet?: string }> | null | undefined } | undefined;
-}): Subnet[] {
+function subnetsOf({ IPAM }: NetworkInfo): Subnet[] {
   return (IPAM?.Config ?? []).flatMap(({ Subnet = '' }) => parseSubnet(Subnet) ?? []);
+}
+
+function isRouted(subnet: Subnet): boolean {
+  return readRoutes().some((route) => isDeepStrictEqual(route, subnet));
 }
 
 function readRoutes(): Subnet[] {

@@ -77,6 +77,8 @@ export const simulatedIsolation: IsolationReport = {
   processes: 'none',
   cpu: 'none',
   network: 'isolated',
+  // They call nobody.
+  egress: 'enforced',
 };
 
 const minSlots = { cpu: '1', mem: String(64 * 1024 * 1024) };

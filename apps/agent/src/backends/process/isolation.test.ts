@@ -48,6 +48,7 @@ describe('the choice of a sandbox', () => {
       processes: 'rlimit',
       cpu: 'none',
       network: 'host',
+      egress: 'open',
     });
     expect(isolationReport({ sandbox: 'none', ownUid: false }, null)).toMatchObject({
       memory: 'watched',

@@ -65,5 +65,6 @@ export function isolationReport({ sandbox, ownUid }: SandboxCandidate, cgroups: 
     processes: parents.pids ? 'cgroup' : rlimit ? 'rlimit' : 'none',
     cpu: parents.cpu ? 'cgroup' : 'none',
     network: 'host',
+    egress: 'open',
   };
 }

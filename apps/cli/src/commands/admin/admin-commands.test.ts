@@ -55,6 +55,16 @@ describe('admin commands', () => {
     });
   });
 
+  it('send an egress policy by its name, or as JSON', async () => {
+    const { group } = await sent('admin resource-group update gpu --egress none');
+    expect(group).toEqual({ name: 'gpu', egress: { policy: 'none' } });
+    await api[Symbol.asyncDispose]();
+    const list = '{"policy":"allow-list","allow":[{"to":"10.0.0.0/8"}]}';
+    expect((await sent(`admin resource-group add lab --egress ${list}`)).group).toMatchObject({
+      egress: JSON.parse(list),
+    });
+  });
+
   it('show what an object holds one line each', async () => {
     const { stdout } = await cli(['admin', 'resource-group', 'update', 'gpu', '--options', '{"pendingTimeout":60}']);
     expect(stdout).toMatch(/^options {2}\S.*\n {9}pendingTimeout: 60\n( {9}.*\n)*name {5}gpu\n/);

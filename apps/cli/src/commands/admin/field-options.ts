@@ -6,8 +6,8 @@ export interface FieldOption {
   /** Of the contract's input. */
   readonly field: string;
   readonly flag: string;
-  /** `limit`: a number, or `none` for null. `slots`: `cpu=2,mem=4g`, or JSON. */
-  readonly kind: 'text' | 'number' | 'limit' | 'slots' | 'switch' | 'json';
+  /** `limit`: a number, or `none` for null. `slots`: `cpu=2,mem=4g`, or JSON. `egress`: the name of a policy, or JSON. */
+  readonly kind: 'text' | 'number' | 'limit' | 'slots' | 'switch' | 'json' | 'egress';
   readonly description: string;
 }
 
@@ -55,6 +55,8 @@ function read(kind: FieldOption['kind'], flag: string, text: string): unknown {
       return parsePairs(flag, text === '' ? [] : text.split(','));
     case 'json':
       return parseJson(flag, text);
+    case 'egress':
+      return text.startsWith('{') ? parseJson(flag, text) : { policy: text };
     case 'limit':
       if (text === 'none') return null;
       return parseNumber(flag, text);

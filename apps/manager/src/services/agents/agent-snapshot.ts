@@ -12,6 +12,7 @@ export function toAgentSnapshot(agent: AgentRecord): AgentSnapshot {
     architecture: agent.architecture,
     images: agent.images.map((image) => imageKey(image.name, image.architecture)),
     ...(agent.backend === 'docker' ? { fetchesImages: true } : {}),
+    ...(agent.isolation.egress === 'enforced' ? { enforcesEgress: true } : {}),
     capacity: slotsFromTexts(agent.capacity),
     used: slotsFromTexts(agent.used),
     ...(Object.keys(agent.reserved).length === 0 ? {} : { reserved: slotsFromTexts(agent.reserved) }),

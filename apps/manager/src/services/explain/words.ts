@@ -31,6 +31,8 @@ export function reasonSentence(reason: WaitingReason, mention: Mention): string 
       return `The resource group ${reason.data.resourceGroup} has no agent.`;
     case 'no-agent-alive':
       return `No agent of the resource group ${reason.data.resourceGroup} is reachable and open for sessions.`;
+    case 'no-agent-enforces-egress':
+      return `No reachable agent can enforce the egress policy of the resource group ${reason.data.resourceGroup}: that takes containers and a firewall.`;
     case 'no-agent-of-architecture':
       return `No reachable agent of its resource group has the architecture ${reason.data.architecture}.`;
     case 'no-agent-with-image':

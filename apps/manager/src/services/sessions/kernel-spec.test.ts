@@ -1,4 +1,4 @@
-import { environSchema, inputLimits, kernelSpecSchema } from '@backend.ai/contract';
+import { type EgressPolicy, environSchema, inputLimits, kernelSpecSchema } from '@backend.ai/contract';
 import { newId } from '@backend.ai/core';
 import { describe, expect, it } from 'vitest';
 import { type KernelToStart, kernelSpecOf } from './kernel-spec.ts';
@@ -18,6 +18,7 @@ const kernel: KernelToStart = {
   options: {},
   dotfiles: null,
   allowFractionalResourceFragmentation: null,
+  egress: { policy: 'open' },
 };
 const owner = { id: newId(), email: 'user@example.com', name: 'A User' };
 
@@ -49,7 +50,9 @@ describe('what an agent is told of a kernel', () => {
       shmem: '1048576',
     };
     const dotfiles = [{ path: '.vimrc', mode: '600', content: 'set nu' }];
-    const spec = kernelSpecOf({ ...kernel, options, dotfiles, allowFractionalResourceFragmentation: false });
+    const egress: EgressPolicy = { policy: 'allow-list', allow: [{ to: '10.0.0.0/8', ports: ['443'] }] };
+    const given = { options, dotfiles, egress, allowFractionalResourceFragmentation: false };
+    const spec = kernelSpecOf({ ...kernel, ...given });
     expect(spec).toMatchObject({
       batch: { startupCommand: 'ls', timeoutMs: 5_000 },
       bootstrap: { script: 'id' },
@@ -57,6 +60,7 @@ describe('what an agent is told of a kernel', () => {
       shmem: 1_048_576,
       dotfiles,
       allowFractionalResourceFragmentation: false,
+      egress,
     });
     expect(kernelSpecSchema.parse(spec)).toEqual(spec);
   });

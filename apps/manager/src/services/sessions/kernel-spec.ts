@@ -1,4 +1,4 @@
-import type { Dotfile, ImageSource, KernelCluster, KernelSpec, SshKeyPair } from '@backend.ai/contract';
+import type { Dotfile, EgressPolicy, ImageSource, KernelCluster, KernelSpec, SshKeyPair } from '@backend.ai/contract';
 import { transientDeadlines } from '@backend.ai/core';
 import type { ClusterMember } from '../../repositories/kernels.ts';
 import type { SessionOptions } from '../../repositories/session-rows.ts';
@@ -21,6 +21,8 @@ export interface KernelToStart {
   readonly dotfiles: Dotfile[] | null;
   /** Of its resource group; null: it does not say. */
   readonly allowFractionalResourceFragmentation: boolean | null;
+  /** Of its resource group, as it is now; null: that is gone. */
+  readonly egress: EgressPolicy | null;
 }
 
 /** What the kernels of a session have in common. */
@@ -62,6 +64,7 @@ export function kernelSpecOf(
     ...(kernel.dotfiles ? { dotfiles: kernel.dotfiles } : {}),
     ...(preopenPorts && preopenPorts.length > 0 ? { preopenPorts: [...preopenPorts] } : {}),
     ...(kernel.allowFractionalResourceFragmentation === false ? { allowFractionalResourceFragmentation: false } : {}),
+    ...(kernel.egress && kernel.egress.policy !== 'open' ? { egress: kernel.egress } : {}),
     ...(bootstrapScript ? { bootstrap: { script: bootstrapScript, timeoutMs: bootstrapTimeoutMs } } : {}),
     ...(startupCommand && isMain ? { batch: { startupCommand, ...(timeoutMs ? { timeoutMs } : {}) } } : {}),
   };

@@ -18,6 +18,7 @@ const fields: readonly FieldOption[] = [
   { field: 'isDefault', flag: '--default', kind: 'switch', description: 'Preferred where a session names none' },
   { field: 'scheduler', flag: '--scheduler', kind: 'text', description: 'fifo, lifo, drf or fair-share' },
   { field: 'options', flag: '--scheduler-opts,--options', kind: 'json', description: 'JSON; replaces all options' },
+  { field: 'egress', flag: '--egress', kind: 'egress', description: 'What kernels may call: open, none, or JSON' },
 ];
 
 class GroupList extends ApiCommand {

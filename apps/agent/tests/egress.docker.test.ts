@@ -1,0 +1,147 @@
+import type { EgressPolicy } from '@backend.ai/contract';
+import { parseSubnet } from '@backend.ai/core';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { chainsOf } from '../src/backends/docker/firewall-rules.ts';
+import { type AgentWorld, agentWorld, runCode, type StartedAgent, startKernel, textOf } from './agent-world.ts';
+import { docker, dockerOptions, testImages } from './docker-world.ts';
+import { dial, dialUdp, iptables, neighbour } from './neighbours.ts';
+
+const images = await testImages();
+const image = images.python;
+/** Not that of other agents of this machine: what is done to its rules is felt by nobody else. */
+const subnetPool = '10.214.0.0/20';
+const chains = chainsOf(parseSubnet(subnetPool)!);
+const guarded = { ...dockerOptions, docker: { ...dockerOptions.docker, subnetPool } };
+
+const listed = '203.0.113.10';
+const other = '203.0.113.20';
+const list: EgressPolicy = {
+  policy: 'allow-list',
+  allow: [
+    { to: '203.0.113.10/32', protocol: 'tcp', ports: ['443', '8000-8100'] },
+    { to: '203.0.113.10/32', protocol: 'udp', ports: ['9000'] },
+  ],
+};
+
+/** Lines that lead from the chains of the system to ours. */
+function entries(): string[] {
+  const lines = iptables('-S').split('\n');
+  const ours = [chains.toMachine, chains.through, 'BACKENDAI-NET-0ad6'];
+  return lines.filter((line) => /^-A (INPUT|DOCKER-USER) /.test(line) && ours.some((name) => line.includes(name)));
+}
+
+/** As `iptables -F` would, without what others have there. */
+function flush(): void {
+  for (const line of entries()) iptables(...line.replace('-A', '-D').split(' '));
+  iptables('-F', chains.through);
+}
+
+async function world(): Promise<AgentWorld> {
+  neighbour(listed, other);
+  onTestFinished(() => {
+    // The rules of sessions are gone with them.
+    expect(iptables('-S')).not.toContain('BACKENDAI-NET-0ad6');
+    flush();
+    iptables('-F', chains.toMachine);
+    for (const chain of [chains.toMachine, chains.through]) iptables('-X', chain);
+  });
+  return await agentWorld(guarded);
+}
+
+async function reach(api: StartedAgent['api'], kernelId: string): Promise<Record<string, string>> {
+  return {
+    'listed tcp': await dial(api, kernelId, listed, 443),
+    'listed range': await dial(api, kernelId, listed, 8050),
+    'listed udp': await dialUdp(api, kernelId, listed, 9000),
+    'unlisted port': await dial(api, kernelId, listed, 80),
+    'unlisted udp': await dialUdp(api, kernelId, listed, 443),
+    'unlisted host': await dial(api, kernelId, other, 443),
+  };
+}
+
+const nothing = {
+  'listed tcp': 'dropped',
+  'listed range': 'dropped',
+  'listed udp': 'dropped',
+  'unlisted port': 'dropped',
+  'unlisted udp': 'dropped',
+  'unlisted host': 'dropped',
+};
+const onlyListed = { ...nothing, 'listed tcp': 'refused', 'listed range': 'refused', 'listed udp': 'refused' };
+const everything = Object.fromEntries(Object.keys(nothing).map((name) => [name, 'refused']));
+
+describe.runIf(process.getuid?.() === 0)('the egress policy of a session in containers', () => {
+  it('lets everything beyond the machine be called where it is open, what is listed or nothing elsewhere', async () => {
+    const w = await world();
+    const { agent, api } = await w.startAgent();
+    expect(agent.status().isolation).toMatchObject({ machine: 'closed', egress: 'enforced' });
+    const { kernelId: open } = await startKernel(w, api, { image });
+    const { kernelId: some } = await startKernel(w, api, { image, egress: list });
+    const { kernelId: none } = await startKernel(w, api, { image, egress: { policy: 'none' } });
+    expect(await reach(api, open)).toEqual(everything);
+    expect(await reach(api, some)).toEqual(onlyListed);
+    expect(await reach(api, none)).toEqual(nothing);
+  });
+
+  it('is in force after the agent was away and somebody has flushed the rules, as after the next start of a kernel', async () => {
+    const w = await world();
+    const first = await w.startAgent();
+    const { kernelId: some } = await startKernel(w, first.api, { image, egress: list });
+    const { kernelId: none } = await startKernel(w, first.api, { image, egress: { policy: 'none' } });
+    await first.agent.close();
+    flush();
+    const { api } = await w.startAgent();
+    expect(await reach(api, some)).toEqual(onlyListed);
+    expect(await reach(api, none)).toEqual(nothing);
+
+    flush();
+    expect(await reach(api, none)).toEqual(everything);
+    await startKernel(w, api, { image });
+    expect(await reach(api, some)).toEqual(onlyListed);
+    expect(await reach(api, none)).toEqual(nothing);
+  });
+
+  it('leaves the kernels of one session to one another, by name, and to the agent, where it is none', async () => {
+    const w = await world();
+    const { api } = await w.startAgent();
+    const cluster = { replicas: { main: 1, sub: 1 }, hosts: [{ name: 'main1' }, { name: 'sub1' }] };
+    const egress: EgressPolicy = { policy: 'none' };
+    const main = await startKernel(w, api, { image, egress, cluster: { ...cluster, localRank: 0 } });
+    const sub = { clusterRole: 'sub' as const, hostname: 'sub1', cluster: { ...cluster, localRank: 1 } };
+    const second = await startKernel(w, api, { image, egress, sessionId: main.spec.sessionId, ...sub });
+    await runCode(api, second.kernelId, 'import socket\ns = socket.create_server(("", 8123))');
+    expect(await dial(api, main.kernelId, 'sub1', 8123)).toBe('open');
+    const resolve =
+      'import socket\ntry: print(socket.gethostbyname("example.org"))\nexcept OSError as e: print("unknown")';
+    expect(textOf(await runCode(api, main.kernelId, resolve))).toBe('unknown\n');
+
+    const stranger = { ...sub, hostname: 'sub2', sessionId: main.spec.sessionId };
+    await expect(startKernel(w, api, { image, ...stranger })).rejects.toThrow('state-conflict');
+  });
+
+  it('goes with its session: the next one with its addresses is free', async () => {
+    const w = await world();
+    const { api } = await w.startAgent();
+    const first = await startKernel(w, api, { image, egress: { policy: 'none' } });
+    const rangeOf = async (kernelId: string): Promise<string | undefined> => {
+      const [found] = await docker.listContainers({ filters: { label: [`ai.backend.kernel-id=${kernelId}`] } });
+      return Object.values(found?.NetworkSettings.Networks ?? {})[0]?.Gateway;
+    };
+    const range = await rangeOf(first.kernelId);
+    await api.destroyKernel.mutate({ kernelId: first.kernelId, reason: 'user-requested' });
+    await w.expectNoRemains(first.kernelId);
+    const { kernelId } = await startKernel(w, api, { image });
+    expect(await rangeOf(kernelId)).toBe(range);
+    expect(await dial(api, kernelId, other, 443)).toBe('refused');
+  });
+
+  it('is refused with the reason where nothing can enforce it', async () => {
+    const w = await agentWorld({ backend: 'process', allowUnisolated: true });
+    const { api } = await w.startAgent();
+    await expect(startKernel(w, api, { egress: { policy: 'none' } })).rejects.toMatchObject({
+      code: 'isolation-unavailable',
+      data: { egress: 'none', backend: 'process' },
+      hint: expect.stringContaining('firewall'),
+    });
+  });
+});

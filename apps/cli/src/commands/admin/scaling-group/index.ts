@@ -29,12 +29,13 @@ class GroupList extends ApiCommand {
     if (this.json) return void this.printJson({ groups });
     writeTable(
       this.context.stdout,
-      ['name', 'description', 'active', 'public', 'default', 'scheduler', 'agents'],
+      ['name', 'description', 'active', 'public', 'default', 'scheduler', 'egress', 'agents'],
       groups.map((group) => [
         group.name,
         group.description,
         ...[group.isActive, group.isPublic, group.isDefault].map((value) => (value ? 'yes' : 'no')),
         group.scheduler,
+        group.egress.policy,
         String(group.agents),
       ]),
     );

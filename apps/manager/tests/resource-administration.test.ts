@@ -20,8 +20,8 @@ beforeAll(async () => {
 afterAll(() => world.close());
 
 const agents: FakeAgent[] = [];
-const addAgent = async (id: string) => {
-  const agent = await world.addAgent(id);
+const addAgent = async (id: string, options?: Parameters<World['addAgent']>[1]) => {
+  const agent = await world.addAgent(id, options);
   agents.push(agent);
   return agent;
 };
@@ -205,7 +205,7 @@ describe('the egress policy of a resource group', () => {
     const none = { policy: 'none' } as const;
     const list = { policy: 'allow-list' as const, allow: [{ to: '10.0.0.0/8', ports: ['443'] }] };
     expect((await resourceGroup.create(group('fenced'), world.ctx())).egress).toEqual({ policy: 'open' });
-    const agent = await world.addAgent('i-fenced', { enforcesEgress: true });
+    const agent = await addAgent('i-fenced', { enforcesEgress: true });
     await agents.modify({ id: 'i-fenced', resourceGroup: 'fenced', force: false }, world.ctx());
     const egressOf = async () => {
       const session = await world.create({ name: `s-${newId()}`, resourceGroup: 'fenced' });

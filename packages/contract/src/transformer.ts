@@ -1,5 +1,5 @@
 import { isPlainJson } from '@backend.ai/core';
-import superjson from 'superjson';
+import superjson, { type SuperJSONResult } from 'superjson';
 
 /**
  * How values travel: in the form of superjson, which carries what JSON lacks (dates, maps, undefined). What JSON carries
@@ -7,5 +7,6 @@ import superjson from 'superjson';
  */
 export const transformer = {
   serialize: (value: unknown): object => (isPlainJson(value) ? { json: value } : superjson.serialize(value)),
-  deserialize: superjson.deserialize,
+  /** Without what JSON lacks it is what JSON gave: superjson would copy it, and make a prototype of a field `__proto__`. */
+  deserialize: (sent: SuperJSONResult): unknown => (sent.meta === undefined ? sent.json : superjson.deserialize(sent)),
 };

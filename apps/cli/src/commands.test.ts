@@ -409,5 +409,8 @@ describe('login', () => {
     // Never elsewhere: keys of this cluster are not sent to another one.
     const elsewhere = await cli('login --endpoint http://127.0.0.1:1', { api: undefined, env: env() });
     expect(elsewhere.stderr).toMatch(/--access-key is missing, and there is no terminal/);
+    // The secret that is known here belongs to one key: that of another one is asked for.
+    const other = await cli('login --access-key AKIAOTHER', { api: undefined, env: env() });
+    expect(other.stderr).toMatch(/--secret-key is missing, and there is no terminal/);
   });
 });

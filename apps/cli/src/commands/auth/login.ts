@@ -39,8 +39,8 @@ export class Login extends ApiCommand {
     const own = given.endpoint === undefined || given.endpoint === embedded?.endpoint ? embedded : undefined;
     const endpoint = given.endpoint ?? own?.endpoint ?? (await ask(this.context, 'Endpoint (URL): ', '--endpoint'));
     const accessKey = given.accessKey ?? own?.accessKey ?? (await ask(this.context, 'Access key: ', '--access-key'));
-    const secretKey =
-      given.secretKey ?? own?.secretKey ?? (await askSecret(this.context, 'Secret key: ', '--secret-key'));
+    const ownSecret = accessKey === own?.accessKey ? own.secretKey : undefined;
+    const secretKey = given.secretKey ?? ownSecret ?? (await askSecret(this.context, 'Secret key: ', '--secret-key'));
     if (!endpoint || !accessKey || !secretKey) throw new AppError('invalid-input', 'A login needs all three answers.');
     return { endpoint, accessKey, secretKey };
   }

@@ -14,8 +14,24 @@ const onBothDatabases = [
   'apps/manager/tests/{arbitrary-input,backup,crash-points,faults,file-service,fixtures,identity,interleavings,operator,session-*,state-*}.test.ts',
 ];
 
+/** The longest of them, which the whole run of `scripts/test.sh` has on PostgreSQL alone: there more goes on at once. */
+const histories = ['apps/manager/tests/{crash-points,interleavings}.test.ts'];
+
+/** Real kernels, which need a Python of the machine, and managers that begin anew dozens of times: minutes. */
+const long = [
+  'apps/agent/tests/**',
+  'apps/agent/src/runner/{batch-steps,ipython,runner,runner-languages,terminals}.test.ts',
+  'apps/agent/src/services/kernel-services.test.ts',
+  'apps/manager/tests/{backup,two-leaders}.test.ts',
+  ...histories,
+];
+
+/** What `scripts/test.sh` says of its run: `quick`, or `on-servers` where the project `servers` is part of it. */
+const leftOutOf: Readonly<Record<string, readonly string[]>> = { quick: long, 'on-servers': histories };
+const leftOut = leftOutOf[process.env.TEST_RUN ?? ''] ?? [];
+
 /** They need a container engine that may be used, with our images in it. */
-const onDocker = ['packages/*/tests/**/*.docker.test.ts', 'apps/*/tests/**/*.docker.test.ts', 'tests/docker.test.ts'];
+const onDocker = ['{packages,apps}/*/tests/**/*.docker.test.ts', 'tests/*.docker.test.ts'];
 
 /** Half of their time was loading the same modules for each file: they replace no module and keep no state in one. */
 const isolate = false;
@@ -39,6 +55,7 @@ export default defineConfig({
           server,
           name: 'unit',
           include: ['packages/*/src/**/*.test.ts', 'apps/*/src/**/*.test.ts', 'scripts/**/*.test.ts'],
+          exclude: ['**/node_modules/**', ...leftOut],
           isolate,
           testTimeout: 20_000,
         },
@@ -50,7 +67,7 @@ export default defineConfig({
           name: 'integration',
           isolate,
           include: ['packages/*/tests/**/*.test.ts', 'apps/*/tests/**/*.test.ts'],
-          exclude: ['**/node_modules/**', ...onServers, ...onDocker, ...packaging],
+          exclude: ['**/node_modules/**', ...onServers, ...onDocker, ...packaging, ...leftOut],
           testTimeout: 60_000,
           hookTimeout: 60_000,
         },

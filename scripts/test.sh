@@ -3,7 +3,9 @@
 #
 #   ./scripts/test.sh           lint, boundaries, types, unit, integration, packaging, servers, system tests and
 #                               tests on a container engine: the machine's, or as root one of our own (scripts/with-engine.sh)
-#   ./scripts/test.sh --quick   needs nothing outside npm: lint, boundaries, types, unit and integration tests
+#   ./scripts/test.sh --quick   needs nothing outside npm: lint, boundaries, types, unit and integration tests but those that
+#                               take minutes: real kernels in processes, managers that begin anew dozens of times
+#                               (`long` in vitest.config.ts)
 #   ./scripts/test.sh --soak    by hand: the heavier form of some tests (many crashes and random histories, long outages);
 #                               writes bench/results/soak.md
 #
@@ -92,10 +94,13 @@ leave_out() {
 
 # Each entry is one run of vitest.
 projects=(unit,integration)
-if [ "$mode" != quick ]; then
+if [ "$mode" = quick ]; then
+  export TEST_RUN=quick
+else
   if [ "$mode" != soak ]; then projects+=(packaging); fi
   if [ "${#servers[@]}" = 0 ]; then
     projects+=(servers)
+    if [ "$mode" = full ]; then export TEST_RUN=on-servers; fi
   else
     leave_out servers servers "${servers[*]} cannot be installed without root."
   fi

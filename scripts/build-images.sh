@@ -2,7 +2,8 @@
 # Builds the project's own container images, so that nothing has to be pulled from anywhere.
 #
 #   ./scripts/build-images.sh                 backend.ai/python:3.11 (ipykernel, numpy, matplotlib), backend.ai/jupyter
-#                                             (Jupyter Notebook with them), backend.ai/node:20, backend.ai/shell
+#                                             (Jupyter Notebook with them), backend.ai/node:20, backend.ai/debian:12
+#                                             (bash and an ssh server), backend.ai/shell
 #   ./scripts/build-images.sh python shell    some of them
 #
 # Versions are those of what is installed: Debian's Python, and the Node.js that runs this. Debian packages come from this

@@ -1,7 +1,7 @@
 /** What the project's own images are made of and what their labels say: values only. */
 import { createHash } from 'node:crypto';
 
-export const imageNames = ['python', 'jupyter', 'node', 'shell'] as const;
+export const imageNames = ['python', 'jupyter', 'node', 'debian', 'shell'] as const;
 export type ImageName = (typeof imageNames)[number];
 
 /** What a build takes from the machine. */
@@ -90,6 +90,14 @@ export function imageRecipe(name: ImageName, facts: MachineFacts): ImageRecipe {
         withNode: true,
         labels: labels('nodejs', '/usr/local/bin/node', '128m'),
         command: ['node'],
+      };
+    case 'debian':
+      return {
+        ...shared,
+        reference: `backend.ai/debian:${/\d+$/.exec(facts.baseDistro)?.[0] ?? 'latest'}`,
+        packages: ['openssh-server', 'ca-certificates'],
+        labels: labels('app', '/bin/bash', '64m'),
+        command: ['/bin/bash'],
       };
     case 'shell':
       return {

@@ -13,6 +13,8 @@ from ipython_session import CANNOT_START
 from python_user import Control, PipeFile
 
 READY = 60.0  # seconds; machines under load take long to import everything
+SETTLE_MS = 20  # between two messages of one moment on different sockets
+SETTLED = 64  # messages after which a question is asked, though another thread goes on printing
 COLORS = re.compile('\x1b\\[[0-9;]*m')
 
 
@@ -70,6 +72,7 @@ class Bridge:
             poller.register(socket, zmq.POLLIN)
         poller.register(self.control.fd, zmq.POLLIN)
         self.run = None
+        self.question = None
         self.completions = {}
         while True:
             ready = dict(poller.poll(500))
@@ -103,10 +106,12 @@ class Bridge:
         if op == 'execute':
             self.code = 0
             self.replies = 2  # the reply, and that it is idle again
-            self.run = self.client.execute(message['code'], allow_stdin=True)
+            # After an error ipykernel would else leave out what comes in the same moment.
+            self.run = self.client.execute(message['code'], allow_stdin=True, stop_on_error=False)
         elif op == 'input':
             text = message.get('text') or ''
             at_end = message.get('eof') and not text
+            self.question = None
             # What ipykernel takes for the end of the input.
             self.client.input('\x04' if at_end else text[:-1] if text.endswith('\n') else text)
         elif op == 'complete':
@@ -119,6 +124,9 @@ class Bridge:
         kind, content = message['msg_type'], message['content']
         if kind == 'stream':
             self.write(content['name'], content['text'])
+            # A question that something follows would count as answered.
+            if self.question is not None:
+                self.control.send(self.question)
         elif kind in ('execute_result', 'display_data'):
             self.show(content['data'])
         elif kind == 'error':
@@ -164,7 +172,7 @@ class Bridge:
     def finished(self):
         self.replies -= 1
         if self.replies == 0:
-            self.run = None
+            self.run = self.question = None
             self.control.send({'k': 'done', 'code': self.code})
 
     def completed(self, request, content):
@@ -179,8 +187,15 @@ class Bridge:
 
     def asked(self, message):
         content = message['content']
+        # What was printed before travels on another socket, and comes a little later.
+        printed = next(socket for socket, handle in self.sockets.items() if handle == self.output)
+        for _ in range(SETTLED):
+            if not printed.poll(SETTLE_MS):
+                break
+            self.output(self.receive(printed))
         self.write('stdout', content.get('prompt') or '')
-        self.control.send({'k': 'input', 'password': content.get('password') is True})
+        self.question = {'k': 'input', 'password': content.get('password') is True}
+        self.control.send(self.question)
 
 
 def remove(path):

@@ -4,6 +4,7 @@ const { spawn } = require('node:child_process');
 const fs = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
+const { Refusal } = require('./refusal.cjs');
 
 const most = 64;
 const tailBytes = 4096;
@@ -12,9 +13,8 @@ const mostFiles = 64;
 const fileBytes = 1 << 16;
 
 class Programs {
-  constructor(runner, Refusal) {
+  constructor(runner) {
     this.runner = runner;
-    this.Refusal = Refusal;
     this.all = new Map();
   }
 
@@ -23,11 +23,11 @@ class Programs {
     const hasWords = Array.isArray(argv) && argv.length > 0 && argv.every(isText);
     const hasVariables = typeof environ === 'object' && environ !== null && Object.values(environ).every(isText);
     if (typeof name !== 'string' || name === '' || !hasWords || !hasVariables) {
-      throw new this.Refusal('bad-request', 'A program has a name, words and variables.');
+      throw new Refusal('bad-request', 'A program has a name, words and variables.');
     }
     const present = this.all.get(name);
     if (present?.running) return { started: false };
-    if (!present && this.all.size >= most) throw new this.Refusal('busy', 'Too many programs were started.');
+    if (!present && this.all.size >= most) throw new Refusal('busy', 'Too many programs were started.');
     this.all.set(name, this.run(argv, environ));
     return { started: true };
   }
@@ -83,7 +83,7 @@ class Programs {
 
   /** The files of a folder of the image, by name and without `.json`. */
   definitions({ folder }) {
-    if (typeof folder !== 'string') throw new this.Refusal('bad-request', 'A folder has a name.');
+    if (typeof folder !== 'string') throw new Refusal('bad-request', 'A folder has a name.');
     const files = {};
     let names = [];
     try {

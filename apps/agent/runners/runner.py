@@ -1,6 +1,6 @@
-"""The kernel runner for Python and for shells; `supervisor.py` tells how it works.
+"""The kernel runner for Python; `supervisor.py` tells how it works.
 
-    python3 runner.py --run-dir DIR --home DIR [--output-limit BYTES] [--language python|shell]
+    python3 runner.py --run-dir DIR --home DIR [--output-limit BYTES]
     python3 runner.py --compile     once per interpreter, where this directory may be written: saves 20 ms at each start
 
 This file is short because Python compiles the main program anew each time.

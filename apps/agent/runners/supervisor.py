@@ -1,9 +1,9 @@
 """The kernel runner: executes code for an agent that may come and go.
 
 It runs inside a kernel, under the user's own uid. This process is the supervisor: one thread around poll(2) that owns
-the socket, the journals and every pipe, and never runs user code. Interactive code lives in a child (a forked Python, or
-a shell), batch steps in process groups of their own. Endless loops, os._exit and crashes of user code therefore never
-stop an answer to the agent, and nothing here waits for an agent: output goes to files, events only tell that they grew.
+the socket, the journals and every pipe, and never runs user code. Interactive code lives in a forked Python, batch
+steps in process groups of their own. Endless loops, os._exit and crashes of user code therefore never stop an answer to
+the agent, and nothing here waits for an agent: output goes to files, events only tell that they grew.
 
 The imports are C modules on purpose: json, signal, socket and subprocess would triple the start-up time.
 """
@@ -625,7 +625,7 @@ class Batch:
         has = lambda *names: any(os.path.exists(os.path.join(self.run.runner.home, each)) for each in names)
         if has('Makefile', 'makefile', 'GNUmakefile'):
             usual = {'clean': 'make clean', 'build': 'make'}
-        elif has('setup.py', 'pyproject.toml') and self.run.runner.language == 'python':
+        elif has('setup.py', 'pyproject.toml'):
             usual = {'clean': 'rm -rf build *.egg-info', 'build': shell_words(sys.executable, '-m', 'pip', 'install', '-e', '.')}
         elif self.sources('.c', '.cc', '.cpp', '.cxx'):
             compiler = 'c++' if self.sources('.cc', '.cpp', '.cxx') else 'cc'
@@ -679,8 +679,7 @@ def shell_words(*words):
 
 
 class Runner:
-    def __init__(self, language, home, output_limit):
-        self.language = language
+    def __init__(self, home, output_limit):
         self.home = home
         self.output_limit = output_limit
         self.started_at = int(time() * 1000)
@@ -823,9 +822,7 @@ class Runner:
             run.finish(126)
 
     def main_command(self):
-        if self.language == 'python':
-            return [sys.executable or 'python3', 'main.py']
-        return ['/bin/sh', '-c', 'if [ -x main.sh ]; then exec ./main.sh; else exec "$0" main.sh; fi', self.session.shell]
+        return [sys.executable or 'python3', 'main.py']
 
     def finished(self, run):
         over = [each for each in self.runs.values() if each.state == 'finished']
@@ -851,7 +848,7 @@ class Runner:
         if op == 'ping':
             current = self.current.id if self.current is not None else None
             return {
-                'language': self.language,
+                'language': 'python',
                 'version': VERSION,
                 'pid': os.getpid(),
                 'startedAt': self.started_at,
@@ -928,7 +925,7 @@ def remove_quietly(path):
 
 
 def main(arguments):
-    options = {'--language': 'python', '--output-limit': '67108864', '--interpreter': 'auto'}
+    options = {'--output-limit': '67108864', '--interpreter': 'auto'}
     options.update(zip(arguments[::2], arguments[1::2]))
     run_dir, home = options['--run-dir'], os.path.abspath(options['--home'])
     try:
@@ -944,20 +941,17 @@ def main(arguments):
         os.mkdir('runs', 0o700)
     except FileExistsError:
         pass
-    runner = Runner(options['--language'], home, int(options['--output-limit']))
+    runner = Runner(home, int(options['--output-limit']))
     runner.adopt_journals()
     runner.listen()
     # From here on a vanished reader of our own output cannot hurt; failures go to the console.
     null = os.open('/dev/null', os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
-    if runner.language == 'shell':
-        from shell_session import ShellSession as Session
-    else:
-        from ipython_session import IPythonSession, is_offered
-        from python_session import PythonSession
+    from ipython_session import IPythonSession, is_offered
+    from python_session import PythonSession
 
-        Session = IPythonSession if options['--interpreter'] == 'auto' and is_offered(sys.path) else PythonSession
+    Session = IPythonSession if options['--interpreter'] == 'auto' and is_offered(sys.path) else PythonSession
     runner.session = Session(runner)
     runner.session.start()
     while True:

@@ -1,10 +1,13 @@
 'use strict';
 /**
- * Terminals of a kernel, as `terminals.py` has them, with the same frames. Node.js has no pty of its own: `script` of
- * util-linux or busybox makes it, and `stty` gives it its size from outside.
+ * Terminals of a kernel, as `terminals.py` has them, with the same frames. Node.js has no pty of its own: `script` makes
+ * it, that of the image or one that was carried into it, and `stty` gives it its size from outside.
  */
 const { spawn } = require('node:child_process');
 const fs = require('node:fs');
+const { attempt, findProgram, isExecutable } = require('./processes.cjs');
+const { Refusal } = require('./refusal.cjs');
+const { findShell, quoted } = require('./shells.cjs');
 
 const most = 16;
 const replayBytes = 1 << 16;
@@ -21,36 +24,17 @@ function frame(kind, payload) {
   return Buffer.concat([head, payload]);
 }
 
-function attempt(work) {
-  try {
-    return work();
-  } catch {
-    return undefined;
-  }
-}
-
-function findProgram(name) {
-  const folders = [...(process.env.PATH ?? '').split(':'), '/bin', '/usr/bin'];
-  return folders.map((folder) => `${folder}/${name}`).find((file) => isExecutable(file));
-}
-
-function isExecutable(file) {
-  try {
-    fs.accessSync(file, fs.constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function quoted(text) {
-  return `'${text.replaceAll("'", "'\\''")}'`;
+/** The words that start it, or undefined. */
+function findScript({ carried }) {
+  const own = findProgram('script');
+  if (own) return [own];
+  const program = carried && `${carried}/script`;
+  return program && isExecutable(program) ? [`${carried}/ld.so`, '--library-path', carried, program] : undefined;
 }
 
 class Terminals {
-  constructor(runner, Refusal) {
+  constructor(runner) {
     this.runner = runner;
-    this.Refusal = Refusal;
     this.open = new Map();
   }
 
@@ -58,21 +42,21 @@ class Terminals {
   attach(message, socket, reply) {
     const { terminal: name, term, rows, cols } = message;
     if (typeof name !== 'string' || !/^[a-z0-9-]{1,32}$/.test(name)) {
-      throw new this.Refusal('bad-request', 'The name of the terminal is not acceptable.');
+      throw new Refusal('bad-request', 'The name of the terminal is not acceptable.');
     }
     if (![rows, cols].every((each) => Number.isSafeInteger(each) && each > 0 && each < 10_000)) {
-      throw new this.Refusal('bad-request', 'The size of the terminal is not acceptable.');
+      throw new Refusal('bad-request', 'The size of the terminal is not acceptable.');
     }
     if (typeof term !== 'string' || !/^[\x20-\x7e]*$/.test(term)) {
-      throw new this.Refusal('bad-request', 'The type of the terminal is not acceptable.');
+      throw new Refusal('bad-request', 'The type of the terminal is not acceptable.');
     }
     let terminal = this.open.get(name);
     if (terminal) {
       terminal.resize(rows, cols);
     } else {
-      if (this.open.size >= most) throw new this.Refusal('busy', 'Too many terminals are open.');
-      const script = findProgram('script');
-      if (!script) throw new this.Refusal('unknown-op', 'The image has no program "script", which makes terminals.');
+      if (this.open.size >= most) throw new Refusal('busy', 'Too many terminals are open.');
+      const script = findScript(this.runner);
+      if (!script) throw new Refusal('unknown-op', 'The image has no program "script", which makes terminals.');
       terminal = new Terminal(this, name, script, term, [rows, cols]);
       this.open.set(name, terminal);
     }
@@ -94,11 +78,11 @@ class Terminal {
 
   start() {
     this.restarting = false;
-    const shell = findProgram('bash') ?? '/bin/sh';
+    const { home, shell } = this.terminals.runner;
     const [rows, cols] = this.size;
-    const command = `stty rows ${rows} cols ${cols}; exec ${quoted(shell)} -i`;
-    const { home } = this.terminals.runner;
-    this.child = spawn(this.script, ['-q', '-e', '-f', '-c', command, '/dev/null'], {
+    const command = `stty rows ${rows} cols ${cols}; exec ${quoted(findShell(shell))} -i`;
+    const [file, ...words] = this.script;
+    this.child = spawn(file, [...words, '-q', '-e', '-f', '-c', command, '/dev/null'], {
       cwd: fs.existsSync(home) ? home : '/',
       detached: true,
       env: { ...process.env, TERM: this.term, SHELL: '/bin/sh' },

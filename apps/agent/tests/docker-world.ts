@@ -14,6 +14,10 @@ export interface TestImages {
   readonly python: string;
   /** With a shell for queries. */
   readonly shell: string;
+  /** BusyBox and nothing else. */
+  readonly busybox: string;
+  /** With an ssh server. */
+  readonly debian: string;
 }
 
 /**
@@ -25,11 +29,14 @@ export async function testImages(): Promise<TestImages> {
   const images = await docker.listImages({ filters: '{"label":["ai.backend.kernelspec"]}' });
   const names = images.flatMap(({ RepoTags }) => RepoTags ?? []);
   const python = names.find((name) => name.startsWith('backend.ai/python:'));
-  if (!python)
+  const debian = names.find((name) => name.startsWith('backend.ai/debian:'));
+  const busybox = names.find((name) => name === 'backend.ai/shell:latest');
+  if (!python || !debian || !busybox)
     throw new Error(
-      `No image of scripts/build-images.sh at ${engineSocket}; there are: ${names.join(', ') || 'none'}.`,
+      `Not all images of scripts/build-images.sh are at ${engineSocket}; there are: ${names.join(', ') || 'none'}.`,
     );
-  return { python, shell: await derivedImage(python, 'shell', 'LABEL ai.backend.runtime-type=app\n', afterAll) };
+  const shell = await derivedImage(python, 'shell', 'LABEL ai.backend.runtime-type=app\n', afterAll);
+  return { python, shell, busybox, debian };
 }
 
 /** An image of one more line; nothing is fetched for it. Removed after the test, or after the file's tests. */

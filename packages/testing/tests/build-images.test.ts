@@ -17,7 +17,7 @@ import { tempDirectory } from '../src/index.ts';
 
 const facts = { pythonVersion: '3.11.2', nodeVersion: '20.19.1', baseDistro: 'debian12' };
 const recipes = imageNames.map((name) => imageRecipe(name, facts));
-const [python, , , shell] = recipes;
+const [python, , , , shell] = recipes;
 
 describe('recipes of images', () => {
   it('name an image by the true version of what is in it', () => {
@@ -25,6 +25,7 @@ describe('recipes of images', () => {
       'backend.ai/python:3.11',
       'backend.ai/jupyter:latest',
       'backend.ai/node:20',
+      'backend.ai/debian:12',
       'backend.ai/shell:latest',
     ]);
     expect(imageRecipe('node', { ...facts, nodeVersion: '22.1.0' }).reference).toBe('backend.ai/node:22');
@@ -45,9 +46,10 @@ describe('recipes of images', () => {
       'jupyter:http:8080',
       undefined,
       undefined,
+      undefined,
     ]);
     expect(recipes.map(({ labels }) => labels['ai.backend.base-distro'])).toEqual([
-      ...['debian12', 'debian12', 'debian12'],
+      ...['debian12', 'debian12', 'debian12', 'debian12'],
       'static',
     ]);
   });
@@ -94,7 +96,9 @@ describe('building images', () => {
     expect(parseBuildOptions([]).names).toEqual(imageNames);
     expect(parseBuildOptions(['shell', 'shell', '--push', 'h:5000/']).push).toBe('h:5000');
     expect(parseBuildOptions(['shell', 'shell']).names).toEqual(['shell']);
-    expect(() => parseBuildOptions(['ruby'])).toThrow(/"ruby" is none of the images: python, jupyter, node, shell/);
+    expect(() => parseBuildOptions(['ruby'])).toThrow(
+      /"ruby" is none of the images: python, jupyter, node, debian, shell/,
+    );
     expect(() => parseBuildOptions(['--push', 'https://host'])).toThrow(/--push takes HOST/);
   });
 

@@ -17,23 +17,30 @@ export interface RunnerCommandOptions {
   readonly outputLimitBytes?: number | undefined;
   /** Of Python: `auto` is ipykernel where the interpreter has it, else, as with `builtin`, the runner's own. */
   readonly interpreter?: 'auto' | 'builtin' | undefined;
+  /** For `shell`: which one, as the kernel sees it; bash by default where there is one. */
+  readonly shell?: string | undefined;
+  /** Where the programs of `carryPrograms` are, as the kernel sees them. */
+  readonly carried?: string | undefined;
 }
 
 /**
  * The command that starts a runner in a kernel.
- * @param interpreterPath A Python of version 3.8 or later for `python` and `shell`, Node.js for `node`.
+ * @param interpreter A Python of version 3.8 or later for `python`, Node.js for `node` and `shell`: its path, or all the
+ *   words that start it.
  */
 export function runnerCommand(
   language: RunnerLanguage,
-  interpreterPath: string,
+  interpreter: string | readonly string[],
   options: RunnerCommandOptions,
 ): string[] {
   return [
-    interpreterPath,
-    join(options.runnerDirectory, language === 'node' ? 'runner.cjs' : 'runner.py'),
-    ...['--language', language],
+    ...(typeof interpreter === 'string' ? [interpreter] : interpreter),
+    join(options.runnerDirectory, language === 'python' ? 'runner.py' : 'runner.cjs'),
+    ...(language === 'python' ? [] : ['--language', language]),
     ...['--run-dir', options.runDirectory],
     ...['--home', options.homeDirectory],
+    ...(options.shell === undefined ? [] : ['--shell', options.shell]),
+    ...(options.carried === undefined ? [] : ['--carried', options.carried]),
     ...(options.interpreter === undefined ? [] : ['--interpreter', options.interpreter]),
     ...(options.outputLimitBytes === undefined ? [] : ['--output-limit', String(options.outputLimitBytes)]),
   ];

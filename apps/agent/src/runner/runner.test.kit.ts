@@ -22,40 +22,26 @@ function findPython(): string | undefined {
   }
 }
 
-export class Kernel {
+/** A kernel under test: folders of this machine and, somewhere, a runner that has them. */
+export abstract class TestKernel {
   readonly root = mkdtempSync(join(tmpdir(), 'kernel-'));
   readonly run: string = join(this.root, 'run');
   readonly home: string = join(this.root, 'home');
   readonly clients: RunnerClient[] = [];
   readonly ended = deferred<KernelExit>();
-  readonly process: ChildProcess;
   #count = 0;
 
-  constructor(
-    language: RunnerLanguage,
-    outputLimitBytes?: number,
-    options: {
-      readonly path?: string;
-      readonly interpreter?: 'auto' | 'builtin';
-      readonly env?: NodeJS.ProcessEnv;
-    } = {},
-  ) {
+  constructor() {
     mkdirSync(this.run);
     mkdirSync(this.home);
-    const interpreter = options.path ?? (language === 'node' ? process.execPath : (python ?? ''));
-    const directories = { runnerDirectory: runnerFiles(), runDirectory: this.run, homeDirectory: this.home };
-    const [file = '', ...rest] = runnerCommand(language, interpreter, {
-      ...directories,
-      outputLimitBytes,
-      interpreter: options.interpreter ?? 'builtin',
-    });
-    this.process = spawn(file, rest, {
-      stdio: ['ignore', 'inherit', 'inherit'],
-      detached: true,
-      env: { ...process.env, ...options.env },
-    });
-    this.process.once('exit', (code) => this.ended.resolve({ exitCode: code }));
   }
+
+  /** What its runner says of itself: a number, or one that a matcher knows. */
+  abstract readonly pid: unknown;
+  /** A signal to the runner alone. */
+  abstract ask(signal: 'SIGTERM' | 'SIGINT'): Promise<void>;
+  /** SIGKILL to all of it. */
+  abstract kill(): Promise<void>;
 
   async connect(): Promise<RunnerClient> {
     const client = await RunnerClient.connect({
@@ -69,22 +55,6 @@ export class Kernel {
 
   file(name: string, content: string): void {
     writeFileSync(join(this.home, name), content);
-  }
-
-  /** SIGKILL to the runner, and to its children: here no namespace ends them with it. */
-  async kill(): Promise<void> {
-    if (this.process.exitCode !== null || this.process.signalCode !== null) return;
-    const exited = once(this.process, 'exit');
-    const listed = spawnSync('ps', ['-o', 'pid=', '--ppid', String(this.process.pid)], { encoding: 'utf8' });
-    this.process.kill('SIGKILL');
-    await exited;
-    for (const pid of listed.stdout.split('\n').map(Number)) {
-      try {
-        if (pid > 1) process.kill(-pid, 'SIGKILL');
-      } catch {
-        // it has ended
-      }
-    }
   }
 
   async stop(): Promise<void> {
@@ -129,6 +99,62 @@ export class Kernel {
       stdout: text('stdout'),
       stderr: text('stderr'),
     };
+  }
+}
+
+/** A runner as a process of this machine. */
+export class Kernel extends TestKernel {
+  readonly process: ChildProcess;
+
+  constructor(
+    language: RunnerLanguage,
+    outputLimitBytes?: number,
+    options: {
+      readonly path?: string;
+      readonly interpreter?: 'auto' | 'builtin';
+      readonly shell?: string;
+      readonly env?: NodeJS.ProcessEnv;
+    } = {},
+  ) {
+    super();
+    const interpreter = options.path ?? (language === 'python' ? (python ?? '') : process.execPath);
+    const directories = { runnerDirectory: runnerFiles(), runDirectory: this.run, homeDirectory: this.home };
+    const [file = '', ...rest] = runnerCommand(language, interpreter, {
+      ...directories,
+      outputLimitBytes,
+      ...(language === 'python' ? { interpreter: options.interpreter ?? 'builtin' } : {}),
+      shell: options.shell,
+    });
+    this.process = spawn(file, rest, {
+      stdio: ['ignore', 'inherit', 'inherit'],
+      detached: true,
+      env: { ...process.env, ...options.env },
+    });
+    this.process.once('exit', (code) => this.ended.resolve({ exitCode: code }));
+  }
+
+  get pid(): number | undefined {
+    return this.process.pid;
+  }
+
+  async ask(signal: 'SIGTERM' | 'SIGINT'): Promise<void> {
+    this.process.kill(signal);
+  }
+
+  /** SIGKILL to the runner, and to its children: here no namespace ends them with it. */
+  async kill(): Promise<void> {
+    if (this.process.exitCode !== null || this.process.signalCode !== null) return;
+    const exited = once(this.process, 'exit');
+    const listed = spawnSync('ps', ['-o', 'pid=', '--ppid', String(this.process.pid)], { encoding: 'utf8' });
+    this.process.kill('SIGKILL');
+    await exited;
+    for (const pid of listed.stdout.split('\n').map(Number)) {
+      try {
+        if (pid > 1) process.kill(-pid, 'SIGKILL');
+      } catch {
+        // it has ended
+      }
+    }
   }
 }
 

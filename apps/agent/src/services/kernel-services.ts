@@ -3,6 +3,7 @@ import type { ServicePort, ServiceStart, ServiceView, StartServiceInput } from '
 import { AppError, type Clock, delay } from '@backend.ai/core';
 import type { RunnerClient } from '../runner/index.ts';
 import { type Program, parseServiceDefinition, planService, type ServiceDefinition } from './service-definition.ts';
+import { sshdDefinition, sshdService } from './sshd.ts';
 
 export interface KernelServicesOptions {
   readonly client: RunnerClient;
@@ -130,9 +131,13 @@ export class KernelServices {
   }
 
   async #definitions(): Promise<ReadonlyMap<string, string>> {
-    return await this.#options.client.definitions(this.#options.definitionsFolder ?? '/etc/backend.ai/service-defs');
+    const { client, definitionsFolder = '/etc/backend.ai/service-defs' } = this.#options;
+    return new Map([...builtIn, ...(await client.definitions(definitionsFolder))]);
   }
 }
+
+/** What an image need not describe. */
+const builtIn: ReadonlyMap<string, string> = new Map([[sshdService.name, JSON.stringify(sshdDefinition)]]);
 
 function tolerant(name: string, definitions: ReadonlyMap<string, string>): ServiceDefinition | undefined {
   const json = definitions.get(name);

@@ -19,7 +19,13 @@ const slots = parseResourceSlots({ cpu: '1.5', mem: '1g' });
 const none = kernelResources(unknownAllocation);
 const request: ContainerRequest = {
   ...{ spec, image, name: 'kernel.python.k', labels: { a: 'b' }, paths: scratchPaths('/data/scratch', 'k') },
-  ...{ user: { uid: 700_001, gid: 700_001 }, runnerFolder: '/data/runner', network: 'n', openFiles: 4096 },
+  ...{
+    user: { uid: 700_001, gid: 700_001 },
+    runnerFolder: '/data/runner',
+    carried: null,
+    network: 'n',
+    openFiles: 4096,
+  },
   resources: containerResources(spec, image, slots, none, 512),
   readOnlyRoot: false,
   shiftsUsers: false,
@@ -51,6 +57,26 @@ describe('the container of a kernel', () => {
   it('keeps what the image says of its environment, but not who the user is', () => {
     expect(options.Env).toEqual(
       expect.arrayContaining(['PATH=/opt/bin:/usr/bin', 'HOME=/home/work', 'MINE=yes', 'USER=work']),
+    );
+  });
+
+  it('of a shell is driven by Node.js that comes along, with the shell that its image names', () => {
+    const shellImage = { ...image, language: 'shell' as const, interpreter: '/bin/dash' };
+    const { Entrypoint, HostConfig: host } = containerOptions({
+      ...{ ...request, image: shellImage, carried: { folder: '/data/programs-1' } },
+    });
+    const folder = '/opt/backend.ai/programs';
+    expect(Entrypoint?.slice(0, 5)).toEqual([
+      ...[`${folder}/ld.so`, '--library-path', folder, `${folder}/node`, '/opt/backend.ai/runner/runner.cjs'],
+    ]);
+    expect(Entrypoint).toEqual(expect.arrayContaining(['--shell', '/bin/dash', '--carried', folder]));
+    expect(host?.Mounts).toContainEqual({ Type: 'bind', Source: '/data/programs-1', Target: folder, ReadOnly: true });
+  });
+
+  it('is refused for a shell when nothing can come along', () => {
+    const shellImage = { ...image, language: 'shell' as const, interpreter: 'sh' };
+    expect(() => containerOptions({ ...request, image: shellImage })).toThrow(
+      expect.objectContaining({ code: 'unsupported-feature' }),
     );
   });
 

@@ -1,5 +1,5 @@
 import type { KernelSpec } from '@backend.ai/contract';
-import type { ResourceSlots } from '@backend.ai/core';
+import { AppError, type ResourceSlots } from '@backend.ai/core';
 import type Docker from 'dockerode';
 import type { DeviceContribution } from '../../accelerators/accelerator-plugin.ts';
 import type { KernelResources } from '../../resources/kernel-resources.ts';
@@ -9,6 +9,7 @@ import type { KernelUser } from '../scratch/draft.ts';
 import { kernelEnvironment } from '../scratch/kernel-environment.ts';
 import { ownView } from '../scratch/kernel-view.ts';
 import type { ScratchPaths } from '../scratch/scratch.ts';
+import { type CarriedPrograms, carriedCommand } from './carried-programs.ts';
 import type { KernelImage } from './kernel-image.ts';
 
 /** What a container may use. */
@@ -33,6 +34,8 @@ export interface ContainerRequest {
   readonly paths: ScratchPaths;
   readonly user: KernelUser;
   readonly runnerFolder: string;
+  /** What runs in any image. */
+  readonly carried: CarriedPrograms | null;
   readonly network: string;
   readonly resources: ContainerResources;
   /** Open files of each process. */
@@ -43,6 +46,8 @@ export interface ContainerRequest {
   readonly shiftsUsers: boolean;
 }
 
+/** Where they are inside. */
+const carriedFolder = '/opt/backend.ai/programs';
 const cfsPeriodMicros = 100_000;
 const mostOpenFiles = 1_048_576;
 
@@ -74,11 +79,6 @@ export function openFilesWithin(limits: string): number {
 export function containerOptions(request: ContainerRequest): Docker.ContainerCreateOptions {
   const { spec, image, user, network } = request;
   const environment = kernelEnvironment(spec, ownView, user, image.environment, request.resources.devices.environ);
-  const command = runnerCommand(image.language, image.interpreter, {
-    runnerDirectory: ownView.runner,
-    runDirectory: ownView.run,
-    homeDirectory: ownView.home,
-  });
   return {
     name: request.name,
     // By content: the name may mean something else by now.
@@ -88,13 +88,28 @@ export function containerOptions(request: ContainerRequest): Docker.ContainerCre
     User: `${user.uid}:${user.gid}`,
     WorkingDir: ownView.home,
     // Instead of what the image would start.
-    Entrypoint: command,
+    Entrypoint: runnerOf(request),
     Cmd: [],
     Env: Object.entries(environment).map(([key, value]) => `${key}=${value}`),
     Healthcheck: { Test: ['NONE'] } as Docker.ContainerCreateOptions['Healthcheck'],
     NetworkingConfig: { EndpointsConfig: { [network]: { Aliases: [spec.hostname] } } },
     HostConfig: hostConfig(request),
   };
+}
+
+/** The runner of shells brings what it is written in, so that an image needs nothing but a shell. */
+function runnerOf({ image: { language, interpreter, name }, carried }: ContainerRequest): string[] {
+  const folders = { runnerDirectory: ownView.runner, runDirectory: ownView.run, homeDirectory: ownView.home };
+  if (language === 'python') return runnerCommand(language, interpreter, folders);
+  const options = { ...folders, carried: carried ? carriedFolder : undefined };
+  if (language === 'node') return runnerCommand(language, interpreter, options);
+  if (!carried) {
+    throw new AppError('unsupported-feature', `This agent cannot drive the shell of ${name}.`, {
+      hint: 'It does so with its own Node.js, whose libraries it finds with ldd: install that on its machine.',
+    });
+  }
+  const shell = interpreter.startsWith('/') ? interpreter : undefined;
+  return runnerCommand(language, carriedCommand(carriedFolder, 'node'), { ...options, shell });
 }
 
 function hostConfig(request: ContainerRequest): Docker.HostConfig {
@@ -150,7 +165,7 @@ function devicesOf({ files, groups, deviceRequests }: DeviceContribution): Docke
   };
 }
 
-function mountsOf({ paths, runnerFolder, resources }: ContainerRequest): Docker.MountSettings[] {
+function mountsOf({ paths, runnerFolder, carried, resources }: ContainerRequest): Docker.MountSettings[] {
   const bind = (Source: string, Target: string, ReadOnly: boolean): Docker.MountSettings => ({
     Type: 'bind',
     Source,
@@ -162,6 +177,7 @@ function mountsOf({ paths, runnerFolder, resources }: ContainerRequest): Docker.
     bind(paths.run, ownView.run, false),
     bind(paths.tmp, ownView.tmp, false),
     bind(runnerFolder, ownView.runner, true),
+    ...(carried ? [bind(carried.folder, carriedFolder, true)] : []),
     bind(paths.passwd, '/etc/passwd', true),
     bind(paths.group, '/etc/group', true),
     bind(paths.config, ownView.config, true),

@@ -33,6 +33,7 @@ import { readConsole } from '../scratch/runner-kernel.ts';
 import { listScratch, scratchPaths, uidsInScratch } from '../scratch/scratch.ts';
 import { scratchPlan } from '../scratch/scratch-plan.ts';
 import { strayScratch } from '../scratch/stray-scratch.ts';
+import { carryPrograms, sweepCarriedPrograms } from './carried-programs.ts';
 import { containerEnd } from './container-end.ts';
 import { openFilesWithin } from './container-options.ts';
 import { type DockerContext, type DockerDraft, type DockerFacts, saveFacts } from './draft.ts';
@@ -104,6 +105,7 @@ export class DockerBackend implements Backend {
     if (!pool) throw new AppError('config-invalid', `${this.#options.subnetPool} is no range of addresses.`);
     mkdirSync(this.#scratchDir, { recursive: true, mode: 0o700 });
     this.#refuseOthers();
+    if (listScratch(this.#scratchDir).length === 0) sweepCarriedPrograms(dataDir);
     const engine = new Engine({ socketPath, clock });
     const info = await engine.info();
     const imageEngine = withDeadlines(engine, new DockerImageEngine(engine.docker));
@@ -129,6 +131,7 @@ export class DockerBackend implements Backend {
       ...{ owner, engine, images, installed, uids, keptHomes, isolation, clock, logger },
       networks: networks(firewall),
       runnerFolder: installRunner(dataDir),
+      carried: shared(() => carryPrograms(dataDir)),
       // An engine without root maps its own user to root of the container.
       agentInside: security.includes('name=rootless') ? { uid: 0, gid: 0 } : agentUser(),
       shiftsUsers: security.includes('name=userns'),
@@ -304,6 +307,18 @@ export class DockerBackend implements Backend {
     if (!this.#context) throw new AppError('internal', 'The backend has not been started.');
     return this.#context;
   }
+}
+
+/** The same answer for all who ask; what failed is tried again. */
+function shared<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | undefined;
+  return () => {
+    made ??= make().catch((error: unknown) => {
+      made = undefined;
+      throw error;
+    });
+    return made;
+  };
 }
 
 /** Only what the engine says it can limit counts as limited. */

@@ -5,6 +5,7 @@ import type { UidPool } from '../../resources/uid-pool.ts';
 import type { KernelUser, ScratchDraft } from '../scratch/draft.ts';
 import { type KernelFacts, sharedFacts, writeFacts } from '../scratch/facts.ts';
 import type { KeptHomes } from '../scratch/kept-homes.ts';
+import type { CarriedPrograms } from './carried-programs.ts';
 import type { DockerKernel } from './docker-kernel.ts';
 import type { Engine } from './engine.ts';
 import type { ImageStore } from './images/image-store.ts';
@@ -23,6 +24,8 @@ export interface DockerContext {
   readonly uids: UidPool;
   readonly keptHomes: KeptHomes;
   readonly runnerFolder: string;
+  /** For images that need it. */
+  readonly carried: () => Promise<CarriedPrograms | null>;
   readonly isolation: IsolationReport;
   /** Who the agent's user is in a container. */
   readonly agentInside: KernelUser;

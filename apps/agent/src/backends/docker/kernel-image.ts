@@ -12,7 +12,7 @@ export interface KernelImage {
   readonly environment: Readonly<Record<string, string>>;
   /** What its runner speaks. */
   readonly language: RunnerLanguage;
-  /** What starts its runner: a path inside, or a name to be found in its `PATH`. */
+  /** What it is about: a path inside, or a name to be found in its `PATH`. */
   readonly interpreter: string;
   /** What it offers besides. */
   readonly services: readonly ServicePort[];
@@ -38,9 +38,10 @@ export function interpreterPaths({ interpreter, environment }: KernelImage): str
   return folders.filter((folder) => folder.startsWith('/')).map((folder) => `${folder}/${interpreter}`);
 }
 
-/** The runner of shells is written in Python. */
+/** Images that are for shells often name another program, or none that would be one. */
 function interpreterOf(language: RunnerLanguage, runtimePath: string | null): string {
   if (language === 'node') return runtimePath ?? 'node';
+  if (language === 'shell') return runtimePath !== null && /\/(ba|da|a)?sh$/.test(runtimePath) ? runtimePath : 'sh';
   return runtimePath !== null && /\/python[\d.]*$/.test(runtimePath) ? runtimePath : 'python3';
 }
 

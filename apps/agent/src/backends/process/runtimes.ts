@@ -167,8 +167,8 @@ export function runtimesOf(interpreters: readonly Interpreter[], architecture: s
   for (const [index, [key, interpreter]] of nodes.entries()) {
     add(`node:${key}`, [`node:${key}`, ...(index === 0 ? ['node', 'local/node'] : [])], 'node', 128, interpreter);
   }
-  // The runner for shells is written in Python.
-  const host = pythons[0]?.[1];
+  // The runner for shells is written in Node.js.
+  const host = nodes[0]?.[1];
   if (host) add('shell', ['shell', 'local/shell:latest'], 'shell', 64, host);
   return runtimes;
 }

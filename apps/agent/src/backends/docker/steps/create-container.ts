@@ -1,4 +1,6 @@
+import type { ServicePort } from '@backend.ai/contract';
 import { AppError } from '@backend.ai/core';
+import { sshdProgram, sshdService } from '../../../services/sshd.ts';
 import type { CreateStep } from '../../backend.ts';
 import { userInside } from '../../scratch/draft.ts';
 import { containerOptions, containerResources } from '../container-options.ts';
@@ -16,8 +18,9 @@ export function createContainerStep(draft: DockerDraft, context: DockerContext):
     async run(signal) {
       const { image } = draft;
       if (!image) throw new AppError('internal', 'The container is made before its image is known.');
+      const carried = image.language === 'python' ? null : await context.carried();
       const options = containerOptions({
-        ...{ spec, image, name, paths, runnerFolder, openFiles, readOnlyRoot, shiftsUsers },
+        ...{ spec, image, name, paths, runnerFolder, carried, openFiles, readOnlyRoot, shiftsUsers },
         labels: kernelLabels(owner, spec.kernelId, spec.sessionId),
         user: userInside(draft),
         network: networks.nameOf(spec.sessionId),
@@ -25,6 +28,7 @@ export function createContainerStep(draft: DockerDraft, context: DockerContext):
       });
       draft.containerId = await engine.createContainer(options, signal);
       await ensureInterpreter(engine, draft.containerId, image);
+      draft.services = await servicesOf(engine, draft.containerId, image);
     },
     async undo() {
       const found = await engine.inspectContainer(name);
@@ -35,13 +39,19 @@ export function createContainerStep(draft: DockerDraft, context: DockerContext):
   };
 }
 
+/** What its image says that it offers, and what is known of a program that it has. */
+async function servicesOf(engine: Engine, containerId: string, { services }: KernelImage): Promise<ServicePort[]> {
+  const isTaken = services.some(({ name }) => name === sshdService.name);
+  return isTaken || !(await engine.hasFile(containerId, sshdProgram)) ? [...services] : [...services, sshdService];
+}
+
 /** Said before the start: the engine would only tell that something could not be executed. */
 async function ensureInterpreter(engine: Engine, containerId: string, image: KernelImage): Promise<void> {
   for (const path of interpreterPaths(image)) {
     if (await engine.hasFile(containerId, path)) return;
   }
   throw new AppError('unsupported-feature', `The image ${image.name} has no ${image.interpreter}.`, {
-    hint: 'Kernels are driven by Python 3, those of Node.js by node: put it into the image, or take another one.',
+    hint: 'Sessions of Python need Python 3.8 or later in their image, those of Node.js node, all others a shell.',
     data: { image: image.name, interpreter: image.interpreter },
   });
 }

@@ -88,8 +88,6 @@ class Terminal:
             for fd in (0, 1, 2):
                 os.dup2(slave, fd)
             os.closerange(3, 256)
-            from shell_session import find_shell
-
             shell = find_shell()
             environment = dict(os.environ, TERM=self.term, SHELL=shell)
             os.execve(shell, [shell, '-i'], environment)
@@ -237,3 +235,10 @@ class Viewer(Stream):
         if self in self.terminal.viewers:
             self.terminal.viewers.remove(self)
         self.terminal.hold()
+
+
+def find_shell():
+    for folder in os.environ.get('PATH', '').split(':') + ['/bin', '/usr/bin']:
+        if folder and os.access(os.path.join(folder, 'bash'), os.X_OK):
+            return os.path.join(folder, 'bash')
+    return '/bin/sh'

@@ -5,6 +5,7 @@ import { afterAll } from 'vitest';
 import { carryPrograms } from '../src/backends/docker/carried-programs.ts';
 import { ipythonSuite } from '../src/runner/ipython-suite.test.kit.ts';
 import { runnerSuite } from '../src/runner/runner-suite.test.kit.ts';
+import { terminalSuite } from '../src/runner/terminal-suite.test.kit.ts';
 import { ContainerKernel } from './container-kernel.ts';
 import { testImages } from './docker-world.ts';
 
@@ -28,6 +29,10 @@ for (const { title, image, shell } of shells) {
     hasMake: false,
   });
 }
+
+terminalSuite('a terminal in an image without a program that makes one', () =>
+  ContainerKernel.start({ image: images.busybox, language: 'shell', interpreter: '/bin/sh', carried }),
+);
 
 ipythonSuite({
   title: 'ipykernel of the Python image',

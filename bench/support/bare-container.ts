@@ -51,7 +51,17 @@ export async function openBareEngine(socketPath: string, imageName: string, fold
     writeUserTables(paths, user.uid, user.gid);
     const spec = kernelSpec(imageName, made++);
     const options = containerOptions({
-      ...{ spec, image, paths, user, runnerFolder, openFiles: 1024, readOnlyRoot: false, shiftsUsers: false },
+      ...{
+        spec,
+        image,
+        paths,
+        user,
+        runnerFolder,
+        carried: null,
+        openFiles: 1024,
+        readOnlyRoot: false,
+        shiftsUsers: false,
+      },
       name: `bench-bare-${process.pid}-${spec.kernelId}`,
       labels: { [label]: '' },
       network: network.id,

@@ -144,7 +144,7 @@ const cases: Readonly<Partial<Record<WaitingCode, Case['make']>>> = {
       session: await id({ resourceGroup: 'fenced' }),
       async cure(told) {
         expect(told.headline).toContain('the egress policy of the resource group fenced');
-        expect(told.waiting?.agents.byObstacle).toEqual({ 'egress-unenforced': 1 });
+        expect(told.waiting?.agents.byObstacle).toEqual([{ obstacle: 'egress-unenforced', agents: 1 }]);
         await join('fenced', 'i-fenced', { slots: changeOf(told, 'add-agent').slots, enforcesEgress: true });
       },
     };

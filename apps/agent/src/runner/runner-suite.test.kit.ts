@@ -250,6 +250,18 @@ export function runnerSuite({ title, language, newKernel, isMissing = false, has
         expect((await kernel.follow(client, 'a', 0)).stdout).toBe('one\ntwo\nend\n');
       });
 
+      it.runIf(language === 'shell')(
+        'gives programs of a query their input, up to an end that comes early',
+        async () => {
+          await client.execute('a', { mode: 'query', code: 'sleep 0.1; cat; echo end' });
+          await client.input('a', 'one\n', { eof: true });
+          expect((await kernel.follow(client, 'a', 0)).stdout).toBe('one\nend\n');
+          await client.execute('b', { mode: 'query', code: 'cat; echo end' });
+          await client.input('b', '', { eof: true });
+          expect((await kernel.follow(client, 'b', 0)).stdout).toBe('end\n');
+        },
+      );
+
       it('tells which signal ended a batch program', async () => {
         await client.execute('a', { mode: 'batch', exec: 'kill -TERM $$' });
         expect((await kernel.follow(client, 'a', 0)).exitCode).toBe(143);

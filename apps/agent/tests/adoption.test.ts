@@ -1,4 +1,4 @@
-import { chownSync, readFileSync } from 'node:fs';
+import { chownSync, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { tempDirectory, waitFor } from '@backend.ai/testing';
 import { describe, expect, it } from 'vitest';
@@ -75,28 +75,29 @@ describe('an agent that is killed', () => {
     const first = await world.start();
     const running = kernelSpec();
     await first.api.createKernel.mutate(running);
-    await world.gateway.waitForEvent(running.kernelId, 'kernel-started');
+    await world.gateway.waitForEvent(running.kernelId, 'kernel-started', 60_000);
     await runCode(first.api, running.kernelId, 'x = 1');
     world.gateway.refuseEvents = new Error('the database is away');
     const unheard = kernelSpec();
     await first.api.createKernel.mutate(unheard);
     await waitFor(async () => (await first.api.checkKernel.query({ kernelId: unheard.kernelId })).state === 'running', {
-      timeoutMs: 15_000,
+      timeoutMs: 60_000,
     });
     const starting = kernelSpec();
     await first.api.createKernel.mutate(starting);
-    await waitFor(() => remainsOf(starting.kernelId, dataDir).length > 0, { intervalMs: 1 });
+    // Only the folder, its first trace: looking through all processes takes longer than the start that is to be met.
+    await waitFor(() => existsSync(join(dataDir, 'scratch', starting.kernelId)), { intervalMs: 1, timeoutMs: 60_000 });
     await first.kill('SIGKILL');
     world.gateway.refuseEvents = undefined;
     const second = await world.start();
-    await world.gateway.waitForEvent(unheard.kernelId, 'kernel-started');
+    await world.gateway.waitForEvent(unheard.kernelId, 'kernel-started', 60_000);
     expect(world.gateway.events.map(({ seq }) => seq)).toEqual(world.gateway.events.map((_, index) => index + 1));
     expect(textOf(await runCode(second.api, running.kernelId, 'print(x)'))).toBe('1\n');
     const { kernels } = await second.api.status.query();
     const known = kernels.map(({ kernelId }) => kernelId);
     expect(known).toEqual(expect.arrayContaining([running.kernelId, unheard.kernelId]));
     if (!known.includes(starting.kernelId)) {
-      await waitFor(() => remainsOf(starting.kernelId, dataDir).length === 0, { timeoutMs: 10_000 });
+      await waitFor(() => remainsOf(starting.kernelId, dataDir).length === 0, { timeoutMs: 60_000 });
     }
     await second.kill('SIGTERM');
     for (const { kernelId } of [running, unheard, starting]) expect(remainsOf(kernelId, dataDir)).toEqual([]);

@@ -1,0 +1,129 @@
+import { randomUUID } from 'node:crypto';
+import { createServer, request } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { pipeline } from 'node:stream/promises';
+import { createClient } from '@backend.ai/client';
+import { makeTempDirectory, waitFor } from '@backend.ai/testing';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { derivedImage, docker, dockerRemains, testImages } from '../apps/agent/tests/docker-world.ts';
+import { type DevServer, startDockerRegistry } from '../scripts/dev-servers/index.ts';
+import { TestCluster } from './support/cluster.ts';
+
+const credentials = { username: 'puller', password: 'secret of the registry' };
+let registry: DevServer;
+let cluster: TestCluster;
+let way: Awaited<ReturnType<typeof halfway>>;
+let name: string;
+
+/** The way to the registry: large layers come half, and the rest when somebody has been told how far the fetch is. */
+async function halfway(registryUrl: string): Promise<{ url: string; release: () => void; close: () => void }> {
+  let release = (): void => {};
+  const released = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const server = createServer((asked, answer) => {
+    const { method, headers, url = '/' } = asked;
+    const onward = request(new URL(url, registryUrl), { method, headers }, (given) => {
+      answer.writeHead(given.statusCode!, given.headers);
+      const length = Number(given.headers['content-length'] ?? 0);
+      let passed = 0;
+      void pipeline(
+        given,
+        async function* (chunks: AsyncIterable<Buffer>) {
+          for await (const chunk of chunks) {
+            passed += chunk.length;
+            if (length > 1_000_000 && passed > length / 2) await released;
+            yield chunk;
+          }
+        },
+        answer,
+      ).catch(() => answer.destroy());
+    });
+    onward.on('error', () => answer.destroy());
+    asked.pipe(onward);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const close = (): void => {
+    release();
+    server.closeAllConnections();
+    server.close();
+  };
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, release, close };
+}
+
+/** An image that only the registry has, with a layer that no engine has seen, so that it has to be fetched. */
+async function pushImage(host: string): Promise<void> {
+  const { python } = await testImages();
+  const tool = `${host}/lab/tool:1`;
+  const built = await derivedImage(
+    python,
+    'tool',
+    `LABEL test=${randomUUID()}\nRUN head -c 8000000 /dev/urandom > /opt/tool\n`,
+    () => {},
+  );
+  await docker.getImage(built).tag({ repo: `${host}/lab/tool`, tag: '1' });
+  const pushing = await docker.getImage(tool).push({ authconfig: { ...credentials, serveraddress: host } });
+  await new Promise<void>((resolve, reject) => {
+    docker.modem.followProgress(pushing, (error, told: Array<{ error?: string }>) => {
+      const failed = error?.message ?? told.find((line) => line.error)?.error;
+      if (failed) reject(new Error(failed));
+      else resolve();
+    });
+  });
+  for (const each of [tool, built]) await docker.getImage(each).remove({ force: true });
+}
+
+beforeAll(async () => {
+  const directory = await makeTempDirectory();
+  registry = await startDockerRegistry({ directory: directory.path, credentials });
+  afterAll(async () => {
+    await registry.stop();
+    await directory.remove();
+  });
+  await pushImage(new URL(registry.url).host);
+  way = await halfway(registry.url);
+  afterAll(() => way.close());
+  name = `${new URL(way.url).host}/lab/tool:1`;
+  afterAll(() => docker.getImage(name).remove({ force: true }));
+  cluster = await TestCluster.start(['--backend', 'docker']);
+  afterAll(() => cluster.stop(), 60_000);
+});
+
+it('a session is made of an image that its agent fetches with the password that the manager keeps', async () => {
+  await expect(docker.pull(name)).rejects.toThrow(/no basic auth credentials|unauthorized/);
+  const added = await cluster.cli(
+    ['admin', 'registry', 'add', 'lab', way.url, '--username', credentials.username, '--password-stdin'],
+    { input: `${credentials.password}\n` },
+  );
+  expect(added.code, added.stderr).toBe(0);
+  const scanned = await cluster.cli(['image', 'rescan', 'lab']);
+  expect(scanned.code, scanned.stderr).toBe(0);
+
+  const client = createClient(cluster.credentials);
+  const start = async (session: string): Promise<{ states: string[]; fetched: number }> => {
+    const made = await client.sessions.create({
+      name: session,
+      image: 'lab/tool:1',
+      resources: { cpu: '1', mem: '512m' },
+    });
+    let fetched = 0;
+    await made.waitUntilRunning({
+      onChange: ({ pull }) => {
+        fetched = Math.max(fetched, pull?.currentBytes ?? 0);
+        if (fetched > 0) way.release();
+      },
+    });
+    return { states: (await made.history()).map(({ to }) => to), fetched };
+  };
+  const first = await start('fetched');
+  expect(first.states).toContain('PULLING');
+  expect(first.fetched).toBeGreaterThan(0);
+  const run = await cluster.cli(['session', 'exec', 'fetched', '-c', 'import os; print(os.path.getsize("/opt/tool"))']);
+  expect(run).toMatchObject({ code: 0, stdout: '8000000\n' });
+  expect((await start('there')).states).not.toContain('PULLING');
+  expect(JSON.stringify(cluster.logs())).not.toContain(credentials.password);
+  for (const session of ['fetched', 'there']) await cluster.json(['session', 'destroy', session]);
+  await waitFor(async () => (await dockerRemains(null, `${cluster.dataDir}/agent`)).length === 0, {
+    timeoutMs: 20_000,
+  });
+});

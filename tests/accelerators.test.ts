@@ -66,9 +66,12 @@ test('a session gets what is left of several GPUs only where its resource group 
     const info = await cluster.json<{ session: { reason: { code: string } } }>(['session', 'info', 'scattered']);
     return info.session.reason.code;
   };
+  await cluster.cli(['session', 'destroy', 'first', 'second']);
+  const small = ['-r', 'cpu=1', '-r', 'mem=128m'];
+  // 0.6 of each, so that 0.4 is left of each.
+  await cluster.json(['session', 'create', '--name', 'both', ...small, '-r', 'cuda.shares=1.2', 'shell']);
   await scatter(false);
-  // 0.4 is left of each.
-  const asked = ['-r', 'cpu=1', '-r', 'mem=128m', '-r', 'cuda.shares=0.8'];
+  const asked = [...small, '-r', 'cuda.shares=0.8'];
   await cluster.cli(['session', 'create', '--name', 'scattered', '--enqueue-only', ...asked, 'shell']);
   await waitFor(async () => (await reason()) === 'agent-refused', { what: 'the refusal', timeoutMs: 30_000 });
   await scatter(true);

@@ -10,6 +10,7 @@ import {
   type KernelMeasurement,
   type KernelReport,
   type Metrics,
+  rpcVersions,
 } from '@backend.ai/contract';
 import {
   AppError,
@@ -439,7 +440,7 @@ export class Agent {
     return {
       agentId: this.#identity.id,
       bootId: this.bootId,
-      rpcVersion: 3,
+      rpcVersion: rpcVersions.beginBatch,
       version: agentVersion,
       architecture: images[0]?.architecture ?? arch(),
       resourceGroup: this.#config.resourceGroup,

@@ -58,6 +58,40 @@ describe('a batch job', () => {
   });
 });
 
+describe('a batch job that begins on an order', () => {
+  it('waits for it, also over a restart of the agent, and is begun once', async () => {
+    const w = await agentWorld();
+    const first = await w.startAgent();
+    const batch = { startupCommand: patient, onOrder: true } as const;
+    const { kernelId } = await startKernel(w, first.api, { batch });
+    expect(await first.api.checkKernel.query({ kernelId })).toMatchObject({ batchWaits: true });
+    await first.agent.close();
+    const { api } = await w.startAgent();
+    expect(await api.checkKernel.query({ kernelId })).toMatchObject({ batchWaits: true });
+    expect(existsSync(file(w, kernelId, 'home/begun'))).toBe(false);
+    await Promise.all([api.beginBatch.mutate({ kernelId }), api.beginBatch.mutate({ kernelId })]);
+    expect((await api.checkKernel.query({ kernelId })).batchWaits).toBeUndefined();
+    await begun(w, kernelId);
+    await api.beginBatch.mutate({ kernelId });
+    letGo(w, kernelId);
+    expect(await w.gateway.waitForEvent(kernelId, 'batch-finished')).toMatchObject(failed);
+    expect(readFileSync(file(w, kernelId, 'home/begun'), 'utf8')).toBe('begun\n');
+  });
+
+  it('goes on when the agent comes back after it was begun', async () => {
+    const w = await agentWorld();
+    const first = await w.startAgent();
+    const { kernelId } = await startKernel(w, first.api, { batch: { startupCommand: patient, onOrder: true } });
+    await first.api.beginBatch.mutate({ kernelId });
+    await begun(w, kernelId);
+    await first.agent.close();
+    const { api } = await w.startAgent();
+    expect((await api.checkKernel.query({ kernelId })).batchWaits).toBeUndefined();
+    letGo(w, kernelId);
+    expect(await w.gateway.waitForEvent(kernelId, 'batch-finished')).toMatchObject(failed);
+  });
+});
+
 describe.each(modes)('a batch job and an agent that comes back, with $name', ({ name: _, isolated: _i, ...mode }) => {
   it('goes on without the agent, is begun once, and is told of when it ends', async () => {
     const w = await agentWorld(mode);

@@ -100,6 +100,10 @@ export class BusinessLog {
     this.#logger.warn('kernel end could not be asked for', { kernel_id: kernelId, agent_id: agentId, error });
   }
 
+  batchNotBegun(kernelId: string, agentId: string, error: unknown): void {
+    this.#logger.warn('batch job could not be begun', { kernel_id: kernelId, agent_id: agentId, error });
+  }
+
   peerJoined(kind: string, peerId: string): void {
     this.#logger.info('peer joined', { peer_kind: kind, peer_id: peerId });
   }

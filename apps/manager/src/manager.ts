@@ -66,6 +66,7 @@ import { PeerService } from './services/peers/peer-service.ts';
 import { ResourceGroupService } from './services/resource-groups/resource-group-service.ts';
 import { ResourcePresetService } from './services/resource-presets/resource-preset-service.ts';
 import { SessionTemplateService } from './services/session-templates/session-template-service.ts';
+import { BatchJobs } from './services/sessions/batch-jobs.ts';
 import { endAllSessions } from './services/sessions/end-all-sessions.ts';
 import { SessionCallbacks } from './services/sessions/session-callbacks.ts';
 import { SessionChanges } from './services/sessions/session-changes.ts';
@@ -302,6 +303,13 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     facts: new KernelFacts(transitions),
     ...{ kernelStatistics, machineStatistics, statistics },
     changes,
+    batchJobs: new BatchJobs({
+      kernels: new KernelRepository(db),
+      clients,
+      tasks,
+      logger,
+      orderDeadlineMs: config.orderDeadlineMs,
+    }),
     logger,
     heartbeatMs: config.heartbeatMs,
     missingGraceMs: config.agentLostGraceMs,

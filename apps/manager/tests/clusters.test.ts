@@ -31,6 +31,18 @@ const api = () => world.manager.services.api.session;
 const inRequest = <T>(work: () => Promise<T>): Promise<T> => runWithRequest({ requestId: newId() }, work);
 /** Three kernels that no single agent has room for. */
 const create = () => world.create({ clusterMode: 'multi-node', clusterSize: 3, resources: { cpu: 2 } });
+/** A job with its main kernel at the first agent and the other one at the second. */
+const createJob = () =>
+  world.create({
+    ...{ type: 'batch', startupCommand: 'make', clusterMode: 'multi-node', clusterSize: 2, resources: { cpu: 3 } },
+    designatedAgents: agents.map(({ id }) => id),
+  });
+const bothStarted = async (): Promise<[string, string]> => {
+  await waitFor(() => agents.every((agent) => agent.kernels.size === 1), { what: 'both kernels', timeoutMs: 20_000 });
+  return agents.map((agent) => [...agent.kernels.keys()][0]!) as [string, string];
+};
+const statusesOf = async (session: string) =>
+  (await api().get({ session }, world.ctx())).kernels.map(({ status }) => status);
 const kernelsAtAgents = () => agents.flatMap((agent) => [...agent.kernels.keys()]);
 
 describe('a session over several agents', () => {
@@ -47,6 +59,33 @@ describe('a session over several agents', () => {
     await inRequest(() => api().destroy({ session: id, forced: false }, world.ctx()));
     await world.until(id, 'TERMINATED');
     expect(kernelsAtAgents()).toEqual([]);
+  });
+
+  it('has its job begun when all its kernels run, and not before', async () => {
+    agents[1]!.behaviour = 'stall';
+    const { id } = await createJob();
+    const [main, late] = await bothStarted();
+    await waitFor(async () => (await statusesOf(id)).includes('RUNNING'), {
+      what: 'the main kernel',
+      timeoutMs: 20_000,
+    });
+    await agents[0]!.heartbeat();
+    await world.manager.services.settle();
+    expect(agents[0]!.begun).not.toContain(main);
+    agents[1]!.finishStart(late);
+    await world.until(id, 'RUNNING');
+    await waitFor(() => agents[0]!.begun.includes(main), { what: 'the order to begin', timeoutMs: 20_000 });
+  });
+
+  it('has its job begun by what heartbeats tell when the order was lost', async () => {
+    agents[0]!.losesBegins = true;
+    const { id } = await createJob();
+    await world.until(id, 'RUNNING');
+    agents[0]!.losesBegins = false;
+    const [main] = await bothStarted();
+    await waitFor(() => agents[0]!.begun.includes(main), { what: 'the order to begin', timeoutMs: 20_000 });
+    agents[0]!.finishBatch(main, 'success');
+    expect(await world.until(id, 'TERMINATED')).toMatchObject({ result: 'success' });
   });
 
   it('starts as a whole or not at all when an agent refuses its part', async () => {

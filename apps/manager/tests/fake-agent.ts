@@ -16,6 +16,7 @@ import {
   type LogChunk,
   type Metrics,
   procedureMetas,
+  rpcVersions,
 } from '@backend.ai/contract';
 import { AppError, newId, type StatusReason } from '@backend.ai/core';
 import {
@@ -62,6 +63,7 @@ export interface FakeAgentOptions {
   readonly slots?: Record<string, string>;
   readonly images?: AgentRegistration['images'];
   readonly architecture?: string;
+  readonly rpcVersion?: number;
   readonly backend?: AgentRegistration['backend'];
   readonly enforcesEgress?: boolean;
   /** What managers reach in its place. */
@@ -87,6 +89,10 @@ export class FakeAgent implements AgentService {
   readonly createCalls: Array<{ kernelId: string; requestId: string; epoch: number | undefined }> = [];
   /** Kernels that it has started, each time; without those that it lost, which it may be told to start again. */
   starts: string[] = [];
+  /** Kernels whose batch jobs it was told to begin, each time; they began with the first. */
+  readonly begun: string[] = [];
+  /** Such orders are lost while true. */
+  losesBegins = false;
   /** Kernels whose end it has reported or will report. */
   readonly ended = new Set<string>();
   readonly destroyCalls: Array<{ kernelId: string; requestId: string; forced: boolean; epoch: number | undefined }> =
@@ -141,7 +147,7 @@ export class FakeAgent implements AgentService {
     return {
       agentId: this.id,
       bootId: this.#bootId,
-      rpcVersion: 3,
+      rpcVersion: this.#options.rpcVersion ?? rpcVersions.beginBatch,
       version: '0.1.0',
       architecture,
       resourceGroup: 'default',
@@ -376,6 +382,12 @@ export class FakeAgent implements AgentService {
     return { accepted: true };
   }
 
+  async beginBatch({ kernelId }: { kernelId: string }): Promise<{ accepted: true }> {
+    this.#kernel(kernelId);
+    if (!this.losesBegins) this.begun.push(kernelId);
+    return { accepted: true };
+  }
+
   async checkKernel({ kernelId }: { kernelId: string }): Promise<KernelReport> {
     return this.#report(this.#kernel(kernelId));
   }
@@ -488,7 +500,18 @@ export class FakeAgent implements AgentService {
   #report(kernel: FakeKernel): KernelReport {
     const { kernelId, sessionId, slots } = kernel.spec;
     const { state, exitCode, reason, requestId } = kernel;
-    return { kernelId, sessionId, state, slots, exitCode, reason, requestId, isolation: simulated };
+    const batchWaits = state === 'running' && kernel.spec.batch?.onOrder === true && !this.begun.includes(kernelId);
+    return {
+      ...(batchWaits ? { batchWaits } : {}),
+      kernelId,
+      sessionId,
+      state,
+      slots,
+      exitCode,
+      reason,
+      requestId,
+      isolation: simulated,
+    };
   }
 
   #emit(kernel: FakeKernel, event: Record<string, unknown>): void {

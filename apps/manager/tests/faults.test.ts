@@ -1,5 +1,5 @@
 import type { RunResult, SessionView } from '@backend.ai/contract';
-import { newId } from '@backend.ai/core';
+import { AppError, deferred, newId } from '@backend.ai/core';
 import { runWithRequest } from '@backend.ai/telemetry';
 import { waitFor } from '@backend.ai/testing';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -67,6 +67,31 @@ describe('starting', () => {
     await world.until(id, 'RUNNING');
     expect(agent.starts.filter((start) => start === kernelId)).toHaveLength(1);
     expect(agent.createCalls.filter((call) => call.kernelId === kernelId).length).toBeGreaterThan(1);
+  });
+
+  it('is not ordered again when it was ended while its agent was asked for it', async () => {
+    const [asked, answer] = [deferred<string>(), deferred()];
+    agent.behaviour = 'lose-order';
+    agent.checkKernel = async ({ kernelId }) => {
+      asked.resolve(kernelId);
+      await answer.promise;
+      throw new AppError('kernel-not-found', 'There is no such kernel here.');
+    };
+    try {
+      const { id } = await world.create();
+      const kernelId = await asked.promise;
+      agent.behaviour = 'start';
+      await destroy(id, true);
+      const orders = agent.createCalls.length;
+      answer.resolve();
+      // What is started after it was to be ordered later.
+      await world.until((await world.create()).id, 'RUNNING');
+      await world.manager.services.settle();
+      expect(agent.createCalls).toHaveLength(orders + 1);
+      expect(agent.starts).not.toContain(kernelId);
+    } finally {
+      Reflect.deleteProperty(agent, 'checkKernel');
+    }
   });
 
   it('fails with the reason the agent gives', async () => {

@@ -86,6 +86,11 @@ export interface AgentService {
   createKernel(spec: KernelSpec, ctx: CallContext): Promise<{ accepted: true }>;
   /** Ends the kernel in the background. Unknown kernels count as ended: a `kernel-terminated` event is reported. */
   destroyKernel(input: z.infer<typeof destroyInput>, ctx: CallContext): Promise<{ accepted: true }>;
+  /**
+   * Begins the batch job of a kernel that runs, if it waits for that. Idempotent; there from RPC version 4 on.
+   * @throws AppError `kernel-not-found`
+   */
+  beginBatch(input: { kernelId: string }, ctx: CallContext): Promise<{ accepted: true }>;
   /** @throws AppError `kernel-not-found` */
   checkKernel(input: { kernelId: string }, ctx: CallContext): Promise<KernelReport>;
   /** Starts or follows a run; see `ExecuteInput`. @throws AppError `kernel-not-found`, `run-not-found` */
@@ -134,6 +139,7 @@ export function createAgentRouter(service: AgentService) {
   return router({
     createKernel: idempotent.input(kernelSpecSchema).mutation(({ input, ctx }) => service.createKernel(input, ctx)),
     destroyKernel: idempotent.input(destroyInput).mutation(({ input, ctx }) => service.destroyKernel(input, ctx)),
+    beginBatch: idempotent.input(kernelInput).mutation(({ input, ctx }) => service.beginBatch(input, ctx)),
     checkKernel: query.input(kernelInput).query(({ input, ctx }) => service.checkKernel(input, ctx)),
     execute: procedureFor('peer', { deadlineMs: executeDeadlineMs })
       .input(executeKernelInput)

@@ -8,11 +8,14 @@ import { inputLimits, plainText } from './text.ts';
 
 export const agentIdSchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/);
 
+/** From which RPC version on an agent understands something. Version 2 reads the request id at the top level. */
+export const rpcVersions = { operationHeaders: 3, beginBatch: 4 } as const;
+
 export const agentRegistrationSchema = z.object({
   agentId: agentIdSchema,
   /** New at each start of the agent process. */
   bootId: plainText(inputLimits.name),
-  /** 3 understands operation headers; 2 reads the request id at the top level. */
+  /** What it understands: see `rpcVersions`. */
   rpcVersion: z.number().int().min(2),
   version: plainText(inputLimits.name),
   architecture: plainText(inputLimits.architecture),
@@ -40,6 +43,7 @@ export const kernelReportSchema = z.object({
   requestId: z.string(),
   isolation: isolationReportSchema.nullable(),
   batch: batchEndSchema.optional(),
+  batchWaits: z.literal(true).optional(),
 });
 
 /** Full truth of an agent at one moment, sent every few seconds and after each registration. */

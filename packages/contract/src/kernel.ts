@@ -51,6 +51,8 @@ export const kernelBatchSchema = z.strictObject({
   startupCommand: plainText(inputLimits.command).min(1),
   /** It may run this long, in milliseconds. Absent: without limit. */
   timeoutMs: z.number().int().min(1).optional(),
+  /** It waits for `beginBatch`. Absent: it begins as soon as the kernel runs. */
+  onOrder: z.literal(true).optional(),
 });
 export type KernelBatch = z.infer<typeof kernelBatchSchema>;
 
@@ -117,7 +119,7 @@ export const kernelSpecSchema = z.strictObject({
   /** What it may call beyond its machine; the same for all kernels of a session. Absent: `open`. */
   egress: egressPolicySchema.optional(),
   bootstrap: kernelBootstrapSchema.optional(),
-  /** Run as `batchRunId` as soon as the kernel runs; only the main kernel of a batch session has it. */
+  /** Run as `batchRunId`; only the main kernel of a batch session has it. */
   batch: kernelBatchSchema.optional(),
   /** Scriptable behaviour of the fake backend; other backends refuse it. */
   fake: z
@@ -149,6 +151,8 @@ export interface KernelReport {
   readonly isolation: IsolationReport | null;
   /** How its batch job ended; absent before that, without one, and from agents of earlier versions. */
   readonly batch?: BatchEnd | undefined;
+  /** Its batch job waits for the order to begin. */
+  readonly batchWaits?: true | undefined;
 }
 
 export const batchEndSchema = z.object({

@@ -143,6 +143,8 @@ export interface KernelHandle {
    * depend on whoever waits here. Null: the kernel ended before, or the signal aborted.
    */
   runBatch(batch: KernelBatch, signal: AbortSignal): Promise<BatchEnd | null>;
+  /** Whether that was begun, by this life of the agent or an earlier one. */
+  readonly batchBegan: boolean;
   /** The current run, or a certain one. */
   interrupt(runId?: string): Promise<void>;
   complete(input: CompleteInput): Promise<CompleteResult>;

@@ -17,6 +17,8 @@ export class Kernel {
   handle: KernelHandle | undefined;
   /** How its batch job ended, once it has. */
   batch: BatchEnd | undefined;
+  /** Whether its batch job waits for the order to begin. */
+  batchWaits = false;
   /** Resolves when its batch job is no longer followed. */
   job: Promise<void> | undefined;
   /** Set once somebody wants it to end; the first reason counts. */
@@ -51,6 +53,7 @@ export class Kernel {
       requestId: this.requestId,
       isolation: this.handle?.isolation ?? null,
       ...(this.batch ? { batch: this.batch } : {}),
+      ...(this.batchWaits ? { batchWaits: true } : {}),
     };
   }
 }

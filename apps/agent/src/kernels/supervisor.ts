@@ -161,6 +161,13 @@ export class KernelSupervisor {
     this.#reportEnd({ kernelId, sessionId: session }, requestId, end);
   }
 
+  /** Begins the batch job of a kernel that waits for this. @throws AppError `kernel-not-found` unless it runs */
+  beginBatch(kernelId: string): void {
+    const kernel = this.get(kernelId);
+    void kernel.running;
+    if (kernel.batchWaits) this.#followJob(kernel, { ordered: true });
+  }
+
   find(kernelId: string): Kernel | undefined {
     return this.#kernels.get(kernelId);
   }
@@ -312,11 +319,16 @@ export class KernelSupervisor {
     return handle;
   }
 
-  /** Orders the batch job of a kernel that runs, or goes on waiting for one that was ordered before. */
-  #followJob(kernel: Kernel): void {
+  /**
+   * Begins the batch job of a kernel that runs, or goes on waiting for one that was begun before. One that begins on an
+   * order waits for that, and reports tell so.
+   */
+  #followJob(kernel: Kernel, { ordered = false } = {}): void {
     const { handle } = kernel;
     const { batch } = kernel.spec;
     if (!batch || !handle) return;
+    kernel.batchWaits = batch.onOrder === true && !ordered && !handle.batchBegan;
+    if (kernel.batchWaits) return;
     const followed = deferred();
     kernel.job = followed.promise;
     const follow = async (): Promise<void> => {

@@ -52,6 +52,11 @@ export class LocalAgentService implements AgentService {
     return { accepted: true };
   }
 
+  async beginBatch({ kernelId }: Input<'beginBatch'>): Promise<{ accepted: true }> {
+    this.#options.supervisor.beginBatch(kernelId);
+    return { accepted: true };
+  }
+
   async checkKernel({ kernelId }: Input<'checkKernel'>): Promise<KernelReport> {
     const { supervisor } = this.#options;
     return supervisor.find(kernelId)?.report() ?? supervisor.endedReport(kernelId) ?? supervisor.get(kernelId).report();

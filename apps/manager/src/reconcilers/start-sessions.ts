@@ -112,9 +112,14 @@ export class StartSessions {
       // It has it: events and heartbeats tell the rest.
       this.#confirmed.set(kernel.kernelId, clock.monotonic());
     } catch (error) {
-      if (hasCode(error, 'kernel-not-found')) await this.#order(kernel, epoch);
+      if (hasCode(error, 'kernel-not-found')) await this.#orderIfWanted(kernel, epoch);
       else this.#askLater(kernel, agentId, error);
     }
+  }
+
+  /** It may have ended, or gone back to the queue, while its agent was asked; that agent may have been told to forget it. */
+  async #orderIfWanted({ kernelId }: StartableKernel, epoch: number): Promise<void> {
+    for (const kernel of await this.#options.kernels.preparing(kernelId)) await this.#order(kernel, epoch);
   }
 
   #askLater(kernel: StartableKernel, agentId: string, error: unknown): void {

@@ -127,6 +127,8 @@ export interface ChangedSession {
   readonly reason: string;
   /** Of the request that made the session. */
   readonly requestId: string;
+  /** Number of its kernels. */
+  readonly clusterSize: number;
   /** Where each kernel that moved was, with the agent that had it. */
   readonly kernels: ReadonlyArray<{
     readonly kernelId: string;
@@ -136,7 +138,7 @@ export interface ChangedSession {
 }
 
 /** A session that moved without its kernels. */
-export type MovedSession = Omit<ChangedSession, 'kernels'>;
+export type MovedSession = Omit<ChangedSession, 'kernels' | 'clusterSize'>;
 
 /** For a registry, as they are in the database. */
 export interface StoredCredentials {
@@ -262,6 +264,7 @@ export class SessionTransitions {
 const changedRows = sql.raw(`
   select t.nth, t.id as "sessionId", m.id as "kernelId", m.agent_id as "agentId", c.name, c.access_key as "accessKey",
     t.from_status as "from", c.status as "to", c.status_reason as "reason", t.request_id as "requestId",
+    t.cluster_size as "clusterSize",
     (select jsonb_agg(jsonb_build_object('kernelId', a.id, 'agentId', a.agent_id, 'from', a.from_status))
       from moved a where a.session_id = t.id and a.moves) as kernels
   from target t join changed c on c.id = t.id

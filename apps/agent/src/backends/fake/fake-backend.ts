@@ -204,6 +204,7 @@ class FakeKernel implements KernelHandle {
   readonly #results = new Map<string, RunResult>();
   readonly #asking = new Set<string>();
   readonly #batchMs: number;
+  #batchBegan = false;
   readonly #over = new AbortController();
   #log = '';
   /** Bytes in all, with those that are not kept. */
@@ -249,7 +250,12 @@ class FakeKernel implements KernelHandle {
     return this.#remember(finished(runId, `${code}\n`, 0));
   }
 
+  get batchBegan(): boolean {
+    return this.#batchBegan;
+  }
+
   async runBatch({ startupCommand, timeoutMs }: KernelBatch, signal: AbortSignal): Promise<BatchEnd | null> {
+    this.#batchBegan = true;
     const batchMs = this.#batchMs;
     const late = timeoutMs !== undefined && batchMs > timeoutMs;
     const over = AbortSignal.any([signal, this.#over.signal]);

@@ -58,6 +58,11 @@ export async function runBatchJob(
   }
 }
 
+/** Whether the runner has taken the job that is kept in this file. */
+export function jobBegan(file: string): boolean {
+  return readOrdered(file) !== null;
+}
+
 export function endOfJob(exitCode: number): BatchEnd {
   return exitCode === 0
     ? { result: 'success', exitCode, reason: 'task-finished' }

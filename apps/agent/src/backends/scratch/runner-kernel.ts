@@ -20,7 +20,7 @@ import { readCounters } from '../../resources/cgroups.ts';
 import { RunnerClient } from '../../runner/index.ts';
 import { KernelServices } from '../../services/kernel-services.ts';
 import type { KernelEnd, KernelHandle, KernelUsage } from '../backend.ts';
-import { runBatchJob } from './batch-job.ts';
+import { jobBegan, runBatchJob } from './batch-job.ts';
 import { connectToService } from './kernel-streams.ts';
 import { Runs } from './runs.ts';
 import type { ScratchPaths } from './scratch.ts';
@@ -103,6 +103,10 @@ export abstract class RunnerKernel implements KernelHandle {
     const runs = this.#requireRuns();
     await runs.begin(runId, command);
     return await runs.exitCodeOf(runId, signal);
+  }
+
+  get batchBegan(): boolean {
+    return jobBegan(this.#options.paths.batch);
   }
 
   runBatch(batch: KernelBatch, signal: AbortSignal): Promise<BatchEnd | null> {

@@ -17,6 +17,7 @@ import type { AgentRepository } from '../../repositories/agents.ts';
 import type { KernelLogRepository } from '../../repositories/kernel-logs.ts';
 import type { ChangedSession } from '../../repositories/session-transitions.ts';
 import type { PeerService } from '../peers/peer-service.ts';
+import type { BatchJobs } from '../sessions/batch-jobs.ts';
 import type { SessionChanges } from '../sessions/session-changes.ts';
 import type { KernelStatistics } from '../statistics/kernel-statistics.ts';
 import type { MachineStatistics } from '../statistics/machine-statistics.ts';
@@ -37,6 +38,7 @@ export interface AgentGatewayOptions {
   readonly machineStatistics: MachineStatistics;
   readonly statistics: StatisticsService;
   readonly changes: SessionChanges;
+  readonly batchJobs: BatchJobs;
   readonly logger: Logger;
   readonly heartbeatMs: number;
   /** How long a kernel may be missing at an agent that cannot be asked for it. */
@@ -133,6 +135,7 @@ export class AgentGatewayService implements AgentGateway {
       const exitCode = report?.exitCode ?? null;
       await this.#apply(agentId, kernel.kernelId, report?.requestId, (fact) => facts.ended(fact, reason, exitCode));
     }
+    for (const kernelId of differences.waiting) this.#options.batchJobs.begin({ kernelId });
     if (differences.unknown.length > 0) this.#log.kernelsUnknown(agentId, differences.unknown);
     return {
       reply: { unknownKernels: differences.unknown, managerKeys: await peers.managerKeys() },
@@ -278,7 +281,13 @@ export class AgentGatewayService implements AgentGateway {
 
   #announce(changed: readonly ChangedSession[], requestId: string): void {
     if (changed.length === 0) return;
-    ensureRequestId(() => this.#options.changes.announce(changed), parseRequestId(requestId));
+    const { changes, batchJobs } = this.#options;
+    ensureRequestId(() => {
+      changes.announce(changed);
+      for (const { sessionId, clusterSize, from, to } of changed) {
+        if (clusterSize > 1 && to === 'RUNNING' && from !== to) batchJobs.begin({ sessionId });
+      }
+    }, parseRequestId(requestId));
   }
 
   #inLine<T>(agentId: string, work: () => Promise<T>): Promise<T> {

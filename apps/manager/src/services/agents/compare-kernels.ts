@@ -15,6 +15,8 @@ export interface KernelDifferences {
   readonly running: Array<{ readonly kernel: BelievedKernel; readonly report: Report }>;
   /** They run, their batch jobs have ended, and we have not heard of it. */
   readonly finished: Array<{ readonly kernel: BelievedKernel; readonly report: Report; readonly batch: BatchEnd }>;
+  /** They run, and their batch jobs wait for the order to begin. */
+  readonly waiting: string[];
   /** They ended, and we have not heard of it. */
   readonly ended: Array<{ readonly kernel: BelievedKernel; readonly report: Report | undefined }>;
 }
@@ -34,7 +36,7 @@ export function compareKernels(
   const byId = new Map(believed.map((kernel) => [kernel.kernelId, kernel]));
   const reports = new Map(heartbeat.kernels.map((report) => [report.kernelId, report]));
   const unknown = heartbeat.kernels.filter((report) => !byId.has(report.kernelId)).map((report) => report.kernelId);
-  const differences: KernelDifferences = { unknown, lost: [], running: [], finished: [], ended: [] };
+  const differences: KernelDifferences = { unknown, lost: [], running: [], finished: [], waiting: [], ended: [] };
   if (heartbeat.lastEventSeq !== ackedSeq) return differences;
 
   for (const kernel of believed) {
@@ -47,7 +49,7 @@ export function compareKernels(
       differences.running.push({ kernel, report });
     } else if (report?.batch && kernel.status === 'RUNNING') {
       differences.finished.push({ kernel, report, batch: report.batch });
-    }
+    } else if (report?.batchWaits && kernel.status === 'RUNNING') differences.waiting.push(kernel.kernelId);
   }
   return differences;
 }

@@ -84,11 +84,24 @@ describe('what an agent is told of a kernel', () => {
     expect(kernelSpecOf({ ...kernel, clusterRole: 'sub', hostname: 'sub1', options }).batch).toBeUndefined();
   });
 
+  it('begins the job of a cluster on an order, where the agent of its main kernel knows of that', () => {
+    const batchOf = (agentRpcVersion: number) => {
+      const members = [
+        { role: 'main', hostname: 'main1', agentId: 'i-one', agentAddress: null, agentRpcVersion },
+        { role: 'sub', hostname: 'sub1', agentId: 'i-two', agentAddress: null, agentRpcVersion: 4 },
+      ] as const;
+      const cluster = { members, keyPair: { publicKey: 'ssh-rsa AAAA work@cluster', privateKey: 'PEM' } };
+      return kernelSpecOf({ ...kernel, options: { startupCommand: 'ls' } }, cluster).batch;
+    };
+    expect(batchOf(4)).toEqual({ startupCommand: 'ls', onOrder: true });
+    expect(batchOf(3)).toEqual({ startupCommand: 'ls' });
+  });
+
   it('knows its place among all kernels, and where those on other machines are', () => {
     const members = [
-      { role: 'main', hostname: 'main1', agentId: 'i-one', agentAddress: '10.0.0.1:6001' },
-      { role: 'sub', hostname: 'sub1', agentId: 'i-one', agentAddress: '10.0.0.1:6001' },
-      { role: 'sub', hostname: 'sub2', agentId: 'i-two', agentAddress: '[fd00::2]:6001' },
+      { role: 'main', hostname: 'main1', agentId: 'i-one', agentAddress: '10.0.0.1:6001', agentRpcVersion: 4 },
+      { role: 'sub', hostname: 'sub1', agentId: 'i-one', agentAddress: '10.0.0.1:6001', agentRpcVersion: 4 },
+      { role: 'sub', hostname: 'sub2', agentId: 'i-two', agentAddress: '[fd00::2]:6001', agentRpcVersion: 4 },
     ] as const;
     const sub = { ...kernel, clusterRole: 'sub', clusterIndex: 1, hostname: 'sub1' } as const;
     const keyPair = { publicKey: 'ssh-rsa AAAA work@cluster', privateKey: 'PEM' };

@@ -1,4 +1,12 @@
-import type { Dotfile, EgressPolicy, ImageSource, KernelCluster, KernelSpec, SshKeyPair } from '@backend.ai/contract';
+import {
+  type Dotfile,
+  type EgressPolicy,
+  type ImageSource,
+  type KernelCluster,
+  type KernelSpec,
+  rpcVersions,
+  type SshKeyPair,
+} from '@backend.ai/contract';
 import { transientDeadlines } from '@backend.ai/core';
 import type { ClusterMember } from '../../repositories/kernels.ts';
 import type { SessionOptions } from '../../repositories/session-rows.ts';
@@ -66,8 +74,22 @@ export function kernelSpecOf(
     ...(kernel.allowFractionalResourceFragmentation === false ? { allowFractionalResourceFragmentation: false } : {}),
     ...(kernel.egress && kernel.egress.policy !== 'open' ? { egress: kernel.egress } : {}),
     ...(bootstrapScript ? { bootstrap: { script: bootstrapScript, timeoutMs: bootstrapTimeoutMs } } : {}),
-    ...(startupCommand && isMain ? { batch: { startupCommand, ...(timeoutMs ? { timeoutMs } : {}) } } : {}),
+    ...(startupCommand && isMain
+      ? {
+          batch: {
+            startupCommand,
+            ...(timeoutMs ? { timeoutMs } : {}),
+            ...(cluster && beginsOnOrder(kernel, cluster.members) ? { onOrder: true as const } : {}),
+          },
+        }
+      : {}),
   };
+}
+
+/** A job for which others have to run as well begins on an order, at agents that know of that. */
+function beginsOnOrder({ hostname }: KernelToStart, members: readonly ClusterMember[]): boolean {
+  const own = members.find((member) => member.hostname === hostname);
+  return (own?.agentRpcVersion ?? 0) >= rpcVersions.beginBatch;
 }
 
 function clusterOf(kernel: KernelToStart, members: readonly ClusterMember[]): KernelCluster {

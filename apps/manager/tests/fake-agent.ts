@@ -63,7 +63,6 @@ export interface FakeAgentOptions {
   readonly slots?: Record<string, string>;
   readonly images?: AgentRegistration['images'];
   readonly architecture?: string;
-  readonly rpcVersion?: number;
   readonly backend?: AgentRegistration['backend'];
   readonly enforcesEgress?: boolean;
   /** What managers reach in its place. */
@@ -147,7 +146,7 @@ export class FakeAgent implements AgentService {
     return {
       agentId: this.id,
       bootId: this.#bootId,
-      rpcVersion: this.#options.rpcVersion ?? rpcVersions.beginBatch,
+      rpcVersion: rpcVersions.beginBatch,
       version: '0.1.0',
       architecture,
       resourceGroup: 'default',

@@ -37,6 +37,7 @@ import { DataPort } from './data-port/data-port.ts';
 import { Tickets } from './data-port/tickets.ts';
 import { AgentState } from './kernels/agent-state.ts';
 import type { Kernel } from './kernels/kernel.ts';
+import { KernelCommits } from './kernels/kernel-commits.ts';
 import { KernelMeter } from './kernels/kernel-meter.ts';
 import { Outbox } from './kernels/outbox.ts';
 import type { StrayView } from './kernels/remains.ts';
@@ -310,6 +311,7 @@ export class Agent {
     const agentId = this.#identity.id;
     const boundAddress = await dataPort.listen();
     const dataAddress = config.advertise.data ?? boundAddress;
+    const commits = new KernelCommits(this.#tasks);
     const service = new LocalAgentService({
       agentId,
       bootId: this.bootId,
@@ -317,6 +319,7 @@ export class Agent {
       state,
       supervisor,
       images: backend.images,
+      commits,
       tickets,
       clock,
       dataAddress: () => dataAddress,

@@ -1,10 +1,8 @@
-import { connect, createServer, type Server, type Socket } from 'node:net';
-import { join } from 'node:path';
-import { tempDirectory, waitFor } from '@backend.ai/testing';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { waitFor } from '@backend.ai/testing';
+import { describe, expect, it } from 'vitest';
 import { kernelLabels, ownedBy } from '../src/backends/docker/labels.ts';
 import { agentWorld, kernelSpec, runCode, startKernel, textOf } from './agent-world.ts';
-import { derivedImage, docker, dockerOptions, engineSocket, testImages } from './docker-world.ts';
+import { derivedImage, docker, dockerOptions, sluggishEngine, testImages } from './docker-world.ts';
 
 const images = await testImages();
 const python = { image: images.python };
@@ -14,43 +12,6 @@ const container = async (kernelId: string) => {
   const [found] = await docker.listContainers({ filters: `{"label":["ai.backend.kernel-id=${kernelId}"]}` });
   return await docker.getContainer(found?.Id ?? '').inspect();
 };
-
-/** An engine's socket that can stop answering, as one that hangs does. */
-async function sluggishEngine() {
-  const directory = await tempDirectory();
-  const path = join(directory, 'engine.sock');
-  const sockets = new Set<Socket>();
-  let hangs = false;
-  const server: Server = createServer((client) => {
-    const engine = connect(engineSocket);
-    for (const socket of [client, engine]) {
-      sockets.add(socket);
-      socket.on('error', () => {});
-      socket.on('close', () => {
-        sockets.delete(socket);
-        client.destroy();
-        engine.destroy();
-      });
-    }
-    client.on('data', (chunk) => (hangs ? undefined : engine.write(chunk)));
-    engine.on('data', (chunk) => (hangs ? undefined : client.write(chunk)));
-  });
-  await new Promise<void>((resolve) => server.listen(path, resolve));
-  onTestFinished(async () => {
-    for (const socket of sockets) socket.destroy();
-    await new Promise((resolve) => server.close(resolve));
-  });
-  return {
-    path,
-    hang: () => {
-      hangs = true;
-    },
-    recover: () => {
-      hangs = false;
-      for (const socket of sockets) socket.destroy();
-    },
-  };
-}
 
 describe('a kernel in a container', () => {
   it('may nothing but what its user may, and sees nothing of the engine', async () => {

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
+import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { engineSocket as findSocket } from '@backend.ai/testing';
+import { engineSocket as findSocket, tempDirectory } from '@backend.ai/testing';
 import Docker from 'dockerode';
 import { pack } from 'tar-stream';
 import { afterAll, onTestFinished } from 'vitest';
@@ -71,17 +72,56 @@ export const dockerOptions = {
   remains: dockerRemains,
 } satisfies WorldOptions;
 
-/** Containers and networks that the agent of a data folder has; of one kernel only, when it is named. */
+/** Containers, networks and images in the making that the agent of a data folder has; of one kernel only, when it is named. */
 export async function dockerRemains(kernelId: string | null, dataDir: string): Promise<string[]> {
   const { installationId } = JSON.parse(readFileSync(join(dataDir, 'agent.json'), 'utf8')) as {
     installationId: string;
   };
   const containers = await docker.listContainers({ all: true, filters: JSON.stringify(ownedBy(installationId)) });
   const networks = await docker.listNetworks({ filters: JSON.stringify(ownedBy(installationId)) });
+  const images = await docker.listImages({ filters: JSON.stringify(ownedBy(installationId)) });
   return [
+    ...images.map(({ Id }) => `image ${Id}`),
     ...containers
       .filter(({ Labels }) => kernelId === null || Labels[labels.kernel] === kernelId)
       .map(({ Names }) => `container ${Names.join()}`),
     ...networks.map(({ Name }) => `network ${Name}`),
   ];
+}
+
+/** An engine's socket that can stop answering, as one that hangs does. */
+export async function sluggishEngine() {
+  const directory = await tempDirectory();
+  const path = join(directory, 'engine.sock');
+  const sockets = new Set<Socket>();
+  let hangs = false;
+  const server: Server = createServer((client) => {
+    const engine = connect(engineSocket);
+    for (const socket of [client, engine]) {
+      sockets.add(socket);
+      socket.on('error', () => {});
+      socket.on('close', () => {
+        sockets.delete(socket);
+        client.destroy();
+        engine.destroy();
+      });
+    }
+    client.on('data', (chunk) => (hangs ? undefined : engine.write(chunk)));
+    engine.on('data', (chunk) => (hangs ? undefined : client.write(chunk)));
+  });
+  await new Promise<void>((resolve) => server.listen(path, resolve));
+  onTestFinished(async () => {
+    for (const socket of sockets) socket.destroy();
+    await new Promise((resolve) => server.close(resolve));
+  });
+  return {
+    path,
+    hang: () => {
+      hangs = true;
+    },
+    recover: () => {
+      hangs = false;
+      for (const socket of sockets) socket.destroy();
+    },
+  };
 }

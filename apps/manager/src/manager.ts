@@ -25,6 +25,7 @@ import { type DutyName, type LeaderParts, leaderDuties } from './reconcilers/lea
 import { AgentRepository } from './repositories/agents.ts';
 import { AuditRepository } from './repositories/audit.ts';
 import { ClusterKeyRepository } from './repositories/cluster-keys.ts';
+import { CustomizedImageRepository } from './repositories/customized-images.ts';
 import { DotfileRepository } from './repositories/dotfiles.ts';
 import { InstallationRepository } from './repositories/installation.ts';
 import { KernelLogRepository } from './repositories/kernel-logs.ts';
@@ -54,6 +55,7 @@ import { DotfileService } from './services/dotfiles/dotfile-service.ts';
 import { ExplainService } from './services/explain/explain-service.ts';
 import { FileService } from './services/files/file-service.ts';
 import { SessionActivity } from './services/idle/session-activity.ts';
+import { CustomizedImageService } from './services/images/customized-image-service.ts';
 import { pullProgressOf } from './services/images/pull-progress.ts';
 import { type AdminCredentials, InstallationService } from './services/installation/installation-service.ts';
 import { KernelService } from './services/kernels/kernel-service.ts';
@@ -346,6 +348,12 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   peers.onRevoked(() => syncPeers.hint(currentRequestId()));
 
   const groups = new ResourceGroupService(groupRows, () => rules.announce());
+  const customized = new CustomizedImageService({
+    ...{ sessions, images, imageAdmin, catalog, clients, audit, clock },
+    owners: new CustomizedImageRepository(db),
+    agents: directory,
+    tasks: taskService,
+  });
   const presets = new ResourcePresetService({
     presets: new ResourcePresetRepository(db),
     groups: groupRows,
@@ -355,9 +363,13 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   const api: ApiServices = {
     auth: createAuthApi(keypairs),
     cluster: createClusterApi(cluster),
-    image: images,
+    image: {
+      list: (ctx) => images.list(ctx),
+      get: (input, ctx) => images.get(input, ctx),
+      delete: (input, ctx) => customized.delete(input, ctx),
+    },
     task: taskService,
-    session: createSessionApi(creation, sessions, kernels, logFollower, { statistics, idle, explanations }),
+    session: createSessionApi(creation, sessions, kernels, logFollower, customized, { statistics, idle, explanations }),
     dotfile: new DotfileService(new DotfileRepository(db), audit),
     sessionTemplate: new SessionTemplateService(new SessionTemplateRepository(db), audit),
     usage: createUsageApi(new UsageService(usageRows, clock)),

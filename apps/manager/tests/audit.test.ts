@@ -1,5 +1,5 @@
 import { createApiRouter, procedureMetas } from '@backend.ai/contract';
-import { newId } from '@backend.ai/core';
+import { customizedImageName, localImageHost, newId } from '@backend.ai/core';
 import { runWithRequest, silentLogger } from '@backend.ai/telemetry';
 import { sql } from 'drizzle-orm';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -11,15 +11,24 @@ import { createWorld, type World } from './world.ts';
 let world: World;
 let tenants: Tenants;
 let running: string;
+/** In a container. */
+let onDocker: string;
 
 beforeAll(async () => {
   world = await createWorld();
   await world.addAgent('i-one');
   await world.addAgent('i-two');
-  await world.addAgent('i-docker', { backend: 'docker', images: [] });
+  const ofSuperadmin = customizedImageName(localImageHost, world.admin.userId, 'deleted');
+  const images = ['backend.ai/audited:1', ofSuperadmin].map((name) => ({
+    ...{ name, aliases: [], architecture: 'x86_64', language: 'python' as const },
+    minSlots: { cpu: '1', mem: '67108864' },
+  }));
+  await world.addAgent('i-docker', { backend: 'docker', images });
   tenants = await createTenants(world);
   running = (await world.create({ name: 'running' })).id;
   await world.until(running, 'RUNNING');
+  onDocker = (await world.create({ name: 'on-docker', image: 'backend.ai/audited:1' })).id;
+  await world.until(onDocker, 'RUNNING');
 });
 afterAll(() => world.close());
 
@@ -64,6 +73,8 @@ function calls(): Readonly<Record<string, Call>> {
   const dotfile = { path: '.audited', permission: '600', content: '' };
   return {
     'session.create': (api) => api.session.create({ image: 'python', name: 'audited' }),
+    'session.commit': (api) => api.session.commit({ session: onDocker, image: 'committed' }),
+    'image.delete': (api) => api.image.delete({ image: 'deleted' }),
     'session.rename': (api) => api.session.rename({ session: running, name: 'renamed' }),
     'session.restart': (api) => api.session.restart({ session: running }),
     'session.destroy': (api) => api.session.destroy({ session: 'audited' }),

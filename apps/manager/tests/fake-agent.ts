@@ -9,6 +9,8 @@ import {
   type ImageSource,
   type IsolationReport,
   type KeptLog,
+  type KernelCommit,
+  type KernelCommitState,
   type KernelEvent,
   type KernelMeasurement,
   type KernelReport,
@@ -478,6 +480,26 @@ export class FakeAgent implements AgentService {
   async purgeImage({ image }: { image: string }): Promise<{ removed: boolean }> {
     this.purges.push(image);
     return { removed: this.imageStates.delete(image) };
+  }
+
+  /** What `checkCommit` says; orders begin with `committing` and end by the test. */
+  readonly commits = new Map<string, KernelCommitState>();
+  readonly commitOrders: Array<KernelCommit & { kernelId: string }> = [];
+
+  async commitKernel(input: KernelCommit & { kernelId: string }): Promise<{ accepted: true }> {
+    this.#kernel(input.kernelId);
+    this.commitOrders.push(input);
+    this.commits.set(input.kernelId, { state: 'committing', image: input.image, progress: null, failure: null });
+    return { accepted: true };
+  }
+
+  async checkCommit({ kernelId }: { kernelId: string }): Promise<KernelCommitState> {
+    return this.commits.get(kernelId) ?? { state: 'none', image: null, progress: null, failure: null };
+  }
+
+  /** As an agent that has other images now. */
+  async offer(images: AgentRegistration['images']): Promise<void> {
+    await this.api.reportImages.mutate({ agentId: this.id, images });
   }
 
   async status(): Promise<Awaited<ReturnType<AgentService['status']>>> {

@@ -106,6 +106,8 @@ const needs: Readonly<Record<string, readonly [query: string, asked?: Asked]>> =
   'POST /session/:session': ['', { body: JSON.stringify({ mode: 'query', code: '1', runId: null }) }],
   'POST /session/:session/complete': ['', { body: JSON.stringify({ code: 'a' }) }],
   'POST /session/:session/rename': ['?name=other'],
+  'POST /session/:session/commit': ['', { body: JSON.stringify({ image: 'mine' }) }],
+  'POST /session/:session/imagify': ['', { body: JSON.stringify({ image_name: 'mine' }) }],
   'POST /session/:session/shutdown-service': ['', { body: JSON.stringify({ service_name: 'web' }) }],
   'GET /stream/session/:session/httpproxy': ['?app=web'],
   'GET /stream/session/:session/tcpproxy': ['?app=web'],

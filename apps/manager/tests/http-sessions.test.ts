@@ -269,6 +269,30 @@ describe('changing sessions', () => {
   });
 });
 
+describe('images of sessions', () => {
+  test('are made by the official names, and whether one is being made is told', async () => {
+    const { id } = world.add('sess');
+    const post = (path: string, body: object) =>
+      server.request(`/session/sess/${path}`, { method: 'POST', body: JSON.stringify(body) });
+    const made = await post('imagify', { image_name: 'mine', image_visibility: 'user', image_owner_id: id });
+    expect(made).toMatchObject({ status: 200, json: { task_id: id } });
+    expect(world.calls.at(-1)).toMatchObject({ name: 'commit', input: { session: 'sess', image: 'mine' } });
+    expect(await post('commit', { image: 'mine:2' })).toMatchObject({ status: 201, json: { bgtask_id: id } });
+    expect(world.calls.at(-1)).toMatchObject({ name: 'commit', input: { image: 'mine:2' } });
+    const answer = await server.request('/session/sess/commit');
+    expect(answer.json).toEqual({ status: 'ongoing', kernel: id });
+  });
+
+  test('are no archive files and belong to nobody but their owner', async () => {
+    world.add('sess');
+    const post = async (path: string, body: object) =>
+      (await server.request(`/session/sess/${path}`, { method: 'POST', body: JSON.stringify(body) })).json.error_code;
+    expect(await post('commit', { filename: 'a.tar.gz' })).toBe('unsupported-feature');
+    expect(await post('commit', {})).toBe('invalid-input');
+    expect(await post('imagify', { image_name: 'mine', image_visibility: 'project' })).toBe('unsupported-feature');
+  });
+});
+
 describe('looking at sessions', () => {
   test('info has the official fields', async () => {
     const session = world.add('sess', 'RUNNING');

@@ -235,6 +235,11 @@ export class FakeWorld {
           this.setStatus(this.find(input.session), 'RESTARTING');
           return this.find(input.session);
         },
+        commit: async (input, ctx) => {
+          record('commit', input, ctx);
+          return { taskId: this.find(input.session).id, image: `backend.ai/customized/u/${input.image}` };
+        },
+        commitState: async ({ session }) => ({ state: 'ongoing', kernelId: this.find(session).id }),
         rename: async (input, ctx) => {
           record('rename', input, ctx);
           return this.find(input.session);

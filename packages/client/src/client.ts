@@ -5,6 +5,7 @@ import type {
   ImageView,
   PresetCheck,
   PresetView,
+  PurgeReport,
   ResourceGroupSummary,
   TaskView,
   UsageReport,
@@ -39,6 +40,8 @@ export interface Client {
     list(): Promise<ImageView[]>;
     /** @throws AppError `unknown-image` */
     get(image: string, architecture?: string): Promise<ImageDetails>;
+    /** One that was made of a session, from everywhere. @throws AppError `forbidden` for any other image */
+    delete(image: string, architecture?: string): Promise<PurgeReport>;
   };
   readonly tasks: {
     /** Work that a call began: how far it is, until it is over. @throws AppError `object-not-found` */
@@ -84,6 +87,7 @@ export function createClient(options: ClientOptions): Client {
     images: {
       list: () => rpc.image.list.query(),
       get: (image, architecture) => rpc.image.get.query({ image, ...(architecture ? { architecture } : {}) }),
+      delete: (image, architecture) => rpc.image.delete.mutate({ image, ...(architecture ? { architecture } : {}) }),
     },
     tasks: {
       watch: (taskId) => subscribed<TaskView>((handlers) => rpc.task.watch.subscribe({ taskId }, handlers)),

@@ -2,6 +2,8 @@ export type {
   AgentView,
   ApiRouter,
   ClusterStatus,
+  CommitStarted,
+  CommittedImage,
   ConsoleItem,
   DotfileView,
   FileEntry,

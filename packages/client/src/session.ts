@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
 import type {
   ApiRouter,
+  CommitStarted,
   CreateSessionResult,
   DestroySessionResult,
   FileListing,
@@ -284,6 +285,15 @@ export class Session implements AsyncDisposable {
   /** Records the wish that it starts anew, under the same id and name; see `waitUntilRunning`. */
   async restart(): Promise<SessionView> {
     return this.#see(await this.#rpc.session.restart.mutate(this.#ref));
+  }
+
+  /**
+   * Begins to make an image of what its files are now, except the home folder; `tasks.watch` tells how that goes. It is its
+   * owner's under the name given, and in `images.list()` once the task is done.
+   * @throws AppError `unsupported-feature`, `object-exists`, `quota-exceeded`
+   */
+  commit(image: string): Promise<CommitStarted> {
+    return this.#rpc.session.commit.mutate({ ...this.#ref, image });
   }
 
   async rename(name: string): Promise<SessionView> {

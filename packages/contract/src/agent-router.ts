@@ -1,6 +1,13 @@
 import { z } from 'zod';
 import { type FileListing, homePathSchema, type TransferTicket, transferSchema } from './files.ts';
-import { type AgentImageState, type ImageSource, imageSourceSchema } from './image.ts';
+import {
+  type AgentImageState,
+  type ImageSource,
+  imageSourceSchema,
+  type KernelCommit,
+  type KernelCommitState,
+  kernelCommitSchema,
+} from './image.ts';
 import { type KernelReport, type KernelSpec, kernelIdSchema, kernelSpecSchema } from './kernel.ts';
 import { type CallContext, procedureFor, router } from './link.ts';
 import { type LogChunk, logCursorSchema } from './log.ts';
@@ -68,6 +75,7 @@ const purgeInput = z.strictObject({
   /** Also when stopped containers were made of it. One that runs keeps its image always. */
   forced: z.boolean().default(false),
 });
+const commitInput = kernelCommitSchema.extend({ kernelId: kernelIdSchema });
 const listFilesInput = z.strictObject({ kernelId: kernelIdSchema, path: homePathSchema.default('.') });
 const transferInput = z.strictObject({ kernelId: kernelIdSchema, transfer: transferSchema });
 
@@ -117,6 +125,14 @@ export interface AgentService {
    */
   startService(input: StartServiceInput & { kernelId: string }, ctx: CallContext): Promise<ServiceStart>;
   stopService(input: z.infer<typeof stopServiceInput>, ctx: CallContext): Promise<void>;
+  /**
+   * Makes an image of the kernel's files in the background; `checkCommit` tells how that goes. Asking again for the same
+   * image while it is being made changes nothing.
+   * @throws AppError `unsupported-feature` for a kernel that is no container, `object-exists` for a name that is taken,
+   * `state-conflict` while another one is being made of the kernel
+   */
+  commitKernel(input: KernelCommit & { kernelId: string }, ctx: CallContext): Promise<{ accepted: true }>;
+  checkCommit(input: { kernelId: string }, ctx: CallContext): Promise<KernelCommitState>;
   status(ctx: CallContext): Promise<AgentSummary>;
   /** @throws AppError `unsupported-feature` by agents without a container engine, as the two below */
   checkImage(input: { image: string }, ctx: CallContext): Promise<AgentImageState>;
@@ -157,6 +173,8 @@ export function createAgentRouter(service: AgentService) {
       .input(startServiceInput)
       .mutation(({ input, ctx }) => service.startService(input, ctx)),
     stopService: idempotent.input(stopServiceInput).mutation(({ input, ctx }) => service.stopService(input, ctx)),
+    commitKernel: idempotent.input(commitInput).mutation(({ input, ctx }) => service.commitKernel(input, ctx)),
+    checkCommit: query.input(kernelInput).query(({ input, ctx }) => service.checkCommit(input, ctx)),
     status: query.query(({ ctx }) => service.status(ctx)),
     checkImage: query.input(imageInput).query(({ input, ctx }) => service.checkImage(input, ctx)),
     pullImage: idempotent.input(pullInput).mutation(({ input, ctx }) => service.pullImage(input, ctx)),

@@ -47,13 +47,16 @@ import {
   startServiceSchema,
 } from './service.ts';
 import {
+  type CommitStarted,
   type CreateSessionInput,
   type CreateSessionResult,
+  commitSessionSchema,
   createSessionSchema,
   type DestroySessionResult,
   destroySessionSchema,
   listSessionsSchema,
   renameSessionSchema,
+  type SessionCommitState,
   type SessionDetailsView,
   type SessionHistoryEntry,
   type SessionView,
@@ -134,6 +137,12 @@ export interface SessionApi {
   restart(input: z.infer<typeof bySession>, ctx: CallContext): Promise<SessionView>;
   /** Gives a running session another name. @throws AppError `session-not-running`, `invalid-session-name`, `session-exists` */
   rename(input: z.infer<typeof renameSessionSchema>, ctx: CallContext): Promise<SessionView>;
+  /**
+   * Begins to make an image of what the files of its main kernel are now, and returns a task to watch. It is its owner's.
+   * @throws AppError `session-not-running`, `unsupported-feature`, `object-exists`, `quota-exceeded`, `state-conflict`
+   */
+  commit(input: z.infer<typeof commitSessionSchema>, ctx: CallContext): Promise<CommitStarted>;
+  commitState(input: z.infer<typeof bySession>, ctx: CallContext): Promise<SessionCommitState>;
   execute(input: ExecuteInput & { session: string }, ctx: CallContext): Promise<RunResult>;
   /** The current run, or a certain one. */
   interrupt(input: z.infer<typeof interruptSession>, ctx: CallContext): Promise<void>;
@@ -261,6 +270,10 @@ function createSessionRouter(session: SessionApi) {
     rename: procedureFor('session:rename')
       .input(renameSessionSchema)
       .mutation(({ input, ctx }) => session.rename(input, ctx)),
+    commit: procedureFor('session:commit')
+      .input(commitSessionSchema)
+      .mutation(({ input, ctx }) => session.commit(input, ctx)),
+    commitState: read.input(bySession).query(({ input, ctx }) => session.commitState(input, ctx)),
     execute: use.input(executeSession).mutation(({ input, ctx }) => session.execute(input, ctx)),
     interrupt: use.input(interruptSession).mutation(({ input, ctx }) => session.interrupt(input, ctx)),
     services: use.input(bySession).query(({ input, ctx }) => session.services(input, ctx)),

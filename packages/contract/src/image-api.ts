@@ -54,6 +54,8 @@ export interface ImageView extends Image {
   readonly installedAgents: readonly string[];
   /** What is wrong with its labels. */
   readonly warnings: readonly ImageWarning[];
+  /** Id of the user who made it of a session; null: it is for everybody. */
+  readonly ownerId: string | null;
 }
 
 export interface ImageDetails extends ImageView {
@@ -99,9 +101,12 @@ export interface PurgeReport {
 }
 
 export interface ImageApi {
+  /** Of customized images, those of the actor; all of them for superadmins. */
   list(ctx: CallContext): Promise<ImageView[]>;
   /** @throws AppError `unknown-image` */
   get(input: ImageRef, ctx: CallContext): Promise<ImageDetails>;
+  /** Removes a customized image from everywhere. @throws AppError `unknown-image`, `forbidden` for any other image */
+  delete(input: ImageRef, ctx: CallContext): Promise<PurgeReport>;
 }
 
 export interface ImageAdminApi {
@@ -124,6 +129,9 @@ export function createImageRouter(images: ImageApi) {
   return router({
     list: read.query(({ ctx }) => images.list(ctx)),
     get: read.input(imageRef).query(({ input, ctx }) => images.get(input, ctx)),
+    delete: procedureFor('image:delete')
+      .input(imageRef)
+      .mutation(({ input, ctx }) => images.delete(input, ctx)),
   });
 }
 

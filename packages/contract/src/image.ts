@@ -1,4 +1,4 @@
-import { type ImageWarning, imageLanguages, imageRoles } from '@backend.ai/core';
+import { type ErrorBody, type ImageWarning, imageLanguages, imageRoles } from '@backend.ai/core';
 import { z } from 'zod';
 import { slotTextsSchema } from './slot-texts.ts';
 import { inputLimits, plainText } from './text.ts';
@@ -45,6 +45,12 @@ export const agentImagesSchema = z.array(z.custom<Image>()).max(maxAgentImages);
 export const pullPolicies = ['digest', 'tag', 'none'] as const;
 export type PullPolicy = (typeof pullPolicies)[number];
 
+/** For a registry. */
+const registryCredentialsSchema = z.strictObject({
+  username: plainText(inputLimits.credential),
+  password: plainText(inputLimits.credential),
+});
+
 /** Where an agent fetches an image that it lacks. */
 export const imageSourceSchema = z.strictObject({
   /** Of the configuration: the id of the image at the agent. */
@@ -52,10 +58,8 @@ export const imageSourceSchema = z.strictObject({
   /** Of the manifest for the agent's architecture: what is fetched, whatever the tag means by now. */
   manifestDigest: digestSchema,
   pullPolicy: z.enum(pullPolicies),
-  /** For the registry; absent: it wants none. */
-  credentials: z
-    .strictObject({ username: plainText(inputLimits.credential), password: plainText(inputLimits.credential) })
-    .optional(),
+  /** Absent: it wants none. */
+  credentials: registryCredentialsSchema.optional(),
 });
 export type ImageSource = z.infer<typeof imageSourceSchema>;
 
@@ -73,6 +77,27 @@ export interface AgentImageState {
   readonly progress: PullProgress | null;
   /** Why the last fetch that nobody repeated since has failed. */
   readonly failure: { readonly code: string; readonly message: string } | null;
+}
+
+/** An image to be made of what a kernel's files are now. */
+export const kernelCommitSchema = z.strictObject({
+  /** Canonical; nothing at the agent may have it. */
+  image: plainText(inputLimits.image).min(1),
+  /** It bears those of the image the kernel was made of, and these. */
+  labels: z.record(plainText(inputLimits.image), plainText(inputLimits.image)).default({}),
+  /** It goes to the registry of its name, too. Absent: it stays at the agent. */
+  push: z.strictObject({ credentials: registryCredentialsSchema.optional() }).optional(),
+});
+export type KernelCommit = z.infer<typeof kernelCommitSchema>;
+
+/** How the last commit of a kernel is, as long as its agent remembers it. */
+export interface KernelCommitState {
+  readonly state: 'none' | 'committing' | 'pushing' | 'done' | 'failed';
+  /** What is made, or was; null: nothing. */
+  readonly image: string | null;
+  /** Of what goes to the registry. */
+  readonly progress: PullProgress | null;
+  readonly failure: ErrorBody | null;
 }
 
 export type { ImageWarning };

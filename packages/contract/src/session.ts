@@ -235,6 +235,36 @@ export const renameSessionSchema = z.strictObject({
   name: plainText(128),
 });
 
+export const commitSessionSchema = z.strictObject({
+  session: sessionRefSchema,
+  /** What its owner calls it: `my-tools` or `my-tools:1`. */
+  image: plainText(128).min(1),
+});
+
+/** An image that is being made of a session. */
+export interface CommitStarted {
+  readonly taskId: string;
+  /** Canonical name that it will have. */
+  readonly image: string;
+}
+
+/** The result of a task of kind `commit`. */
+export interface CommittedImage {
+  readonly image: string;
+  readonly architecture: string;
+  /** That has it. */
+  readonly agent: string;
+  /** Name of the registry that has it, too; null: none. */
+  readonly registry: string | null;
+}
+
+/** Whether an image is being made of a session now. */
+export interface SessionCommitState {
+  readonly state: 'ready' | 'ongoing';
+  /** Of which kernel. */
+  readonly kernelId: string;
+}
+
 /** One change of state, kept for ever. */
 export interface SessionHistoryEntry {
   readonly from: SessionStatus | null;

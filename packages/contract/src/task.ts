@@ -10,7 +10,7 @@ export type TaskState = 'running' | 'done' | 'failed';
 
 export interface TaskView {
   readonly id: string;
-  /** Which work: `rescan`, `preload`. */
+  /** Which work: `rescan`, `preload`, `commit`. */
   readonly kind: string;
   readonly state: TaskState;
   /** Of `total` units; a total of 0 is not known yet. */

@@ -73,6 +73,7 @@ export const errorCodes = {
     'conflict',
     'Wait until it runs: ./backend.ai session explain NAME tells why it does not.',
   ),
+  'session-paused': entry('conflict', 'Let it go on first: ./backend.ai session resume NAME'),
   'quota-exceeded': entry(
     'conflict',
     'Ask for less, end or cancel sessions, or ask an administrator for another resource policy.',
@@ -100,6 +101,8 @@ export const errorCodes = {
     'Correct the credentials: ./backend.ai admin registry update NAME --username …',
   ),
   'image-pull-failed': entry('retry', "Try again; if it fails again, look at the registry and the agent's log."),
+  'image-commit-failed': entry('retry', 'Try again; if it fails again, operators see why at the container engine.'),
+  'image-push-failed': entry('retry', "Try again; if it fails again, look at the registry and the agent's log."),
   'image-in-use': entry('conflict', 'End the sessions that were made of it first.'),
   'registry-denied': entry('operator', 'Correct the credentials: ./backend.ai admin registry update NAME --username …'),
   'registry-unreachable': entry('retry', 'Is the registry up, and its URL right? ./backend.ai admin registry list'),

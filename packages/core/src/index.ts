@@ -3,6 +3,7 @@ export * from './architecture.ts';
 export * from './backoff.ts';
 export * from './binary-size.ts';
 export * from './clock.ts';
+export * from './customized-image.ts';
 export * from './deferred.ts';
 export * from './errors.ts';
 export * from './identity.ts';

@@ -9,6 +9,7 @@ import type {
   ImageSource,
   IsolationReport,
   KernelBatch,
+  KernelCommit,
   KernelSpec,
   RunResult,
   ServicePort,
@@ -163,6 +164,11 @@ export interface KernelHandle {
   lastWords(): Promise<ReadonlyMap<string, RunResult>>;
   /** What it uses now. @throws when it cannot be looked into */
   measure(): Promise<KernelUsage>;
+  /**
+   * Makes an image of its files, unless the agent lets go of it before. Absent: it is not made of one.
+   * @throws AppError `object-exists`, `unsupported-feature`, `image-commit-failed`, `engine-unavailable`, `cancelled`
+   */
+  commit?(commit: KernelCommit): Promise<void>;
   /** Asks it to end, then makes it end. Resolves when it has. */
   stop(reason: StatusReason, forced: boolean): Promise<void>;
 }

@@ -3,6 +3,7 @@ import type {
   AgentService,
   AgentSummary,
   CallContext,
+  KernelCommitState,
   KernelReport,
   KernelSpec,
   LogChunk,
@@ -13,6 +14,7 @@ import type { BackendImages } from '../backends/backend.ts';
 import type { Tickets } from '../data-port/tickets.ts';
 import type { AgentState } from '../kernels/agent-state.ts';
 import { followLog, sourceOf } from '../kernels/follow-log.ts';
+import type { KernelCommits } from '../kernels/kernel-commits.ts';
 import type { KernelSupervisor } from '../kernels/supervisor.ts';
 
 export interface AgentServiceOptions {
@@ -23,6 +25,7 @@ export interface AgentServiceOptions {
   readonly supervisor: KernelSupervisor;
   /** Undefined: its kernels are not made of container images. */
   readonly images: BackendImages | undefined;
+  readonly commits: KernelCommits;
   readonly tickets: Tickets;
   readonly clock: Clock;
   readonly dataAddress: () => string;
@@ -116,6 +119,16 @@ export class LocalAgentService implements AgentService {
 
   async stopService({ kernelId, service }: Input<'stopService'>): Promise<void> {
     await this.#options.supervisor.get(kernelId).running.services.stop(service);
+  }
+
+  async commitKernel({ kernelId, ...commit }: Input<'commitKernel'>): Promise<{ accepted: true }> {
+    const { commits, supervisor } = this.#options;
+    commits.begin(kernelId, supervisor.get(kernelId).running, commit);
+    return { accepted: true };
+  }
+
+  async checkCommit({ kernelId }: Input<'checkCommit'>): Promise<KernelCommitState> {
+    return this.#options.commits.state(kernelId);
   }
 
   async status(): Promise<AgentSummary> {

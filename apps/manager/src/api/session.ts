@@ -1,6 +1,7 @@
 import type { SessionApi } from '@backend.ai/contract';
 import type { ExplainService } from '../services/explain/explain-service.ts';
 import type { IdleService } from '../services/idle/idle-service.ts';
+import type { CustomizedImageService } from '../services/images/customized-image-service.ts';
 import type { KernelService } from '../services/kernels/kernel-service.ts';
 import type { LogFollower } from '../services/kernels/log-follower.ts';
 import type { SessionCreation } from '../services/sessions/session-creation.ts';
@@ -13,6 +14,7 @@ export function createSessionApi(
   sessions: SessionService,
   kernels: KernelService,
   logs: LogFollower,
+  customized: CustomizedImageService,
   about: { readonly statistics: StatisticsService; readonly idle: IdleService; readonly explanations: ExplainService },
 ): SessionApi {
   return {
@@ -26,6 +28,8 @@ export function createSessionApi(
     destroy: ({ session, ...how }, ctx) => sessions.destroy(session, how, actorOf(ctx)),
     restart: ({ session }, ctx) => sessions.restart(session, actorOf(ctx)),
     rename: ({ session, name }, ctx) => sessions.rename(session, name, actorOf(ctx)),
+    commit: (input, ctx) => customized.commit(input, ctx),
+    commitState: ({ session }, ctx) => customized.state(session, ctx),
     execute: ({ session, ...input }, ctx) => kernels.execute(session, input, actorOf(ctx), ctx.signal),
     interrupt: ({ session, runId }, ctx) => kernels.interrupt(session, actorOf(ctx), runId),
     services: ({ session }, ctx) => kernels.services(session, actorOf(ctx)),

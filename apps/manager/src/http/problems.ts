@@ -68,6 +68,7 @@ const problems: Readonly<Record<ErrorCode, Problem>> = {
     'The session already exists but you requested not to reuse existing one.',
   ),
   'session-not-running': badRequest,
+  'session-paused': badRequest,
   'quota-exceeded': problem(412, 'quota-exceeded', 'You have reached your resource limit.'),
   'kernel-busy': { ...badRequest, status: 409 },
   // As the official server refuses to destroy a session in a state that does not allow it.
@@ -86,6 +87,8 @@ const problems: Readonly<Record<ErrorCode, Problem>> = {
   'image-not-found': noSuch('environment image'),
   'image-pull-denied': creationFailed,
   'image-pull-failed': creationFailed,
+  'image-commit-failed': executionFailed,
+  'image-push-failed': executionFailed,
   'image-in-use': { ...badRequest, status: 409 },
   'registry-denied': misconfigured,
   'registry-unreachable': unavailable,

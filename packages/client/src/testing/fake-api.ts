@@ -57,6 +57,9 @@ export interface FakeApiOptions {
   };
 }
 
+/** Whoever watches it needs `services.task`. */
+const fakeTaskId = '7c1f5a4e-0b1c-4c52-8f35-9c3e1d2a5b6c';
+
 function imageView(name: string): ImageView {
   return {
     name: `local/${name}:1`,
@@ -64,7 +67,7 @@ function imageView(name: string): ImageView {
     architecture: 'x86_64',
     language: name === 'python' || name === 'node' ? name : 'shell',
     minSlots: { cpu: '1', mem: '67108864' },
-    ...{ registry: null, sizeBytes: null, installedAgents: ['i-test'], warnings: [] },
+    ...{ registry: null, sizeBytes: null, installedAgents: ['i-test'], warnings: [], ownerId: null },
   };
 }
 
@@ -80,7 +83,7 @@ const credentials = { accessKey: 'AKIATESTTESTTESTTEST', secretKey: 'secret-of-t
 
 export async function startFakeApi(options: FakeApiOptions = {}): Promise<FakeApi> {
   const sessions = new Map<string, FakeSession>();
-  const images = options.images ?? ['python', 'node', 'shell'];
+  const images = [...(options.images ?? ['python', 'node', 'shell'])];
   const program = options.program ?? (() => 0);
 
   function find(ref: string): FakeSession {
@@ -117,6 +120,10 @@ export async function startFakeApi(options: FakeApiOptions = {}): Promise<FakeAp
         ...imageView(image),
         ...{ manifestDigest: null, servicePorts: [], labels: {}, scannedAt: null },
       }),
+      delete: async ({ image }) => {
+        images.splice(images.indexOf(image), 1);
+        return { image, architecture: 'x86_64', agents: [], removedFromRegistry: false };
+      },
     },
     session: {
       create: async (input, ctx) => {
@@ -168,6 +175,12 @@ export async function startFakeApi(options: FakeApiOptions = {}): Promise<FakeAp
         session.view = { ...session.view, name };
         return session.view;
       },
+      commit: async ({ session: ref, image }) => {
+        find(ref);
+        images.push(image);
+        return { taskId: fakeTaskId, image: `backend.ai/customized/u-1/${image}` };
+      },
+      commitState: async ({ session }) => ({ state: 'ready', kernelId: find(session).view.id }),
       execute: ({ session, ...call }) => find(session).execute(call),
       interrupt: async ({ session }) => find(session).interrupt(),
       services: async ({ session }) => {

@@ -220,6 +220,12 @@ export class DockerBackend implements Backend {
           since: Created * 1000,
           remove: () => engine.removeContainer(Id),
         })),
+      ...(await engine.listImages(ownedBy(owner.installationId))).map(({ Id, Created, Labels }) => ({
+        name: `image ${Id}`,
+        kernelId: Labels?.[labels.kernel] ?? null,
+        since: Created * 1000,
+        remove: () => engine.removeImage(Id),
+      })),
       ...(await networks.unused()).map(({ name, createdAt, remove }) => ({
         name: `network ${name}`,
         kernelId: null,

@@ -1,5 +1,6 @@
 import { connect } from 'node:net';
 import type { Duplex } from 'node:stream';
+import type { KernelCommit } from '@backend.ai/contract';
 import { delay, hasCode } from '@backend.ai/core';
 import { BackgroundTasks } from '@backend.ai/telemetry';
 import { processesIn } from '../../resources/cgroups.ts';
@@ -11,6 +12,7 @@ import { connected, notListening } from '../scratch/kernel-streams.ts';
 import { RunnerKernel, type RunnerKernelOptions } from '../scratch/runner-kernel.ts';
 import { containerEnd } from './container-end.ts';
 import type { Engine } from './engine.ts';
+import { commitContainer } from './images/commit-container.ts';
 
 export interface DockerKernelOptions extends RunnerKernelOptions {
   readonly engine: Engine;
@@ -19,6 +21,8 @@ export interface DockerKernelOptions extends RunnerKernelOptions {
   readonly pid: number | null;
   /** In the network of its session; null: it has none. */
   readonly address: string | null;
+  /** Called when there is a new image in the engine. */
+  readonly onImage: () => void;
 }
 
 /** How long an engine that has gone away is left alone before it is asked again, in milliseconds. */
@@ -48,6 +52,12 @@ export class DockerKernel extends RunnerKernel {
   override async logs(maxBytes: number): Promise<string> {
     const { engine, containerId } = this.#options;
     return (await super.logs(maxBytes)) || (await engine.containerLogs(containerId, logLines)).slice(-maxBytes);
+  }
+
+  async commit({ image, labels }: KernelCommit): Promise<void> {
+    const { engine, containerId, onImage } = this.#options;
+    await commitContainer(engine, { containerId, image, labels }, this.#detached.signal);
+    onImage();
   }
 
   protected async connectToPort(port: number): Promise<Duplex> {

@@ -175,6 +175,60 @@ export class Engine {
     return raw === null ? '' : textOfLog(raw);
   }
 
+  /** By name, digest or id; null: it has none. */
+  inspectImage(reference: string): Promise<Docker.ImageInspectInfo | null> {
+    return this.call('inspect an image', (docker) => orNull(docker.getImage(reference).inspect()));
+  }
+
+  /** An image without a name of the container's files, during which it stands still. Answers its id. */
+  async commitContainer(
+    id: string,
+    config: { readonly Env: readonly string[]; readonly Labels: Readonly<Record<string, string>> },
+    signal: AbortSignal,
+    timeoutMs: number,
+  ): Promise<string> {
+    // By hand: the client takes no configuration along.
+    const commit = (docker: Docker, abortSignal: AbortSignal): Promise<{ Id: string }> =>
+      new Promise((resolve, reject) => {
+        docker.modem.dial(
+          {
+            path: '/commit?',
+            method: 'POST',
+            options: { _query: { container: id, pause: true }, _body: config },
+            abortSignal,
+            statusCodes: { 200: true, 201: true, 404: 'no such container', 500: 'server error' },
+          },
+          (error: unknown, answer: unknown) => (error ? reject(error) : resolve(answer as { Id: string })),
+        );
+      });
+    return (await this.call('commit a container', commit, { signal, timeoutMs })).Id;
+  }
+
+  /** Takes in images from an archive as `docker save` writes it. */
+  async loadImage(archive: NodeJS.ReadableStream, signal: AbortSignal): Promise<void> {
+    const load = async (docker: Docker): Promise<void> => {
+      const answer = (await docker.loadImage(archive, { quiet: true })) as unknown as AsyncIterable<Buffer>;
+      let told = '';
+      for await (const chunk of answer) told = `${told}${chunk}`.slice(-4_096);
+      // What goes wrong after the answer has begun stands in it.
+      const failed = /"error":"((?:[^"\\]|\\.)*)"/.exec(told)?.[1];
+      if (failed !== undefined)
+        throw new AppError('engine-failed', `The container engine did not load an image: ${failed}`);
+    };
+    await this.call('load an image', load, { signal, timeoutMs: workTimeoutMs });
+  }
+
+  /** Nothing happens when it is not there, or something was made of it. */
+  async removeImage(reference: string): Promise<void> {
+    const remove = (docker: Docker): Promise<unknown> => unless([404, 409], docker.getImage(reference).remove());
+    await this.call('remove an image', remove, { timeoutMs: workTimeoutMs });
+  }
+
+  /** Images that bear the labels, those without a name, too. */
+  listImages(filters: Filters): Promise<Docker.ImageInfo[]> {
+    return this.call('list images', (docker) => docker.listImages({ filters: JSON.stringify(filters) }));
+  }
+
   listNetworks(filters: Filters = {}): Promise<Docker.NetworkInspectInfo[]> {
     return this.call('list networks', (docker, abortSignal) =>
       docker.listNetworks({ filters: JSON.stringify(filters), abortSignal } as object),

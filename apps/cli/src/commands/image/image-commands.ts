@@ -52,6 +52,7 @@ function fieldsOf(image: ImageDetails): Array<[string, string]> {
     ['manifest', image.manifestDigest ?? '-'],
     ['size', image.sizeBytes === null ? '-' : `${formatBinarySize(image.sizeBytes)} compressed`],
     ['registry', image.registry ?? '-'],
+    ['made by', image.ownerId ?? '-'],
     ['scanned', image.scannedAt ?? '-'],
     ['on agents', lines(image.installedAgents)],
     ['warnings', lines(image.warnings.map(({ label, problem }) => `${label}: ${problem}`))],
@@ -147,6 +148,21 @@ export class ImageForget extends ImageCommand {
     this.say(
       `${forgotten.image} (${forgotten.architecture}) is forgotten. A rescan finds it again if the registry has it.`,
     );
+  }
+}
+
+export class ImageDelete extends ImageCommand {
+  static override paths = [['image', 'delete']];
+  static override usage = usage('Remove an image that was made of a session', 'delete my-tools:1', 'One of your own');
+
+  override async perform(): Promise<number> {
+    const report = await (await this.connect()).images.delete(this.image, this.architecture);
+    if (this.json) this.printJson({ ...report });
+    else this.say(`${report.image} is deleted.`);
+    for (const { agent, outcome, message } of report.agents) {
+      if (outcome === 'failed') this.note(`  ${agent} has it still: ${message}`);
+    }
+    return report.agents.some(({ outcome }) => outcome === 'failed') ? 1 : 0;
   }
 }
 

@@ -2,6 +2,7 @@ import type { CommandBundle } from '@backend.ai/cli-kit';
 import {
   ImageAlias,
   ImageDealias,
+  ImageDelete,
   ImageForget,
   ImageInfo,
   ImagePreload,
@@ -10,7 +11,16 @@ import {
 } from './image-commands.ts';
 import { AdminImageList, ImageList } from './list.ts';
 
-const verbs = [ImageInfo, ImageRescan, ImageAlias, ImageDealias, ImageForget, ImagePurge, ImagePreload] as const;
+const verbs = [
+  ImageDelete,
+  ImageInfo,
+  ImageRescan,
+  ImageAlias,
+  ImageDealias,
+  ImageForget,
+  ImagePurge,
+  ImagePreload,
+] as const;
 
 export const commands: CommandBundle['commands'] = [ImageList, ...verbs];
 

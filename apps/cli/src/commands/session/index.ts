@@ -1,6 +1,7 @@
 import type { CommandBundle } from '@backend.ai/cli-kit';
 import { SessionApp } from './app.ts';
 import { SessionApps } from './apps.ts';
+import { SessionCommit } from './commit.ts';
 import { SessionCreate } from './create.ts';
 import { SessionCreateFromTemplate } from './create-from-template.ts';
 import { SessionDestroy } from './destroy.ts';
@@ -41,6 +42,7 @@ export const commands: CommandBundle['commands'] = [
   SessionLogs,
   SessionHistory,
   SessionRename,
+  SessionCommit,
   SessionRestart,
   SessionDestroy,
 ];

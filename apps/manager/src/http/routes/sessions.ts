@@ -1,5 +1,5 @@
 import type { SessionView } from '@backend.ai/contract';
-import { hasCode } from '@backend.ai/core';
+import { AppError, hasCode } from '@backend.ai/core';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { type Params, readParams, sendJson, sessionOf } from '../parameters.ts';
 import { edgeOf } from '../request-edge.ts';
@@ -99,6 +99,39 @@ export function registerSessionRoutes(app: FastifyInstance, context: RouteContex
     params.check();
     await services.session.rename({ session, name }, edgeOf(request).callContext);
     return reply.code(204).send();
+  });
+
+  app.post('/session/:session/commit', async (request, reply) => {
+    const session = sessionOf(request);
+    const params = readParams(request);
+    if (params.text('filename') !== undefined) {
+      throw new AppError('unsupported-feature', 'Sessions are not written into archive files.', {
+        hint: 'Make an image of it: give its name as "image".',
+      });
+    }
+    const image = params.requiredText('image', 'image_name');
+    params.check();
+    const started = await services.session.commit({ session, image }, edgeOf(request).callContext);
+    return sendJson(reply, 201, { bgtask_id: started.taskId, image: started.image });
+  });
+
+  app.get('/session/:session/commit', async (request, reply) => {
+    const session = sessionOf(request);
+    const { state, kernelId } = await services.session.commitState({ session }, edgeOf(request).callContext);
+    return sendJson(reply, 200, { status: state, kernel: kernelId });
+  });
+
+  app.post('/session/:session/imagify', async (request, reply) => {
+    const session = sessionOf(request);
+    const params = readParams(request);
+    const image = params.requiredText('image_name', 'image');
+    const visibility = params.text('image_visibility') ?? 'user';
+    params.check();
+    if (visibility !== 'user') {
+      throw new AppError('unsupported-feature', `Images of sessions are their owner's, not a ${visibility}'s.`);
+    }
+    const { taskId } = await services.session.commit({ session, image }, edgeOf(request).callContext);
+    return sendJson(reply, 200, { task_id: taskId });
   });
 
   app.get('/session/:session/status-history', async (request, reply) => {

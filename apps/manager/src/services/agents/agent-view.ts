@@ -1,4 +1,5 @@
 import type { AgentView, Metrics } from '@backend.ai/contract';
+import { findCustomizedImage } from '@backend.ai/core';
 import type { AgentRecord } from '../../repositories/agents.ts';
 import { plainAmounts, toIso } from '../sessions/session-view.ts';
 
@@ -14,7 +15,8 @@ export function toAgentView(agent: AgentRecord, machine: Metrics | null): AgentV
     isolation,
     capacity: plainAmounts(agent.capacity),
     used: plainAmounts(agent.used),
-    images: agent.images.map((image) => image.name),
+    // What users made of their sessions is no business of others.
+    images: agent.images.flatMap(({ name }) => (findCustomizedImage(name) ? [] : [name])),
     firstContact: toIso(agent.firstContact),
     lastHeartbeat: toIso(agent.lastHeartbeat),
     machine,

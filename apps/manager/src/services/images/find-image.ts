@@ -1,5 +1,11 @@
 import type { Image } from '@backend.ai/contract';
-import { canonicalArchitecture, compareNames, findImageReference, readImageLabels } from '@backend.ai/core';
+import {
+  canonicalArchitecture,
+  compareNames,
+  findCustomizedImage,
+  findImageReference,
+  readImageLabels,
+} from '@backend.ai/core';
 import type { AgentRecord } from '../../repositories/agents.ts';
 import type { ImageRecord } from '../../repositories/images.ts';
 import type { KnownImages } from './image-catalog.ts';
@@ -13,10 +19,30 @@ export interface FoundImageRef {
   readonly record: ImageRecord | undefined;
 }
 
+/** Who asks for an image. Of customized ones everybody sees the own, by the names that they gave them. */
+export interface ImageViewer {
+  readonly userId: string;
+  /** Others', too. */
+  readonly all: boolean;
+}
+
+export function maySeeImage({ userId, all }: ImageViewer, { name }: Pick<Image, 'name'>): boolean {
+  const owner = findCustomizedImage(name)?.ownerId;
+  return all || owner === undefined || owner === userId;
+}
+
+/** What only its owner calls it. */
+export function ownNamesOf({ userId }: Pick<ImageViewer, 'userId'>, { name }: Pick<Image, 'name'>): string[] {
+  const customized = findCustomizedImage(name);
+  if (customized?.ownerId !== userId) return [];
+  const plain = customized.name.replace(/:latest$/, '');
+  return [...new Set([customized.name, plain])];
+}
+
 interface Candidate {
   readonly image: Image;
   readonly record: ImageRecord | undefined;
-  /** How well it answers to the name: an alias that somebody gave before the canonical name before others. */
+  /** How well it answers to the name: an alias that somebody gave, the canonical name, others, the owner's own. */
   readonly rank: number;
   /** An agent that is alive could start it. */
   readonly isReady: boolean;
@@ -55,15 +81,22 @@ export function findImage(
   { images, aliases }: KnownImages,
   ref: string,
   architecture: string | undefined,
+  viewer: ImageViewer,
 ): FoundImageRef | undefined {
   const named = new Set(
     aliases.flatMap((given) => (given.alias === ref ? [imageIdentity({ ...given, name: given.image })] : [])),
   );
   const short = findImageReference(ref);
+  const isOwn = (image: Image): boolean => ownNamesOf(viewer, image).includes(ref);
   const candidates = new Map<string, Candidate>();
   const consider = (image: Image, record: ImageRecord | undefined, isShort: boolean, isReady: () => boolean): void => {
-    const rank = named.has(imageIdentity(image)) ? 2 : image.name === ref ? 1 : isShort ? 0 : -1;
-    if (rank < 0 || (architecture !== undefined && canonicalArchitecture(image.architecture) !== architecture)) return;
+    const rank = named.has(imageIdentity(image)) ? 3 : image.name === ref ? 2 : isShort ? 1 : isOwn(image) ? 0 : -1;
+    if (
+      rank < 0 ||
+      !maySeeImage(viewer, image) ||
+      (architecture !== undefined && canonicalArchitecture(image.architecture) !== architecture)
+    )
+      return;
     const key = imageIdentity(image);
     const before = candidates.get(key);
     if (before?.isReady) return;
@@ -72,7 +105,7 @@ export function findImage(
   for (const record of images) {
     const isShort =
       short !== undefined && !short.registry && record.repository === short.repository && record.tag === short.tag;
-    if (!isShort && record.name !== ref && named.size === 0) continue;
+    if (!isShort && record.name !== ref && named.size === 0 && !findCustomizedImage(record.name)) continue;
     const image = imageOfRecord(record);
     consider(image, record, isShort, () => agentsFor(agents, image, true).some(({ status }) => status === 'ALIVE'));
   }

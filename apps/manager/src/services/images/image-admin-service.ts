@@ -23,7 +23,7 @@ import { actorOf } from '../sessions/session-service.ts';
 import type { TaskProgress, TaskService } from '../tasks/task-service.ts';
 import { type FoundImageRef, offersImage } from './find-image.ts';
 import type { ImageCatalog } from './image-catalog.ts';
-import type { ImageService } from './image-service.ts';
+import { everything, type ImageService } from './image-service.ts';
 import type { RegistryService } from './registry-service.ts';
 
 export interface ImageAdminOptions {
@@ -56,7 +56,7 @@ export class ImageAdminService implements ImageAdminApi {
 
   async alias({ alias, ...ref }: AliasImageInput): Promise<{ alias: string; image: string; architecture: string }> {
     const { images, rows, catalog } = this.#options;
-    const { image } = await images.find(ref.image, ref.architecture);
+    const { image } = await images.find(ref.image, ref.architecture, everything);
     const { name, architecture } = image;
     const now = await rows.alias({ alias, architecture, image: name });
     if (now !== name) {
@@ -77,7 +77,7 @@ export class ImageAdminService implements ImageAdminApi {
   }
 
   async forget({ image, architecture }: ImageRef): Promise<{ image: string; architecture: string }> {
-    const { name, architecture: of } = this.#recordOf(await this.#options.images.find(image, architecture));
+    const { name, architecture: of } = this.#recordOf(await this.#options.images.find(image, architecture, everything));
     await this.#options.rows.forget(name, of);
     this.#options.catalog.announce();
     return { image: name, architecture: of };
@@ -91,7 +91,7 @@ export class ImageAdminService implements ImageAdminApi {
     removeFromRegistry,
   }: PurgeImageInput): Promise<PurgeReport> {
     const { images, rows, catalog, registries } = this.#options;
-    const found = await images.find(image, architecture);
+    const found = await images.find(image, architecture, everything);
     const { name, architecture: of } = found.image;
     let removedFromRegistry = false;
     if (removeFromRegistry) {
@@ -112,7 +112,7 @@ export class ImageAdminService implements ImageAdminApi {
     ctx: CallContext,
   ): Promise<{ taskId: string; agents: string[] }> {
     const { images, tasks } = this.#options;
-    const found = await images.find(image, architecture);
+    const found = await images.find(image, architecture, everything);
     const record = this.#recordOf(found);
     const agents = this.#chosen(found.agents, named, ({ status }) => status === 'ALIVE');
     if (agents.length === 0) throw new AppError('no-agent', `No agent that is alive could fetch ${record.name}.`);

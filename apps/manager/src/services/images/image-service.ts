@@ -1,11 +1,22 @@
-import type { Image, ImageApi, ImageDetails, ImageRef, ImageView } from '@backend.ai/contract';
-import { AppError, canonicalArchitecture, compareNames, readImageLabels } from '@backend.ai/core';
+import type { CallContext, Image, ImageApi, ImageDetails, ImageRef, ImageView, UserActor } from '@backend.ai/contract';
+import { AppError, canonicalArchitecture, compareNames, findCustomizedImage, readImageLabels } from '@backend.ai/core';
 import type { AgentRecord } from '../../repositories/agents.ts';
 import type { ImageRecord } from '../../repositories/images.ts';
 import type { ImageOrigin } from '../../repositories/sessions.ts';
 import type { AgentDirectory } from '../agents/agent-directory.ts';
+import { actorOf } from '../sessions/session-service.ts';
 import { toIso } from '../sessions/session-view.ts';
-import { agentsFor, type FoundImageRef, findImage, imageIdentity, imageOfRecord, offersImage } from './find-image.ts';
+import {
+  agentsFor,
+  type FoundImageRef,
+  findImage,
+  type ImageViewer,
+  imageIdentity,
+  imageOfRecord,
+  maySeeImage,
+  offersImage,
+  ownNamesOf,
+} from './find-image.ts';
 import type { ImageCatalog, KnownImages } from './image-catalog.ts';
 
 export interface ResolvedImage {
@@ -17,7 +28,7 @@ export interface ResolvedImage {
 }
 
 /** The images that agents and registries offer, and which one a user means. */
-export class ImageService implements ImageApi {
+export class ImageService implements Pick<ImageApi, 'list' | 'get'> {
   readonly #agents: AgentDirectory;
   readonly #catalog: ImageCatalog;
 
@@ -26,7 +37,8 @@ export class ImageService implements ImageApi {
     this.#catalog = catalog;
   }
 
-  async list(): Promise<ImageView[]> {
+  async list(ctx: CallContext): Promise<ImageView[]> {
+    const viewer = viewerOf(actorOf(ctx));
     const [agents, known] = await Promise.all([this.#agents.list(), this.#catalog.known()]);
     const found = new Map<string, FoundImageRef>();
     for (const record of known.images) {
@@ -40,15 +52,17 @@ export class ImageService implements ImageApi {
       }
     }
     return [...found.values()]
+      .filter(({ image }) => maySeeImage(viewer, image))
       .sort((a, b) => compareNames(imageIdentityForPeople(a.image), imageIdentityForPeople(b.image)))
-      .map((each) => viewOf(each, known));
+      .map((each) => viewOf(each, known, viewer));
   }
 
-  async get({ image, architecture }: ImageRef): Promise<ImageDetails> {
-    const found = await this.find(image, architecture);
+  async get({ image, architecture }: ImageRef, ctx: CallContext): Promise<ImageDetails> {
+    const viewer = viewerOf(actorOf(ctx));
+    const found = await this.find(image, architecture, viewer);
     const labels = found.record?.labels ?? {};
     return {
-      ...viewOf(found, await this.#catalog.known()),
+      ...viewOf(found, await this.#catalog.known(), viewer),
       manifestDigest: found.record?.manifestDigest ?? null,
       servicePorts: readImageLabels(labels).servicePorts,
       labels,
@@ -57,8 +71,8 @@ export class ImageService implements ImageApi {
   }
 
   /** For a new session. @throws AppError `unknown-image`, `no-agent` */
-  async resolve(ref: string, architecture: string | undefined): Promise<ResolvedImage> {
-    const { image, agents, record } = await this.find(ref, architecture);
+  async resolve(ref: string, architecture: string | undefined, viewer: ImageViewer): Promise<ResolvedImage> {
+    const { image, agents, record } = await this.find(ref, architecture, viewer);
     const origin = record && {
       registryId: record.registryId,
       digest: record.digest,
@@ -72,18 +86,40 @@ export class ImageService implements ImageApi {
    * another manager.
    * @throws AppError `unknown-image`, `no-agent`
    */
-  async find(ref: string, architecture: string | undefined): Promise<FoundImageRef> {
+  async find(ref: string, architecture: string | undefined, viewer: ImageViewer): Promise<FoundImageRef> {
     const wanted = architecture === undefined ? undefined : canonicalArchitecture(architecture);
-    const known = await Promise.all([this.#agents.list(), this.#catalog.known()]);
-    const found = findImage(...known, ref, wanted);
+    const found = await this.findKnown(ref, wanted, viewer);
     if (found) return found;
     const [reloaded, images] = await Promise.all([this.#agents.reload(), this.#catalog.reload()]);
     const agents = [...reloaded.values()];
-    const again = findImage(agents, images, ref, wanted);
+    const again = findImage(agents, images, ref, wanted, viewer);
     if (again) return again;
     if (agents.length === 0) throw new AppError('no-agent', 'No agent has joined the cluster yet.');
-    throw unknownImage(ref, wanted, agents, images.images);
+    throw unknownImage(ref, wanted, agents, images.images, viewer);
   }
+
+  /** Among those that this process knows. @param architecture Canonical */
+  async findKnown(
+    ref: string,
+    architecture: string | undefined,
+    viewer: ImageViewer,
+  ): Promise<FoundImageRef | undefined> {
+    return findImage(...(await Promise.all([this.#agents.list(), this.#catalog.known()])), ref, architecture, viewer);
+  }
+
+  /** Names of the images that were made of sessions of a user, read anew. */
+  async customizedBy(userId: string): Promise<string[]> {
+    const [agents, known] = await Promise.all([this.#agents.reload(), this.#catalog.reload()]);
+    const names = [...[...agents.values()].flatMap(({ images }) => images), ...known.images].map(({ name }) => name);
+    return [...new Set(names)].filter((name) => findCustomizedImage(name)?.ownerId === userId);
+  }
+}
+
+/** What operators and this service itself look at. */
+export const everything: ImageViewer = { userId: '', all: true };
+
+export function viewerOf({ userId, role }: Pick<UserActor, 'userId' | 'role'>): ImageViewer {
+  return { userId, all: role === 'superadmin' };
 }
 
 /** How many of the images that there are an error names. */
@@ -94,8 +130,11 @@ function unknownImage(
   architecture: string | undefined,
   agents: readonly AgentRecord[],
   records: readonly ImageRecord[],
+  viewer: ImageViewer,
 ): AppError {
-  const names = [...agents.flatMap(({ images }) => images), ...records].map(({ name }) => name);
+  const names = [...agents.flatMap(({ images }) => images), ...records]
+    .filter((image) => maySeeImage(viewer, image))
+    .map(({ name }) => name);
   return new AppError('unknown-image', `No agent or registry offers the image "${ref}".`, {
     data: {
       fields: { image: 'is offered by no agent or registry' },
@@ -106,15 +145,18 @@ function unknownImage(
   });
 }
 
-function viewOf({ image, agents, record }: FoundImageRef, { aliases }: KnownImages): ImageView {
+function viewOf({ image, agents, record }: FoundImageRef, { aliases }: KnownImages, viewer: ImageViewer): ImageView {
   const given = aliases.filter((each) => each.image === image.name && each.architecture === image.architecture);
   const short = record ? [`${record.repository}:${record.tag}`] : [];
   return {
     ...image,
-    aliases: [...new Set([...given.map(({ alias }) => alias), ...image.aliases, ...short])],
+    aliases: [
+      ...new Set([...given.map(({ alias }) => alias), ...ownNamesOf(viewer, image), ...image.aliases, ...short]),
+    ],
     registry: record?.registry ?? null,
     sizeBytes: record?.sizeBytes ?? null,
     installedAgents: agents.filter((agent) => offersImage(agent, image)).map(({ id }) => id),
+    ownerId: findCustomizedImage(image.name)?.ownerId ?? null,
     warnings: record ? readImageLabels(record.labels).warnings : [],
   };
 }

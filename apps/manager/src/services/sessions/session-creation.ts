@@ -6,7 +6,7 @@ import type { SessionOptions } from '../../repositories/session-rows.ts';
 import type { NewKernel, NewSession, SessionRepository } from '../../repositories/sessions.ts';
 import type { AgentDirectory } from '../agents/agent-directory.ts';
 import type { AuditLog } from '../audit/audit-log.ts';
-import type { ImageService } from '../images/image-service.ts';
+import { type ImageService, viewerOf } from '../images/image-service.ts';
 import { checkRights, checkRole, decideResourceGroups, decideSlots, kernelPlaces, times } from './session-request.ts';
 import { newRecord, toSessionView } from './session-view.ts';
 
@@ -52,7 +52,7 @@ export class SessionCreation {
     if (input.callbackUrl) this.#checkCallback(input.callbackUrl);
     const name = input.name === undefined ? `session-${id.slice(-12)}` : checkSessionName(input.name);
     const { images, agents } = this.#options;
-    const resolved = await images.resolve(input.image, input.architecture);
+    const resolved = await images.resolve(input.image, input.architecture, viewerOf(owner));
     checkRole(resolved.image, input.type);
     const { slots, shmem } = decideSlots(input, resolved, await agents.list());
     const kernels = kernelPlaces(input.clusterSize).map((place): NewKernel => ({ ...place, id: newId<KernelId>() }));

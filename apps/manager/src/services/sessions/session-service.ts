@@ -233,9 +233,13 @@ export class SessionService {
   }
 
   /** Something else that is done to a session: its row in the audit log follows it. */
-  async recorded<T>(request: SessionChangeRequest, actor: UserActor, work: () => Promise<T>): Promise<T> {
-    return await this.#change(request, actor, async (_record, audit) => {
-      const result = await work();
+  async recorded<T>(
+    request: SessionChangeRequest,
+    actor: UserActor,
+    work: (record: SessionRecord) => Promise<T>,
+  ): Promise<T> {
+    return await this.#change(request, actor, async (record, audit) => {
+      const result = await work(record);
       await this.#options.audit.write(audit);
       return result;
     });
@@ -314,7 +318,7 @@ export function actorOf(ctx: CallContext): UserActor {
   return ctx.actor;
 }
 
-function notRunning({ id, name, status }: SessionRecord): AppError {
+export function notRunning({ id, name, status }: SessionRecord): AppError {
   return new AppError('session-not-running', `The session "${name}" is ${status}.`, {
     data: { sessionId: id, status },
   });

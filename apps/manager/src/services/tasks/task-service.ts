@@ -23,6 +23,8 @@ export interface TaskWork {
   readonly owner: { readonly userId: string; readonly domain: string };
   /** While it runs, whoever starts another one under this name gets this one. */
   readonly exclusive?: string | undefined;
+  /** What whoever starts another one under the name is told, instead of getting this one. */
+  readonly refusal?: (() => AppError) | undefined;
   /** Does it, and answers the result. The signal aborts when this manager ends. */
   readonly run: (tell: (progress: TaskProgress) => void, signal: AbortSignal) => Promise<unknown>;
 }
@@ -57,6 +59,7 @@ export class TaskService implements TaskApi {
     const { liveValues, tasks } = this.#options;
     const id = newId();
     if (work.exclusive !== undefined && !(await liveValues.setIfAbsent(lockKey(work.exclusive), id, lostMs))) {
+      if (work.refusal) throw work.refusal();
       const other = await liveValues.get(lockKey(work.exclusive));
       // It may have ended between the two.
       return other ?? (await this.start(work));

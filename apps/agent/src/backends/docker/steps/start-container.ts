@@ -36,7 +36,7 @@ export function startContainerStep(draft: DockerDraft, context: DockerContext): 
 /** A kernel whose container has been started. */
 export function kernelOf(
   draft: DockerDraft,
-  { engine, networks, clock, logger }: DockerContext,
+  { engine, networks, installed, clock, logger }: DockerContext,
   info: ContainerInfo,
 ): DockerKernel {
   const { spec, paths, isolation, uid, services } = draft;
@@ -46,6 +46,7 @@ export function kernelOf(
     services: [...services, ...preopenServices(spec)],
     cgroups: info.State.Running ? containerCgroups(info.State.Pid) : [],
     containerId: info.Id,
+    onImage: () => installed.hint(),
     pid: info.State.Running ? info.State.Pid : null,
     address: endpoint?.IPAddress || null,
     logger: logger.with({ kernel_id: spec.kernelId }),

@@ -6,7 +6,7 @@ import { agentWorld, runCode, type StartedAgent, startKernel, textOf } from './a
 import { docker, dockerOptions, dockerRemains, sluggishEngine, testImages } from './docker-world.ts';
 
 const images = await testImages();
-const python = { image: images?.python ?? '' };
+const python = { image: images.python };
 
 /** A name of its own, and the image goes with the test. */
 function newName(): string {
@@ -32,7 +32,7 @@ async function commit({ api }: StartedAgent, kernelId: string, image: string, la
   );
 }
 
-describe.skipIf(!images)('an image of a kernel in a container', () => {
+describe('an image of a kernel in a container', () => {
   it('has the files that programs have changed, and starts at once on its agent', { timeout: 120_000 }, async () => {
     const w = await agentWorld(dockerOptions);
     const started = await w.startAgent();

@@ -171,6 +171,9 @@ export class FakeWorld {
         get: async ({ image }) => {
           throw new AppError('unknown-image', `There is no image "${image}".`);
         },
+        delete: async ({ image }) => {
+          throw new AppError('unknown-image', `There is no image "${image}".`);
+        },
       },
       session: {
         create: async (input: CreateSessionInput, ctx) => {

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { pipeline } from 'node:stream/promises';
 import { createClient } from '@backend.ai/client';
 import { makeTempDirectory, waitFor } from '@backend.ai/testing';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { beforeAll, expect, it } from 'vitest';
 import { derivedImage, docker, dockerRemains, testImages } from '../apps/agent/tests/docker-world.ts';
 import { type DevServer, startDockerRegistry } from '../scripts/dev-servers/index.ts';
 import { TestCluster } from './support/cluster.ts';
@@ -76,17 +76,17 @@ async function pushImage(host: string): Promise<void> {
 beforeAll(async () => {
   const directory = await makeTempDirectory();
   registry = await startDockerRegistry({ directory: directory.path, credentials });
-  afterAll(async () => {
-    await registry.stop();
-    await directory.remove();
-  });
   await pushImage(new URL(registry.url).host);
   way = await halfway(registry.url);
-  afterAll(() => way.close());
   name = `${new URL(way.url).host}/lab/tool:1`;
-  afterAll(() => docker.getImage(name).remove({ force: true }));
   cluster = await TestCluster.start(['--backend', 'docker']);
-  afterAll(() => cluster.stop(), 60_000);
+  return async () => {
+    await cluster.stop();
+    await docker.getImage(name).remove({ force: true });
+    way.close();
+    await registry.stop();
+    await directory.remove();
+  };
 });
 
 it('a session is made of an image that its agent fetches with the password that the manager keeps', async () => {

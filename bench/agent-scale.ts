@@ -33,6 +33,7 @@ export const bench: Bench = {
         return { unknownKernels: [] };
       },
       reportImages: async () => {},
+      reportWarmSlots: async () => {},
       reportEvents: async ({ events }) => ({ ackedSeq: events.at(-1)?.seq ?? 0 }),
     };
     const server = createRpcServer({

@@ -64,6 +64,7 @@ export async function openBareEngine(socketPath: string, imageName: string, fold
       },
       name: `bench-bare-${process.pid}-${spec.kernelId}`,
       labels: { [label]: '' },
+      isWarm: false,
       network: network.id,
       resources: {
         ...{ cpus: 1, memoryBytes, shmemBytes: memoryBytes / 3, processes: 64 },

@@ -60,7 +60,7 @@ class Client {
     if (!Number.isSafeInteger(seq)) return this.socket.destroy();
     const reply = (result) => this.send(`${JSON.stringify({ re: seq, ok: true, ...result })}\n`);
     try {
-      if (message.op === 'attach')
+      if (message.op === 'attach' && !runner.warm)
         return this.becomeViewer(runner, message, `${JSON.stringify({ re: seq, ok: true })}\n`);
       const result = runner.handle(message, reply);
       if (result) reply(result);
@@ -101,6 +101,8 @@ class Runner {
     this.queue = [];
     this.current = undefined;
     this.session = newSession(this);
+    /** It belongs to nobody yet. */
+    this.warm = false;
   }
 
   /** All output of the kernel, in two files of bounded size. */
@@ -154,6 +156,19 @@ class Runner {
       });
     }
     for (const { name } of aged.slice(0, -keptRuns)) attempt(() => fs.unlinkSync(`runs/${name}`));
+  }
+
+  /** Once, by the agent: from now on it is that of a session. No code of a user has run before. */
+  claim({ environ }) {
+    const isTable = typeof environ === 'object' && environ !== null;
+    if (!isTable || !Object.values(environ).every((each) => typeof each === 'string')) {
+      throw new Refusal('bad-request', 'The environment is a table of texts.');
+    }
+    for (const name of Object.keys(process.env)) delete process.env[name];
+    Object.assign(process.env, environ, { PYTHONUNBUFFERED: '1' });
+    this.warm = false;
+    setImmediate(() => this.session.start());
+    return {};
   }
 
   execute(message) {
@@ -214,7 +229,13 @@ class Runner {
 
   handle(message, reply) {
     const { op } = message;
+    if (op !== 'ping' && this.warm !== (op === 'claim')) {
+      const text = 'This is for a runner that waits for its session.';
+      throw new Refusal(this.warm ? 'not-claimed' : 'bad-request', text);
+    }
     switch (op) {
+      case 'claim':
+        return this.claim(message);
       case 'ping': {
         const { language, startedAt } = this;
         return { language, version, pid: process.pid, startedAt, current: this.current?.id ?? null };
@@ -297,10 +318,11 @@ function main(argv) {
     carried: options['--carried'],
   });
   process.on('uncaughtException', (error) => runner.console(Buffer.from(`runner: ${error.stack}\n`)));
+  runner.warm = options['--warm'] === 'yes';
   runner.adoptJournals();
   runner.listen();
   // The interpreter starts while the agent finds the socket; what is asked before it is ready waits for it.
-  setImmediate(() => runner.session.start());
+  if (!runner.warm) setImmediate(() => runner.session.start());
 }
 
 main(process.argv.slice(2));

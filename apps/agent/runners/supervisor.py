@@ -222,7 +222,7 @@ class Client:
             self.channel.send(encode({'re': seq, 'ok': True, **result}) + b'\n')
 
         try:
-            if message.get('op') == 'attach':
+            if message.get('op') == 'attach' and not self.runner.warm:
                 return self.become_viewer(message, encode({'re': seq, 'ok': True}) + b'\n')
             result = self.runner.handle(message, reply)
         except Exception as error:
@@ -693,6 +693,7 @@ class Runner:
         self.session = None
         self.opened_terminals = None
         self.started_programs = None
+        self.warm = False  # it belongs to nobody yet
 
     def terminals(self):
         if self.opened_terminals is None:
@@ -845,6 +846,10 @@ class Runner:
 
     def handle(self, message, reply):
         op = message.get('op')
+        if op != 'ping' and self.warm != (op == 'claim'):
+            raise Refusal('not-claimed' if self.warm else 'bad-request', 'This is for a runner that waits for its session.')
+        if op == 'claim':
+            return self.claim(message)
         if op == 'ping':
             current = self.current.id if self.current is not None else None
             return {
@@ -876,6 +881,18 @@ class Runner:
         if op == 'definitions':
             return self.programs().definitions(message)
         raise Refusal('unknown-op', 'There is no such operation.')
+
+    def claim(self, message):
+        """Once, by the agent: from now on it is that of a session. No code of a user has run before."""
+        environ = message.get('environ')
+        if not isinstance(environ, dict) or not all(isinstance(each, str) for each in environ.values()):
+            raise Refusal('bad-request', 'The environment is a table of texts.')
+        os.environ.clear()
+        os.environ.update(environ)
+        os.environ['PYTHONUNBUFFERED'] = '1'
+        self.warm = False
+        self.loop.after(0, self.session.start)
+        return {}
 
     def input(self, run, message):
         text = message.get('text') or ''
@@ -925,7 +942,7 @@ def remove_quietly(path):
 
 
 def main(arguments):
-    options = {'--output-limit': '67108864', '--interpreter': 'auto'}
+    options = {'--output-limit': '67108864', '--interpreter': 'auto', '--warm': 'no'}
     options.update(zip(arguments[::2], arguments[1::2]))
     run_dir, home = options['--run-dir'], os.path.abspath(options['--home'])
     try:
@@ -942,6 +959,7 @@ def main(arguments):
     except FileExistsError:
         pass
     runner = Runner(home, int(options['--output-limit']))
+    runner.warm = options['--warm'] == 'yes'
     runner.adopt_journals()
     runner.listen()
     # From here on a vanished reader of our own output cannot hurt; failures go to the console.
@@ -953,7 +971,8 @@ def main(arguments):
 
     Session = IPythonSession if options['--interpreter'] == 'auto' and is_offered(sys.path) else PythonSession
     runner.session = Session(runner)
-    runner.session.start()
+    if not runner.warm:
+        runner.session.start()
     while True:
         try:
             runner.loop.run_forever()

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import {
   type AgentRegistration,
   type AgentService,
+  agentFeatures,
   createAgentRouter,
   type Image,
   type IsolationReport,
@@ -11,6 +12,7 @@ import {
   type KernelReport,
   type Metrics,
   rpcVersions,
+  type WarmSlotReport,
 } from '@backend.ai/contract';
 import {
   AppError,
@@ -68,6 +70,8 @@ export interface AgentStatusView {
   readonly heldDevices: Record<string, Record<string, string>>;
   readonly accelerators: PluginStatus[];
   readonly kernels: KernelReport[];
+  /** Kernels that were started ahead, for sessions to come. */
+  readonly warmSlots: WarmSlotReport[];
   /** What those that run use. */
   readonly measurements: KernelMeasurement[];
   /** What the whole machine uses. */
@@ -199,6 +203,7 @@ export class Agent {
       ),
       accelerators: accelerators.status(),
       kernels: supervisor.reports(),
+      warmSlots: supervisor.warmSlots.reports(),
       measurements: meters.kernels.measurements(),
       machine: meters.machine.metrics(),
       outboxDepth: outbox.pending.length,
@@ -281,6 +286,7 @@ export class Agent {
         if (event.type !== 'kernel-preparing') link?.hint();
       },
       usedBy: (kernel) => meters.kernels.conclude(kernel),
+      onWarmSlots: () => link?.warmSlotsChanged(),
       clock,
       logger: logger.with({ module: 'kernels' }),
       afterStep: this.#dependencies.afterStep,
@@ -358,6 +364,7 @@ export class Agent {
       kernels: () => supervisor.reports(),
       measurements: () => meters.kernels.measurements(),
       machine: () => meters.machine.metrics(),
+      warmSlots: () => supervisor.warmSlots.reports(),
       onUnknown: (kernelIds) => {
         logger.warn('the manager has given kernels up', { kernels: kernelIds });
         for (const kernelId of kernelIds) supervisor.destroy(kernelId, 'kernel-lost', true);
@@ -453,6 +460,7 @@ export class Agent {
       slots: slotsToTexts(ledger.capacity),
       images: images as Image[],
       isolation,
+      ...(backend.warmSlots ? { features: [agentFeatures.warmSlots] } : {}),
     };
   }
 

@@ -25,6 +25,7 @@ import {
   type KernelSpec,
   procedureMetas,
   type RunResult,
+  type WarmSlotReport,
 } from '@backend.ai/contract';
 import { hasCode } from '@backend.ai/core';
 import {
@@ -77,6 +78,13 @@ export class FakeGateway implements AgentGatewayService {
       this.ackedSeq = event.seq;
     }
     return { ackedSeq: this.ackedSeq };
+  }
+
+  /** The last report of all slots. */
+  warmSlots: WarmSlotReport[] = [];
+
+  async reportWarmSlots({ slots }: { slots: WarmSlotReport[] }) {
+    this.warmSlots = slots;
   }
 
   async reportImages({ images }: { images: Image[] }) {

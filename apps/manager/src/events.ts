@@ -11,6 +11,8 @@ export type ManagerEvents = {
   'images-changed': Record<string, never>;
   /** What the scheduler goes by may be wrong now: options of resource groups, limits of policies. */
   'rules-changed': Record<string, never>;
+  /** Warm pools are wished otherwise, or their slots are not what they were. */
+  'warm-pools-changed': Record<string, never>;
 };
 
 /** A session moved, or (with equal `from` and `to`) the reason of its state or one of its kernels did. */

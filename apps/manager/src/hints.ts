@@ -51,5 +51,6 @@ export function followChanges(parts: HintParts): void {
     clients.refresh(agentId);
     memory.agentsChanged();
     leader.hint('schedule', currentRequestId());
+    leader.hint('pools', currentRequestId());
   });
 }

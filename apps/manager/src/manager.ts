@@ -41,9 +41,10 @@ import { SessionTemplateRepository } from './repositories/session-templates.ts';
 import { SessionTransitions } from './repositories/session-transitions.ts';
 import { SessionRepository } from './repositories/sessions.ts';
 import { UsageRepository } from './repositories/usage.ts';
+import { WarmPoolRepository } from './repositories/warm-pools.ts';
+import { BusHint } from './scheduling/bus-hint.ts';
 import { Leader } from './scheduling/leader.ts';
 import { LoopTimes } from './scheduling/loop-times.ts';
-import { RuleChanges } from './scheduling/rule-changes.ts';
 import { SchedulingMemory } from './scheduling/scheduling-memory.ts';
 import { SchedulingReader } from './scheduling/scheduling-reader.ts';
 import { AgentDirectory } from './services/agents/agent-directory.ts';
@@ -76,6 +77,7 @@ import { SessionCreation } from './services/sessions/session-creation.ts';
 import { SessionService } from './services/sessions/session-service.ts';
 import { StreamService } from './services/streams/stream-service.ts';
 import { UsageService } from './services/usage/usage-service.ts';
+import { WarmPoolService } from './services/warm-pools/warm-pool-service.ts';
 
 export interface ManagerOptions {
   readonly config: ManagerConfigInput;
@@ -168,9 +170,11 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   const directory = new AgentDirectory(agentRows, eventBus, tasks);
   const queue = new QueueRepository(db);
   const groupRows = new ResourceGroupRepository(db);
+  const presetRows = new ResourcePresetRepository(db);
+  const warmPoolRows = new WarmPoolRepository(db);
   const usageRows = new UsageRepository(db);
   const newMemory = (): SchedulingMemory => {
-    const sources = { queue, groups: groupRows, quotas, usage: usageRows, directory, clock };
+    const sources = { queue, groups: groupRows, quotas, usage: usageRows, warmPools: warmPoolRows, directory, clock };
     return new SchedulingMemory(new SchedulingReader(sources), clock, config.tickMs);
   };
   const memory = newMemory();
@@ -269,6 +273,8 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     kernels: new KernelRepository(db),
     agents: agentRows,
     clusterKeys: new ClusterKeyRepository(db),
+    warmPools: warmPoolRows,
+    catalog,
     logger: schedulerLogger,
   };
   const leader = new Leader<DutyName>({
@@ -292,9 +298,18 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   });
 
   followChanges({ leader, memory, changes, directory, catalog, clients, running, activity });
-  const rules = new RuleChanges(eventBus, tasks, () => {
+  const ruleHint = (): void => {
     memory.rulesChanged();
     leader.hint('schedule', currentRequestId());
+  };
+  const rules = new BusHint(eventBus, tasks, 'rules-changed', ruleHint, ['tenants-changed']);
+  const poolHints = new BusHint(eventBus, tasks, 'warm-pools-changed', () => {
+    memory.warmSlotsChanged();
+    leader.hint('pools', currentRequestId());
+  });
+  const warmPools = new WarmPoolService({
+    ...{ pools: warmPoolRows, presets: presetRows, images, agents: directory },
+    onChange: () => poolHints.announce(),
   });
   const agentGateway = new AgentGatewayService({
     agents: agentRows,
@@ -303,7 +318,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     clients,
     peers,
     facts: new KernelFacts(transitions),
-    ...{ kernelStatistics, machineStatistics, statistics },
+    ...{ kernelStatistics, machineStatistics, statistics, warmPools },
     changes,
     batchJobs: new BatchJobs({
       kernels: new KernelRepository(db),
@@ -355,7 +370,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     tasks: taskService,
   });
   const presets = new ResourcePresetService({
-    presets: new ResourcePresetRepository(db),
+    presets: presetRows,
     groups: groupRows,
     quotas,
     agents: agentRows,
@@ -376,7 +391,20 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     resourceGroup: { list: (input, ctx) => groups.usable(input, ctx) },
     resourcePreset: presets,
     admin: createAdminApi({
-      ...{ db, box, audit, clock, directory, sessions, machineStatistics, groups, presets, imageAdmin, registries },
+      ...{
+        db,
+        box,
+        audit,
+        clock,
+        directory,
+        sessions,
+        machineStatistics,
+        groups,
+        presets,
+        imageAdmin,
+        registries,
+        warmPools,
+      },
       onTenantsChanged: () => keypairChanges.announce(),
       onRulesChanged: () => rules.announce(),
     }),
@@ -392,7 +420,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
 
   let addresses: ManagerAddresses = { api: undefined, rpc: undefined, rpcInProcess: undefined };
   /** Of what other managers tell. */
-  const followers = [changes, directory, catalog, keypairChanges, rules];
+  const followers = [changes, directory, catalog, keypairChanges, rules, poolHints];
   const lifecycle = new Lifecycle({ logger, stopDeadlineMs: config.stopDeadlineMs, clock });
 
   return {

@@ -121,6 +121,9 @@ function calls(): Readonly<Record<string, Call>> {
     'admin.resourcePreset.modify': async (api) =>
       api.admin.resourcePreset.modify({ id: await presetOf(api), resourceSlots: { cpu: '2', mem: '1g' } }),
     'admin.resourcePreset.delete': async (api) => api.admin.resourcePreset.delete({ id: await presetOf(api) }),
+    'admin.warmPool.create': (api) => api.admin.warmPool.create({ name: 'audited', image: 'python', size: 0 }),
+    'admin.warmPool.modify': (api) => api.admin.warmPool.modify({ name: 'audited', size: 1 }),
+    'admin.warmPool.delete': (api) => api.admin.warmPool.delete({ name: 'audited' }),
     'admin.agent.modify': (api) => api.admin.agent.modify({ id: 'i-two', schedulable: false }),
     'admin.registry.create': (api) => api.admin.registry.create({ name: 'audited', url: 'https://registry.test' }),
     'admin.registry.modify': (api) => api.admin.registry.modify({ name: 'audited', repositories: ['audited'] }),

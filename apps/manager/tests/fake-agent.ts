@@ -4,6 +4,7 @@ import {
   type AgentImageState,
   type AgentRegistration,
   type AgentService,
+  type CallContext,
   createAgentGatewayRouter,
   createAgentRouter,
   type ImageSource,
@@ -19,6 +20,8 @@ import {
   type Metrics,
   procedureMetas,
   rpcVersions,
+  type WarmSlotReport,
+  type WarmSlotSpec,
 } from '@backend.ai/contract';
 import { AppError, newId, type StatusReason } from '@backend.ai/core';
 import {
@@ -69,6 +72,7 @@ export interface FakeAgentOptions {
   readonly enforcesEgress?: boolean;
   /** What managers reach in its place. */
   readonly link?: (service: AgentService) => AgentService;
+  readonly features?: readonly string[];
 }
 
 interface FakeKernel {
@@ -166,6 +170,7 @@ export class FakeAgent implements AgentService {
         },
       ],
       isolation: { ...simulated, egress: this.#options.enforcesEgress ? 'enforced' : 'open' },
+      features: [...(this.#options.features ?? [])],
     };
   }
 
@@ -325,6 +330,8 @@ export class FakeAgent implements AgentService {
     this.createCalls.push({ kernelId: spec.kernelId, requestId: ctx.requestId, epoch: ctx.headers.epoch });
     if (this.behaviour === 'refuse') throw new AppError('insufficient-capacity', 'The agent is full.');
     if (this.behaviour === 'lose-order') await untilAborted(ctx.signal);
+    // It becomes the kernel, or it is one that died: then the kernel starts without it.
+    if (this.warmSlots.delete(spec.kernelId)) this.claims.push(spec.kernelId);
     if (this.kernels.has(spec.kernelId)) return { accepted: true };
     const kernel: FakeKernel = { spec, requestId: ctx.requestId, state: 'preparing', exitCode: null, reason: null };
     // As agents do: what has ended is not started again, its end is told again.
@@ -470,6 +477,46 @@ export class FakeAgent implements AgentService {
 
   async checkImage({ image }: { image: string }): Promise<AgentImageState> {
     return this.imageStates.get(image) ?? { state: 'absent', digest: null, progress: null, failure: null };
+  }
+
+  /** What becomes of slots that it is to start. */
+  warmBehaviour: 'ready' | 'stall' | 'fail' | 'ignore' = 'ready';
+  readonly warmSlots = new Map<string, WarmSlotReport>();
+  /** Slots that became kernels, in the order of their orders. */
+  readonly claims: string[] = [];
+  /** Of each time that it was told which slots there are to be. */
+  readonly wishes: WarmSlotSpec[][] = [];
+
+  async keepWarmSlots({ slots }: { slots: WarmSlotSpec[] }, ctx: CallContext): Promise<{ slots: WarmSlotReport[] }> {
+    this.#admit(ctx.headers.epoch);
+    this.wishes.push(slots);
+    if (this.warmBehaviour === 'ignore') return { slots: [] };
+    const wished = new Set(slots.map(({ slotId }) => slotId));
+    for (const slotId of this.warmSlots.keys()) if (!wished.has(slotId)) this.warmSlots.delete(slotId);
+    const states = { ready: 'ready', stall: 'starting', fail: 'failed' } as const;
+    const state = states[this.warmBehaviour];
+    const error = new AppError('kernel-start-failed', this.failure).toBody();
+    for (const { slotId, image, slots: amounts } of slots) {
+      if (this.warmSlots.has(slotId) || this.kernels.has(slotId) || this.ended.has(slotId)) continue;
+      this.warmSlots.set(slotId, { slotId, image, slots: amounts, state, ...(state === 'failed' ? { error } : {}) });
+    }
+    void this.reportWarmSlots().catch(() => {});
+    return { slots: [...this.warmSlots.values()] };
+  }
+
+  async reportWarmSlots(): Promise<void> {
+    const slots = [...this.warmSlots.values()];
+    await this.#inRequest(() => this.api.reportWarmSlots.mutate({ agentId: this.id, slots }));
+  }
+
+  /** A slot dies, and the agent tells it. */
+  async loseSlot(slotId: string, tell = true): Promise<void> {
+    const slot = this.warmSlots.get(slotId);
+    if (!slot) return;
+    const error = new AppError('kernel-lost', 'It has ended.').toBody();
+    this.warmSlots.set(slotId, { ...slot, state: 'failed', error });
+    if (tell) await this.reportWarmSlots();
+    else this.warmSlots.delete(slotId);
   }
 
   async pullImage(input: { image: string; source: ImageSource }): Promise<{ accepted: true }> {

@@ -57,6 +57,13 @@ export interface ResourceAdminClient {
     /** Its images go with it. */
     delete(name: string): Promise<void>;
   };
+  readonly warmPools: {
+    list(): Promise<Outputs['warmPool']['list']>;
+    create(input: Inputs['warmPool']['create']): Promise<Outputs['warmPool']['create']>;
+    modify(input: Inputs['warmPool']['modify']): Promise<Outputs['warmPool']['modify']>;
+    /** Its slots go with it, sessions that took one stay. */
+    delete(name: string): Promise<void>;
+  };
   readonly agents: {
     list(filter?: Inputs['agent']['list']): Promise<Outputs['agent']['list']>;
     get(id: string): Promise<Outputs['agent']['get']>;
@@ -67,7 +74,7 @@ export interface ResourceAdminClient {
 
 export function createResourceAdmin({ admin }: Rpc): ResourceAdminClient {
   const { keypair, user, project } = admin.resourcePolicy;
-  const { resourceGroup, resourcePreset, agent, image, registry } = admin;
+  const { resourceGroup, resourcePreset, agent, image, registry, warmPool } = admin;
   return {
     resourcePolicies: {
       keypair: {
@@ -121,6 +128,12 @@ export function createResourceAdmin({ admin }: Rpc): ResourceAdminClient {
       create: (input) => registry.create.mutate(input),
       modify: (input) => registry.modify.mutate(input),
       delete: (name) => registry.delete.mutate({ name }),
+    },
+    warmPools: {
+      list: () => warmPool.list.query(),
+      create: (input) => warmPool.create.mutate(input),
+      modify: (input) => warmPool.modify.mutate(input),
+      delete: (name) => warmPool.delete.mutate({ name }),
     },
     agents: {
       list: (filter = {}) => agent.list.query(filter),

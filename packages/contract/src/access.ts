@@ -70,6 +70,8 @@ export const actions = {
     'own',
   ),
   'resource-preset:modify': entry('create, modify and delete resource presets', null, null, 'all'),
+  'warm-pool:read': entry('see warm pools', null, null, 'all'),
+  'warm-pool:modify': entry('create, modify and delete warm pools', null, null, 'all'),
   'agent:read': entry('see agents with what they hold and where they are', null, null, 'all'),
   'agent:modify': entry('keep agents from new sessions, move them to other groups', null, null, 'all'),
   'domain:read': entry('look at domains', 'domain', 'domain', 'all'),

@@ -3,6 +3,7 @@ import { type AgentRegistration, agentRegistrationSchema, type Heartbeat, heartb
 import { agentImagesSchema, type Image } from './image.ts';
 import { type KernelEvent, kernelEventSchema } from './kernel.ts';
 import { type CallContext, procedureFor, router } from './link.ts';
+import { maxWarmSlots, type WarmSlotReport, warmSlotReportSchema } from './warm-slot.ts';
 
 /** agent → manager. */
 
@@ -12,6 +13,7 @@ const reportEventsInput = z.object({
   events: z.array(kernelEventSchema).min(1).max(500),
 });
 
+const reportWarmSlotsInput = z.object({ agentId: z.string(), slots: z.array(warmSlotReportSchema).max(maxWarmSlots) });
 const reportImagesInput = z.object({ agentId: z.string(), images: agentImagesSchema });
 
 /** Part of every reply to an agent that says how things stand. */
@@ -39,6 +41,8 @@ export interface AgentGatewayService {
   reportEvents(input: { agentId: string; events: KernelEvent[] }, ctx: CallContext): Promise<{ ackedSeq: number }>;
   /** All images that it has now; told when they have changed since it registered. */
   reportImages(input: { agentId: string; images: Image[] }, ctx: CallContext): Promise<void>;
+  /** All warm slots that it has now; told when one of them has changed. Agents that were never given any never tell. */
+  reportWarmSlots(input: { agentId: string; slots: WarmSlotReport[] }, ctx: CallContext): Promise<void>;
 }
 
 export function createAgentGatewayRouter(service: AgentGatewayService) {
@@ -47,6 +51,9 @@ export function createAgentGatewayRouter(service: AgentGatewayService) {
     register: idempotent.input(agentRegistrationSchema).mutation(({ input, ctx }) => service.register(input, ctx)),
     heartbeat: idempotent.input(heartbeatSchema).mutation(({ input, ctx }) => service.heartbeat(input, ctx)),
     reportEvents: idempotent.input(reportEventsInput).mutation(({ input, ctx }) => service.reportEvents(input, ctx)),
+    reportWarmSlots: idempotent
+      .input(reportWarmSlotsInput)
+      .mutation(({ input, ctx }) => service.reportWarmSlots(input, ctx)),
     reportImages: idempotent.input(reportImagesInput).mutation(({ input, ctx }) => service.reportImages(input, ctx)),
   });
 }

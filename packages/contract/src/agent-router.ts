@@ -28,6 +28,7 @@ import {
   startServiceSchema,
 } from './service.ts';
 import { inputLimits, plainText } from './text.ts';
+import { maxWarmSlots, type WarmSlotReport, type WarmSlotSpec, warmSlotSpecSchema } from './warm-slot.ts';
 
 /** manager → agent. The real agent and the simulated one implement this. */
 
@@ -76,6 +77,7 @@ const purgeInput = z.strictObject({
   forced: z.boolean().default(false),
 });
 const commitInput = kernelCommitSchema.extend({ kernelId: kernelIdSchema });
+const warmSlotsInput = z.strictObject({ slots: z.array(warmSlotSpecSchema).max(maxWarmSlots) });
 const listFilesInput = z.strictObject({ kernelId: kernelIdSchema, path: homePathSchema.default('.') });
 const transferInput = z.strictObject({ kernelId: kernelIdSchema, transfer: transferSchema });
 
@@ -140,6 +142,11 @@ export interface AgentService {
   pullImage(input: { image: string; source: ImageSource }, ctx: CallContext): Promise<{ accepted: true }>;
   /** Removes the name, and the image with its last name; false: it was not there. @throws AppError `image-in-use` */
   purgeImage(input: z.infer<typeof purgeInput>, ctx: CallContext): Promise<{ removed: boolean }>;
+  /**
+   * All warm slots that it is to have from now on: starts those that it lacks and removes all others, in the background.
+   * Answers those that it has. @throws AppError `stale-epoch`, `unsupported-feature`
+   */
+  keepWarmSlots(input: { slots: WarmSlotSpec[] }, ctx: CallContext): Promise<{ slots: WarmSlotReport[] }>;
 }
 
 /** The agent's longest own wait is `holdMs`; the caller's deadline lies above it. */
@@ -181,6 +188,7 @@ export function createAgentRouter(service: AgentService) {
     purgeImage: procedureFor('peer', { idempotent: true, deadlineMs: purgeDeadlineMs })
       .input(purgeInput)
       .mutation(({ input, ctx }) => service.purgeImage(input, ctx)),
+    keepWarmSlots: idempotent.input(warmSlotsInput).mutation(({ input, ctx }) => service.keepWarmSlots(input, ctx)),
   });
 }
 

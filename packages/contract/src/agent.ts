@@ -30,8 +30,13 @@ export const agentRegistrationSchema = z.object({
   /** What it can start without fetching anything. */
   images: agentImagesSchema,
   isolation: isolationReportSchema,
+  /** What it can do that not every agent can; managers pass over what they do not know. Absent: nothing. */
+  features: z.array(plainText(inputLimits.name)).max(100).optional(),
 });
 export type AgentRegistration = z.infer<typeof agentRegistrationSchema>;
+
+/** Features of agents. */
+export const agentFeatures = { warmSlots: 'warm-slots' } as const;
 
 export const kernelReportSchema = z.object({
   kernelId: kernelIdSchema,
@@ -74,6 +79,8 @@ export interface AgentView {
   readonly isolation: IsolationReport;
   readonly capacity: Record<string, string>;
   readonly used: Record<string, string>;
+  /** Held by idle slots of warm pools, beside what is in use; sessions that need it get it. */
+  readonly warm: Record<string, string>;
   readonly images: string[];
   readonly firstContact: string;
   readonly lastHeartbeat: string;

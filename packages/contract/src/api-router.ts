@@ -74,6 +74,7 @@ import {
   type TenancyServices,
 } from './tenancy.ts';
 import { type UsageReport, type UsageReportInput, usageReportSchema } from './usage.ts';
+import { createWarmPoolRouter, type WarmPoolApi } from './warm-pool.ts';
 
 /** SDK, CLI, UI → manager. Same services and same authentication as the REST API; file bytes go over plain HTTP. */
 
@@ -174,6 +175,7 @@ export interface AdminServices extends TenancyServices {
   readonly agent: AgentAdminApi;
   readonly image: ImageAdminApi;
   readonly registry: RegistryAdminApi;
+  readonly warmPool: WarmPoolApi;
 }
 
 export interface UsageApi {
@@ -230,6 +232,7 @@ function createAdminRouter(services: AdminServices) {
     agent,
     image,
     registry,
+    warmPool,
   } = services;
   return router({
     resourcePolicy: createResourcePolicyRouter(resourcePolicy),
@@ -238,6 +241,7 @@ function createAdminRouter(services: AdminServices) {
     agent: createAgentAdminRouter(agent),
     image: createImageAdminRouter(image),
     registry: createRegistryRouter(registry),
+    warmPool: createWarmPoolRouter(warmPool),
     domain: createDomainRouter(domain),
     project: createProjectRouter(project),
     user: createUserRouter(user),

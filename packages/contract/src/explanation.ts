@@ -166,6 +166,8 @@ export interface PlacementDecision {
   readonly key:
     | { readonly unutilised: number; readonly free: Readonly<Record<string, string>> }
     | { readonly index: number };
+  /** The warm slot that it took. */
+  readonly warmSlot?: string;
 }
 
 export interface PlacementExplanation {

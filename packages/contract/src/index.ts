@@ -31,3 +31,5 @@ export * from './tenancy.ts';
 export * from './terminal.ts';
 export * from './text.ts';
 export * from './usage.ts';
+export * from './warm-pool.ts';
+export * from './warm-slot.ts';

@@ -16,6 +16,8 @@ export class AgentTable {
   /** Slots of which an agent has something free. */
   readonly freeKinds: Int32Array;
   readonly kernels: Int32Array;
+  /** Agents with warm slots. */
+  readonly warm = new Set<number>();
   readonly #indices: ReadonlyMap<string, number>;
   /** Agents in the order in which they were changed: a reader keeps how far it has read. */
   readonly changes: number[] = [];
@@ -133,6 +135,8 @@ export class AgentTable {
     });
     this.freeKinds[index] = freeKinds;
     this.kernels[index] = agent.kernelCount ?? 0;
+    if (agent.warmSlots && agent.warmSlots.length > 0) this.warm.add(index);
+    else this.warm.delete(index);
   }
 
   #held(slots: AgentSnapshot['used'], name: string, column: number): number {

@@ -15,6 +15,7 @@ import {
   quotaScopes,
   type RunningSession,
   type Snapshot,
+  type WarmSlot,
 } from './snapshot.ts';
 
 /** A waiting session, compiled. */
@@ -202,6 +203,7 @@ function slotNames({ agents, pending, running, quotas }: Snapshot): Set<string> 
   for (const agent of agents) {
     add(agent.capacity);
     add(agent.used);
+    for (const { slots } of agent.warmSlots ?? []) add(slots);
   }
   for (const session of [...pending, ...running]) for (const kernel of session.kernels) add(kernel.slots);
   for (const quota of quotas) add(quota.limits);
@@ -241,7 +243,18 @@ export function sameButAmounts(before: AgentSnapshot, after: AgentSnapshot): boo
 
 export function sameAmounts(before: AgentSnapshot, after: AgentSnapshot): boolean {
   const held = (agent: AgentSnapshot): ResourceSlots => addSlots(agent.used, agent.reserved ?? {});
-  return (before.kernelCount ?? 0) === (after.kernelCount ?? 0) && equalSlots(held(before), held(after));
+  return (
+    (before.kernelCount ?? 0) === (after.kernelCount ?? 0) &&
+    equalSlots(held(before), held(after)) &&
+    sameWarmSlots(before.warmSlots ?? [], after.warmSlots ?? [])
+  );
+}
+
+/** What a slot holds never changes. */
+function sameWarmSlots(before: readonly WarmSlot[], after: readonly WarmSlot[]): boolean {
+  if (before === after) return true;
+  const known = new Map(before.map(({ slotId, ready }) => [slotId, ready]));
+  return before.length === after.length && after.every(({ slotId, ready }) => known.get(slotId) === ready);
 }
 
 /** When it has waited for as long as its group allows; Infinity: never. */

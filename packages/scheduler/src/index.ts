@@ -15,3 +15,4 @@ export { defaultSlotPriority } from './selection.ts';
 export * from './snapshot.ts';
 export * from './snapshot-json.ts';
 export * from './state.ts';
+export * from './warm-pools.ts';

@@ -7,6 +7,7 @@ import type { Placement, Plan, Reservation, WaitingReason } from './plan.ts';
 import { preemptFor } from './preemption.ts';
 import { countSession } from './quota.ts';
 import { exceedsAgents, obstacleBefore } from './validate.ts';
+import { WarmSlotsOfPass } from './warm-slots.ts';
 
 /** After so many failed attempts a session at the head of its queue loses priority. */
 export const attemptsBeforeGivingUp = 5;
@@ -38,6 +39,7 @@ class Pass {
   readonly #cluster: Cluster;
   readonly #now: number;
   readonly #placing: Placing;
+  readonly #warm: WarmSlotsOfPass | undefined;
   readonly #mark: number;
   readonly #heads = new Map<Group, Head>();
   readonly #begun = new Map<Group, Release[]>();
@@ -54,6 +56,7 @@ class Pass {
     this.#cluster = cluster;
     this.#now = now;
     this.#placing = new Placing(cluster.table);
+    this.#warm = cluster.table.warm.size > 0 ? new WarmSlotsOfPass(cluster.table) : undefined;
     this.#mark = cluster.table.mark();
   }
 
@@ -132,7 +135,7 @@ class Pass {
 
   #first(waiting: Waiting): void {
     const { sessionId } = waiting.session;
-    const choices = this.#placing.place(waiting);
+    const choices = this.#warm?.place(waiting, this.#placing) ?? this.#placing.place(waiting);
     if (!('failed' in choices)) {
       this.#place(waiting, choices);
       return;

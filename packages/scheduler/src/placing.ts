@@ -157,11 +157,14 @@ export class Placing {
 /** A placement from what was chosen for each unit. */
 export function placementOf({ session, shapes }: Waiting, choices: readonly Choice[]): Placement {
   const agentFor = (index: number): string => choices[shapes.length === 1 ? 0 : index]!.decision.agentId;
+  const decision = choices.map((choice) => choice.decision);
+  const warmSlot = decision[0]?.warmSlot;
   const kernels: PlacedKernel[] = session.kernels.map(({ kernelId }, index) => ({
     kernelId,
     agentId: agentFor(index),
+    ...(warmSlot === undefined ? {} : { warmSlot }),
   }));
-  return { sessionId: session.sessionId, kernels, decision: choices.map((choice) => choice.decision) };
+  return { sessionId: session.sessionId, kernels, decision };
 }
 
 /** Why there was no room; the table is as it was for `place`, which had no gate. */

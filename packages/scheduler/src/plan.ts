@@ -24,6 +24,8 @@ export interface Plan {
 export interface PlacedKernel {
   readonly kernelId: string;
   readonly agentId: string;
+  /** The warm slot that it takes. */
+  readonly warmSlot?: string;
 }
 
 export interface Placement {
@@ -50,6 +52,8 @@ export interface Decision {
   readonly key:
     | { readonly unutilised: number; readonly free: Readonly<Record<string, string>> }
     | { readonly index: number };
+  /** The warm slot that it takes, whatever else the agents have free. */
+  readonly warmSlot?: string;
 }
 
 export interface Victim {

@@ -32,9 +32,9 @@ export function applyPlan(snapshot: Snapshot, plan: Plan): Snapshot {
     if (!session || !pending.delete(sessionId)) continue;
     const started = startedSession(session, kernels, snapshot.now);
     running.set(sessionId, started);
-    for (const { agentId, slots } of started.kernels) {
+    for (const { agentId, kernelId, slots } of started.kernels) {
       const agent = agents.get(agentId);
-      if (agent) agents.set(agentId, withKernel(agent, slots, 1));
+      if (agent) agents.set(agentId, withoutWarmSlot(withKernel(agent, slots, 1), kernelId));
     }
   }
   const groups = snapshot.groups.map((group) => {
@@ -56,15 +56,15 @@ export function startedSession(
   placed: readonly PlacedKernel[],
   startedAt: number | undefined,
 ): RunningSession {
-  const agentOf = new Map(placed.map(({ kernelId, agentId }) => [kernelId, agentId]));
+  const placeOf = new Map(placed.map((place) => [place.kernelId, place]));
   const { sessionId, resourceGroup, owner, priority, jobPriority, isPreemptible, timeLimitMs } = session;
   return {
     sessionId,
     resourceGroup,
     owner,
     kernels: session.kernels.flatMap(({ kernelId, slots }) => {
-      const agentId = agentOf.get(kernelId);
-      return agentId === undefined ? [] : [{ kernelId, agentId, slots }];
+      const place = placeOf.get(kernelId);
+      return place === undefined ? [] : [{ kernelId: place.warmSlot ?? kernelId, agentId: place.agentId, slots }];
     }),
     priority,
     ...(session.private === undefined ? {} : { private: session.private }),
@@ -78,6 +78,13 @@ export function startedSession(
 /** An agent with `count` kernels more that hold `slots` together. */
 export function withKernel(agent: AgentSnapshot, slots: ResourceSlots, count: number): AgentSnapshot {
   return { ...agent, used: addSlots(agent.used, slots), kernelCount: Math.max(0, (agent.kernelCount ?? 0) + count) };
+}
+
+/** An agent without a slot that has become a kernel. */
+export function withoutWarmSlot(agent: AgentSnapshot, slotId: string): AgentSnapshot {
+  const { warmSlots } = agent;
+  if (!warmSlots?.some((slot) => slot.slotId === slotId)) return agent;
+  return { ...agent, warmSlots: warmSlots.filter((slot) => slot.slotId !== slotId) };
 }
 
 export function negative(slots: ResourceSlots): ResourceSlots {

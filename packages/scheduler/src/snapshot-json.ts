@@ -67,6 +67,7 @@ const agent = z.strictObject({
   used: slots,
   reserved: slots.optional(),
   kernelCount: count.optional(),
+  warmSlots: z.array(z.strictObject({ slotId: z.string(), key: z.string(), slots, ready: z.boolean() })).optional(),
 });
 
 const pending = z.strictObject({
@@ -99,6 +100,7 @@ const pending = z.strictObject({
     .array(z.strictObject({ sessionId: z.string(), status: z.enum(sessionStatuses), result: z.enum(sessionResults) }))
     .optional(),
   designated: z.strictObject({ agents: z.array(z.string()), mode: z.enum(['strict', 'preferred']) }).optional(),
+  warmKey: z.string().optional(),
   attempts: count.optional(),
   notBefore: moment.optional(),
   refusedBy: z.array(z.string()).optional(),
@@ -159,7 +161,11 @@ export function serialiseSnapshot({ now, groups, agents, pending, running, quota
     version,
     now,
     groups: by(groups, (item) => item.name),
-    agents: by(agents, (item) => item.id).map((item) => ({ ...item, images: [...item.images].sort() })),
+    agents: by(agents, (item) => item.id).map((item) => ({
+      ...item,
+      images: [...item.images].sort(),
+      ...(item.warmSlots ? { warmSlots: by(item.warmSlots, (slot) => slot.slotId) } : {}),
+    })),
     pending: by(pending, (item) => item.sessionId),
     running: by(running, (item) => item.sessionId),
     quotas: by(quotas, (item) => `${item.scope} ${item.id}`),

@@ -100,6 +100,21 @@ export interface AgentSnapshot {
   readonly reserved?: ResourceSlots;
   /** Kernels that it holds. */
   readonly kernelCount?: number;
+  /** Not counted in `used`: they give way. */
+  readonly warmSlots?: readonly WarmSlot[];
+}
+
+/**
+ * A kernel that was started ahead, for the first session that asks for exactly this. Its place is left alone while there is
+ * another one; a session that finds none takes it, and the slot is gone.
+ */
+export interface WarmSlot {
+  readonly slotId: string;
+  /** Sessions with the same one may take it. */
+  readonly key: string;
+  readonly slots: ResourceSlots;
+  /** Whether it can be taken now. */
+  readonly ready: boolean;
 }
 
 export interface Owner {
@@ -153,6 +168,8 @@ export interface PendingSession {
   readonly dependencies?: readonly Dependency[];
   /** One agent per kernel of a multi-node session; else any of those named. */
   readonly designated?: { readonly agents: readonly string[]; readonly mode: 'strict' | 'preferred' };
+  /** Warm slots with the same key suit; absent: none does. */
+  readonly warmKey?: string;
   /** Failed attempts so far: passes in which it was the first that lacked resources. */
   readonly attempts?: number;
   /** Not considered before this moment: an agent refused it shortly before. */
@@ -223,6 +240,9 @@ export function imageKey(name: string, architecture: string): string {
 }
 
 /** Whether the agent has the image of the kernel, or would get it. Its architecture is another question. */
-export function canStartImage(agent: AgentSnapshot, { image, architecture, fetchable }: KernelRequest): boolean {
+export function canStartImage(
+  agent: AgentSnapshot,
+  { image, architecture, fetchable }: Pick<KernelRequest, 'image' | 'architecture' | 'fetchable'>,
+): boolean {
   return (agent.fetchesImages && fetchable) || agent.images.includes(imageKey(image, architecture));
 }

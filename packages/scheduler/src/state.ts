@@ -4,7 +4,7 @@ import { explainWaiting, type WaitingExplanation } from './explain.ts';
 import { runPass } from './pass.ts';
 import type { Placement, Plan, Reservation } from './plan.ts';
 import { reservationNow } from './preview.ts';
-import { negative, startedSession, withKernel } from './schedule.ts';
+import { negative, startedSession, withKernel, withoutWarmSlot } from './schedule.ts';
 import type {
   AgentSnapshot,
   FairShareUsage,
@@ -14,6 +14,7 @@ import type {
   ResourceGroup,
   RunningSession,
   Snapshot,
+  WarmSlot,
 } from './snapshot.ts';
 
 /**
@@ -68,10 +69,20 @@ export class SchedulingState {
     this.#agents.set(agent.id, agent);
     if (before && sameButAmounts(before, agent) && sameAmounts(before, agent)) return;
     const index = this.#compiled?.table.indexOf(agent.id);
-    if (index === undefined || !before || !sameButAmounts(before, agent)) this.#compileAnew();
+    const known = agent.warmSlots?.every(({ slots }) => this.#compiled?.slots.has(slots)) ?? true;
+    if (index === undefined || !before || !known || !sameButAmounts(before, agent)) this.#compileAnew();
     else {
       this.#compiled?.table.update(index, agent);
       this.#changed();
+    }
+  }
+
+  /** All warm slots, by agent. */
+  setWarmSlots(slots: ReadonlyMap<string, readonly WarmSlot[]>): void {
+    for (const agent of [...this.#agents.values()]) {
+      const { warmSlots, ...rest } = agent;
+      const now = slots.get(agent.id);
+      if (now || warmSlots) this.setAgent(now ? { ...rest, warmSlots: now } : rest);
     }
   }
 
@@ -103,9 +114,9 @@ export class SchedulingState {
     if (!session) return;
     this.unqueue(sessionId);
     const running = startedSession(session, kernels, startedAt);
-    for (const { agentId, slots } of running.kernels) {
+    for (const { agentId, kernelId, slots } of running.kernels) {
       const agent = this.#agents.get(agentId);
-      if (agent) this.setAgent(withKernel(agent, slots, 1));
+      if (agent) this.setAgent(withoutWarmSlot(withKernel(agent, slots, 1), kernelId));
     }
     this.setRunning(running);
   }

@@ -14,6 +14,7 @@ import type {
   RunResult,
   ServicePort,
   TerminalOptions,
+  WarmSlotSpec,
 } from '@backend.ai/contract';
 import type { StatusReason } from '@backend.ai/core';
 import type { ConsoleLog } from '../files/console-log.ts';
@@ -43,10 +44,41 @@ export interface Backend {
   expire(): Promise<void>;
   /** @throws AppError `unknown-image`, `unsupported-feature` */
   plan(spec: KernelSpec, requestId: string, resources: KernelResources): KernelPlan;
+  /** Absent: it starts no kernels ahead. */
+  readonly warmSlots?: BackendWarmSlots | undefined;
   /** Absent: kernels are not made of container images. */
   readonly images?: BackendImages | undefined;
   /** Lets go of everything; kernels go on. */
   close(): Promise<void>;
+}
+
+/** Kernels that are started ahead of the sessions that take them. */
+export interface BackendWarmSlots {
+  /** Those of an earlier life of this agent that nobody had taken. */
+  recover(): Promise<RecoveredSlot[]>;
+  /** @throws AppError `unknown-image`, `unsupported-feature` */
+  plan(slot: WarmSlotSpec, requestId: string, resources: KernelResources): SlotPlan;
+}
+
+/** How to make a slot and how to remove it. */
+export interface SlotPlan extends KernelPlan {
+  readonly resources: KernelResources;
+  /**
+   * How the slot, all of whose steps have run, becomes the kernel of an order: those steps, marked as made, and what is
+   * left to do. From the first of these on an agent that is started again never takes it for a slot any more. Undefined: it
+   * does not suit.
+   */
+  claim(spec: KernelSpec, requestId: string): KernelPlan | undefined;
+}
+
+export interface RecoveredSlot {
+  readonly spec: WarmSlotSpec;
+  readonly requestId: string;
+  /** What it had been given; null: nobody wrote it down. */
+  readonly allocation: Allocation | null;
+  readonly plan: SlotPlan;
+  /** False: it ended, or never came so far. */
+  readonly isReady: boolean;
 }
 
 /** Container images of a backend. What is there without fetching is told by its capabilities. */
@@ -86,6 +118,8 @@ export type StepNews = 'pulling';
 /** One step of creating a kernel. */
 export interface CreateStep {
   readonly name: string;
+  /** It has run already, and is only to be undone. */
+  readonly made?: true;
   /** Stops early, by throwing, when the signal aborts. */
   run(signal: AbortSignal, tell: (news: StepNews) => void): Promise<void> | void;
   /**

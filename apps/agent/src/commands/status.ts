@@ -33,6 +33,7 @@ export class AgentStatusCommand extends AgentCommand {
       ['CPU limit', isolation.cpu],
       ['Network', `${isolation.network}${isolation.machine === 'open' ? ', reaches the ports of this machine' : ''}`],
       ['In use', amounts(status)],
+      ['Warm slots', warmText(status)],
       ['Machine', machineText(status.machine)],
       ...status.accelerators.map(({ name, state, problem, devices }): [string, string] => [
         `Plugin ${name}`,
@@ -60,6 +61,13 @@ export class AgentStatusCommand extends AgentCommand {
     }
     return 0;
   }
+}
+
+/** Kernels that were started ahead: `3 ready, 1 starting` */
+function warmText({ warmSlots = [] }: AgentStatusView): string {
+  const counts = new Map<string, number>();
+  for (const { state } of warmSlots) counts.set(state, (counts.get(state) ?? 0) + 1);
+  return [...counts].map(([state, count]) => `${count} ${state}`).join(', ') || 'none';
 }
 
 /** `cpu 1 of 4, mem 512m of 8g` */

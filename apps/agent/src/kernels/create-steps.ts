@@ -24,6 +24,7 @@ export async function runSteps(
 ): Promise<{ readonly timings: StepTiming[]; readonly failure: StepFailure | null }> {
   const timings: StepTiming[] = [];
   for (const step of steps) {
+    if (step.made) continue;
     try {
       if (signal.aborted) throw new AppError('cancelled', 'The start was cancelled.');
       beforeStep?.(step.name);

@@ -10,6 +10,8 @@ export class Kernel {
   readonly plan: KernelPlan;
   /** The devices that it has been given. */
   readonly allocation: Allocation;
+  /** It was a warm slot; what fails before programs of its user run does not concern them. */
+  readonly fromSlot: boolean;
   readonly abort: AbortController = new AbortController();
   /** Resolves when nothing is left of it. */
   readonly gone: Deferred<void> = deferred();
@@ -26,11 +28,12 @@ export class Kernel {
   /** The request that wants it to end. */
   destroyRequestId: RequestId | undefined;
 
-  constructor(spec: KernelSpec, requestId: RequestId, plan: KernelPlan, allocation: Allocation) {
+  constructor(spec: KernelSpec, requestId: RequestId, plan: KernelPlan, allocation: Allocation, fromSlot = false) {
     this.spec = spec;
     this.requestId = requestId;
     this.plan = plan;
     this.allocation = allocation;
+    this.fromSlot = fromSlot;
   }
 
   /** @throws AppError `kernel-not-found` */

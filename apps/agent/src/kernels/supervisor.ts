@@ -13,6 +13,7 @@ import {
   type Clock,
   deferred,
   delay,
+  hasCode,
   type RequestId,
   type StatusReason,
   slotsFromTexts,
@@ -32,6 +33,7 @@ import type { UnnumberedEvent } from './outbox.ts';
 import { Remains, type StrayView } from './remains.ts';
 import { attachDevicesStep } from './steps/attach-devices.ts';
 import { reservedResourcesStep } from './steps/reserve-resources.ts';
+import { WarmSlots } from './warm-slots.ts';
 
 /** An event without what the supervisor adds itself. */
 type Report = UnnumberedEvent extends infer Event
@@ -48,6 +50,8 @@ export interface SupervisorOptions {
   readonly report: (event: UnnumberedEvent) => void;
   /** All that an ended kernel has used, while it can still be looked into. Answers soon, and does not throw. */
   readonly usedBy: (kernel: Kernel) => Promise<Metrics | undefined>;
+  /** Called when a warm slot has changed. */
+  readonly onWarmSlots?: (() => void) | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
   /** For tests: throws in place of a step that has just run. */
@@ -75,14 +79,22 @@ export class KernelSupervisor {
   readonly #kernels = new Map<string, Kernel>();
   readonly #ended = new EndedKernels();
   readonly #remains: Remains;
+  /** Kernels that belong to nobody yet. */
+  readonly warmSlots: WarmSlots;
   #released = false;
   readonly #letGo = new AbortController();
 
   constructor(options: SupervisorOptions) {
     this.#options = options;
     const { backend, clock, logger, strayGraceMs } = options;
-    const lives = (kernelId: string): boolean => this.#kernels.has(kernelId);
+    const lives = (kernelId: string): boolean => this.#kernels.has(kernelId) || this.warmSlots.has(kernelId);
     this.#remains = new Remains({ backend, lives, clock, logger, strayGraceMs });
+    this.warmSlots = new WarmSlots({
+      ...options,
+      remove: (kernel) => this.#remove(kernel, () => {}),
+      isTaken: (id) => this.#kernels.has(id) || this.#remains.has(id) || this.#ended.get(id) !== undefined,
+      onChange: () => options.onWarmSlots?.(),
+    });
   }
 
   /**
@@ -111,6 +123,7 @@ export class KernelSupervisor {
         tasks.start('remove kernel', finish, kernel.requestId);
       }
     }
+    await this.warmSlots.recover();
     this.#remains.start();
   }
 
@@ -134,14 +147,12 @@ export class KernelSupervisor {
     this.#refuseUnenforced(spec);
     const requestId = requireRequestId();
     const startedAt = clock.monotonic();
-    const allocation = ledger.reserve(kernelId, {
-      slots: slotsFromTexts(spec.slots),
-      allowFragmentation: spec.allowFractionalResourceFragmentation ?? true,
-    });
+    const slot = this.warmSlots.take(spec);
+    const allocation = slot?.allocation ?? this.#reserve(spec);
     const reserve = reservedResourcesStep(ledger, kernelId);
     const reserved = { step: reserve.name, ms: Math.round((clock.monotonic() - startedAt) * 1000) / 1000 };
-    const plan = this.#plan(spec, requestId, allocation, reserve);
-    const kernel = new Kernel(spec, requestId, plan, allocation);
+    const plan = slot?.plan ?? this.#plan(spec, requestId, allocation, reserve);
+    const kernel = new Kernel(spec, requestId, plan, allocation, slot !== undefined);
     this.#kernels.set(kernelId, kernel);
     this.#report(kernel, { type: 'kernel-preparing' });
     tasks.start('start kernel', () => this.#start(kernel, reserved), requestId);
@@ -155,6 +166,8 @@ export class KernelSupervisor {
       this.#destroy(kernel, asReason(reason), forced, requestId);
       return;
     }
+    // Its session ended before the slot was handed over.
+    this.warmSlots.drop(kernelId);
     const ended = this.#ended.get(kernelId);
     const session = ended?.sessionId ?? unknownSession;
     const end = ended?.end ?? { exitCode: null, reason: asReason(reason) };
@@ -215,7 +228,7 @@ export class KernelSupervisor {
     const { clock } = this.#options;
     const kernels = [...this.#kernels.values()];
     for (const kernel of kernels) this.#destroy(kernel, reason, true, requireRequestId());
-    const all = Promise.all(kernels.map((kernel) => kernel.gone.promise));
+    const all = Promise.all([...kernels.map((kernel) => kernel.gone.promise), this.warmSlots.endAll()]);
     const over = new AbortController();
     await Promise.race([all, delay(clock, deadlineMs, over.signal)]);
     over.abort();
@@ -230,7 +243,27 @@ export class KernelSupervisor {
       if (kernel.state === 'preparing') kernel.abort.abort();
     }
     const starting = [...this.#kernels.values()].filter((kernel) => kernel.state !== 'running');
-    await Promise.all([this.#remains.stop(), ...starting.map((kernel) => kernel.gone.promise)]);
+    await Promise.all([
+      this.#remains.stop(),
+      this.warmSlots.release(),
+      ...starting.map((kernel) => kernel.gone.promise),
+    ]);
+  }
+
+  /** Warm slots give way to a kernel that needs what they hold. @throws AppError `insufficient-capacity`, `invalid-input` */
+  #reserve(spec: KernelSpec): Allocation {
+    const { ledger } = this.#options;
+    const request = {
+      slots: slotsFromTexts(spec.slots),
+      allowFragmentation: spec.allowFractionalResourceFragmentation ?? true,
+    };
+    for (;;) {
+      try {
+        return ledger.reserve(spec.kernelId, request);
+      } catch (error) {
+        if (!hasCode(error, 'insufficient-capacity') || !this.warmSlots.giveWay()) throw error;
+      }
+    }
   }
 
   #refuseUnenforced({ egress }: KernelSpec): void {
@@ -297,7 +330,8 @@ export class KernelSupervisor {
     }
     if (failure) return await this.#fail(kernel, failure);
     const handle = this.#follow(kernel);
-    const [, ...others] = timings;
+    // Of a slot nothing was reserved anew.
+    const others = kernel.fromSlot ? timings : timings.slice(1);
     const { isolation, servicePorts } = handle;
     this.#report(kernel, {
       ...{ type: 'kernel-started', steps: [reserved, ...others], isolation },
@@ -351,12 +385,26 @@ export class KernelSupervisor {
   async #fail(kernel: Kernel, { step, error }: StepFailure): Promise<void> {
     const { kernelId } = kernel.spec;
     this.#options.logger.warn('kernel could not be started', { kernel_id: kernelId, step, error });
+    if (kernel.fromSlot && step !== 'bootstrap')
+      return await this.#remove(kernel, () => this.#startAfresh(kernel, step));
     const log = await this.#endOfLog(kernel);
     await this.#remove(kernel, () => {
       this.#report(kernel, {
         ...{ type: 'kernel-start-failed', error: error.toBody(kernel.requestId), failedStep: step },
         ...(log ? { log } : {}),
       });
+    });
+  }
+
+  /** The slot was of no use; no program of the user has run in it. */
+  #startAfresh({ spec, requestId }: Kernel, failedStep: string): void {
+    runWithRequest({ requestId }, () => {
+      try {
+        this.create(spec);
+      } catch (error) {
+        const body = AppError.from(error).toBody(requestId);
+        this.#send(spec, requestId, { type: 'kernel-start-failed', error: body, failedStep });
+      }
     });
   }
 

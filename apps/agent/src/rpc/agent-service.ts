@@ -7,6 +7,7 @@ import type {
   KernelReport,
   KernelSpec,
   LogChunk,
+  WarmSlotReport,
 } from '@backend.ai/contract';
 import { AppError, type Clock } from '@backend.ai/core';
 import { requireRequestId } from '@backend.ai/telemetry';
@@ -147,6 +148,13 @@ export class LocalAgentService implements AgentService {
 
   async purgeImage({ image, forced }: Input<'purgeImage'>): Promise<{ removed: boolean }> {
     return { removed: await this.#images.purge(image, forced) };
+  }
+
+  async keepWarmSlots({ slots }: Input<'keepWarmSlots'>, ctx: CallContext): Promise<{ slots: WarmSlotReport[] }> {
+    const { state, supervisor } = this.#options;
+    state.admitEpoch(ctx.headers.epoch);
+    supervisor.warmSlots.keep(slots);
+    return { slots: supervisor.warmSlots.reports() };
   }
 
   get #images(): BackendImages {

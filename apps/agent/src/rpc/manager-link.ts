@@ -10,6 +10,7 @@ import {
   type ManagersKnown,
   type Metrics,
   procedureMetas,
+  type WarmSlotReport,
 } from '@backend.ai/contract';
 import { backoffMs, type Clock, deferred, delay, newRequestId, parseRequestId } from '@backend.ai/core';
 import { createRpcClient, type PeerIdentity, type RpcClient } from '@backend.ai/rpc';
@@ -29,6 +30,7 @@ export interface ManagerLinkOptions {
   readonly kernels: () => KernelReport[];
   readonly measurements: () => KernelMeasurement[];
   readonly machine: () => Metrics;
+  readonly warmSlots: () => WarmSlotReport[];
   /** The manager has given these up. */
   readonly onUnknown: (kernelIds: readonly string[]) => void;
   readonly outbox: Outbox;
@@ -65,6 +67,9 @@ export class ManagerLink {
   /** What the manager knows of; replaced as a whole when it changes. */
   #toldImages: readonly Image[] = [];
   #sending = false;
+  /** Warm slots have changed since they were told. */
+  #slotsChanged = false;
+  #tellingSlots = false;
   #status: LinkStatus = { state: 'connecting', manager: null, since: null, lastHeartbeat: null, lastError: null };
   #registered = deferred<void>();
 
@@ -94,6 +99,15 @@ export class ManagerLink {
     if (!client || this.#sending) return;
     this.#sending = true;
     this.#tasks.start('send events', () => this.#send(client));
+  }
+
+  /** Warm slots have changed. Told one after the other, as each telling is of all of them. */
+  warmSlotsChanged(): void {
+    this.#slotsChanged = true;
+    const client = this.#client;
+    if (!client || this.#tellingSlots) return;
+    this.#tellingSlots = true;
+    this.#tasks.start('report warm slots', () => this.#tellSlots(client));
   }
 
   /** What the agent offers has changed. Without a line the next registration tells. */
@@ -237,6 +251,22 @@ export class ManagerLink {
     if (images === this.#toldImages) return;
     await client.api.reportImages.mutate({ agentId, images });
     this.#toldImages = images;
+  }
+
+  async #tellSlots(client: RpcClient<AgentGatewayRouter>): Promise<void> {
+    const { registration, warmSlots, logger } = this.#options;
+    try {
+      while (this.#client === client && this.#slotsChanged) {
+        this.#slotsChanged = false;
+        await client.api.reportWarmSlots.mutate({ agentId: registration().agentId, slots: warmSlots() });
+      }
+    } catch (error) {
+      // The manager asks for all of them with its next tick.
+      logger.warn('warm slots could not be reported', { error });
+    } finally {
+      this.#tellingSlots = false;
+    }
+    if (this.#client && this.#client !== client && this.#slotsChanged) this.warmSlotsChanged();
   }
 
   /** In order, one call per cause, until nothing waits or the line is lost. */

@@ -146,6 +146,14 @@ export class RunnerClient {
     return info;
   }
 
+  /**
+   * Hands a runner that waited over to its session: from now on its programs have this environment, and no other. Once.
+   * @throws AppError `state-conflict` when it was handed over before
+   */
+  async claim(environ: Readonly<Record<string, string>>, options: RequestOptions = {}): Promise<void> {
+    await this.#request({ op: 'claim', environ }, options);
+  }
+
   /** Accepted at once; runs follow one another. Repeating a run id is harmless. `known` tells that it was one. */
   async execute(runId: string, execution: Execution, options: RequestOptions = {}): Promise<{ known: boolean }> {
     if (!isRunId(runId)) throw new AppError('invalid-input', 'The id of the execution is not acceptable.');

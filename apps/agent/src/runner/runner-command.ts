@@ -21,6 +21,8 @@ export interface RunnerCommandOptions {
   readonly shell?: string | undefined;
   /** Where the programs of `carryPrograms` are, as the kernel sees them. */
   readonly carried?: string | undefined;
+  /** It waits for `RunnerClient.claim` and does nothing before. */
+  readonly isWarm?: boolean | undefined;
 }
 
 /**
@@ -41,6 +43,7 @@ export function runnerCommand(
     ...['--home', options.homeDirectory],
     ...(options.shell === undefined ? [] : ['--shell', options.shell]),
     ...(options.carried === undefined ? [] : ['--carried', options.carried]),
+    ...(options.isWarm ? ['--warm', 'yes'] : []),
     ...(options.interpreter === undefined ? [] : ['--interpreter', options.interpreter]),
     ...(options.outputLimitBytes === undefined ? [] : ['--output-limit', String(options.outputLimitBytes)]),
   ];

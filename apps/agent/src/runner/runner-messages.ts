@@ -148,6 +148,7 @@ export const refusals: Readonly<Record<string, readonly [ErrorCode, string]>> = 
   'not-waiting': ['state-conflict', 'The execution does not wait for input.'],
   busy: ['kernel-busy', 'The kernel has too much waiting already.'],
   'bad-request': ['invalid-input', 'The kernel does not understand the request.'],
+  'not-claimed': ['state-conflict', 'The kernel belongs to nobody yet.'],
   'unknown-op': ['unsupported-feature', "The kernel's runner does not know this operation."],
 };
 

@@ -114,6 +114,7 @@ export class Kernel extends TestKernel {
       readonly interpreter?: 'auto' | 'builtin';
       readonly shell?: string;
       readonly env?: NodeJS.ProcessEnv;
+      readonly isWarm?: boolean;
     } = {},
   ) {
     super();
@@ -124,6 +125,7 @@ export class Kernel extends TestKernel {
       outputLimitBytes,
       ...(language === 'python' ? { interpreter: options.interpreter ?? 'builtin' } : {}),
       shell: options.shell,
+      isWarm: options.isWarm,
     });
     this.process = spawn(file, rest, {
       stdio: ['ignore', 'inherit', 'inherit'],

@@ -1,4 +1,4 @@
-import type { ApiServices } from '@backend.ai/contract';
+import type { ApiServices, WarmPoolApi } from '@backend.ai/contract';
 import type { Clock } from '@backend.ai/core';
 import type {
   Database,
@@ -34,6 +34,7 @@ export interface AdminApiOptions {
   readonly presets: ResourcePresetService;
   readonly imageAdmin: ImageAdminService;
   readonly registries: RegistryService;
+  readonly warmPools: WarmPoolApi;
   /** Called after each change of a tenant. */
   readonly onTenantsChanged: () => void;
   /** Called after each change of a limit. */
@@ -42,7 +43,7 @@ export interface AdminApiOptions {
 
 /** What administrators do, each change with its row in the audit log. */
 export function createAdminApi(options: AdminApiOptions): ApiServices['admin'] {
-  const { db, audit, groups, presets, imageAdmin, registries, onRulesChanged: announce } = options;
+  const { db, audit, groups, presets, imageAdmin, registries, warmPools, onRulesChanged: announce } = options;
   const auditedPolicies = <Api extends object>(kind: string, policies: Api): Api =>
     audited(audit, `${kind}-resource-policy`, 'resource-policy:modify', policies);
   const keypairPolicies = new ResourcePolicyRepository<KeypairResourcePolicyRow>(db, 'keypair');
@@ -63,5 +64,6 @@ export function createAdminApi(options: AdminApiOptions): ApiServices['admin'] {
     agent: audited(audit, 'agent', 'agent:modify', agents),
     image: audited(audit, 'image', 'image:modify', imageAdmin),
     registry: audited(audit, 'registry', 'registry:modify', registries),
+    warmPool: audited(audit, 'warm-pool', 'warm-pool:modify', warmPools),
   };
 }

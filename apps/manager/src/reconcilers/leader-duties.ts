@@ -8,10 +8,12 @@ import type { KernelRepository } from '../repositories/kernels.ts';
 import type { QuotaRepository } from '../repositories/quotas.ts';
 import type { SessionTransitions } from '../repositories/session-transitions.ts';
 import type { SessionRepository } from '../repositories/sessions.ts';
+import type { WarmPoolRepository } from '../repositories/warm-pools.ts';
 import type { Duty } from '../scheduling/leader.ts';
 import type { SchedulingMemory } from '../scheduling/scheduling-memory.ts';
 import type { AgentDirectory } from '../services/agents/agent-directory.ts';
 import type { IdleService } from '../services/idle/idle-service.ts';
+import type { ImageCatalog } from '../services/images/image-catalog.ts';
 import { ImageSources } from '../services/images/image-sources.ts';
 import type { SecretBox } from '../services/keypairs/secret-box.ts';
 import { ClusterKeys } from '../services/sessions/cluster-keys.ts';
@@ -19,6 +21,7 @@ import type { SessionChanges } from '../services/sessions/session-changes.ts';
 import { AdvanceSessions } from './advance-sessions.ts';
 import { EndDependents } from './end-dependents.ts';
 import { EndIdleSessions } from './end-idle-sessions.ts';
+import { FillWarmPools } from './fill-warm-pools.ts';
 import { ForgetClusterKeys } from './forget-cluster-keys.ts';
 import { ScheduleSessions } from './schedule-sessions.ts';
 import { StartSessions } from './start-sessions.ts';
@@ -35,6 +38,8 @@ export interface LeaderParts {
   readonly agents: AgentRepository;
   readonly quotas: QuotaRepository;
   readonly clusterKeys: ClusterKeyRepository;
+  readonly warmPools: WarmPoolRepository;
+  readonly catalog: ImageCatalog;
   readonly box: SecretBox;
   readonly directory: AgentDirectory;
   readonly idle: IdleService;
@@ -54,23 +59,33 @@ export type DutyName =
   | 'dependents'
   | 'keys'
   | 'agents'
-  | 'idle';
+  | 'idle'
+  | 'pools';
 
 /** What only the leader does, for one term; `again` makes a duty run once more. */
 export function leaderDuties(parts: LeaderParts, again: (name: DutyName) => void): Record<DutyName, Duty> {
   const { config, transitions, sessions, changes, directory, clusterKeys, clock, logger } = parts;
+  const imageSources = new ImageSources(parts.box, config.imagePullPolicy);
   const start = new StartSessions({
     ...parts,
     ...config,
     clusterKeys: new ClusterKeys(clusterKeys, parts.box),
-    imageSources: new ImageSources(parts.box, config.imagePullPolicy),
+    imageSources,
     again: () => again('start'),
     refusalBackoff: { initialMs: config.refusalBackoffMs, maxMs: config.refusalBackoffMaxMs },
+  });
+  const pools = new FillWarmPools({
+    ...parts,
+    pools: parts.warmPools,
+    imageSources,
+    orderDeadlineMs: config.orderDeadlineMs,
+    again: () => again('pools'),
   });
   const schedule = new ScheduleSessions({
     ...parts,
     begin: (kernels, epoch) => start.begin(kernels, epoch),
     again: () => again('schedule'),
+    refill: () => pools.refill(),
   });
   const terminate = new TerminateSessions({
     ...parts,
@@ -92,6 +107,7 @@ export function leaderDuties(parts: LeaderParts, again: (name: DutyName) => void
     dependents: duty('end-dependents', new EndDependents(sessions, transitions, changes)),
     keys: duty('forget-cluster-keys', new ForgetClusterKeys(clusterKeys)),
     agents: duty('watch-agents', watch),
+    pools: duty('fill-warm-pools', pools),
     idle: duty('end-idle-sessions', new EndIdleSessions({ ...parts, everyMs: config.judgeIdleEveryMs })),
   };
 }

@@ -23,6 +23,8 @@ export interface ScheduleSessionsOptions {
   readonly begin: (kernels: readonly StartableKernel[], epoch: number) => void;
   /** Asks for another pass, under a request id of its own. */
   readonly again: () => void;
+  /** Called when warm slots were taken or had to go. */
+  readonly refill: () => void;
 }
 
 /** What the database did not agree to. */
@@ -124,8 +126,13 @@ export class ScheduleSessions {
   }
 
   #placed(placement: Placement, kernels: readonly StartableKernel[], epoch: number): void {
-    this.#options.memory.placed(placement);
-    this.#options.begin(kernels, epoch);
+    const { memory, begin, refill } = this.#options;
+    memory.placed(placement);
+    begin(kernels, epoch);
+    if (kernels.some(({ warmSlotsChanged }) => warmSlotsChanged)) {
+      memory.warmSlotsChanged();
+      refill();
+    }
   }
 
   /**
@@ -146,7 +153,10 @@ export class ScheduleSessions {
         victims: victims.map((victim) => victim.sessionId),
       });
       if (moved.length === 0) conflicts += 1;
-      else memory.reserved(reservation);
+      else {
+        memory.reserved(reservation);
+        memory.warmSlotsChanged();
+      }
       changes.announce(moved);
     }
     return conflicts;

@@ -24,6 +24,9 @@ export interface AgentRecord {
   readonly used: Record<string, string>;
   /** Announced for sessions that wait until others have left. */
   readonly reserved: Record<string, string>;
+  /** Held by warm slots, beside what is in use. */
+  readonly warm: Record<string, string>;
+  readonly features: string[];
 }
 
 /** A kernel that the database believes to be with an agent. */
@@ -74,14 +77,15 @@ export class AgentRepository {
       const [row] = await this.#db.execute<{ seq: string; resourceGroup: string }>(sql`
         with agent as (
           insert into agents (id, resource_group, status, address, data_address, rpc_version, version, architecture,
-            backend, isolation, images, boot_id)
+            backend, isolation, images, boot_id, features)
           values (${agent.agentId}, ${resourceGroup}, 'ALIVE', ${agent.address}, ${agent.dataAddress},
             ${agent.rpcVersion}, ${agent.version}, ${agent.architecture}, ${agent.backend},
-            ${JSON.stringify(agent.isolation)}::jsonb, ${JSON.stringify(agent.images)}::jsonb, ${agent.bootId})
+            ${JSON.stringify(agent.isolation)}::jsonb, ${JSON.stringify(agent.images)}::jsonb, ${agent.bootId},
+            ${JSON.stringify(agent.features ?? [])}::jsonb)
           on conflict (id) do update set status = 'ALIVE',
             address = excluded.address, data_address = excluded.data_address, rpc_version = excluded.rpc_version,
             version = excluded.version, architecture = excluded.architecture, backend = excluded.backend,
-            isolation = excluded.isolation, images = excluded.images, boot_id = excluded.boot_id,
+            isolation = excluded.isolation, images = excluded.images, boot_id = excluded.boot_id, features = excluded.features,
             last_heartbeat = now(), lost_at = null
           returning id, last_event_seq, resource_group
         ), offered as (
@@ -167,11 +171,15 @@ export class AgentRepository {
   async list(): Promise<AgentRecord[]> {
     const rows = await this.#db.execute<AgentRecord & Record<string, unknown>>(sql`
       select a.id, a.resource_group as "resourceGroup", a.status, a.address, a.data_address as "dataAddress",
-        a.rpc_version as "rpcVersion", a.version, a.architecture, a.backend, a.isolation, a.images, a.schedulable,
+        a.rpc_version as "rpcVersion", a.version, a.architecture, a.backend, a.isolation, a.images, a.schedulable, a.features,
         a.first_contact as "firstContact", a.last_heartbeat as "lastHeartbeat",
         coalesce(jsonb_object_agg(r.slot_name, r.capacity::text) filter (where r.slot_name is not null), '{}') as capacity,
         coalesce(jsonb_object_agg(r.slot_name, r.used::text) filter (where r.slot_name is not null), '{}') as used,
-        coalesce(jsonb_object_agg(r.slot_name, r.prereserved::text) filter (where r.prereserved > 0), '{}') as reserved
+        coalesce(jsonb_object_agg(r.slot_name, r.prereserved::text) filter (where r.prereserved > 0), '{}') as reserved,
+        (select coalesce(jsonb_object_agg(h.slot_name, h.amount::text), '{}') from (
+          select s.key as slot_name, sum(s.value::numeric) as amount
+          from warm_slots w cross join lateral jsonb_each_text(w.slots) s where w.agent_id = a.id group by s.key
+        ) h) as warm
       from agents a left join agent_resources r on r.agent_id = a.id
       where a.status <> 'TERMINATED' group by a.id order by a.id`);
     return [...rows];

@@ -12,7 +12,9 @@ export interface LedgerViolation {
     | 'kernel-without-allocation'
     | 'states-differ'
     | 'left-behind'
-    | 'waits-in-vain';
+    | 'waits-in-vain'
+    | 'warm-slots-in-the-way'
+    | 'warm-slot-is-kernel';
   readonly subject: string;
   readonly detail: Record<string, unknown>;
 }
@@ -32,7 +34,8 @@ const longEnded = sql`(d.status in (${terminalTexts}) and d.terminated_at < now(
  * The invariants of the ledger, checked online: the balance of an agent is the sum of its open allocations and within
  * capacity (unless capacity shrank under them), what is announced counts apart, exactly the kernels at work hold
  * allocations and exactly those that are RESERVED have announced theirs, a session has all its kernels in states that go
- * with its own, it is where they lead it, and it does not wait for sessions that ended more than a minute ago.
+ * with its own, it is where they lead it, and it does not wait for sessions that ended more than a minute ago. Warm slots
+ * fit beside all that is in use and announced, and none of them is a kernel.
  */
 export async function verifyLedger(db: Database): Promise<LedgerViolation[]> {
   const rows = await db.execute<LedgerViolation & Record<string, unknown>>(sql`
@@ -75,6 +78,17 @@ export async function verifyLedger(db: Database): Promise<LedgerViolation[]> {
     select 'waits-in-vain', s.id::text, jsonb_build_object('reason', s.status_reason, 'sessions', jsonb_agg(d.id))
     from sessions s join session_dependencies sd on sd.session_id = s.id join sessions d on d.id = sd.depends_on
     where s.status = 'PENDING' and s.status_reason in ('dependency-unfinished', 'dependency-failed')
-    group by s.id having bool_and(${longEnded}) or bool_or(${longEnded} and d.result <> 'success')`);
+    group by s.id having bool_and(${longEnded}) or bool_or(${longEnded} and d.result <> 'success')
+    union all
+    select 'warm-slots-in-the-way', r.agent_id || ' ' || r.slot_name,
+      jsonb_build_object('used', r.used, 'prereserved', r.prereserved, 'warm', w.amount, 'capacity', r.capacity)
+    from agent_resources r join (
+      select v.agent_id, s.key as slot_name, sum(s.value::numeric) as amount
+      from warm_slots v cross join lateral jsonb_each_text(v.slots) s group by v.agent_id, s.key
+    ) w on w.agent_id = r.agent_id and w.slot_name = r.slot_name
+    where r.capacity > 0 and r.used + r.prereserved + w.amount > r.capacity and r.used + r.prereserved <= r.capacity
+    union all
+    select 'warm-slot-is-kernel', w.id::text, jsonb_build_object('status', k.status)
+    from warm_slots w join kernels k on k.id = w.id`);
   return [...rows];
 }

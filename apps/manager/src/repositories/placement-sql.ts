@@ -7,7 +7,12 @@ import { quotaTurns, withinQuotas } from './quotas.ts';
 /** Where each kernel of one session goes. */
 export interface PlacementWrite {
   readonly sessionId: string;
-  readonly kernels: ReadonlyArray<{ readonly kernelId: string; readonly agentId: string }>;
+  readonly kernels: ReadonlyArray<{
+    readonly kernelId: string;
+    readonly agentId: string;
+    /** The slot of that agent which the kernel becomes: its id is the kernel's from then on. */
+    readonly warmSlot?: string;
+  }>;
   /** Kept in history: why there. */
   readonly why?: Readonly<Record<string, unknown>>;
 }
@@ -36,22 +41,31 @@ export function given(writes: readonly PlacementWrite[]): SQL {
       select * from jsonb_to_recordset(${JSON.stringify(wishes)}::jsonb)
         as w (nth int, session_id uuid, kernels jsonb, why jsonb)
     ), given as (
-      select w.session_id, g."kernelId" as kernel_id, g."agentId" as agent_id
-      from wish w cross join lateral jsonb_to_recordset(w.kernels) as g ("kernelId" uuid, "agentId" text)
+      select w.session_id, g."kernelId" as kernel_id, g."agentId" as agent_id, g."warmSlot" as warm_slot
+      from wish w
+      cross join lateral jsonb_to_recordset(w.kernels) as g ("kernelId" uuid, "agentId" text, "warmSlot" uuid)
     )`;
 }
 
-/** CTEs `target` and `placed`: the sessions of `given` that wait, and their kernels. */
+/**
+ * CTEs `target` and `placed`: the sessions of `given` that wait, and their kernels: `was` is the id that each has had, which
+ * one that becomes a warm slot changes. A slot that somebody else took is none, and the session is left out.
+ */
 export function pending(epoch: number): SQL {
   return sql`target as (
       select s.id, s.status as from_status, s.request_id, s.cluster_size, w.nth, w.why
       from wish w join sessions s on s.id = w.session_id
       where s.status = 'PENDING' and ${fencedBy(epoch)} and ${agentsAreOpen}
       order by s.id for update of s
+    ), slot as (
+      select w.id, w.slots from warm_slots w join given g on g.warm_slot = w.id and g.agent_id = w.agent_id
+      where w.status = 'ready'
+      order by w.id for update of w
     ), placed as (
-      select k.id, k.session_id, g.agent_id, k.requested_slots
+      select coalesce(g.warm_slot, k.id) as id, k.id as was, k.session_id, g.agent_id, k.requested_slots, g.warm_slot
       from target t join given g on g.session_id = t.id join kernels k on k.id = g.kernel_id and k.session_id = t.id
-      where k.status = 'PENDING'
+      where k.status = 'PENDING' and (g.warm_slot is null
+        or exists (select 1 from slot where slot.id = g.warm_slot and slot.slots = k.requested_slots))
       for update of k
     )`;
 }
@@ -96,6 +110,27 @@ export const taken = sql`select f.agent_id, f.slot_name, sum(f.amount) as amount
         from fitting f join enough e on e.id = f.session_id group by f.agent_id, f.slot_name`;
 
 /**
+ * CTEs `claimed` and `reclaimed`: the warm slots that sessions of `enough` take become theirs, and those go for whose agents
+ * there is no room any more beside what these sessions take; those first that are not ready yet.
+ */
+export const slotsGiven = sql`claimed as (
+        delete from warm_slots w using placed p, enough e where p.session_id = e.id and w.id = p.warm_slot
+        returning w.id
+      ), reclaimed as (
+        delete from warm_slots w where w.id in (
+          select h.id from (
+            select v.id, v.agent_id, s.key as slot_name, sum(s.value::numeric)
+              over (partition by v.agent_id, s.key order by v.status <> 'ready', v.created_at, v.id) as held
+            from warm_slots v cross join lateral jsonb_each_text(v.slots) s
+            where v.agent_id in (select p.agent_id from placed p) and v.id not in (
+              select p.warm_slot from placed p join enough e on e.id = p.session_id where p.warm_slot is not null)
+          ) h join room r on r.agent_id = h.agent_id and r.slot_name = h.slot_name
+          join (${taken}) x on x.agent_id = h.agent_id and x.slot_name = h.slot_name
+          where h.held > r.free - x.amount)
+        returning w.id
+      )`;
+
+/**
  * The rest of a statement that gives the sessions of `enough` the agents of `placed`: by way of SCHEDULED to PREPARING.
  */
 export function prepared(from: SessionStatus): SQL {
@@ -105,9 +140,9 @@ export function prepared(from: SessionStatus): SQL {
         from enough e where s.id = e.id
         returning s.id, s.name, s.access_key, s.status, s.status_reason
       ), kernel as (
-        update kernels k set status = 'PREPARING', status_reason = 'progress', status_data = '{}',
+        update kernels k set id = p.id, status = 'PREPARING', status_reason = 'progress', status_data = '{}',
           agent_id = p.agent_id, status_changed_at = now(), version = k.version + 1
-        from placed p join enough e on e.id = p.session_id where k.id = p.id
+        from placed p join enough e on e.id = p.session_id where k.id = p.was
       ), history as (
         insert into session_history (id, session_id, kernel_id, from_status, to_status, reason, data, request_id, at)
         select gen_random_uuid(), t.id, p.kernel_id, step.from_status, step.to_status, 'progress',
@@ -128,9 +163,9 @@ export function prepared(from: SessionStatus): SQL {
       )
       select c.id as "sessionId", p.id as "kernelId", p.agent_id as "agentId", c.name,
         c.access_key as "accessKey", t.from_status as "from", c.status as "to", c.status_reason as "reason",
-        t.request_id as "requestId", ${startColumns}
+        t.request_id as "requestId", ${startColumns}${from === 'PENDING' ? sql`, p.warm_slot is not null or exists (select 1 from reclaimed) as "warmSlotsChanged"` : sql``}
       from target t join changed c on c.id = t.id join sessions s on s.id = t.id join placed p on p.session_id = t.id
-      join kernels k on k.id = p.id order by t.nth, k.cluster_role, k.cluster_index`;
+      join kernels k on k.id = p.was order by t.nth, k.cluster_role, k.cluster_index`;
 }
 
 /** What agents need besides, of a session `s` and its kernel `k`. */
@@ -158,4 +193,4 @@ const constantPlacement = constantSql(sql`${asked}, ${fitting(sql`r.capacity - r
         on conflict (kernel_id, slot_name) do update
           set agent_id = excluded.agent_id, amount = excluded.amount, allocated_at = now(), free_at = null,
             prereserved = false
-      ), ${prepared('PENDING')}`);
+      ), ${slotsGiven}, ${prepared('PENDING')}`);

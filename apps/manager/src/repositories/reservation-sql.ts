@@ -9,6 +9,7 @@ import {
   type PlacementWrite,
   pending,
   prepared,
+  slotsGiven,
   type Term,
   taken,
   whole,
@@ -62,7 +63,7 @@ export function reservation({ sessionId, kernels, victims, mode, epoch, why }: R
         from enough e join target t on t.id = e.id join wanted w on w.session_id = t.id
         on conflict (kernel_id, slot_name) do update set agent_id = excluded.agent_id, amount = excluded.amount,
           allocated_at = now(), free_at = null, prereserved = true
-      ), kernel as (
+      ), ${slotsGiven}, kernel as (
         update kernels k set status = 'RESERVED', status_reason = 'reserved', status_data = '{}',
           agent_id = p.agent_id, status_changed_at = now(), version = k.version + 1
         from placed p join enough e on e.id = p.session_id where k.id = p.id
@@ -105,7 +106,7 @@ export function admission({ sessionId, epoch }: { readonly sessionId: string } &
         where s.id = ${sessionId} and s.status = 'RESERVED' and ${fencedBy(epoch)} and ${agentsAreOpen}
         for update of s
       ), placed as (
-        select k.id, k.session_id, k.agent_id, k.requested_slots
+        select k.id, k.id as was, k.session_id, k.agent_id, k.requested_slots
         from target t join kernels k on k.session_id = t.id where k.status = 'RESERVED'
         for update of k
       ), ${asked}, ${fitting(sql`r.capacity - r.used`)}, enough as materialized (${whole}), acquired as (

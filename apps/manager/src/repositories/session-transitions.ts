@@ -169,6 +169,8 @@ export interface StartableKernel extends MovedSession {
   readonly imageRegistry: StoredCredentials | null;
   /** Number of kernels of its session. */
   readonly clusterSize: number;
+  /** It took a warm slot, or others had to go for it. Absent of one that was placed earlier. */
+  readonly warmSlotsChanged?: boolean;
 }
 
 /** Facts of one statement at most. */

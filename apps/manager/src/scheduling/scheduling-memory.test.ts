@@ -15,6 +15,7 @@ const record = (priority = 10): PendingRecord => ({
   ...{ createdAt: '2030-01-01T00:00:00Z', queuedAt: '2030-01-01T00:00:00Z', jobPriority: 0, isPreemptible: true },
   ...{ startsNotBefore: null, designatedAgents: [], timeoutMs: null, reason: 'queued', previousAgents: [] },
   ...{ kernels: [], architecture: 'x86_64', fetchable: false, dependencies: [] },
+  ...{ imageDigest: null, shmem: null },
 });
 
 function world() {
@@ -32,6 +33,7 @@ function world() {
   };
   const sources = {
     ...{ queue, clock, directory: { reload: async () => new Map() }, groups: { schedulingOptions: async () => [] } },
+    warmPools: { slots: async () => [] },
     quotas: { liveOwners: async () => [owner], limits: async () => [] },
   } as unknown as SchedulingSources;
   const memory = new SchedulingMemory(new SchedulingReader(sources), clock, tickMs);

@@ -47,7 +47,7 @@ export class SchedulingMemory {
   readonly #refusals = new Map<string, Refusals>();
   /** Failed attempts to place it, and when (monotonic) the last one was counted. */
   readonly #attempts = new Map<string, { count: number; countedAt: number }>();
-  readonly #stale = { waiting: true, cluster: true, rules: true };
+  readonly #stale = { waiting: true, cluster: true, rules: true, warm: false };
   /** Sessions that wait and have to be read, each by itself. */
   readonly #unread = new Set<string>();
   /** What was heard while something was being read: what was read may not have it yet. */
@@ -68,6 +68,11 @@ export class SchedulingMemory {
 
   agentsChanged(): void {
     this.#stale.cluster = true;
+  }
+
+  /** Warm slots came, became ready or went. */
+  warmSlotsChanged(): void {
+    this.#stale.warm = true;
   }
 
   /** A registry may have gone, and with it where images of waiting sessions come from. */
@@ -144,10 +149,10 @@ export class SchedulingMemory {
   async #readDoubtful(): Promise<void> {
     // What they wait for may have ended.
     if (this.#stale.cluster) for (const id of this.#dependent.keys()) this.#unread.add(id);
-    const { waiting, cluster, rules } = { ...this.#stale };
-    if (!waiting && !cluster && !rules && this.#unread.size === 0) return;
+    const { waiting, cluster, rules, warm } = { ...this.#stale };
+    if (!waiting && !cluster && !rules && !warm && this.#unread.size === 0) return;
     const unread = [...this.#unread];
-    Object.assign(this.#stale, { waiting: false, cluster: false, rules: false });
+    Object.assign(this.#stale, { waiting: false, cluster: false, rules: false, warm: false });
     this.#unread.clear();
     this.#meanwhile = [];
     const reader = this.#reader;
@@ -157,15 +162,18 @@ export class SchedulingMemory {
       const newOwner = pending.some(({ session }) => !reader.knowsOwner(session.owner));
       const readRules = rules || newOwner ? await reader.rules() : undefined;
       const readCluster = cluster ? await reader.cluster() : undefined;
+      const readSlots = warm && !cluster ? await reader.warmSlots() : undefined;
       if (waiting || cluster) this.#replace(readCluster, waiting ? pending : undefined);
       if (readRules)
         this.#state.setRules({ ...readRules, groups: readRules.groups.map((group) => this.#going(group)) });
       if (!waiting) for (const { session, reason } of pending) this.#enqueue(session, reason);
+      if (readSlots) this.#state.setWarmSlots(readSlots);
     } catch (error) {
       Object.assign(this.#stale, {
         waiting: waiting || this.#stale.waiting,
         cluster: cluster || this.#stale.cluster,
         rules: rules || this.#stale.rules,
+        warm: warm || this.#stale.warm,
       });
       for (const sessionId of unread) this.#unread.add(sessionId);
       throw error;
@@ -305,7 +313,9 @@ export class SchedulingMemory {
     const refusals = this.#refusals.get(session.sessionId);
     const attempts = this.#attempts.get(session.sessionId)?.count;
     if (!refusals && attempts === undefined) return session;
-    const { designated, ...rest } = session;
+    // An agent that refused may have done so because of the slot.
+    const { designated, warmKey, ...others } = session;
+    const rest = refusals || warmKey === undefined ? others : { ...others, warmKey };
     const left =
       designated?.mode === 'preferred' && refusals
         ? designated.agents.filter((agent) => !refusals.agents.includes(agent))

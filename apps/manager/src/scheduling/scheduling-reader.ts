@@ -10,13 +10,16 @@ import {
   type ResourceGroup,
   type RunningSession,
   type Snapshot,
+  type WarmSlot,
 } from '@backend.ai/scheduler';
 import { markOf, type PendingRecord, type QueueMarks, type QueueRepository } from '../repositories/queue.ts';
 import type { QuotaRepository } from '../repositories/quotas.ts';
 import type { ResourceGroupRepository } from '../repositories/resource-groups.ts';
 import type { DailyUsage, UsageRepository } from '../repositories/usage.ts';
+import type { WarmPoolRepository } from '../repositories/warm-pools.ts';
 import type { AgentDirectory } from '../services/agents/agent-directory.ts';
 import { toAgentSnapshot } from '../services/agents/agent-snapshot.ts';
+import { toWarmSlot } from '../services/warm-pools/warm-key.ts';
 import { toQuota, toResourceGroup, toRunningSession } from './scheduling-rules.ts';
 
 export interface SchedulingSources {
@@ -24,6 +27,7 @@ export interface SchedulingSources {
   readonly groups: ResourceGroupRepository;
   readonly quotas: QuotaRepository;
   readonly usage: UsageRepository;
+  readonly warmPools: WarmPoolRepository;
   readonly directory: AgentDirectory;
   readonly clock: Clock;
 }
@@ -81,6 +85,7 @@ export class SchedulingReader {
    */
   async cluster(): Promise<{ agents: readonly AgentSnapshot[]; running: readonly RunningSession[] }> {
     const { directory, queue } = this.#sources;
+    const warmSlots = await this.warmSlots();
     const records = [...(await directory.reload()).values()];
     const running = (await queue.holding()).map(toRunningSession);
     const kernels = new Map<string, number>();
@@ -90,9 +95,26 @@ export class SchedulingReader {
     }
     const agents = records.map((record) => {
       const kernelCount = kernels.get(record.id);
-      return kernelCount === undefined ? toAgentSnapshot(record) : { ...toAgentSnapshot(record), kernelCount };
+      const slots = warmSlots.get(record.id);
+      return {
+        ...toAgentSnapshot(record),
+        ...(kernelCount === undefined ? {} : { kernelCount }),
+        ...(slots ? { warmSlots: slots } : {}),
+      };
     });
     return { agents, running };
+  }
+
+  /** By agent. */
+  async warmSlots(): Promise<Map<string, WarmSlot[]>> {
+    const slots = new Map<string, WarmSlot[]>();
+    for (const record of await this.#sources.warmPools.slots()) {
+      const slot = toWarmSlot(record);
+      const others = slots.get(record.agentId);
+      if (others) others.push(slot);
+      else slots.set(record.agentId, [slot]);
+    }
+    return slots;
   }
 
   async rules(): Promise<SchedulingRules> {

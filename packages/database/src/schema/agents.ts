@@ -47,6 +47,8 @@ export const agents = pgTable(
     /** Events up to this sequence number are in; lower ones are repeats. Starts anew with each boot id. */
     lastEventSeq: bigint('last_event_seq', { mode: 'number' }).notNull().default(0),
     bootId: text('boot_id'),
+    /** What it can do that not every agent can. */
+    features: jsonb('features').$type<string[]>().notNull().default([]),
   },
   (table) => [
     check('agents_status_check', oneOf(table.status, agentStatuses)),

@@ -12,3 +12,4 @@ export * from './session-key-pairs.ts';
 export * from './session-templates.ts';
 export * from './sessions.ts';
 export * from './usage-records.ts';
+export * from './warm-pools.ts';

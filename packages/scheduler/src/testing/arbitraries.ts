@@ -46,6 +46,8 @@ const owner: fc.Arbitrary<Owner> = fc.record({
   domain: fc.constantFrom('d1', 'd2'),
 });
 
+const warmKey = fc.constantFrom('w1', 'w2');
+
 const agent = (index: number): fc.Arbitrary<AgentSnapshot> =>
   fc
     .record({
@@ -57,14 +59,16 @@ const agent = (index: number): fc.Arbitrary<AgentSnapshot> =>
       fetchesImages: fc.boolean(),
       enforcesEgress: fc.constantFrom(true, true, false),
       capacity: slots(12),
+      warmSlots: some(fc.array(fc.record({ key: warmKey, slots: slots(3), ready: fc.boolean() }), { maxLength: 3 })),
     })
-    .map(({ images, status, ...rest }) => ({
+    .map(({ images, status, warmSlots, ...rest }) => ({
       id: `a${index}`,
       ...rest,
       status: status as AgentSnapshot['status'],
       images: images.map((image) => imageKey(image, rest.architecture)),
       used: {},
       kernelCount: 0,
+      ...(warmSlots ? { warmSlots: warmSlots.map((slot, nth) => ({ ...slot, slotId: `w${index}-${nth}` })) } : {}),
     }));
 
 const many = <T>(max: number, of: (index: number) => fc.Arbitrary<T>, min = 0): fc.Arbitrary<T[]> =>
@@ -107,6 +111,7 @@ const pending = (index: number): fc.Arbitrary<PendingSession> =>
         }),
         5,
       ),
+      warmKey: some(warmKey),
       attempts: some(fc.integer({ min: 0, max: 6 })),
       notBefore: some(fc.constantFrom(now - 1, now + 7_000), 8),
       refusedBy: some(fc.subarray(['a0', 'a1'], { minLength: 1 }), 5),
@@ -274,7 +279,11 @@ export function shuffled(snapshot: Snapshot): Snapshot {
     quotas: turn(snapshot.quotas),
     running: turn(snapshot.running),
     pending: turn(snapshot.pending),
-    agents: turn(snapshot.agents).map((a) => ({ ...a, images: turn(a.images) })),
+    agents: turn(snapshot.agents).map((a) => ({
+      ...a,
+      images: turn(a.images),
+      ...(a.warmSlots ? { warmSlots: turn(a.warmSlots) } : {}),
+    })),
     groups: turn(snapshot.groups),
   };
 }

@@ -11,6 +11,7 @@ import {
   quotaScopes,
   type ResourceGroup,
   type Snapshot,
+  type WarmSlot,
 } from '../snapshot.ts';
 
 /**
@@ -31,6 +32,7 @@ export function naiveSchedule(snapshot: Snapshot): NaivePlan {
       slots: sum(kernels.map((kernel) => kernel.slots)),
     })),
     next: new Map(),
+    warm: new Map(snapshot.agents.map((a) => [a.id, [...(a.warmSlots ?? [])]])),
   };
   const placed: NaivePlan['placed'] = [];
   const codes = new Map<string, string>();
@@ -48,7 +50,8 @@ export function naiveSchedule(snapshot: Snapshot): NaivePlan {
       codes.set(session.sessionId, 'behind-head-of-line');
       continue;
     }
-    const outcome = place(session, state);
+    const beside = takeSlot(session, state) ?? place(session, state, true);
+    const outcome = typeof beside === 'object' ? beside : place(session, state);
     if (typeof outcome === 'object') {
       placed.push([session.sessionId, ...outcome]);
       const slots = sum(session.kernels.map((kernel) => kernel.slots));
@@ -80,6 +83,8 @@ interface State {
   readonly kernels: Map<string, number>;
   readonly held: Array<{ owner: Owner; resourceGroup: string; private: boolean; slots: ResourceSlots }>;
   readonly next: Map<string, number>;
+  /** Of each agent, those that nobody took. */
+  readonly warm: Map<string, WarmSlot[]>;
 }
 
 const sum = (all: readonly ResourceSlots[]): ResourceSlots => all.reduce((a, b) => addSlots(a, b), {});
@@ -94,6 +99,7 @@ function emptied(state: State): State {
     free: new Map(state.snapshot.agents.map((agent) => [agent.id, agent.capacity])),
     kernels: new Map(),
     next: new Map(),
+    warm: new Map(),
   };
 }
 
@@ -217,7 +223,11 @@ const hasImages = (agent: AgentSnapshot, kernels: readonly KernelRequest[]): boo
   );
 
 /** The agent of each kernel, or what is short; the state changes only when all are placed. */
-function place(session: PendingSession, state: State): string[] | 'insufficient-resources' | 'kernel-limit-reached' {
+function place(
+  session: PendingSession,
+  state: State,
+  besideSlots = false,
+): string[] | 'insufficient-resources' | 'kernel-limit-reached' {
   const group = groupOf(state, session.resourceGroup);
   const free = new Map(state.free);
   const counts = new Map(state.kernels);
@@ -235,7 +245,7 @@ function place(session: PendingSession, state: State): string[] | 'insufficient-
         kernels.every((kernel) => kernel.architecture === agent.architecture) &&
         (!named || named.includes(agent.id)) &&
         hasImages(agent, kernels) &&
-        fits(wanted, free.get(agent.id) ?? {}),
+        fits(wanted, besideSlots ? besideWarm(agent, free, state) : (free.get(agent.id) ?? {})),
     );
     const limit = group.maxKernelsPerAgent ?? Number.POSITIVE_INFINITY;
     const candidates = roomy.filter((agent) => (counts.get(agent.id) ?? 0) + kernels.length <= limit);
@@ -249,6 +259,45 @@ function place(session: PendingSession, state: State): string[] | 'insufficient-
   for (const [id, kernels] of counts) state.kernels.set(id, kernels);
   for (const [name, index] of next) state.next.set(name, index);
   return result;
+}
+
+/** What an agent has free beside its warm slots. */
+function besideWarm(agent: AgentSnapshot, free: ReadonlyMap<string, ResourceSlots>, state: State): ResourceSlots {
+  const held = sum((state.warm.get(agent.id) ?? []).map(({ slots }) => slots));
+  return subtractSlots(free.get(agent.id) ?? {}, held);
+}
+
+/** The agent whose ready slot the session takes. */
+function takeSlot(session: PendingSession, state: State): string[] | undefined {
+  const { warmKey, kernels, resourceGroup } = session;
+  if (warmKey === undefined || kernels.length > 1) return undefined;
+  const without: PendingSession = { ...session, designated: undefined, refusedBy: undefined } as never;
+  const possible = state.snapshot.agents.filter((agent) => {
+    const slots = state.warm.get(agent.id) ?? [];
+    if (!slots.some(({ key, ready }) => ready && key === warmKey) || session.refusedBy?.includes(agent.id))
+      return false;
+    if (session.designated && !session.designated.agents.includes(agent.id)) return false;
+    // Would take the session if it were alone.
+    const alone = { ...state.snapshot, agents: [agent] };
+    const copy = { ...state, snapshot: alone, free: new Map(state.free), kernels: new Map(state.kernels) };
+    return suitability(without, copy) === undefined && typeof place(without, { ...copy, next: new Map() }) === 'object';
+  });
+  const wanted = nonZero(sum(kernels.map((kernel) => kernel.slots)));
+  // As among any agents, but without turns.
+  const group = groupOf(state, resourceGroup);
+  const chosen =
+    group.selection === 'roundrobin'
+      ? possible.sort((a, b) => (a.id < b.id ? -1 : 1))[0]
+      : choose(without, group, wanted, possible, state.free, new Map(), state);
+  if (!chosen) return undefined;
+  const slots = state.warm.get(chosen.id)!;
+  const [slot] = slots
+    .filter(({ key, ready }) => ready && key === warmKey)
+    .sort((a, b) => (a.slotId < b.slotId ? -1 : 1));
+  slots.splice(slots.indexOf(slot!), 1);
+  state.free.set(chosen.id, subtractSlots(state.free.get(chosen.id) ?? {}, wanted));
+  state.kernels.set(chosen.id, (state.kernels.get(chosen.id) ?? 0) + 1);
+  return [chosen.id];
 }
 
 function choose(

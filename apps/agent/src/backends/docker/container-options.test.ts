@@ -29,6 +29,7 @@ const request: ContainerRequest = {
   resources: containerResources(spec, image, slots, none, 512),
   readOnlyRoot: false,
   shiftsUsers: false,
+  isWarm: false,
 };
 
 describe('the container of a kernel', () => {

@@ -37,6 +37,8 @@ export interface ContainerRequest {
   /** What runs in any image. */
   readonly carried: CarriedPrograms | null;
   readonly network: string;
+  /** Its runner waits for a session. */
+  readonly isWarm: boolean;
   readonly resources: ContainerResources;
   /** Open files of each process. */
   readonly openFiles: number;
@@ -98,8 +100,8 @@ export function containerOptions(request: ContainerRequest): Docker.ContainerCre
 }
 
 /** The runner of shells brings what it is written in, so that an image needs nothing but a shell. */
-function runnerOf({ image: { language, interpreter, name }, carried }: ContainerRequest): string[] {
-  const folders = { runnerDirectory: ownView.runner, runDirectory: ownView.run, homeDirectory: ownView.home };
+function runnerOf({ image: { language, interpreter, name }, carried, isWarm }: ContainerRequest): string[] {
+  const folders = { runnerDirectory: ownView.runner, runDirectory: ownView.run, homeDirectory: ownView.home, isWarm };
   if (language === 'python') return runnerCommand(language, interpreter, folders);
   const options = { ...folders, carried: carried ? carriedFolder : undefined };
   if (language === 'node') return runnerCommand(language, interpreter, options);

@@ -50,6 +50,7 @@ import { createContainerStep } from './steps/create-container.ts';
 import { ensureImageStep } from './steps/ensure-image.ts';
 import { makeNetworkStep } from './steps/make-network.ts';
 import { kernelOf, startContainerStep } from './steps/start-container.ts';
+import { DockerWarmSlots } from './warm-slots.ts';
 
 export interface DockerBackendOptions {
   readonly dataDir: string;
@@ -167,22 +168,36 @@ export class DockerBackend implements Backend {
     return this.#planOf(this.#draftOf(spec, requestId, resources));
   }
 
+  readonly warmSlots: DockerWarmSlots = new DockerWarmSlots({
+    context: () => this.#started(),
+    drafts: this.#drafts,
+    draftOf: (...args) => this.#draftOf(...args),
+    planOf: (draft) => this.#planOf(draft),
+    left: () => this.#left(),
+  });
+
   async recover(): Promise<RecoveredKernel[]> {
+    const kernels = (await this.#left()).filter(([{ warm }]) => !warm || warm.state === 'claimed');
+    return kernels.map(([facts, container]) => this.#recoverOne(facts, container));
+  }
+
+  /** What an earlier life of the agent wrote down, with the containers that there are. */
+  async #left(): Promise<Array<readonly [DockerFacts, ContainerInfo | null]>> {
     const { engine, owner, networks } = this.#started();
     const containers = new Map<string, string>();
     for (const { Id, Labels } of await engine.listContainers(ownedBy(owner.installationId))) {
       containers.set(Labels[labels.kernel] ?? '', Id);
     }
-    const recovered: RecoveredKernel[] = [];
+    const left: Array<readonly [DockerFacts, ContainerInfo | null]> = [];
     for (const kernelId of listScratch(this.#scratchDir)) {
       const facts = readFacts(scratchPaths(this.#scratchDir, kernelId)) as DockerFacts | null;
       if (facts?.spec.kernelId !== kernelId) continue;
-      networks.hold(facts.spec.sessionId, kernelId, facts.spec.egress ?? openEgress);
+      networks.hold(facts.warm ? kernelId : facts.spec.sessionId, kernelId, facts.spec.egress ?? openEgress);
       const id = containers.get(kernelId);
-      recovered.push(this.#recoverOne(facts, id === undefined ? null : await engine.inspectContainer(id)));
+      left.push([facts, id === undefined ? null : await engine.inspectContainer(id)]);
     }
     await networks.guard();
-    return recovered;
+    return left;
   }
 
   #recoverOne(facts: DockerFacts, info: ContainerInfo | null): RecoveredKernel {
@@ -273,7 +288,10 @@ export class DockerBackend implements Backend {
       uid: facts?.uid ?? null,
       image: null,
       services: facts?.services ?? [],
+      warm: facts?.warm ?? null,
+      network: facts?.warm ? spec.kernelId : spec.sessionId,
       containerId: null,
+      container: null,
       kernel: null,
       keepHome: false,
     };

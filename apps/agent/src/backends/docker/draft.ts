@@ -7,7 +7,7 @@ import { type KernelFacts, sharedFacts, writeFacts } from '../scratch/facts.ts';
 import type { KeptHomes } from '../scratch/kept-homes.ts';
 import type { CarriedPrograms } from './carried-programs.ts';
 import type { DockerKernel } from './docker-kernel.ts';
-import type { Engine } from './engine.ts';
+import type { ContainerInfo, Engine } from './engine.ts';
 import type { ImageStore } from './images/image-store.ts';
 import type { InstalledImages } from './images/installed-images.ts';
 import type { KernelImage } from './kernel-image.ts';
@@ -42,19 +42,36 @@ export interface DockerContext {
 /** A kernel in a container in the making. */
 export interface DockerDraft extends ScratchDraft {
   readonly slots: ResourceSlots;
+  /** Whose network it is in: that of its session, or of the warm slot that it was. */
+  readonly network: string;
+  /** Absent: it was started for its session. */
+  readonly warm: WarmFacts | null;
   /** Of its container; the only thing by which one is found whose making was not answered. */
   readonly containerName: string;
   image: KernelImage | null;
   containerId: string | null;
+  /** As the engine described it once it ran. */
+  container: ContainerInfo | null;
   /** What the image offers; an adopted kernel knows it from its facts. */
   services: readonly ServicePort[];
   kernel: DockerKernel | null;
+}
+
+/** Of what was started ahead. */
+export interface WarmFacts {
+  /** `idle`: its runner has answered, and it belongs to nobody. */
+  readonly state: 'starting' | 'idle' | 'claimed';
+  /** What its programs have besides what comes with a session, by its origin; known once its image is. */
+  environment: { readonly image: Readonly<Record<string, string>>; readonly devices: Readonly<Record<string, string>> };
+  /** Of the image that it was made of. */
+  imageId: string;
 }
 
 export interface DockerFacts extends KernelFacts {
   readonly backend: 'docker';
   readonly containerName: string;
   readonly services: readonly ServicePort[];
+  readonly warm?: WarmFacts | undefined;
 }
 
 export function saveFacts(
@@ -62,13 +79,16 @@ export function saveFacts(
   { owner }: Pick<DockerContext, 'owner'>,
   state: KernelFacts['state'],
 ): void {
-  const { spec, image, containerName, services } = draft;
+  const { spec, image, containerName, services, warm } = draft;
+  const isClaimed = !warm || warm.state === 'claimed';
   const facts: DockerFacts = {
-    ...sharedFacts(draft, owner.installationId, state),
+    // A slot never runs for anybody: whoever does not know of slots removes it.
+    ...sharedFacts(draft, owner.installationId, isClaimed ? state : 'preparing'),
     backend: 'docker',
     image: image?.name ?? spec.image,
     containerName,
     services,
+    ...(warm ? { warm: isClaimed ? warm : { ...warm, state: state === 'running' ? 'idle' : 'starting' } } : {}),
   };
   writeFacts(draft.paths, facts);
 }

@@ -6,6 +6,8 @@ export const labels = {
   owner: 'ai.backend.owner',
   kernel: 'ai.backend.kernel-id',
   session: 'ai.backend.session-id',
+  /** Of what was made ahead: the id of the kernel, whichever session has it by now. */
+  warmSlot: 'ai.backend.warm-slot',
 } as const;
 
 export interface Owner {
@@ -15,6 +17,16 @@ export interface Owner {
 
 export function kernelLabels(owner: Owner, kernelId: string, sessionId: string): Record<string, string> {
   return { ...sessionLabels(owner, sessionId), [labels.kernel]: kernelId };
+}
+
+/** A label cannot be changed: the session that takes it stands in the facts of the kernel. */
+export function slotLabels({ installationId, agentId }: Owner, slotId: string): Record<string, string> {
+  return {
+    [labels.installation]: installationId,
+    [labels.owner]: agentId,
+    [labels.kernel]: slotId,
+    [labels.warmSlot]: slotId,
+  };
 }
 
 export function sessionLabels({ installationId, agentId }: Owner, sessionId: string): Record<string, string> {

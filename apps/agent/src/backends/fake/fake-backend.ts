@@ -28,6 +28,7 @@ import { preopenServices } from '../../services/service-ports.ts';
 import type {
   Backend,
   BackendCapabilities,
+  BackendWarmSlots,
   CreateStep,
   KernelEnd,
   KernelHandle,
@@ -36,6 +37,7 @@ import type {
   RecoveredKernel,
   Stray,
 } from '../backend.ts';
+import { slotAsKernel, suitsSlot } from '../slot-as-kernel.ts';
 
 /** How a simulated kernel behaves, besides what its spec says. All times are on the injected clock. */
 export interface FakeScript {
@@ -128,20 +130,42 @@ export class FakeBackend implements Backend {
 
   async expire(): Promise<void> {}
 
+  readonly warmSlots: BackendWarmSlots = {
+    recover: async () => [],
+    plan: (slot, _, resources) => {
+      const spec = slotAsKernel(slot);
+      const plan = this.plan(spec);
+      return {
+        ...plan,
+        resources,
+        claim: (order) => (suitsSlot(order, slot) ? this.#claim(order, plan) : undefined),
+      };
+    },
+  };
+
   plan(spec: KernelSpec): KernelPlan {
     const { images } = this.capabilities;
     if (!images.some(({ name, aliases }) => name === spec.image || aliases.includes(spec.image))) {
       throw new AppError('unknown-image', `This agent does not offer the image "${spec.image}".`);
     }
+    return this.#planOf(spec, [...fakeSteps], 'await-runner');
+  }
+
+  /** As on real backends: what the slot is made of stays, and its runner gets what the order has besides. */
+  #claim(order: KernelSpec, slot: KernelPlan): KernelPlan {
+    const { steps, ...plan } = this.#planOf(order, ['claim-slot', 'hand-over'], 'hand-over');
+    return { ...plan, steps: [...slot.steps.map((step) => ({ ...step, made: true as const })), ...steps] };
+  }
+
+  /** @param last The step after which it runs. */
+  #planOf(spec: KernelSpec, names: readonly string[], last: string): KernelPlan {
     const script = this.#options.script?.(spec) ?? {};
     let kernel: FakeKernel | undefined;
     const start = (): void => {
       kernel = new FakeKernel(spec, script, this.#options.clock);
       this.#kernels.add(kernel);
     };
-    const steps: CreateStep[] = fakeSteps.map((name) =>
-      this.#step(name, spec, script, name === 'await-runner' ? start : undefined),
-    );
+    const steps: CreateStep[] = names.map((name) => this.#step(name, spec, script, name === last ? start : undefined));
     if (spec.bootstrap) steps.push(this.#step('bootstrap', spec, script, () => bootstrap(spec.bootstrap?.script)));
     return {
       steps,

@@ -29,6 +29,11 @@ export class KeptHomes {
     renameSync(home, this.#pathOf(place));
   }
 
+  /** Whether a home waits for this place. */
+  has(place: Place): boolean {
+    return existsSync(this.#pathOf(place));
+  }
+
   /** Moves the home that waits for this place, if there is one, over the empty folder `home`. Answers its owner. */
   take(place: Place, home: string, accepts: (owner: number) => boolean): number | null {
     const path = this.#pathOf(place);

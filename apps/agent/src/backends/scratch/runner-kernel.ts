@@ -94,6 +94,11 @@ export abstract class RunnerKernel implements KernelHandle {
     this.#serve(new RunnerClient(this.#clientOptions()));
   }
 
+  /** See `RunnerClient.claim`. */
+  async claimRunner(environ: Readonly<Record<string, string>>, timeoutMs: number): Promise<void> {
+    await this.#requireClient().claim(environ, { timeoutMs });
+  }
+
   execute(input: ExecuteInput, signal: AbortSignal | undefined): Promise<RunResult> {
     return this.#requireRuns().execute(input, signal);
   }

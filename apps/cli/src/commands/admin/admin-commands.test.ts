@@ -23,6 +23,7 @@ async function cli(line: string[], role: 'user' | 'superadmin' = 'superadmin'): 
         agent: echo,
         registry: echo,
         image: echo,
+        warmPool: echo,
       },
     } as Services,
   });
@@ -76,6 +77,20 @@ describe('admin commands', () => {
     });
   });
 
+  it('send what a warm pool is to be', async () => {
+    expect(await sent('admin warm-pool add small python -r cpu=1,mem=1g -n 4 --resource-group gpu')).toMatchObject({
+      pool: { name: 'small', image: 'python', resources: { cpu: '1', mem: '1g' }, size: 4, resourceGroup: 'gpu' },
+    });
+    await api[Symbol.asyncDispose]();
+    expect(await sent('admin warm-pool add small python --preset tiny -n 0')).toMatchObject({
+      pool: { preset: 'tiny', size: 0, resourceGroup: 'default' },
+    });
+    await api[Symbol.asyncDispose]();
+    expect(await sent('admin warm-pool update small -n 8')).toMatchObject({ pool: { name: 'small', size: 8 } });
+    await api[Symbol.asyncDispose]();
+    expect(await sent('admin warm-pool delete small')).toMatchObject({ deleted: 'small' });
+  });
+
   it.each([
     'admin keypair-resource-policy add small --max-concurrent-sessions many',
     'admin keypair-resource-policy add small --total-resource-slots cpu',
@@ -83,6 +98,8 @@ describe('admin commands', () => {
     'admin scaling-group allow gpu',
     'admin scaling-group allow gpu --domain a --keypair b',
     'admin resource-preset add small',
+    'admin warm-pool add small python',
+    'admin warm-pool update small -n many',
   ])('tell wrong usage: %s', async (line) => {
     expect((await cli(line.split(' '))).exitCode).toBe(2);
   });

@@ -11,6 +11,7 @@ import { commands as resourcePolicy } from './resource-policy/index.ts';
 import { commands as resourcePreset } from './resource-preset/index.ts';
 import { commands as scalingGroup } from './scaling-group/index.ts';
 import { commands as user } from './user/index.ts';
+import { commands as warmPool } from './warm-pool/index.ts';
 
 export const commands: CommandBundle['commands'] = [
   ...image,
@@ -24,5 +25,6 @@ export const commands: CommandBundle['commands'] = [
   ...resourcePolicy,
   ...resourcePreset,
   ...agent,
+  ...warmPool,
   AdminUsage,
 ];

@@ -8,6 +8,7 @@ import {
   imageSchema,
   type KernelEvent,
   type RegistrationReply,
+  type WarmSlotReport,
 } from '@backend.ai/contract';
 import { AppError, type Clock, hasCode, parseRequestId } from '@backend.ai/core';
 import { ensureRequestId, type Logger, requireRequestId } from '@backend.ai/telemetry';
@@ -22,6 +23,7 @@ import type { SessionChanges } from '../sessions/session-changes.ts';
 import type { KernelStatistics } from '../statistics/kernel-statistics.ts';
 import type { MachineStatistics } from '../statistics/machine-statistics.ts';
 import type { StatisticsService } from '../statistics/statistics-service.ts';
+import type { WarmPoolService } from '../warm-pools/warm-pool-service.ts';
 import type { AgentDirectory } from './agent-directory.ts';
 import { compareKernels } from './compare-kernels.ts';
 import { eventChains } from './event-chains.ts';
@@ -37,6 +39,7 @@ export interface AgentGatewayOptions {
   readonly kernelStatistics: KernelStatistics;
   readonly machineStatistics: MachineStatistics;
   readonly statistics: StatisticsService;
+  readonly warmPools: Pick<WarmPoolService, 'tell'>;
   readonly changes: SessionChanges;
   readonly batchJobs: BatchJobs;
   readonly logger: Logger;
@@ -171,6 +174,14 @@ export class AgentGatewayService implements AgentGateway {
       this.#counted.set(agentId, last);
       return { ackedSeq: last };
     });
+  }
+
+  async reportWarmSlots(
+    { agentId, slots }: { agentId: string; slots: WarmSlotReport[] },
+    ctx: CallContext,
+  ): Promise<void> {
+    checkOwn(agentId, ctx);
+    await this.#inLine(agentId, () => this.#options.warmPools.tell(agentId, slots));
   }
 
   async reportImages({ agentId, images }: { agentId: string; images: Image[] }, ctx: CallContext): Promise<void> {

@@ -15,6 +15,7 @@ export function toAgentView(agent: AgentRecord, machine: Metrics | null): AgentV
     isolation,
     capacity: plainAmounts(agent.capacity),
     used: plainAmounts(agent.used),
+    warm: plainAmounts(agent.warm),
     // What users made of their sessions is no business of others.
     images: agent.images.flatMap(({ name }) => (findCustomizedImage(name) ? [] : [name])),
     firstContact: toIso(agent.firstContact),

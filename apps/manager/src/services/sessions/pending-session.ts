@@ -2,6 +2,7 @@ import { isPrivateType, slotsFromTexts } from '@backend.ai/core';
 import type { PendingSession } from '@backend.ai/scheduler';
 import type { PendingRecord } from '../../repositories/queue.ts';
 import type { NewSession } from '../../repositories/sessions.ts';
+import { warmKey } from '../warm-pools/warm-key.ts';
 
 /** A waiting session as the scheduler sees it. */
 export function pendingOf(record: Omit<PendingRecord, 'reason'>): PendingSession {
@@ -30,6 +31,7 @@ export function pendingOf(record: Omit<PendingRecord, 'reason'>): PendingSession
     ...(dependencies.length === 0 ? {} : { dependencies }),
     ...designation(designatedAgents, previousAgents),
     ...(timeoutMs === null ? {} : { timeLimitMs: timeoutMs }),
+    ...warmth(record),
   };
 }
 
@@ -56,9 +58,24 @@ export function queuedOf(
       image: session.image,
     })),
     fetchable: session.imageOrigin !== null,
+    imageDigest: session.imageOrigin?.digest ?? null,
+    shmem: session.options.shmem ?? null,
     previousAgents: [],
     dependencies: [],
   });
+}
+
+/**
+ * A session of one kernel may take a warm slot, the first time that it starts: later its files may be somewhere. What it
+ * wants besides what the key says comes into a kernel that runs.
+ */
+function warmth(record: Omit<PendingRecord, 'reason'>): Pick<PendingSession, 'warmKey'> {
+  const { kernels, previousAgents, architecture, imageDigest, shmem } = record;
+  const [kernel] = kernels;
+  if (!kernel || kernels.length > 1 || previousAgents.length > 0) return {};
+  const { image, slots } = kernel;
+  const bytes = shmem === null ? null : Number(shmem);
+  return { warmKey: warmKey({ image, architecture, imageDigest, slots, shmem: bytes }) };
 }
 
 /** Agents that were named have to be kept to; else those come first where it was before and left its files. */

@@ -7,12 +7,12 @@ import { containerOptions, containerResources } from '../container-options.ts';
 import type { DockerContext, DockerDraft } from '../draft.ts';
 import type { Engine } from '../engine.ts';
 import { interpreterPaths, type KernelImage } from '../kernel-image.ts';
-import { kernelLabels, labels } from '../labels.ts';
+import { kernelLabels, labels, slotLabels } from '../labels.ts';
 
 /** The container, not started yet. Its undo goes by the name: an engine that was too slow to answer may have made it. */
 export function createContainerStep(draft: DockerDraft, context: DockerContext): CreateStep {
   const { engine, owner, networks, runnerFolder, openFiles, readOnlyRoot, shiftsUsers, processLimit } = context;
-  const { spec, paths, slots, containerName: name } = draft;
+  const { spec, paths, slots, network, warm, containerName: name } = draft;
   return {
     name: 'create-container',
     async run(signal) {
@@ -21,9 +21,10 @@ export function createContainerStep(draft: DockerDraft, context: DockerContext):
       const carried = image.language === 'python' ? null : await context.carried();
       const options = containerOptions({
         ...{ spec, image, name, paths, runnerFolder, carried, openFiles, readOnlyRoot, shiftsUsers },
-        labels: kernelLabels(owner, spec.kernelId, spec.sessionId),
+        labels: warm ? slotLabels(owner, spec.kernelId) : kernelLabels(owner, spec.kernelId, spec.sessionId),
+        isWarm: warm !== null,
         user: userInside(draft),
-        network: networks.nameOf(spec.sessionId),
+        network: networks.nameOf(network),
         resources: containerResources(spec, image, slots, draft.resources, processLimit),
       });
       draft.containerId = await engine.createContainer(options, signal);

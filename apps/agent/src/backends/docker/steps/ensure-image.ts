@@ -15,6 +15,10 @@ export function ensureImageStep(draft: DockerDraft, { images, installed }: Docke
       });
       draft.image = kernelImage(name, image);
       draft.services = draft.image.services;
+      if (draft.warm) {
+        draft.warm.environment = { image: draft.image.environment, devices: draft.resources.devices.environ };
+        draft.warm.imageId = draft.image.id;
+      }
       if (fetched) installed.hint();
     },
     // Images stay for the next kernel.

@@ -22,6 +22,7 @@ export function startContainerStep(draft: DockerDraft, context: DockerContext): 
       }
       const info = await engine.inspectContainer(containerId);
       if (!info) throw new AppError('kernel-start-failed', 'The container of the kernel has vanished.');
+      draft.container = info;
       draft.kernel = kernelOf(draft, context, info);
     },
     async undo() {
@@ -39,8 +40,8 @@ export function kernelOf(
   { engine, networks, installed, clock, logger }: DockerContext,
   info: ContainerInfo,
 ): DockerKernel {
-  const { spec, paths, isolation, uid, services } = draft;
-  const endpoint = info.NetworkSettings.Networks[networks.nameOf(spec.sessionId)];
+  const { spec, paths, isolation, uid, services, network } = draft;
+  const endpoint = info.NetworkSettings.Networks[networks.nameOf(network)];
   return new DockerKernel({
     ...{ paths, isolation, uid, engine, clock },
     services: [...services, ...preopenServices(spec)],

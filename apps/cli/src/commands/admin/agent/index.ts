@@ -20,7 +20,7 @@ class AgentList extends ApiCommand {
     if (this.json) return void this.printJson({ agents });
     writeTable(
       this.context.stdout,
-      ['id', 'status', 'group', 'schedulable', 'kernels', 'capacity', 'used'],
+      ['id', 'status', 'group', 'schedulable', 'kernels', 'capacity', 'used', 'warm'],
       agents.map((agent) => [
         agent.id,
         agent.status,
@@ -29,6 +29,7 @@ class AgentList extends ApiCommand {
         String(agent.kernels),
         slotsText(agent.capacity),
         slotsText(agent.used),
+        slotsText(agent.warm),
       ]),
     );
   }

@@ -1,0 +1,157 @@
+import { agentFeatures, type WarmSlotSpec } from '@backend.ai/contract';
+import { type Clock, hasCode, newId, slotsFromTexts } from '@backend.ai/core';
+import { type PoolSlot, planWarmPools, type WarmPool } from '@backend.ai/scheduler';
+import type { Logger } from '@backend.ai/telemetry';
+import type { AgentClients } from '../clients/agent-clients.ts';
+import type { AgentRecord } from '../repositories/agents.ts';
+import type { ImageRecord } from '../repositories/images.ts';
+import type { WarmPoolRecord, WarmPoolRepository, WarmSlotRecord } from '../repositories/warm-pools.ts';
+import type { AgentDirectory } from '../services/agents/agent-directory.ts';
+import { toAgentSnapshot } from '../services/agents/agent-snapshot.ts';
+import type { ImageCatalog } from '../services/images/image-catalog.ts';
+import type { ImageSources } from '../services/images/image-sources.ts';
+import { toWarmSlot, warmKey } from '../services/warm-pools/warm-key.ts';
+
+export interface FillWarmPoolsOptions {
+  readonly pools: WarmPoolRepository;
+  readonly directory: AgentDirectory;
+  readonly catalog: ImageCatalog;
+  readonly imageSources: ImageSources;
+  readonly clients: AgentClients;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** An agent answers an order within this time, or is told again. */
+  readonly orderDeadlineMs: number;
+  /** Asks for another pass, under a request id of its own. */
+  readonly again: () => void;
+}
+
+/** After a slot was taken, in milliseconds: the session that took it runs before another container is made. */
+const refillAfterMs = 100;
+
+/**
+ * Reserves room for the slots that pools lack, gives up those that they do not need, and tells each agent which slots it is
+ * to have. Agents report what became of that by themselves.
+ */
+export class FillWarmPools {
+  readonly #options: FillWarmPoolsOptions;
+  /** What each agent was told last in this term. One that was never told may have slots of an earlier one. */
+  readonly #told = new Map<string, string>();
+  #cancelRefill: (() => void) | undefined;
+
+  constructor(options: FillWarmPoolsOptions) {
+    this.#options = options;
+  }
+
+  async run(epoch: number): Promise<void> {
+    const { pools, directory, clock } = this.#options;
+    const [records, present] = await Promise.all([pools.list(), pools.slots()]);
+    const isIdle = records.length === 0 && present.length === 0;
+    const agents = isIdle ? await directory.list() : [...(await directory.reload()).values()];
+    let slots = present;
+    if (!isIdle) {
+      const wished = await this.#wishedOf(records);
+      const plan = planWarmPools(
+        wished.map(({ pool }) => pool),
+        agents.map((agent) => ({ ...toAgentSnapshot(agent), keepsWarmSlots: keepsWarmSlots(agent) })),
+        present.map(toPoolSlot),
+        clock.now(),
+      );
+      await pools.remove(plan.remove, epoch);
+      const originOf = new Map(wished.map(({ pool, origin }) => [pool.poolId, origin]));
+      await pools.reserve(
+        plan.create.map((slot) => ({ ...slot, id: newId(), origin: originOf.get(slot.poolId) ?? null })),
+        epoch,
+      );
+      if (plan.remove.length + plan.create.length > 0) slots = await pools.slots();
+    }
+    await this.#tellAll(agents, slots, epoch);
+  }
+
+  /** A slot was taken, or had to go. */
+  refill(): void {
+    this.#cancelRefill ??= this.#options.clock.setTimer(refillAfterMs, () => {
+      this.#cancelRefill = undefined;
+      this.#options.again();
+    });
+  }
+
+  stop(): void {
+    this.#cancelRefill?.();
+    this.#cancelRefill = undefined;
+  }
+
+  async #wishedOf(records: readonly WarmPoolRecord[]) {
+    const { images } = await this.#options.catalog.known();
+    return records.map((record) => {
+      const image = images.find(
+        ({ name, architecture }) => name === record.image && architecture === record.architecture,
+      );
+      const origin =
+        image && (({ registryId, digest, manifestDigest }) => ({ registryId, digest, manifestDigest }))(image);
+      return { pool: toPool(record, image), origin: origin ?? null };
+    });
+  }
+
+  /** Those with slots hear of them again and again, and report in return: what was missed is found out. */
+  async #tellAll(agents: readonly AgentRecord[], slots: readonly WarmSlotRecord[], epoch: number): Promise<void> {
+    const known = new Set(agents.map(({ id }) => id));
+    for (const id of this.#told.keys()) if (!known.has(id)) this.#told.delete(id);
+    const open = agents.filter((agent) => agent.status === 'ALIVE' && keepsWarmSlots(agent));
+    await Promise.all(
+      open.map(async ({ id }) => {
+        const specs = slots.filter(({ agentId }) => agentId === id).map((slot) => this.#specOf(slot));
+        if (specs.length === 0 && this.#told.get(id) === nothing) return;
+        await this.#tell(id, specs, epoch);
+      }),
+    );
+  }
+
+  async #tell(agentId: string, slots: WarmSlotSpec[], epoch: number): Promise<void> {
+    const { clients, orderDeadlineMs: deadlineMs, logger } = this.#options;
+    try {
+      await clients.call(agentId, (api) => api.keepWarmSlots.mutate({ slots }, { context: { deadlineMs, epoch } }));
+      this.#told.set(agentId, slots.length === 0 ? nothing : slots.map(({ slotId }) => slotId).join());
+    } catch (error) {
+      this.#told.delete(agentId);
+      // Whoever leads now takes care of it.
+      if (!hasCode(error, 'stale-epoch'))
+        logger.warn('agent could not be told its warm slots', { agent: agentId, error });
+    }
+  }
+
+  #specOf(slot: WarmSlotRecord): WarmSlotSpec {
+    const imageSource = this.#options.imageSources.of(slot);
+    return {
+      slotId: slot.id,
+      image: slot.image,
+      ...(imageSource ? { imageSource } : {}),
+      slots: slot.slots,
+      ...(slot.shmem === null ? {} : { shmem: slot.shmem }),
+      ...(slot.allowFractionalResourceFragmentation === false ? { allowFractionalResourceFragmentation: false } : {}),
+    };
+  }
+}
+
+const nothing = '';
+
+function keepsWarmSlots({ features }: AgentRecord): boolean {
+  return features.includes(agentFeatures.warmSlots);
+}
+
+function toPool(record: WarmPoolRecord, image: ImageRecord | undefined): WarmPool {
+  const { id, resourceGroup, size, architecture, retryAt, restrictsEgress } = record;
+  return {
+    ...{ poolId: id, resourceGroup, size: restrictsEgress ? 0 : size, architecture },
+    image: record.image,
+    ...(image ? { fetchable: true } : {}),
+    slots: slotsFromTexts(record.slots),
+    key: warmKey({ ...record, imageDigest: image?.digest ?? null }),
+    ...(retryAt === null ? {} : { retryAt: Date.parse(retryAt) }),
+  };
+}
+
+function toPoolSlot(slot: WarmSlotRecord): PoolSlot {
+  const { poolId, agentId } = slot;
+  return { ...toWarmSlot(slot), poolId, agentId };
+}

@@ -1,0 +1,182 @@
+import type { WarmSlotReport } from '@backend.ai/contract';
+import type { ErrorBody } from '@backend.ai/core';
+import { type Database, fencedBy } from '@backend.ai/database';
+import { sql } from 'drizzle-orm';
+import type { StoredCredentials } from './session-transitions.ts';
+
+export interface WarmPoolRecord {
+  readonly id: string;
+  readonly name: string;
+  readonly resourceGroup: string;
+  readonly image: string;
+  readonly architecture: string;
+  readonly slots: Record<string, string>;
+  /** In bytes; null: the image has no say. */
+  readonly shmem: number | null;
+  readonly size: number;
+  /** Kernels of its group may not call everything, which is settled when one is made. */
+  readonly restrictsEgress: boolean;
+  readonly failures: number;
+  /** PostgreSQL's text in UTC. */
+  readonly retryAt: string | null;
+  readonly lastError: ErrorBody | null;
+}
+
+export type NewWarmPool = Omit<WarmPoolRecord, 'restrictsEgress' | 'failures' | 'retryAt' | 'lastError'>;
+
+/** A warm slot, with what its agent has to know of it. */
+export interface WarmSlotRecord {
+  readonly id: string;
+  readonly poolId: string;
+  readonly agentId: string;
+  readonly image: string;
+  readonly architecture: string;
+  readonly slots: Record<string, string>;
+  readonly shmem: number | null;
+  readonly status: 'starting' | 'ready';
+  readonly imageDigest: string | null;
+  readonly imageManifestDigest: string | null;
+  readonly imageRegistry: StoredCredentials | null;
+  /** What its resource group says; null: nothing. */
+  readonly allowFractionalResourceFragmentation: boolean | null;
+}
+
+export interface NewWarmSlot {
+  readonly id: string;
+  readonly poolId: string;
+  readonly agentId: string;
+  /** Who has its image; null: agents only. */
+  readonly origin: { readonly registryId: string; readonly digest: string; readonly manifestDigest: string } | null;
+}
+
+const columns = sql.raw(`p.id, p.name, p.resource_group as "resourceGroup", p.image, p.architecture, p.slots,
+  p.shmem::float8 as shmem, p.size, coalesce(g.egress->>'policy', 'open') <> 'open' as "restrictsEgress", p.failures, p.retry_at as "retryAt", p.last_error as "lastError"`);
+
+/** Warm pools as they are wished, and their slots as they are. Slots become kernels in `placement-sql.ts`. */
+export class WarmPoolRepository {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  async list(): Promise<WarmPoolRecord[]> {
+    const rows = await this.#db.execute<WarmPoolRecord & Record<string, unknown>>(
+      sql`select ${columns} from warm_pools p join resource_groups g on g.name = p.resource_group order by p.name`,
+    );
+    return [...rows];
+  }
+
+  /** @throws the database's `uniqueViolation`, or `foreignKeyViolation` for a group that is not there */
+  async create(pool: NewWarmPool): Promise<void> {
+    await this.#db.execute(sql`
+      insert into warm_pools (id, name, resource_group, image, architecture, slots, shmem, size)
+      values (${pool.id}::uuid, ${pool.name}, ${pool.resourceGroup}, ${pool.image}, ${pool.architecture},
+        ${JSON.stringify(pool.slots)}::jsonb, ${pool.shmem}::bigint, ${pool.size})`);
+  }
+
+  /** What failed before is forgotten: whoever changes it wants it to be tried. False: there is none. */
+  async resize(name: string, size: number): Promise<boolean> {
+    const rows = await this.#db.execute(sql`
+      update warm_pools set size = ${size}, failures = 0, retry_at = null, last_error = null
+      where name = ${name} returning id`);
+    return rows.length > 0;
+  }
+
+  async delete(name: string): Promise<boolean> {
+    return (await this.#db.execute(sql`delete from warm_pools where name = ${name} returning id`)).length > 0;
+  }
+
+  async slots(): Promise<WarmSlotRecord[]> {
+    const rows = await this.#db.execute<WarmSlotRecord & Record<string, unknown>>(sql`
+      select w.id, w.pool_id as "poolId", w.agent_id as "agentId", p.image, p.architecture, w.slots,
+        p.shmem::float8 as shmem, w.status, w.image_digest as "imageDigest",
+        w.image_manifest_digest as "imageManifestDigest",
+        (select jsonb_build_object('id', r.id, 'username', r.username, 'passwordEncrypted', r.password_encrypted)
+          from container_registries r where r.id = w.image_registry_id) as "imageRegistry",
+        (select (g.options->>'allowFractionalResourceFragmentation')::boolean
+          from resource_groups g where g.name = p.resource_group) as "allowFractionalResourceFragmentation"
+      from warm_slots w join warm_pools p on p.id = w.pool_id order by w.id`);
+    return [...rows];
+  }
+
+  /** Takes room for slots, for each that finds some beside all that its agent holds. Answers how many did. */
+  async reserve(slots: readonly NewWarmSlot[], epoch: number): Promise<number> {
+    if (slots.length === 0) return 0;
+    const items = slots.map(({ origin, ...slot }, nth) => ({ nth, ...slot, ...origin }));
+    const rows = await this.#db.execute(sql`
+      with wish as (
+        select w.*, p.slots from jsonb_to_recordset(${JSON.stringify(items)}::jsonb) as w (nth int, id uuid,
+          "poolId" uuid, "agentId" text, "registryId" uuid, digest text, "manifestDigest" text)
+        join warm_pools p on p.id = w."poolId"
+        join agents a on a.id = w."agentId" and a.status = 'ALIVE' and a.schedulable and a.resource_group = p.resource_group
+        where ${fencedBy(epoch)}
+      ), wanted as (
+        select w.nth, w.id, w."agentId" as agent_id, s.key as slot_name, s.value::numeric as amount
+        from wish w cross join lateral jsonb_each_text(w.slots) s where s.value::numeric > 0
+      ), held as (
+        select v.agent_id, s.key as slot_name, sum(s.value::numeric) as amount
+        from warm_slots v cross join lateral jsonb_each_text(v.slots) s group by v.agent_id, s.key
+      ), room as materialized (
+        select r.agent_id, r.slot_name, r.capacity - r.used - r.prereserved as free from agent_resources r
+        where r.agent_id in (select w.agent_id from wanted w)
+        order by r.agent_id, r.slot_name for update of r
+      ), fitting as (
+        select w.id, coalesce(r.free - coalesce(h.amount, 0) >= sum(w.amount)
+          over (partition by w.agent_id, w.slot_name order by w.nth), false) as fits
+        from wanted w left join room r on (r.agent_id, r.slot_name) = (w.agent_id, w.slot_name)
+        left join held h on (h.agent_id, h.slot_name) = (w.agent_id, w.slot_name)
+      )
+      insert into warm_slots (id, pool_id, agent_id, slots, image_registry_id, image_digest, image_manifest_digest)
+      select w.id, w."poolId", w."agentId", w.slots, w."registryId", w.digest, w."manifestDigest" from wish w
+      where not exists (select 1 from fitting f where f.id = w.id and not f.fits)
+      returning id`);
+    return rows.length;
+  }
+
+  async remove(ids: readonly string[], epoch: number): Promise<void> {
+    if (ids.length === 0) return;
+    await this.#db.execute(sql`
+      delete from warm_slots w where w.id in (select i.value::uuid
+        from jsonb_array_elements_text(${JSON.stringify(ids)}::jsonb) i) and ${fencedBy(epoch)}`);
+  }
+
+  /**
+   * What an agent tells of all its slots. One that failed is gone, as is one that could be taken and is not there any more;
+   * its pool waits for a while, longer with each failure in a row. Answers how many slots have changed.
+   * @param backoff Of the wait, in milliseconds.
+   */
+  async tell(
+    agentId: string,
+    reports: readonly WarmSlotReport[],
+    backoff: { readonly initialMs: number; readonly maxMs: number },
+  ): Promise<{ readonly changed: number; readonly failed: number }> {
+    const items = reports.map(({ slotId, state, error = null }) => ({ id: slotId, state, error }));
+    const [row] = await this.#db.execute<{ changed: number; failed: number }>(sql`
+      with report as (
+        select * from jsonb_to_recordset(${JSON.stringify(items)}::jsonb) as r (id uuid, state text, error jsonb)
+      ), moved as (
+        update warm_slots w set status = r.state, ready_at = case when r.state = 'ready' then now() end
+        from report r where w.id = r.id and w.agent_id = ${agentId} and r.state <> 'failed' and w.status <> r.state
+        returning w.pool_id, w.status
+      ), gone as (
+        delete from warm_slots w
+        where w.agent_id = ${agentId} and (w.id in (select r.id from report r where r.state = 'failed')
+          or (w.status = 'ready' and w.id not in (select r.id from report r)))
+        returning w.id, w.pool_id
+      ), failure as (
+        select g.pool_id, (array_agg(r.error))[1] as error from gone g join report r on r.id = g.id group by g.pool_id
+      ), waiting as (
+        update warm_pools p set failures = p.failures + 1, last_error = f.error, retry_at = now() + least(
+          ${backoff.maxMs}::float8, ${backoff.initialMs}::float8 * power(2, least(p.failures, 30))) * interval '1 millisecond'
+        from failure f where p.id = f.pool_id
+      ), going as (
+        update warm_pools p set failures = 0, retry_at = null, last_error = null
+        where p.failures > 0 and p.id in (select m.pool_id from moved m where m.status = 'ready')
+          and p.id not in (select f.pool_id from failure f)
+      )
+      select (select count(*)::int from moved) + (select count(*)::int from gone) as changed,
+        (select count(*)::int from gone) as failed`);
+    return row!;
+  }
+}

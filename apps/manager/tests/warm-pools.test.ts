@@ -1,0 +1,227 @@
+import { agentFeatures, type CreateWarmPoolInput } from '@backend.ai/contract';
+import { waitFor } from '@backend.ai/testing';
+import { afterEach, describe, expect, it } from 'vitest';
+import type { FakeAgent } from './fake-agent.ts';
+import { createWorld, type World } from './world.ts';
+
+let world: World;
+afterEach(async () => {
+  expect(await world.manager.services.verifyLedger()).toEqual([]);
+  await world.close();
+});
+
+const keeps = { features: [agentFeatures.warmSlots] };
+const resources = { cpu: '1', mem: '256m' };
+/** As `World.until`. */
+const patiently = { timeoutMs: 20_000 };
+
+const api = () => world.manager.services.api.admin.warmPool;
+const makePool = (size: number, more: Partial<CreateWarmPoolInput> = {}) =>
+  api().create(
+    { name: 'python-small', resourceGroup: 'default', image: 'python', resources, size, ...more },
+    world.ctx(),
+  );
+const pool = async () => (await api().list(world.ctx()))[0]!;
+const untilReady = (count: number) =>
+  waitFor(async () => (await pool()).ready === count, { ...patiently, what: `${count} slots that are ready` });
+const warmOf = async (agent: FakeAgent) =>
+  (await world.manager.services.api.admin.agent.get({ id: agent.id }, world.ctx())).warm;
+
+async function poolOf(size: number, slots?: Record<string, string>): Promise<FakeAgent> {
+  world = await createWorld();
+  const agent = await world.addAgent('i-one', { ...keeps, ...(slots ? { slots } : {}) });
+  await makePool(size);
+  await untilReady(Math.min(size, 4));
+  return agent;
+}
+
+describe('a warm pool', () => {
+  it('has slots started at agents that can keep some, and counts what they hold beside what is in use', async () => {
+    world = await createWorld();
+    const [one, two, other] = await Promise.all([
+      world.addAgent('i-one', keeps),
+      world.addAgent('i-two', keeps),
+      world.addAgent('i-other'),
+    ]);
+    const created = await makePool(3);
+    expect(created).toMatchObject({ image: 'local/python:3.11', resources: { cpu: '1', mem: '268435456' }, size: 3 });
+    await untilReady(3);
+    expect([one.warmSlots.size, two.warmSlots.size].sort()).toEqual([1, 2]);
+    expect(other.wishes).toEqual([]);
+    expect((await pool()).agents).toEqual({ 'i-one': one.warmSlots.size, 'i-two': two.warmSlots.size });
+    const { used } = await world.manager.services.api.cluster.status(world.ctx());
+    expect(used).not.toMatchObject({ cpu: '3' });
+    expect((await warmOf(one)).cpu).toBe(String(one.warmSlots.size));
+  });
+
+  it('hands a slot over to the session that asks for the same, whose kernel it is from then on, and is filled again', async () => {
+    const agent = await poolOf(2);
+    const ids = [...agent.warmSlots.keys()];
+    const { id } = await world.create({ resources });
+    const running = await world.until(id, 'RUNNING');
+    const [kernelId] = agent.claims;
+    expect(ids).toContain(kernelId);
+    expect(running.kernels.map((kernel) => kernel.id)).toEqual([kernelId]);
+    const explained = await world.manager.services.api.session.explain({ session: id }, world.ctx());
+    expect(explained).toMatchObject({ placement: { decisions: [{ warmSlot: kernelId }] } });
+    await untilReady(2);
+    expect([...agent.warmSlots.keys()]).not.toContain(kernelId);
+    await world.manager.services.api.session.destroy({ session: id, forced: false }, world.ctx());
+    await world.until(id, 'TERMINATED');
+    expect((await pool()).ready).toBe(2);
+  });
+
+  it('gives each slot to one of the sessions that come together', async () => {
+    const agent = await poolOf(2);
+    const sessions = await Promise.all([1, 2, 3, 4].map(() => world.create({ resources })));
+    for (const { id } of sessions) await world.until(id, 'RUNNING');
+    expect(new Set(agent.starts).size).toBe(4);
+    expect(new Set(agent.claims).size).toBe(agent.claims.length);
+    expect(agent.claims.length).toBeGreaterThanOrEqual(2);
+  });
+
+  it('is left alone by sessions that ask for something else, and by those that were started before', async () => {
+    const agent = await poolOf(1);
+    const bigger = await world.create({ resources: { ...resources, cpu: '2' } });
+    await world.until(bigger.id, 'RUNNING');
+    expect(agent.claims).toEqual([]);
+    const { id } = await world.create({ resources });
+    await world.until(id, 'RUNNING');
+    await untilReady(1);
+    await world.manager.services.api.session.restart({ session: id }, world.ctx());
+    await waitFor(() => agent.starts.length === 3, patiently);
+    await world.until(id, 'RUNNING');
+    expect(agent.claims).toHaveLength(1);
+  });
+
+  it('makes room for sessions that need it, and is smaller for as long as they run', async () => {
+    const agent = await poolOf(4);
+    const { id } = await world.create({ resources: { cpu: '3', mem: '1g' } });
+    await world.until(id, 'RUNNING');
+    await waitFor(() => agent.warmSlots.size === 1, patiently);
+    expect(agent.claims).toEqual([]);
+    expect(await warmOf(agent)).toMatchObject({ cpu: '1' });
+    await world.manager.services.api.session.destroy({ session: id, forced: false }, world.ctx());
+    await untilReady(4);
+  });
+
+  it('lets a session start without the slot that had died before it was handed over', async () => {
+    const agent = await poolOf(1);
+    const [slotId = ''] = agent.warmSlots.keys();
+    agent.warmBehaviour = 'ignore';
+    await agent.loseSlot(slotId, false);
+    const { id } = await world.create({ resources });
+    await world.until(id, 'RUNNING');
+    expect(agent.claims).toEqual([]);
+    expect(agent.starts).toEqual([slotId]);
+  });
+
+  it('starts a session elsewhere, and not in a slot again, after an agent refused to hand one over', async () => {
+    const agent = await poolOf(1);
+    const other = await world.addAgent('i-other');
+    agent.behaviour = 'refuse';
+    const { id } = await world.create({ resources });
+    await world.until(id, 'RUNNING');
+    expect(agent.createCalls).toHaveLength(1);
+    expect(other.starts).toHaveLength(1);
+  });
+
+  it('waits after a slot that failed, tells why, and tries at once when it is changed', async () => {
+    world = await createWorld();
+    const agent = await world.addAgent('i-one', keeps);
+    agent.warmBehaviour = 'fail';
+    await makePool(1);
+    const failed = await waitFor(async () => {
+      const { failures, retryAt, lastError } = await pool();
+      return failures > 0 && { retryAt, lastError };
+    }, patiently);
+    expect(failed).toMatchObject({ lastError: { code: 'kernel-start-failed', message: agent.failure } });
+    expect(Date.parse(failed.retryAt ?? '')).toBeGreaterThan(Date.now());
+    const told = new Set(agent.wishes.flat().map(({ slotId }) => slotId)).size;
+    await world.manager.services.settle();
+    expect(new Set(agent.wishes.flat().map(({ slotId }) => slotId)).size).toBe(told);
+    agent.warmBehaviour = 'ready';
+    await api().modify({ name: 'python-small', size: 2 }, world.ctx());
+    await untilReady(2);
+    expect(await pool()).toMatchObject({ failures: 0, retryAt: null, lastError: null });
+  });
+
+  it('replaces a slot that died', async () => {
+    const agent = await poolOf(1);
+    const [slotId = ''] = agent.warmSlots.keys();
+    await agent.loseSlot(slotId);
+    expect((await pool()).ready).toBe(0);
+    await api().modify({ name: 'python-small', size: 1 }, world.ctx());
+    await untilReady(1);
+    expect([...agent.warmSlots.keys()]).not.toContain(slotId);
+  });
+
+  it('gives its slots up when it gets smaller, goes, or its agent is closed to new sessions', async () => {
+    const agent = await poolOf(3);
+    await api().modify({ name: 'python-small', size: 2 }, world.ctx());
+    await waitFor(() => agent.warmSlots.size === 2, patiently);
+    await world.manager.services.api.admin.agent.modify({ id: 'i-one', schedulable: false, force: false }, world.ctx());
+    await waitFor(() => agent.warmSlots.size === 0, patiently);
+    await world.manager.services.api.admin.agent.modify({ id: 'i-one', schedulable: true, force: false }, world.ctx());
+    await untilReady(2);
+    await api().delete({ name: 'python-small' }, world.ctx());
+    await waitFor(() => agent.warmSlots.size === 0, patiently);
+    expect(await api().list(world.ctx())).toEqual([]);
+  });
+
+  it('stays empty while its group keeps kernels from calling everything', async () => {
+    const agent = await poolOf(2);
+    const { resourceGroup } = world.manager.services.api.admin;
+    await resourceGroup.modify({ name: 'default', egress: { policy: 'none' } }, world.ctx());
+    await waitFor(() => agent.warmSlots.size === 0, patiently);
+    await resourceGroup.modify({ name: 'default', egress: { policy: 'open' } }, world.ctx());
+    await untilReady(2);
+  });
+
+  it('is kept by the manager that leads next, and slots are never handed over twice', async () => {
+    const agent = await poolOf(2);
+    const before = [...agent.warmSlots.keys()].sort();
+    await agent.stop();
+    await world.restartManager();
+    await agent.start();
+    const { id } = await world.create({ resources });
+    await world.until(id, 'RUNNING');
+    expect(before).toContain(agent.claims[0]);
+    await untilReady(2);
+    expect(new Set(agent.claims).size).toBe(agent.claims.length);
+  });
+
+  it('survives an agent that forgot its slots: they are started again', async () => {
+    const agent = await poolOf(2);
+    agent.warmSlots.clear();
+    await agent.reportWarmSlots();
+    await untilReady(2);
+    expect(agent.warmSlots.size).toBe(2);
+  });
+
+  it('takes the amounts of a preset, and refuses what does not go together', async () => {
+    world = await createWorld();
+    await world.addAgent('i-one', keeps);
+    await world.manager.services.api.admin.resourcePreset.create(
+      { name: 'tiny', resourceGroup: null, resourceSlots: { cpu: '2', mem: '512m' }, sharedMemory: null },
+      world.ctx(),
+    );
+    const { resources: _, ...input } = { resources, name: 'a', resourceGroup: 'default', image: 'python', size: 0 };
+    expect(await api().create({ ...input, preset: 'tiny' }, world.ctx())).toMatchObject({
+      resources: { cpu: '2', mem: '536870912' },
+    });
+    const refused = async (more: Partial<CreateWarmPoolInput>) =>
+      await api()
+        .create({ ...input, name: 'b', ...more }, world.ctx())
+        .catch((error: { code: string }) => error.code);
+    expect(await refused({ name: 'a' })).toBe('object-exists');
+    expect(await refused({ preset: 'unheard-of' })).toBe('object-not-found');
+    expect(await refused({ resourceGroup: 'unheard-of' })).toBe('object-not-found');
+    expect(await refused({ image: 'unheard-of' })).toBe('unknown-image');
+    expect(await refused({ resources: { cpu: '1000' } })).toBe('insufficient-capacity');
+    await expect(api().modify({ name: 'none', size: 1 }, world.ctx())).rejects.toMatchObject({
+      code: 'object-not-found',
+    });
+    await expect(api().delete({ name: 'none' }, world.ctx())).rejects.toMatchObject({ code: 'object-not-found' });
+  });
+});

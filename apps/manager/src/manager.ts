@@ -61,6 +61,7 @@ import { pullProgressOf } from './services/images/pull-progress.ts';
 import { type AdminCredentials, InstallationService } from './services/installation/installation-service.ts';
 import { KernelService } from './services/kernels/kernel-service.ts';
 import { LogFollower } from './services/kernels/log-follower.ts';
+import { PausingService } from './services/kernels/pausing-service.ts';
 import { RunningKernels } from './services/kernels/running-kernels.ts';
 import { type DataPortDialler, SessionDataPort } from './services/kernels/session-data-port.ts';
 import { KeypairChanges } from './services/keypairs/keypair-changes.ts';
@@ -248,6 +249,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   });
   const { kernelStatistics, machineStatistics, statistics, idle, idleSettings } = monitoring;
   const kernels = new KernelService(sessions, sessionRows, kernelLogs, clients, running, activity);
+  const pausing = new PausingService({ sessions, rows: sessionRows, clients, tasks, logger });
   const logFollower = new LogFollower({
     sessions,
     rows: sessionRows,
@@ -318,6 +320,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     clients,
     peers,
     facts: new KernelFacts(transitions),
+    pausing,
     ...{ kernelStatistics, machineStatistics, statistics, warmPools },
     changes,
     batchJobs: new BatchJobs({
@@ -384,7 +387,11 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       delete: (input, ctx) => customized.delete(input, ctx),
     },
     task: taskService,
-    session: createSessionApi(creation, sessions, kernels, logFollower, customized, { statistics, idle, explanations }),
+    session: createSessionApi(creation, sessions, kernels, logFollower, customized, pausing, {
+      statistics,
+      idle,
+      explanations,
+    }),
     dotfile: new DotfileService(new DotfileRepository(db), audit),
     sessionTemplate: new SessionTemplateService(new SessionTemplateRepository(db), audit),
     usage: createUsageApi(new UsageService(usageRows, clock)),

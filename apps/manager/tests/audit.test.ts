@@ -75,6 +75,8 @@ function calls(): Readonly<Record<string, Call>> {
     'session.create': (api) => api.session.create({ image: 'python', name: 'audited' }),
     'session.commit': (api) => api.session.commit({ session: onDocker, image: 'committed' }),
     'image.delete': (api) => api.image.delete({ image: 'deleted' }),
+    'session.pause': (api) => api.session.pause({ session: running }),
+    'session.resume': (api) => api.session.resume({ session: running }),
     'session.rename': (api) => api.session.rename({ session: running, name: 'renamed' }),
     'session.restart': (api) => api.session.restart({ session: running }),
     'session.destroy': (api) => api.session.destroy({ session: 'audited' }),

@@ -529,6 +529,22 @@ export class FakeAgent implements AgentService {
     return { removed: this.imageStates.delete(image) };
   }
 
+  /** Kernels whose programs stand still. */
+  readonly paused = new Set<string>();
+  /** Thrown instead of pausing. */
+  refusePause: AppError | undefined;
+
+  async pauseKernel({ kernelId }: { kernelId: string }): Promise<void> {
+    this.#kernel(kernelId);
+    if (this.refusePause) throw this.refusePause;
+    this.paused.add(kernelId);
+  }
+
+  async resumeKernel({ kernelId }: { kernelId: string }): Promise<void> {
+    this.#kernel(kernelId);
+    this.paused.delete(kernelId);
+  }
+
   /** What `checkCommit` says; orders begin with `committing` and end by the test. */
   readonly commits = new Map<string, KernelCommitState>();
   readonly commitOrders: Array<KernelCommit & { kernelId: string }> = [];
@@ -571,6 +587,7 @@ export class FakeAgent implements AgentService {
     const batchWaits = state === 'running' && kernel.spec.batch?.onOrder === true && !this.begun.includes(kernelId);
     return {
       ...(batchWaits ? { batchWaits } : {}),
+      ...(this.paused.has(kernelId) ? { paused: true } : {}),
       kernelId,
       sessionId,
       state,

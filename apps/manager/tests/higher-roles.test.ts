@@ -81,6 +81,7 @@ describe('things of a superadmin', () => {
     'session:use': (api) => api.session.execute({ session, mode: 'query', code: 'print(1)' }),
     'session:destroy': (api) => api.session.destroy({ session }),
     'session:restart': (api) => api.session.restart({ session }),
+    'session:pause': (api) => api.session.pause({ session }),
     'session:commit': (api) => api.session.commit({ session, image: 'mine' }),
     'session:rename': (api) => api.session.rename({ session, name: 'mine' }),
     'user:create': (api) => api.admin.user.create({ email: 'root@ours.test', role: 'superadmin' }),

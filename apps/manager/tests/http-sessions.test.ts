@@ -269,6 +269,14 @@ describe('changing sessions', () => {
   });
 });
 
+describe('pausing sessions', () => {
+  test.each(['pause', 'resume'])('%s answers 204', async (verb) => {
+    world.add('sess');
+    expect((await server.request(`/session/sess/${verb}`, { method: 'POST' })).status).toBe(204);
+    expect(world.calls.at(-1)).toMatchObject({ name: verb, input: { session: 'sess' } });
+  });
+});
+
 describe('images of sessions', () => {
   test('are made by the official names, and whether one is being made is told', async () => {
     const { id } = world.add('sess');

@@ -238,6 +238,14 @@ export class FakeWorld {
           this.setStatus(this.find(input.session), 'RESTARTING');
           return this.find(input.session);
         },
+        pause: async (input, ctx) => {
+          record('pause', input, ctx);
+          return this.find(input.session);
+        },
+        resume: async (input, ctx) => {
+          record('resume', input, ctx);
+          return this.find(input.session);
+        },
         commit: async (input, ctx) => {
           record('commit', input, ctx);
           return { taskId: this.find(input.session).id, image: `backend.ai/customized/u/${input.image}` };
@@ -405,6 +413,7 @@ export function sessionView(name: string, status: SessionDetailsView['status']):
     kernels: [],
     createdAt: new Date(0).toISOString(),
     statusChangedAt: new Date(0).toISOString(),
+    pausedAt: null,
     startedAt: null,
     terminatedAt: null,
     timings: { scheduledMs: null, runningMs: null, endedMs: null, steps: [] },

@@ -287,6 +287,16 @@ export class Session implements AsyncDisposable {
     return this.#see(await this.#rpc.session.restart.mutate(this.#ref));
   }
 
+  /** Makes its programs stand still; it keeps its resources. @throws AppError `unsupported-feature` */
+  async pause(): Promise<SessionView> {
+    return this.#see(await this.#rpc.session.pause.mutate(this.#ref));
+  }
+
+  /** Lets its programs go on. */
+  async resume(): Promise<SessionView> {
+    return this.#see(await this.#rpc.session.resume.mutate(this.#ref));
+  }
+
   /**
    * Begins to make an image of what its files are now, except the home folder; `tasks.watch` tells how that goes. It is its
    * owner's under the name given, and in `images.list()` once the task is done.

@@ -40,6 +40,7 @@ export const actions = {
   'usage:read': entry('see how much of what was used for how long', 'own', 'domain', 'all'),
   'session:destroy': entry('end sessions', 'own', 'domain', 'all'),
   'session:restart': entry('start sessions anew', 'own', 'domain', 'all'),
+  'session:pause': entry('pause sessions and let them go on', 'own', 'domain', 'all'),
   'session:commit': entry('make images of sessions', 'own', 'domain', 'all'),
   'session:rename': entry('give sessions another name', 'own', 'domain', 'all'),
   'dotfile:read': entry('see the dotfiles and the bootstrap script of the own key pair', 'own', 'own', 'own'),

@@ -128,6 +128,13 @@ export interface AgentService {
   startService(input: StartServiceInput & { kernelId: string }, ctx: CallContext): Promise<ServiceStart>;
   stopService(input: z.infer<typeof stopServiceInput>, ctx: CallContext): Promise<void>;
   /**
+   * Makes all programs of the kernel stand still; they keep what they hold. One that does already is as good.
+   * @throws AppError `kernel-not-found`, `unsupported-feature` where nothing can hold them
+   */
+  pauseKernel(input: { kernelId: string }, ctx: CallContext): Promise<void>;
+  /** Lets them go on. @throws AppError `kernel-not-found` */
+  resumeKernel(input: { kernelId: string }, ctx: CallContext): Promise<void>;
+  /**
    * Makes an image of the kernel's files in the background; `checkCommit` tells how that goes. Asking again for the same
    * image while it is being made changes nothing.
    * @throws AppError `unsupported-feature` for a kernel that is no container, `object-exists` for a name that is taken,
@@ -180,6 +187,8 @@ export function createAgentRouter(service: AgentService) {
       .input(startServiceInput)
       .mutation(({ input, ctx }) => service.startService(input, ctx)),
     stopService: idempotent.input(stopServiceInput).mutation(({ input, ctx }) => service.stopService(input, ctx)),
+    pauseKernel: idempotent.input(kernelInput).mutation(({ input, ctx }) => service.pauseKernel(input, ctx)),
+    resumeKernel: idempotent.input(kernelInput).mutation(({ input, ctx }) => service.resumeKernel(input, ctx)),
     commitKernel: idempotent.input(commitInput).mutation(({ input, ctx }) => service.commitKernel(input, ctx)),
     checkCommit: query.input(kernelInput).query(({ input, ctx }) => service.checkCommit(input, ctx)),
     status: query.query(({ ctx }) => service.status(ctx)),

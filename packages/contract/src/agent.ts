@@ -49,6 +49,7 @@ export const kernelReportSchema = z.object({
   isolation: isolationReportSchema.nullable(),
   batch: batchEndSchema.optional(),
   batchWaits: z.literal(true).optional(),
+  paused: z.boolean().optional(),
 });
 
 /** Full truth of an agent at one moment, sent every few seconds and after each registration. */

@@ -136,6 +136,13 @@ export interface SessionApi {
   destroy(input: z.infer<typeof destroySessionSchema>, ctx: CallContext): Promise<DestroySessionResult>;
   /** Records the wish that a running session starts anew, under the same id and name. @throws AppError `session-not-running` */
   restart(input: z.infer<typeof bySession>, ctx: CallContext): Promise<SessionView>;
+  /**
+   * Makes the programs of a running session stand still; it keeps its resources. Doing so twice is harmless.
+   * @throws AppError `session-not-running`, `unsupported-feature` where nothing can hold them
+   */
+  pause(input: z.infer<typeof bySession>, ctx: CallContext): Promise<SessionView>;
+  /** Lets them go on. @throws AppError `session-not-running` */
+  resume(input: z.infer<typeof bySession>, ctx: CallContext): Promise<SessionView>;
   /** Gives a running session another name. @throws AppError `session-not-running`, `invalid-session-name`, `session-exists` */
   rename(input: z.infer<typeof renameSessionSchema>, ctx: CallContext): Promise<SessionView>;
   /**
@@ -271,6 +278,12 @@ function createSessionRouter(session: SessionApi) {
     restart: procedureFor('session:restart')
       .input(bySession)
       .mutation(({ input, ctx }) => session.restart(input, ctx)),
+    pause: procedureFor('session:pause')
+      .input(bySession)
+      .mutation(({ input, ctx }) => session.pause(input, ctx)),
+    resume: procedureFor('session:pause')
+      .input(bySession)
+      .mutation(({ input, ctx }) => session.resume(input, ctx)),
     rename: procedureFor('session:rename')
       .input(renameSessionSchema)
       .mutation(({ input, ctx }) => session.rename(input, ctx)),

@@ -153,6 +153,8 @@ export interface KernelReport {
   readonly batch?: BatchEnd | undefined;
   /** Its batch job waits for the order to begin. */
   readonly batchWaits?: true | undefined;
+  /** Its programs stand still. Absent: they do not, or its agent cannot make them. */
+  readonly paused?: boolean | undefined;
 }
 
 export const batchEndSchema = z.object({

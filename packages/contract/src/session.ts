@@ -179,6 +179,8 @@ export interface SessionView {
   readonly kernels: KernelView[];
   readonly createdAt: string;
   readonly statusChangedAt: string;
+  /** Since when its programs stand still, as it is wished; null: they run. */
+  readonly pausedAt: string | null;
   readonly startedAt: string | null;
   readonly terminatedAt: string | null;
   readonly timings: StageTimings;

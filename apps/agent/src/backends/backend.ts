@@ -203,7 +203,12 @@ export interface KernelHandle {
    * @throws AppError `object-exists`, `unsupported-feature`, `image-commit-failed`, `engine-unavailable`, `cancelled`
    */
   commit?(commit: KernelCommit): Promise<void>;
-  /** Asks it to end, then makes it end. Resolves when it has. */
+  /** Whether its programs stand still. */
+  readonly paused: boolean;
+  /** Makes them stand still. @throws AppError `unsupported-feature` where nothing can hold them */
+  pause(): Promise<void>;
+  resume(): Promise<void>;
+  /** Asks it to end, then makes it end, also when it is paused. Resolves when it has. */
   stop(reason: StatusReason, forced: boolean): Promise<void>;
 }
 

@@ -45,6 +45,13 @@ export class Kernel {
     );
   }
 
+  /** That listens. @throws AppError `kernel-not-found`, `session-paused` */
+  get listening(): KernelHandle {
+    const handle = this.running;
+    if (!handle.paused) return handle;
+    throw new AppError('session-paused', 'The session is paused: its programs stand still.');
+  }
+
   report(): KernelReport {
     return {
       kernelId: this.spec.kernelId,
@@ -57,6 +64,7 @@ export class Kernel {
       isolation: this.handle?.isolation ?? null,
       ...(this.batch ? { batch: this.batch } : {}),
       ...(this.batchWaits ? { batchWaits: true } : {}),
+      ...(this.handle?.paused ? { paused: true } : {}),
     };
   }
 }

@@ -8,9 +8,9 @@ import { dirname, join } from 'node:path';
 
 export type Controller = 'memory' | 'pids' | 'cpu';
 export const controllers: readonly Controller[] = ['memory', 'pids', 'cpu'];
-/** Controllers that only count: the first two of version 1, where they may have trees of their own, the last of version 2. */
-export type Accountant = 'cpuacct' | 'blkio' | 'io';
-const accountants: readonly Accountant[] = ['cpuacct', 'blkio', 'io'];
+/** Controllers that limit nothing: they count (`io` in version 2 only), or make programs stand still. In version 1 they may have trees of their own. */
+export type Accountant = 'cpuacct' | 'blkio' | 'io' | 'freezer';
+const accountants: readonly Accountant[] = ['cpuacct', 'blkio', 'io', 'freezer'];
 
 export interface CgroupLimits {
   readonly cpus: number | null;
@@ -219,6 +219,41 @@ export function makeCgroups(host: CgroupHost, name: string, limits: KernelLimits
  */
 export function entryFiles(host: CgroupHost, paths: readonly string[]): string[] {
   return paths.map((path) => join(path, host.version === 1 ? 'tasks' : 'cgroup.procs'));
+}
+
+/** The files that hold what is in a group still, in version 1 and 2. */
+const freezers = [
+  { file: 'freezer.state', still: 'FROZEN', going: 'THAWED' },
+  { file: 'cgroup.freeze', still: '1', going: '0' },
+] as const;
+
+/** Whether any of the groups can make what is in it stand still. */
+export function canFreeze(paths: readonly string[]): boolean {
+  return freezersOf(paths).length > 0;
+}
+
+/** Asks the groups to hold what is in them still, or to let it go on. `isFrozen` tells when they do. */
+export function freezeCgroups(paths: readonly string[], still: boolean): void {
+  for (const { path, freezer } of freezersOf(paths)) writeFileSync(path, still ? freezer.still : freezer.going);
+}
+
+/** Whether all that is in the groups stands still. */
+export function isFrozen(paths: readonly string[]): boolean {
+  const found = freezersOf(paths);
+  const state = (path: string): string | null =>
+    path.endsWith('cgroup.freeze')
+      ? (/^frozen (\d)$/m.exec(readText(join(dirname(path), 'cgroup.events')) ?? '')?.[1] ?? null)
+      : readText(path);
+  return found.length > 0 && found.every(({ path, freezer }) => state(path) === freezer.still);
+}
+
+function freezersOf(paths: readonly string[]) {
+  return paths.flatMap((folder) =>
+    freezers.flatMap((freezer) => {
+      const path = join(folder, freezer.file);
+      return existsSync(path) ? [{ path, freezer }] : [];
+    }),
+  );
 }
 
 export interface CgroupCounters {

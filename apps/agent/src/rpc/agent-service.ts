@@ -74,15 +74,18 @@ export class LocalAgentService implements AgentService {
     }
     const words = input.mode === 'continue' && input.runId ? supervisor.lastWords(kernelId, input.runId) : undefined;
     if (!kernel && words) return words;
-    return await supervisor.get(kernelId).running.execute(input, ctx.signal);
+    const asked = supervisor.get(kernelId);
+    // What was printed before can be read.
+    const handle = input.mode === 'continue' ? asked.running : asked.listening;
+    return await handle.execute(input, ctx.signal);
   }
 
   async interrupt({ kernelId, runId }: Input<'interrupt'>): Promise<void> {
-    await this.#options.supervisor.get(kernelId).running.interrupt(runId);
+    await this.#options.supervisor.get(kernelId).listening.interrupt(runId);
   }
 
   async complete({ kernelId, ...input }: Input<'complete'>) {
-    return await this.#options.supervisor.get(kernelId).running.complete(input);
+    return await this.#options.supervisor.get(kernelId).listening.complete(input);
   }
 
   async logs({ kernelId, maxBytes }: Input<'logs'>): Promise<{ logs: string }> {
@@ -104,22 +107,30 @@ export class LocalAgentService implements AgentService {
     if (transfer.kind === 'upload') this.#filesOf(kernelId).checkTarget(transfer.path);
     else if (transfer.kind === 'download') size = this.#filesOf(kernelId).size(transfer.path);
     else if (transfer.kind === 'archive') await this.#filesOf(kernelId).checkExists(transfer.path);
-    else void supervisor.get(kernelId).running;
+    if (transfer.kind !== 'download' && transfer.kind !== 'archive') void supervisor.get(kernelId).listening;
     const issued = tickets.issue({ kernelId, transfer, requestId: requireRequestId() });
     const { certificate } = this.#options;
     return { ...issued, address: dataAddress(), ...(certificate === undefined ? {} : { certificate }), size };
   }
 
   async services({ kernelId }: Input<'services'>) {
-    return await this.#options.supervisor.get(kernelId).running.services.list();
+    return await this.#options.supervisor.get(kernelId).listening.services.list();
   }
 
   async startService({ kernelId, ...request }: Input<'startService'>) {
-    return await this.#options.supervisor.get(kernelId).running.services.start(request);
+    return await this.#options.supervisor.get(kernelId).listening.services.start(request);
   }
 
   async stopService({ kernelId, service }: Input<'stopService'>): Promise<void> {
-    await this.#options.supervisor.get(kernelId).running.services.stop(service);
+    await this.#options.supervisor.get(kernelId).listening.services.stop(service);
+  }
+
+  async pauseKernel({ kernelId }: Input<'pauseKernel'>): Promise<void> {
+    await this.#options.supervisor.get(kernelId).running.pause();
+  }
+
+  async resumeKernel({ kernelId }: Input<'resumeKernel'>): Promise<void> {
+    await this.#options.supervisor.get(kernelId).running.resume();
   }
 
   async commitKernel({ kernelId, ...commit }: Input<'commitKernel'>): Promise<{ accepted: true }> {

@@ -4,6 +4,7 @@ import type { IdleService } from '../services/idle/idle-service.ts';
 import type { CustomizedImageService } from '../services/images/customized-image-service.ts';
 import type { KernelService } from '../services/kernels/kernel-service.ts';
 import type { LogFollower } from '../services/kernels/log-follower.ts';
+import type { PausingService } from '../services/kernels/pausing-service.ts';
 import type { SessionCreation } from '../services/sessions/session-creation.ts';
 import { actorOf, type SessionService } from '../services/sessions/session-service.ts';
 import type { StatisticsService } from '../services/statistics/statistics-service.ts';
@@ -15,6 +16,7 @@ export function createSessionApi(
   kernels: KernelService,
   logs: LogFollower,
   customized: CustomizedImageService,
+  pausing: PausingService,
   about: { readonly statistics: StatisticsService; readonly idle: IdleService; readonly explanations: ExplainService },
 ): SessionApi {
   return {
@@ -28,6 +30,8 @@ export function createSessionApi(
     destroy: ({ session, ...how }, ctx) => sessions.destroy(session, how, actorOf(ctx)),
     restart: ({ session }, ctx) => sessions.restart(session, actorOf(ctx)),
     rename: ({ session, name }, ctx) => sessions.rename(session, name, actorOf(ctx)),
+    pause: ({ session }, ctx) => pausing.pause(session, actorOf(ctx)),
+    resume: ({ session }, ctx) => pausing.resume(session, actorOf(ctx)),
     commit: (input, ctx) => customized.commit(input, ctx),
     commitState: ({ session }, ctx) => customized.state(session, ctx),
     execute: ({ session, ...input }, ctx) => kernels.execute(session, input, actorOf(ctx), ctx.signal),

@@ -34,6 +34,8 @@ export interface BelievedKernel {
   readonly kernelId: string;
   readonly sessionId: string;
   readonly status: KernelStatus;
+  /** Its programs are to stand still. */
+  readonly paused: boolean;
 }
 
 export interface HeartbeatRecord {
@@ -134,8 +136,9 @@ export class AgentRepository {
         where k.id = s.value::uuid and k.agent_id = b.agent_id and k.status not in (${terminalTexts})
       )
       select b.id as "agentId", b.status as before, b.last_event_seq as seq, coalesce((
-        select jsonb_agg(jsonb_build_object('kernelId', k.id, 'sessionId', k.session_id, 'status', k.status))
-        from kernels k where k.agent_id = b.id and k.status not in (${terminalTexts})), '[]') as kernels
+        select jsonb_agg(jsonb_build_object('kernelId', k.id, 'sessionId', k.session_id, 'status', k.status,
+          'paused', s.paused_at is not null))
+        from kernels k join sessions s on s.id = k.session_id where k.agent_id = b.id and k.status not in (${terminalTexts})), '[]') as kernels
       from before b`);
     const known = new Map(rows.map((row) => [row.agentId, row]));
     return beats.map(({ agentId }) => {

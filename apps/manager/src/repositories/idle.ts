@@ -10,6 +10,8 @@ export interface RunningSessionRecord {
   readonly requestId: string;
   readonly createdAtMs: number;
   readonly startedAtMs: number;
+  readonly paused: boolean;
+  readonly resumedAtMs: number | null;
   readonly userCreatedAtMs: number | null;
   /** Of the policy of its key pair, in seconds; null: the policy does not say. */
   readonly idleTimeoutS: number | null;
@@ -38,6 +40,7 @@ export class IdleRepository {
       select s.id, s.name, s.type, s.request_id as "requestId",
         (extract(epoch from s.created_at) * 1000)::float8 as "createdAtMs",
         (extract(epoch from coalesce(s.started_at, s.status_changed_at)) * 1000)::float8 as "startedAtMs",
+        s.paused_at is not null as paused, (extract(epoch from s.resumed_at) * 1000)::float8 as "resumedAtMs",
         (extract(epoch from u.created_at) * 1000)::float8 as "userCreatedAtMs",
         p.idle_timeout as "idleTimeoutS", coalesce(p.max_session_lifetime, 0) as "maxLifetimeS",
         coalesce((select jsonb_agg(jsonb_build_object('id', k.id, 'slots', k.requested_slots))

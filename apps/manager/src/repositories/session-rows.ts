@@ -47,6 +47,7 @@ export interface SessionRecord {
   readonly createdAt: string;
   readonly statusChangedAt: string;
   readonly scheduledAt: string | null;
+  readonly pausedAt: string | null;
   readonly startedAt: string | null;
   readonly terminatedAt: string | null;
   readonly requestId: string;
@@ -86,7 +87,7 @@ export const sessionColumns = sql.raw(`
   s.options - '{startupCommand,bootstrapScript,owner}'::text[] as "options",
   s.resource_group as "resourceGroup", s.status, s.status_reason as "statusReason", s.status_data as "statusData",
   s.result, s.requested_slots as "requestedSlots", s.created_at as "createdAt",
-  s.status_changed_at as "statusChangedAt", s.scheduled_at as "scheduledAt", s.started_at as "startedAt",
+  s.status_changed_at as "statusChangedAt", s.scheduled_at as "scheduledAt", s.started_at as "startedAt", s.paused_at as "pausedAt",
   s.terminated_at as "terminatedAt", s.request_id as "requestId", s.version,
   (select jsonb_agg(jsonb_build_object('id', k.id, 'agentId', k.agent_id, 'clusterRole', k.cluster_role,
       'clusterIndex', k.cluster_index, 'status', k.status, 'exitCode', k.exit_code, 'requestedSlots', k.requested_slots,

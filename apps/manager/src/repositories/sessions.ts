@@ -295,6 +295,19 @@ export class SessionRepository {
     }
   }
 
+  /** Writes down the wish; a change that is none keeps its moment. False: it does not run. */
+  async setPaused(id: string, paused: boolean, audit?: AuditEntry): Promise<boolean> {
+    const rows = await this.#db.execute(sql`
+      with wished as (
+        update sessions set paused_at = case when ${paused}::boolean then coalesce(paused_at, now()) end,
+          resumed_at = case when ${paused}::boolean or paused_at is null then resumed_at else now() end,
+          version = version + 1
+        where id = ${id}::uuid and status in (${servingTexts}) returning id
+      ) ${audit ? audited(audit, sql`wished`) : sql``}
+      select id from wished`);
+    return rows.length > 0;
+  }
+
   async findById(id: string): Promise<SessionRecord | undefined> {
     const [row] = await this.#db.execute<SessionRecord & Record<string, unknown>>(
       sql`select ${sessionColumns} from sessions s where s.id = ${id}::uuid`,

@@ -1,4 +1,4 @@
-import { type KernelStatus, promotions, type SessionStatus, terminalStatuses } from '@backend.ai/core';
+import { type KernelStatus, promotions, type SessionStatus, servingStatuses, terminalStatuses } from '@backend.ai/core';
 import { fencedBy } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
 import { audited } from './audit.ts';
@@ -23,6 +23,7 @@ import type {
 type AnyOptions = TransitionOptions | KernelTransitionOptions;
 
 const terminal = texts(terminalStatuses);
+const serving = texts(servingStatuses);
 /** A job whose kernel is gone before it told how it ended has failed. A session that somebody ended has no result. */
 const failedBatch = sql`case when s.type = 'batch' and s.result = 'undefined' and t.from_status <> 'TERMINATING'
     and d.to_status in ('TERMINATING', ${terminal}) then 'failure' else s.result end`;
@@ -217,6 +218,8 @@ function movement(parts: Movement): SQL {
           when d.reason is not null then jsonb_build_object('kernel', d.hostname, 'reason', t.reason) || t.data
           else t.data end,
         status_changed_at = case when d.to_status = t.from_status then s.status_changed_at else now() end,
+        paused_at = case when d.to_status in (${serving}) then s.paused_at end,
+        resumed_at = case when d.to_status in (${serving}) then s.resumed_at end,
         started_at = case when d.to_status = 'RUNNING' and t.from_status <> 'RUNNING' then now()
           when d.to_status = 'PENDING' then null else s.started_at end,
         queued_at = case when d.to_status = 'PENDING' and t.from_status in ('RESTARTING', 'RESCHEDULING') then now()

@@ -175,6 +175,16 @@ export async function startFakeApi(options: FakeApiOptions = {}): Promise<FakeAp
         session.view = { ...session.view, name };
         return session.view;
       },
+      pause: async ({ session: ref }) => {
+        const session = find(ref);
+        session.view = { ...session.view, pausedAt: new Date(0).toISOString() };
+        return session.view;
+      },
+      resume: async ({ session: ref }) => {
+        const session = find(ref);
+        session.view = { ...session.view, pausedAt: null };
+        return session.view;
+      },
       commit: async ({ session: ref, image }) => {
         find(ref);
         images.push(image);

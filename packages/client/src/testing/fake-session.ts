@@ -114,6 +114,7 @@ export class FakeSession {
       kernels: [],
       createdAt: now,
       statusChangedAt: now,
+      pausedAt: null,
       startedAt: null,
       terminatedAt: null,
       timings: { scheduledMs: null, runningMs: null, endedMs: null, steps: [] },

@@ -93,6 +93,10 @@ export const sessions = pgTable(
     queuedAt: moment('queued_at').notNull().defaultNow(),
     statusChangedAt: moment('status_changed_at').notNull().defaultNow(),
     scheduledAt: moment('scheduled_at'),
+    /** Since when its programs are to stand still; only while it runs. */
+    pausedAt: moment('paused_at'),
+    /** When they were let go on last, since the session runs. */
+    resumedAt: moment('resumed_at'),
     startedAt: moment('started_at'),
     terminatedAt: moment('terminated_at'),
     requestId: text('request_id').notNull(),

@@ -80,6 +80,11 @@ export class DockerKernel extends RunnerKernel {
     }
   }
 
+  protected async hold(still: boolean): Promise<void> {
+    const { engine, containerId } = this.#options;
+    await (still ? engine.pauseContainer(containerId) : engine.unpauseContainer(containerId));
+  }
+
   protected async askToEnd(): Promise<void> {
     const { cgroups, clock } = this.#options;
     const pids = (): number[] => processesIn(cgroups).filter(isRunning);

@@ -127,6 +127,30 @@ export class Engine {
     await this.call('start a container', start, { signal, timeoutMs: workTimeoutMs });
   }
 
+  /** One that stands still already is as good. */
+  async pauseContainer(id: string): Promise<void> {
+    const pause = (docker: Docker, abortSignal: AbortSignal): Promise<unknown> =>
+      docker.getContainer(id).pause({ abortSignal });
+    await this.#unlessPaused(id, true, () => this.call('pause a container', pause));
+  }
+
+  /** One that runs already is as good. */
+  async unpauseContainer(id: string): Promise<void> {
+    const unpause = (docker: Docker, abortSignal: AbortSignal): Promise<unknown> =>
+      docker.getContainer(id).unpause({ abortSignal });
+    await this.#unlessPaused(id, false, () => this.call('let a container go on', unpause));
+  }
+
+  /** The engine refuses what is so already, in words that differ by version. */
+  async #unlessPaused(id: string, wanted: boolean, work: () => Promise<unknown>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if (refusalOf(error) === undefined) throw error;
+      if ((await this.inspectContainer(id))?.State.Paused !== wanted) throw error;
+    }
+  }
+
   /** One that does not run, or is not there, is as good as killed. */
   async killContainer(id: string): Promise<void> {
     await this.call('kill a container', (docker, abortSignal) =>

@@ -218,6 +218,7 @@ export class FakeBackend implements Backend {
  */
 class FakeKernel implements KernelHandle {
   readonly isolation = simulatedIsolation;
+  paused = false;
   readonly files = null;
   readonly console: ConsoleLog = { open: () => textLog(this.#written, this.#log) };
   readonly servicePorts: readonly ServicePort[];
@@ -244,6 +245,14 @@ class FakeKernel implements KernelHandle {
     this.#batchMs = script.batchMs ?? batchMs;
     if (exitAfterMs === undefined) return;
     this.#cancelExit = clock.setTimer(exitAfterMs, () => this.#ended.resolve({ exitCode, reason: 'self-terminated' }));
+  }
+
+  async pause(): Promise<void> {
+    this.paused = true;
+  }
+
+  async resume(): Promise<void> {
+    this.paused = false;
   }
 
   async execute(input: ExecuteInput): Promise<RunResult> {

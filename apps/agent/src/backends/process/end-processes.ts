@@ -1,5 +1,5 @@
 import { AppError, type Clock, delay } from '@backend.ai/core';
-import { processesIn } from '../../resources/cgroups.ts';
+import { canFreeze, freezeCgroups, processesIn } from '../../resources/cgroups.ts';
 import { isAlive, isRunning, type ProcessIdentity, ProcessTable, signalProcess } from '../../resources/processes.ts';
 
 export interface KernelProcesses {
@@ -25,7 +25,9 @@ export function kernelProcesses(processes: KernelProcesses): number[] {
  */
 export async function endProcesses(processes: KernelProcesses, clock: Clock, deadlineMs = 15_000): Promise<void> {
   const until = clock.monotonic() + deadlineMs;
-  const { init, monitor } = processes;
+  const { init, monitor, cgroups } = processes;
+  // What stands still does not even die.
+  if (canFreeze(cgroups)) freezeCgroups(cgroups, false);
   if (init && isAlive(init)) signalProcess(init.pid, 'SIGKILL');
   for (let round = 0; ; round++) {
     const pids = kernelProcesses(processes);

@@ -8,6 +8,7 @@ import { readTail } from '../../files/tail.ts';
 import {
   cgroupPaths,
   closeCgroupHost,
+  isFrozen,
   listCgroups,
   openCgroupHost,
   processesIn,
@@ -237,6 +238,7 @@ export class ProcessBackend implements Backend {
         isolation: facts.isolation,
         processes: { monitor, init, cgroups, label, uid },
         services: preopenServices(spec),
+        paused: isFrozen(cgroups),
         child: null,
         memoryBytes: memoryBytesOf(draft),
         memoryWatch: context.memoryWatch,

@@ -1,5 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
 import type { Duplex } from 'node:stream';
+import { AppError, delay } from '@backend.ai/core';
+import { canFreeze, freezeCgroups, isFrozen } from '../../resources/cgroups.ts';
 import { isAlive } from '../../resources/processes.ts';
 import type { KernelUsage } from '../backend.ts';
 import { askToEnd } from '../scratch/ask-to-end.ts';
@@ -23,6 +25,8 @@ export interface ProcessKernelOptions extends Omit<RunnerKernelOptions, 'uid' | 
 
 /** How often an adopted kernel is looked after, in milliseconds; its socket tells sooner. */
 const lookMs = 250;
+/** Programs in the middle of a call of the system need a moment to stand still, in milliseconds. */
+const freezeMs = 5_000;
 
 /** A kernel whose sandbox has been started, by this process or by an earlier one. */
 export class ProcessKernel extends RunnerKernel {
@@ -79,6 +83,30 @@ export class ProcessKernel extends RunnerKernel {
 
   protected detach(): void {
     for (const detach of this.#detach) detach();
+  }
+
+  /** Stopping programs one by one would be seen by their parents, and let those go on that were stopped before. */
+  protected async hold(still: boolean): Promise<void> {
+    const { clock, processes } = this.#options;
+    const { cgroups } = processes;
+    if (!canFreeze(cgroups)) {
+      throw new AppError(
+        'unsupported-feature',
+        'Nothing on the machine of this session can make its programs stand still.',
+        {
+          hint: 'Its agent needs control groups with a freezer, or a container engine.',
+        },
+      );
+    }
+    freezeCgroups(cgroups, still);
+    const until = clock.monotonic() + freezeMs;
+    while (isFrozen(cgroups) !== still && !this.isOver) {
+      if (clock.monotonic() > until) {
+        freezeCgroups(cgroups, !still);
+        throw new AppError('internal', 'The programs of a kernel do not stand still.', { detail: { cgroups } });
+      }
+      await delay(clock, 2);
+    }
   }
 
   protected async askToEnd(): Promise<void> {

@@ -33,6 +33,8 @@ export interface RunnerKernelOptions {
   readonly services: readonly ServicePort[];
   /** Those that count what it uses and what is killed for memory in it; empty where nothing does. */
   readonly cgroups: readonly string[];
+  /** It was paused by an earlier life of the agent. */
+  readonly paused?: boolean | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -61,10 +63,14 @@ export abstract class RunnerKernel implements KernelHandle {
   #services: KernelServices | undefined;
   #stopReason: StatusReason | undefined;
   #over = false;
+  #paused: boolean;
+  /** The last change between paused and not: they follow one another. */
+  #changing: Promise<void> = Promise.resolve();
 
   constructor(options: RunnerKernelOptions) {
     const { paths, uid, isolation, cgroups, services } = options;
     this.#options = options;
+    this.#paused = options.paused ?? false;
     this.isolation = isolation;
     this.ended = this.#ended.promise;
     this.files = new HomeFiles({ home: paths.home, staging: paths.folder, uid });
@@ -79,6 +85,8 @@ export abstract class RunnerKernel implements KernelHandle {
   protected abstract kill(): Promise<void>;
   /** Interrupts what runs and lets programs end by themselves, for a while. */
   protected abstract askToEnd(): Promise<void>;
+  /** Makes its programs stand still, or lets them go on. @throws AppError `unsupported-feature` */
+  protected abstract hold(still: boolean): Promise<void>;
   /** Stops watching for its end. */
   protected abstract detach(): void;
   protected abstract connectToPort(port: number): Promise<Duplex>;
@@ -151,8 +159,22 @@ export abstract class RunnerKernel implements KernelHandle {
     return this.#requireClient().openTerminal(terminal);
   }
 
+  get paused(): boolean {
+    return this.#paused;
+  }
+
+  pause(): Promise<void> {
+    return this.#hold(true);
+  }
+
+  resume(): Promise<void> {
+    return this.#hold(false);
+  }
+
   async stop(reason: StatusReason, forced: boolean): Promise<void> {
     this.#stopReason ??= reason;
+    // What stands still hears nothing, and may not even die.
+    if (this.#paused && !forced) await this.resume();
     if (!forced) await this.askToEnd();
     await this.kill();
     await this.ended;
@@ -192,6 +214,18 @@ export abstract class RunnerKernel implements KernelHandle {
   /** As Ctrl-C does, if the runner listens. */
   protected async interruptRunner(): Promise<void> {
     await this.#client?.interrupt(undefined, { timeoutMs: 200 }).catch(() => false);
+  }
+
+  #hold(still: boolean): Promise<void> {
+    const change = async (): Promise<void> => {
+      if (this.#paused === still || (still && this.#stopReason !== undefined)) return;
+      await this.hold(still);
+      this.#paused = still;
+    };
+    const changed = this.#changing.then(change);
+    // Whoever asked for it hears of a failure; the next change is tried all the same.
+    this.#changing = changed.catch(() => {});
+    return changed;
   }
 
   /** Ends it for a reason that nobody waits for. */

@@ -14,6 +14,7 @@ import { SessionInfo } from './info.ts';
 import { SessionList } from './list.ts';
 import { SessionLogs } from './logs.ts';
 import { SessionLs } from './ls.ts';
+import { SessionPause, SessionResume } from './pause.ts';
 import { SessionRename } from './rename.ts';
 import { SessionRestart } from './restart.ts';
 import { SessionStartService } from './start-service.ts';
@@ -42,6 +43,8 @@ export const commands: CommandBundle['commands'] = [
   SessionLogs,
   SessionHistory,
   SessionRename,
+  SessionPause,
+  SessionResume,
   SessionCommit,
   SessionRestart,
   SessionDestroy,

@@ -23,6 +23,7 @@ export class SessionInfo extends SessionCommand {
       ['name', view.name],
       ['id', view.id],
       ['status', view.status],
+      ['paused', view.pausedAt],
       ['why', reasonOf(view)],
       ['more', view.status === 'PENDING' ? `./backend.ai session explain ${view.name}` : null],
       ['image', `${view.image} (${view.architecture})`],

@@ -101,6 +101,14 @@ export function registerSessionRoutes(app: FastifyInstance, context: RouteContex
     return reply.code(204).send();
   });
 
+  for (const verb of ['pause', 'resume'] as const) {
+    app.post(`/session/:session/${verb}`, async (request, reply) => {
+      const session = sessionOf(request);
+      await services.session[verb]({ session }, edgeOf(request).callContext);
+      return reply.code(204).send();
+    });
+  }
+
   app.post('/session/:session/commit', async (request, reply) => {
     const session = sessionOf(request);
     const params = readParams(request);

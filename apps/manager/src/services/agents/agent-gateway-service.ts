@@ -17,6 +17,7 @@ import { BusinessLog } from '../../events.ts';
 import type { AgentRepository } from '../../repositories/agents.ts';
 import type { KernelLogRepository } from '../../repositories/kernel-logs.ts';
 import type { ChangedSession } from '../../repositories/session-transitions.ts';
+import type { PausingService } from '../kernels/pausing-service.ts';
 import type { PeerService } from '../peers/peer-service.ts';
 import type { BatchJobs } from '../sessions/batch-jobs.ts';
 import type { SessionChanges } from '../sessions/session-changes.ts';
@@ -42,6 +43,7 @@ export interface AgentGatewayOptions {
   readonly warmPools: Pick<WarmPoolService, 'tell'>;
   readonly changes: SessionChanges;
   readonly batchJobs: BatchJobs;
+  readonly pausing: Pick<PausingService, 'correct'>;
   readonly logger: Logger;
   readonly heartbeatMs: number;
   /** How long a kernel may be missing at an agent that cannot be asked for it. */
@@ -139,6 +141,7 @@ export class AgentGatewayService implements AgentGateway {
       await this.#apply(agentId, kernel.kernelId, report?.requestId, (fact) => facts.ended(fact, reason, exitCode));
     }
     for (const kernelId of differences.waiting) this.#options.batchJobs.begin({ kernelId });
+    this.#options.pausing.correct(agentId, differences.disobedient);
     if (differences.unknown.length > 0) this.#log.kernelsUnknown(agentId, differences.unknown);
     return {
       reply: { unknownKernels: differences.unknown, managerKeys: await peers.managerKeys() },

@@ -3,7 +3,7 @@ import type { KernelStatus } from '@backend.ai/core';
 import { describe, expect, it } from 'vitest';
 import { compareKernels } from './compare-kernels.ts';
 
-const kernel = (status: KernelStatus) => ({ kernelId: 'k', sessionId: 's', status });
+const kernel = (status: KernelStatus, paused = false) => ({ kernelId: 'k', sessionId: 's', status, paused });
 const heartbeat = (state: Heartbeat['kernels'][number]['state'] | undefined, lastEventSeq = 5): Heartbeat => ({
   agentId: 'a',
   bootId: 'b',

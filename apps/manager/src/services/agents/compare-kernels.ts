@@ -17,6 +17,8 @@ export interface KernelDifferences {
   readonly finished: Array<{ readonly kernel: BelievedKernel; readonly report: Report; readonly batch: BatchEnd }>;
   /** They run, and their batch jobs wait for the order to begin. */
   readonly waiting: string[];
+  /** They run, and stand still against the wish of who has them, or go on against it. */
+  readonly disobedient: BelievedKernel[];
   /** They ended, and we have not heard of it. */
   readonly ended: Array<{ readonly kernel: BelievedKernel; readonly report: Report | undefined }>;
 }
@@ -36,7 +38,10 @@ export function compareKernels(
   const byId = new Map(believed.map((kernel) => [kernel.kernelId, kernel]));
   const reports = new Map(heartbeat.kernels.map((report) => [report.kernelId, report]));
   const unknown = heartbeat.kernels.filter((report) => !byId.has(report.kernelId)).map((report) => report.kernelId);
-  const differences: KernelDifferences = { unknown, lost: [], running: [], finished: [], waiting: [], ended: [] };
+  const differences: KernelDifferences = {
+    ...{ unknown, lost: [], running: [], finished: [], waiting: [] },
+    ...{ disobedient: [], ended: [] },
+  };
   if (heartbeat.lastEventSeq !== ackedSeq) return differences;
 
   for (const kernel of believed) {
@@ -47,9 +52,12 @@ export function compareKernels(
     else if (gone && (kernel.status === 'RUNNING' || kernel.status === 'CREATING')) differences.lost.push(kernel);
     else if (report?.state === 'running' && starting.includes(kernel.status)) {
       differences.running.push({ kernel, report });
-    } else if (report?.batch && kernel.status === 'RUNNING') {
-      differences.finished.push({ kernel, report, batch: report.batch });
-    } else if (report?.batchWaits && kernel.status === 'RUNNING') differences.waiting.push(kernel.kernelId);
+    } else if (report && kernel.status === 'RUNNING') {
+      if (report.batch) differences.finished.push({ kernel, report, batch: report.batch });
+      else if (report.batchWaits) differences.waiting.push(kernel.kernelId);
+      if (report.state === 'running' && (report.paused ?? false) !== kernel.paused)
+        differences.disobedient.push(kernel);
+    }
   }
   return differences;
 }

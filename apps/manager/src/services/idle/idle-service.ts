@@ -89,6 +89,8 @@ export class IdleService {
       type: session.type,
       createdAtMs: session.createdAtMs,
       startedAtMs: session.startedAtMs,
+      paused: session.paused,
+      resumedAtMs: session.resumedAtMs ?? undefined,
       userCreatedAtMs: session.userCreatedAtMs ?? undefined,
       lastAccessMs,
       idleTimeoutMs: session.idleTimeoutS === null ? undefined : session.idleTimeoutS * 1_000,

@@ -29,9 +29,11 @@ export function judgeUtilization(session: JudgedSession, settings: IdleSettings,
   if (wanted.length === 0) return excluded(checker, 'No threshold is set for anything that it was given.');
 
   const { windowMs, initialGraceMs, operator } = settings;
-  const graceMs = session.startedAtMs + initialGraceMs - nowMs;
+  // While it was paused it could use nothing: the window has to be after that.
+  const judgedFromMs = Math.max(session.startedAtMs + initialGraceMs, (session.resumedAtMs ?? 0) + windowMs);
+  const graceMs = judgedFromMs - nowMs;
   if (graceMs > 0) {
-    const explanation = 'It has just started and is not judged yet.';
+    const explanation = 'It has just started, or gone on, and is not judged yet.';
     const evidence = { initialGraceMs };
     return { checker, verdict: 'active', explanation, remainingMs: graceMs, remainingKind: 'grace_period', evidence };
   }

@@ -25,6 +25,8 @@ const session: JudgedSession = {
   type: 'interactive',
   createdAtMs: now - 120 * minute,
   startedAtMs: now - 119 * minute,
+  paused: false,
+  resumedAtMs: undefined,
   userCreatedAtMs: now - 1000 * minute,
   lastAccessMs: now - 5 * minute,
   idleTimeoutMs: undefined,
@@ -63,6 +65,20 @@ describe('the judge of unused sessions', () => {
       explanation: 'It started 120 s ago and was not used since; it may stay unused for 600 s.',
     });
     expect(judgeAccess({ ...restarted, startedAtMs: now - 10 * minute }).verdict).toBe('expired');
+  });
+
+  it('says nothing of a paused session, and gives it the whole time again when it goes on', () => {
+    const unused = { lastAccessMs: now - 60 * minute };
+    expect(judgeAccess({ ...unused, paused: true })).toMatchObject({
+      verdict: 'excluded',
+      explanation: 'It is paused.',
+    });
+    expect(judgeAccess({ ...unused, resumedAtMs: now - 2 * minute })).toMatchObject({
+      verdict: 'active',
+      remainingMs: 8 * minute,
+      explanation: 'It was resumed 120 s ago and was not used since; it may stay unused for 600 s.',
+    });
+    expect(judgeAccess({ ...unused, resumedAtMs: now - 10 * minute }).verdict).toBe('expired');
   });
 
   it('lets the policy of the key pair override the settings, with 0 as never', () => {
@@ -130,6 +146,16 @@ describe('the judge of utilisation', () => {
     });
     const seenForFive = kernels(0, 0, 5);
     expect(judgeUse(seenForFive)).toMatchObject({ verdict: 'active', remainingMs: 4.5 * minute });
+  });
+
+  it('judges a session that was paused by a window after that', () => {
+    const idle = { kernels: [{ slots: { cpu: 2, mem: gib }, use: use(0, 0, 60) }] };
+    const { windowMs } = all;
+    expect(judge('utilization', idle).verdict).toBe('expired');
+    expect(judge('utilization', { ...idle, paused: true }).verdict).toBe('excluded');
+    const resumed = (ago: number) => judge('utilization', { ...idle, resumedAtMs: now - ago });
+    expect(resumed(windowMs - 1_000)).toMatchObject({ verdict: 'active', remainingMs: 1_000 });
+    expect(resumed(windowMs).verdict).toBe('expired');
   });
 
   it('leaves out resources that the session was not given', () => {

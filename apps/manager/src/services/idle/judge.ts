@@ -27,13 +27,14 @@ function judgeNetworkTimeout(session: JudgedSession, settings: IdleSettings, now
     const explanation = 'No access has been seen yet; counting begins with the next look.';
     return { ...head, verdict: 'unknown', explanation, remainingMs: null, evidence: limit };
   }
-  // What was done before it started anew says nothing about the time that it has run since.
-  const isUsed = lastAccessMs >= session.startedAtMs;
-  const idleMs = Math.max(0, nowMs - Math.max(lastAccessMs, session.startedAtMs));
+  // What was done before it started anew, or was paused, says nothing about the time that it has run since.
+  const beganMs = Math.max(session.startedAtMs, session.resumedAtMs ?? 0);
+  const isUsed = lastAccessMs >= beganMs;
+  const idleMs = Math.max(0, nowMs - Math.max(lastAccessMs, beganMs));
   const remainingMs = timeoutMs - idleMs;
   const evidence = { ...limit, lastAccess: new Date(lastAccessMs).toISOString(), idleMs };
   const verdict = remainingMs <= 0 ? 'expired' : 'active';
-  const since = isUsed ? 'was last used' : 'started';
+  const since = isUsed ? 'was last used' : session.resumedAtMs === beganMs ? 'was resumed' : 'started';
   const unused = isUsed ? '' : ' and was not used since';
   const explanation = `It ${since} ${seconds(idleMs)} ago${unused}; it may stay unused for ${seconds(timeoutMs)}.`;
   return { ...head, verdict, explanation, remainingMs, evidence };

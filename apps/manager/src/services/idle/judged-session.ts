@@ -9,6 +9,10 @@ export interface JudgedSession {
   readonly createdAtMs: number;
   /** When it came to run. */
   readonly startedAtMs: number;
+  /** Its programs stand still, as its owner wishes. */
+  readonly paused: boolean;
+  /** When it went on after it was paused; undefined: it never was, since it runs. */
+  readonly resumedAtMs: number | undefined;
   /** Undefined: its user has gone. */
   readonly userCreatedAtMs: number | undefined;
   /** Undefined: not known. */
@@ -40,6 +44,7 @@ export function excluded(checker: IdleCheckView['checker'], explanation: string)
 /** Why neither access nor use of this session is looked at; undefined when they are. */
 export function leftAlone(session: JudgedSession, settings: IdleSettings, nowMs: number): string | undefined {
   if (session.type === 'inference' || session.type === 'system') return `${session.type} sessions are not checked.`;
+  if (session.paused) return 'It is paused.';
   const graceEndMs = (session.userCreatedAtMs ?? 0) + settings.userGraceMs;
   return graceEndMs > nowMs ? 'Its user is new and left alone for now.' : undefined;
 }

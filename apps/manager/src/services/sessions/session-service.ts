@@ -211,7 +211,7 @@ export class SessionService {
   /** @throws AppError `session-not-running`, `invalid-session-name`, `session-exists` */
   async rename(ref: string, name: string, actor: UserActor): Promise<SessionView> {
     const request = { session: ref, action: 'session:rename', changes: { name } } as const;
-    const { sessions, changes } = this.#options;
+    const { sessions } = this.#options;
     return await this.#change(request, actor, async (record, audit) => {
       checkSessionName(name);
       if (record.name === name) return toSessionView(record);
@@ -219,15 +219,35 @@ export class SessionService {
       const now = (await sessions.findById(record.id)) ?? record;
       if (outcome === 'not-running') throw notRunning(now);
       if (outcome === 'name-taken') throw new AppError('session-exists', `A session named "${name}" exists already.`);
-      const { id: sessionId, accessKey, status, kernels } = now;
-      const change = {
-        sessionId,
-        kernelId: kernels[0]?.id ?? '',
-        agentId: kernels[0]?.agentId ?? null,
-        name,
-        accessKey,
-      };
-      changes.announce([{ ...change, from: status, to: status, reason: now.statusReason }]);
+      this.#announceUnmoved(now);
+      return toSessionView(now);
+    });
+  }
+
+  /** Something else of it than its state has changed. */
+  #announceUnmoved({ id: sessionId, name, accessKey, status, statusReason: reason, kernels }: SessionRecord): void {
+    const change = { sessionId, kernelId: kernels[0]?.id ?? '', agentId: kernels[0]?.agentId ?? null, name, accessKey };
+    this.#options.changes.announce([{ ...change, from: status, to: status, reason }]);
+  }
+
+  /**
+   * Writes down that its programs are to stand still, or to go on, and lets `carryOut` tell agents.
+   * @throws AppError `session-not-running`, and what `carryOut` throws
+   */
+  async changePaused(
+    ref: string,
+    paused: boolean,
+    actor: UserActor,
+    carryOut: (record: SessionRecord) => Promise<void>,
+  ): Promise<SessionView> {
+    const request = { session: ref, action: 'session:pause', changes: { paused } } as const;
+    const { sessions } = this.#options;
+    return await this.#change(request, actor, async (record, audit) => {
+      const wished = await sessions.setPaused(record.id, paused, audit);
+      const now = (await sessions.findById(record.id)) ?? record;
+      if (!wished) throw notRunning(now);
+      await carryOut(now);
+      this.#announceUnmoved(now);
       return toSessionView(now);
     });
   }

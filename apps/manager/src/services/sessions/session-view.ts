@@ -57,6 +57,7 @@ export function toSessionView(record: SessionRecord): SessionView {
     })),
     createdAt: toIso(record.createdAt),
     statusChangedAt: toIso(record.statusChangedAt),
+    pausedAt: record.pausedAt === null ? null : toIso(record.pausedAt),
     startedAt: record.startedAt === null ? null : toIso(record.startedAt),
     terminatedAt: record.terminatedAt === null ? null : toIso(record.terminatedAt),
     timings: {
@@ -97,6 +98,7 @@ export function newRecord(
     createdAt,
     statusChangedAt: createdAt,
     scheduledAt: null,
+    pausedAt: null,
     startedAt: null,
     terminatedAt: null,
     version: 1,

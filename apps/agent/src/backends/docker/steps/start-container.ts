@@ -46,6 +46,7 @@ export function kernelOf(
     ...{ paths, isolation, uid, engine, clock },
     services: [...services, ...preopenServices(spec)],
     cgroups: info.State.Running ? containerCgroups(info.State.Pid) : [],
+    paused: info.State.Paused,
     containerId: info.Id,
     onImage: () => installed.hint(),
     pid: info.State.Running ? info.State.Pid : null,

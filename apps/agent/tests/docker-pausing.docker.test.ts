@@ -4,6 +4,6 @@ import { pauseSuite } from './pause-suite.ts';
 
 const images = await testImages();
 
-describe.skipIf(!images)('a kernel in a container that is paused', () => {
-  pauseSuite(dockerOptions, { image: images?.python ?? '' });
+describe('a kernel in a container that is paused', () => {
+  pauseSuite(dockerOptions, { image: images.python });
 });

@@ -11,7 +11,7 @@ it('judges all that runs, and asks for no more than some hundred of them at once
   const clock = new FakeClock();
   const session = (id: string): RunningSessionRecord => ({
     ...{ id, name: id, type: 'interactive', requestId: 'r', createdAtMs: 0, startedAtMs: 0, userCreatedAtMs: 0 },
-    ...{ idleTimeoutS: null, maxLifetimeS: 0, kernels: [] },
+    ...{ paused: false, resumedAtMs: null, idleTimeoutS: null, maxLifetimeS: 0, kernels: [] },
   });
   const running = Array.from({ length: 1_050 }, (_, at) => session(`s-${at}`));
   let [atOnce, most] = [0, 0];

@@ -21,7 +21,7 @@ function newName(): string {
 }
 
 /** Until it is made, or is not. */
-async function commit({ api }: StartedAgent, kernelId: string, image: string, labels = {}) {
+async function commit({ api }: StartedAgent, kernelId: string, image: string, labels: Record<string, string> = {}) {
   await api.commitKernel.mutate({ kernelId, image, labels });
   return await waitFor(
     async () => {

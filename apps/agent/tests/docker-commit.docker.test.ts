@@ -54,10 +54,10 @@ describe('an image of a kernel in a container', () => {
     const second = await startKernel(w, started.api, { image });
     const look = 'import os; print(open("/var/tmp/made").read(), os.path.exists("mine"))';
     expect(textOf(await runCode(started.api, second.kernelId, look))).toBe('in it False\n');
-    for (const id of [second.kernelId, kernelId]) {
-      await started.api.destroyKernel.mutate({ kernelId: id, reason: 'user-requested' });
-      await w.expectNoRemains(id);
-    }
+    const both = [second.kernelId, kernelId];
+    for (const id of both) await started.api.destroyKernel.mutate({ kernelId: id, reason: 'user-requested' });
+    for (const id of both) await w.gateway.waitForEvent(id, 'kernel-terminated');
+    for (const id of both) await w.expectNoRemains(id);
   });
 
   it('has the configuration of the image below and nothing of the session', { timeout: 120_000 }, async () => {

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, rename, rm } from 'node:fs/promises';
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { newId } from '@backend.ai/core';
@@ -22,8 +22,8 @@ import { fastTempRoot, makeTempDirectory } from './temp-directory.ts';
 let template: Promise<string> | undefined;
 
 /**
- * A data directory with all migrations, to copy from. Made once per machine and set of migrations; test processes that
- * race make it twice and the last rename wins.
+ * A data directory with all migrations, to copy from. Made once per machine and set of migrations; of test processes that
+ * race the first one's stays, as others copy from it already.
  */
 export function migratedTemplate(): Promise<string> {
   template ??= prepareTemplate();
@@ -35,7 +35,12 @@ async function prepareTemplate(): Promise<string> {
   const directory = join(parent, await migrationsHash(managerMigrations));
   if (!existsSync(join(directory, 'PG_VERSION'))) {
     await mkdir(parent, { recursive: true, mode: 0o700 });
-    await buildTemplate(directory);
+    const draft = `${directory}.${newId()}`;
+    await buildTemplate(draft);
+    await rename(draft, directory).catch(async (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
+      await rm(draft, { recursive: true });
+    });
   }
   return directory;
 }

@@ -106,7 +106,7 @@ describe('the meter of kernels', () => {
     expect(of('slow')).toBeUndefined();
   });
 
-  it('looks once more at a kernel that has ended, at what was counted and not at what it holds', async () => {
+  it('looks once more at a kernel that has ended, at what was counted, if that is no less than before, and not at what it holds', async () => {
     let usage: KernelUsage = { cpuMs: 1_000, memoryBytes: 500 };
     const kernel = running('a', async () => usage);
     const { meter, clock } = meterOf(kernel);
@@ -118,8 +118,10 @@ describe('the meter of kernels', () => {
       mem: { current: 500, min: 500 },
       io_read: { current: 9 },
     });
+    usage = { cpuMs: 2_000, memoryBytes: 0, readBytes: 10 };
+    expect(await meter.conclude(kernel)).toMatchObject({ cpu_used: { current: 3_000 }, io_read: { current: 10 } });
     const short = running('b', async () => usage);
-    expect((await meter.conclude(short))?.cpu_used?.current).toBe(3_000);
+    expect((await meter.conclude(short))?.cpu_used?.current).toBe(2_000);
     const broken = running('c', () => Promise.reject(new Error('gone')));
     expect(await meter.conclude(broken)).toBeUndefined();
   });

@@ -4,7 +4,7 @@ import { type Logger, ReconcileLoop } from '@backend.ai/telemetry';
 import type { KernelUsage } from '../backends/backend.ts';
 import { inTime } from '../statistics/in-time.ts';
 import { finalMeasurements, kernelMeasurements } from '../statistics/kernel-measurements.ts';
-import { MetricHistories } from '../statistics/metric-histories.ts';
+import { type Measurements, MetricHistories } from '../statistics/metric-histories.ts';
 import type { Kernel } from './kernel.ts';
 
 export interface KernelMeterOptions {
@@ -79,7 +79,7 @@ export class KernelMeter {
     const record = this.#recordOf(kernel);
     if (kernel.handle && !record.underWay) {
       const usage = await this.#ask(kernel, record);
-      if (usage) this.#add(record, finalMeasurements(usage, capacityOf(kernel)));
+      if (usage) this.#add(record, grown(finalMeasurements(usage, capacityOf(kernel)), record.metrics));
     }
     return record.measuredAt === undefined ? undefined : record.metrics;
   }
@@ -130,6 +130,12 @@ export class KernelMeter {
       return undefined;
     }
   }
+}
+
+/** What has ended may be counted no more: where nothing but processes can be asked, some of them are gone by then. */
+function grown(counted: Measurements, before: Metrics): Measurements {
+  const entries = Object.entries(counted);
+  return Object.fromEntries(entries.filter(([name, now]) => now && now.value >= (before[name]?.current ?? 0)));
 }
 
 function capacityOf({ spec }: Kernel): { readonly memoryBytes: number | null } {

@@ -24,7 +24,7 @@ it('announces itself with what it offers, and tells the truth again and again', 
     {
       agentId: 'i-test',
       bootId: agent.bootId,
-      rpcVersion: 3,
+      rpcVersion: 4,
       address: status.address,
       dataAddress: status.dataAddress,
     },

@@ -4,9 +4,13 @@ export interface Subnet {
   readonly prefix: number;
 }
 
+// A zero in front means octal to some programs: nobody is to read another range than we do.
+const octet = '(0|[1-9]\\d{0,2})';
+const pattern = new RegExp(`^${octet}\\.${octet}\\.${octet}\\.${octet}/(0|[1-9]\\d?)$`);
+
 /** Null for what is no range: bits beyond the prefix have to be zero. */
 export function parseSubnet(text: string): Subnet | null {
-  const [, a, b, c, d, length] = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})\/(\d{1,2})$/.exec(text) ?? [];
+  const [, a, b, c, d, length] = pattern.exec(text) ?? [];
   const bytes = [a, b, c, d].map(Number);
   const prefix = Number(length);
   if (length === undefined || prefix > 32 || bytes.some((byte) => byte > 255)) return null;

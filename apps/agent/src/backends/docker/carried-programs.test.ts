@@ -36,6 +36,8 @@ describe('programs that are carried into images', () => {
       ['libm.so.6', '/lib/x86_64-linux-gnu/libm.so.6'],
       ['ld.so', '/lib64/ld-linux-x86-64.so.2'],
     ]);
+    const elsewhere = ['\t/lib64/ld-linux-x86-64.so.2 => /usr/lib64/ld-linux-x86-64.so.2 (0x00007f22f0c8e000)'];
+    expect([...parseLibraries(elsewhere.join('\n'))]).toEqual([['ld.so', '/usr/lib64/ld-linux-x86-64.so.2']]);
     const musl = [
       '\t/lib/ld-musl-x86_64.so.1 (0x7f1c2a5f4000)',
       '\tlibc.musl-x86_64.so.1 => /lib/ld-musl-x86_64.so.1 (0x7f1c2a5f4000)',

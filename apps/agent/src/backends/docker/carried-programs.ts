@@ -55,8 +55,9 @@ export function sweepCarriedPrograms(dataDir: string): void {
 export function parseLibraries(listed: string): Map<string, string> {
   const files = new Map<string, string>();
   for (const line of listed.split('\n')) {
-    const [, name = 'ld.so', file] = /^\s+(?:([^\s/]+) => )?(\/\S+) \(0x[0-9a-f]+\)$/.exec(line) ?? [];
-    if (file !== undefined) files.set(name, file);
+    const [, name = '/', file] = /^\s+(?:(\S+) => )?(\/\S+) \(0x[0-9a-f]+\)$/.exec(line) ?? [];
+    // Only the loader goes by its path.
+    if (file !== undefined) files.set(name.includes('/') ? 'ld.so' : name, file);
   }
   return files;
 }

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { customizedImageName, localImageHost } from '@backend.ai/core';
+import { customizedImageName } from '@backend.ai/core';
 import { waitFor } from '@backend.ai/testing';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { agentWorld, runCode, type StartedAgent, startKernel, textOf } from './agent-world.ts';
@@ -10,7 +10,7 @@ const python = { image: images.python };
 
 /** A name of its own, and the image goes with the test. */
 function newName(): string {
-  const name = customizedImageName(localImageHost, randomUUID(), 'tools:1');
+  const name = customizedImageName(randomUUID(), 'tools:1');
   onTestFinished(async () => {
     await docker
       .getImage(name)

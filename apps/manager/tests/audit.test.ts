@@ -1,5 +1,5 @@
 import { createApiRouter, procedureMetas } from '@backend.ai/contract';
-import { customizedImageName, localImageHost, newId } from '@backend.ai/core';
+import { customizedImageName, newId } from '@backend.ai/core';
 import { runWithRequest, silentLogger } from '@backend.ai/telemetry';
 import { sql } from 'drizzle-orm';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -18,7 +18,7 @@ beforeAll(async () => {
   world = await createWorld();
   await world.addAgent('i-one');
   await world.addAgent('i-two');
-  const ofSuperadmin = customizedImageName(localImageHost, world.admin.userId, 'deleted');
+  const ofSuperadmin = customizedImageName(world.admin.userId, 'deleted');
   const images = ['backend.ai/audited:1', ofSuperadmin].map((name) => ({
     ...{ name, aliases: [], architecture: 'x86_64', language: 'python' as const },
     minSlots: { cpu: '1', mem: '67108864' },

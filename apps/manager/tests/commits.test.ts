@@ -1,5 +1,5 @@
 import type { AgentRegistration, CommittedImage, TaskView } from '@backend.ai/contract';
-import { AppError, customizedImageName, localImageHost } from '@backend.ai/core';
+import { AppError, customizedImageName } from '@backend.ai/core';
 import { waitFor } from '@backend.ai/testing';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { FakeAgent } from './fake-agent.ts';
@@ -18,7 +18,7 @@ const image = (name: string): AgentRegistration['images'][number] => ({
 });
 const base = image('backend.ai/python:3.11');
 /** As the agent has it once it was made. */
-const own = (name: string) => image(customizedImageName(localImageHost, tenants.user.userId, name));
+const own = (name: string) => image(customizedImageName(tenants.user.userId, name));
 
 beforeAll(async () => {
   world = await createWorld();

@@ -2,9 +2,9 @@ import { AppError } from './errors.ts';
 import { findImageReference } from './image-reference.ts';
 
 /**
- * Images that users made of their sessions. Whose one is stands in its name, `HOST/customized/USER ID/NAME:TAG`, below
+ * Images that users made of their sessions. Whose one is stands in its name, `backend.ai/customized/USER ID/NAME:TAG`, below
  * which nothing else is ever made: so no image can take the place of another user's, or of one for everybody, and whoever
- * knows the name, an agent, a registry or a manager, knows the owner.
+ * knows the name, an agent or a manager, knows the owner.
  */
 export interface CustomizedImage {
   readonly ownerId: string;
@@ -12,18 +12,19 @@ export interface CustomizedImage {
   readonly name: string;
 }
 
-/** Below it registries keep them. */
-export const customizedRoot = 'customized';
+const customizedRoot = 'customized';
 /** Where those are that no registry has: agents fetch nothing from there. */
-export const localImageHost = 'backend.ai';
+const localImageHost = 'backend.ai';
 
 const form = new RegExp(`^${customizedRoot}/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})/([^/]+)$`);
 const maxNameLength = 128;
 
-/** Undefined: it is none. @param canonical As agents and registries call it */
+/** Undefined: it is none. @param canonical As agents call it */
 export function findCustomizedImage(canonical: string): CustomizedImage | undefined {
   const reference = findImageReference(canonical);
-  const [, ownerId, name] = form.exec(reference?.registry ? reference.repository : '') ?? [];
+  // Who may push to a registry must not put anything among the images of another.
+  const isLocal = reference?.registry === localImageHost;
+  const [, ownerId, name] = form.exec(isLocal ? reference.repository : '') ?? [];
   return ownerId === undefined ? undefined : { ownerId, name: `${name}:${reference?.tag}` };
 }
 
@@ -31,7 +32,7 @@ export function findCustomizedImage(canonical: string): CustomizedImage | undefi
  * @param name What its owner calls it, with or without a tag: one word, no path
  * @throws AppError `invalid-input`
  */
-export function customizedImageName(host: string, ownerId: string, name: string): string {
+export function customizedImageName(ownerId: string, name: string): string {
   const reference = findImageReference(name);
   if (!reference || reference.registry || reference.repository.includes('/') || name.length > maxNameLength) {
     throw new AppError('invalid-input', `"${name.slice(0, maxNameLength)}" is no name for an image of yours.`, {
@@ -39,7 +40,7 @@ export function customizedImageName(host: string, ownerId: string, name: string)
       data: { fields: { image: 'must be NAME or NAME:TAG, without a registry or a path' } },
     });
   }
-  return `${host}/${customizedRoot}/${ownerId}/${reference.repository}:${reference.tag}`;
+  return `${localImageHost}/${customizedRoot}/${ownerId}/${reference.repository}:${reference.tag}`;
 }
 
 /** What a committed image tells of itself besides, as programs of the original read it. */

@@ -15,7 +15,6 @@ import {
   customizedImageName,
   delay,
   findCustomizedImage,
-  localImageHost,
   newId,
   servingStatuses,
 } from '@backend.ai/core';
@@ -122,7 +121,7 @@ export class CustomizedImageService {
         hint: 'This session runs as processes of its agent: keep what it needs in files, or ask for an agent with Docker.',
       });
     }
-    const image = customizedImageName(localImageHost, record.userId, name);
+    const image = customizedImageName(record.userId, name);
     const owner = await owners.find(record.userId);
     const commit = { ...kernel, image, name, architecture: record.architecture, owner };
     const taken = await images.findKnown(name, record.architecture, { userId: owner.userId, all: false });

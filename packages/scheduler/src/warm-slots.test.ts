@@ -71,6 +71,12 @@ describe('warm slots in a pass', () => {
     ]);
   });
 
+  it('give way to a session that prefers their agent, though there is room elsewhere', () => {
+    const agents = [agent('a', 2, [slot('w1'), slot('w2')]), agent('b', 8)];
+    const again = session('1', 1, { warmKey: 'node', designated: { agents: ['a'], mode: 'preferred' } });
+    expect(placesOf(snapshot(agents, [again]))).toEqual([['1', 'a', undefined]]);
+  });
+
   it('never make a session wait: with them the same sessions start as without', () => {
     const agents = [agent('a', 4, [slot('w1'), slot('w2'), slot('w3'), slot('w4')])];
     const pending = [session('1', 3, { warmKey: 'node' }), session('2')];

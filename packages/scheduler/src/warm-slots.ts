@@ -36,10 +36,12 @@ export class WarmSlotsOfPass implements Gate {
     }
   }
 
-  /** In a slot, or beside all of them; undefined: neither is possible, or no slot is in its way. */
+  /** In a slot, or beside all of them; undefined: neither is possible, no slot is in its way, or it prefers some agents. */
   place(waiting: Waiting, placing: Placing): Choice[] | undefined {
     const taken = this.#take(waiting, placing);
     if (taken) return taken;
+    // Its files may be where slots hold the room.
+    if (waiting.preferred) return undefined;
     if (!waiting.shapes.some(({ kind }) => [...this.#held.keys()].some((agent) => kind.positions[agent]! >= 0))) {
       return undefined;
     }

@@ -50,7 +50,8 @@ export function naiveSchedule(snapshot: Snapshot): NaivePlan {
       codes.set(session.sessionId, 'behind-head-of-line');
       continue;
     }
-    const beside = takeSlot(session, state) ?? place(session, state, true);
+    const prefersAgents = session.designated?.mode === 'preferred';
+    const beside = takeSlot(session, state) ?? (prefersAgents ? undefined : place(session, state, true));
     const outcome = typeof beside === 'object' ? beside : place(session, state);
     if (typeof outcome === 'object') {
       placed.push([session.sessionId, ...outcome]);

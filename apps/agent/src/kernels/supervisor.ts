@@ -261,7 +261,7 @@ export class KernelSupervisor {
       try {
         return ledger.reserve(spec.kernelId, request);
       } catch (error) {
-        if (!hasCode(error, 'insufficient-capacity') || !this.warmSlots.giveWay()) throw error;
+        if (!hasCode(error, 'insufficient-capacity') || !this.warmSlots.giveWay(request.slots)) throw error;
       }
     }
   }

@@ -1,5 +1,15 @@
 import type { KernelSpec, WarmSlotReport, WarmSlotSpec } from '@backend.ai/contract';
-import { AppError, type Clock, type RequestId, slotsFromTexts } from '@backend.ai/core';
+import {
+  AppError,
+  addSlots,
+  type Clock,
+  fits,
+  lackingSlots,
+  type RequestId,
+  type ResourceSlots,
+  slotsFromTexts,
+  subtractSlots,
+} from '@backend.ai/core';
 import { type BackgroundTasks, ensureRequestId, type Logger, requireRequestId } from '@backend.ai/telemetry';
 import type { Accelerators } from '../accelerators/accelerators.ts';
 import type { Backend, KernelPlan, SlotPlan } from '../backends/backend.ts';
@@ -126,16 +136,25 @@ export class WarmSlots {
     return { plan: { ...claim, steps: [...made, ...claim.steps] }, allocation: kernel.allocation };
   }
 
-  /** Gives one slot up for a kernel that needs what it holds. False: there is none. */
-  giveWay(): boolean {
+  /**
+   * Gives one slot up that holds what a kernel lacks. False: there is none, or the kernel would not fit with all of those
+   * gone.
+   */
+  giveWay(wanted: ResourceSlots): boolean {
     const { ledger, logger } = this.#options;
-    const holding = [...this.#entries.values()].filter(({ state }) => state !== 'failed');
-    const entry = holding.find(({ state }) => state !== 'ready') ?? holding[0];
-    if (!entry) return false;
-    logger.info('warm slot gives way', { slot_id: entry.spec.slotId });
-    this.drop(entry.spec.slotId);
-    // Nobody uses it: the resources are free before the last of it is gone.
-    ledger.release(entry.spec.slotId);
+    const free = subtractSlots(ledger.capacity, ledger.used);
+    const lacking = lackingSlots(wanted, free);
+    // Enough in sum may be too little of each device.
+    const helpful = lacking.length > 0 ? lacking : Object.keys(wanted);
+    const holding = [...this.#entries.values()]
+      .filter(({ state }) => state !== 'failed')
+      .map((entry) => ({ entry, holds: slotsFromTexts(entry.spec.slots) }))
+      .filter(({ holds }) => helpful.some((slot) => (holds[slot] ?? 0n) > 0n));
+    const chosen = holding.find(({ entry }) => entry.state !== 'ready') ?? holding[0];
+    if (!chosen || !fits(wanted, holding.map(({ holds }) => holds).reduce(addSlots, free))) return false;
+    const { slotId } = chosen.entry.spec;
+    logger.info('warm slot gives way', { slot_id: slotId });
+    this.drop(slotId);
     this.#options.onChange();
     return true;
   }
@@ -147,6 +166,8 @@ export class WarmSlots {
     const { kernel } = entry;
     this.#leave(kernel);
     kernel.abort.abort();
+    // Nobody uses it: what it holds is free before the last of it is gone.
+    this.#options.ledger.release(slotId);
     // One that is being started is removed by whoever starts it, and one that failed has been.
     if (entry.state === 'ready') {
       this.#options.tasks.start('remove warm slot', () => this.#options.remove(kernel), requireRequestId());

@@ -385,8 +385,12 @@ export class KernelSupervisor {
   async #fail(kernel: Kernel, { step, error }: StepFailure): Promise<void> {
     const { kernelId } = kernel.spec;
     this.#options.logger.warn('kernel could not be started', { kernel_id: kernelId, step, error });
-    if (kernel.fromSlot && step !== 'bootstrap')
-      return await this.#remove(kernel, () => this.#startAfresh(kernel, step));
+    if (kernel.fromSlot && step !== 'bootstrap') {
+      return await this.#remove(kernel, () => {
+        if (kernel.destroyReason || kernel.abort.signal.aborted) this.#reportCancelled(kernel);
+        else this.#startAfresh(kernel, step);
+      });
+    }
     const log = await this.#endOfLog(kernel);
     await this.#remove(kernel, () => {
       this.#report(kernel, {
@@ -410,10 +414,12 @@ export class KernelSupervisor {
 
   /** Ended before it ran: a later order with the same id starts it anew. */
   async #cancelled(kernel: Kernel): Promise<void> {
-    await this.#remove(kernel, () => {
-      const end = { exitCode: null, reason: kernel.destroyReason ?? 'cluster-shutdown' } as const;
-      this.#reportEnd(kernel.spec, kernel.destroyRequestId ?? kernel.requestId, end);
-    });
+    await this.#remove(kernel, () => this.#reportCancelled(kernel));
+  }
+
+  #reportCancelled(kernel: Kernel): void {
+    const end = { exitCode: null, reason: kernel.destroyReason ?? 'cluster-shutdown' } as const;
+    this.#reportEnd(kernel.spec, kernel.destroyRequestId ?? kernel.requestId, end);
   }
 
   async #finish(kernel: Kernel, { exitCode, reason }: KernelEnd): Promise<void> {

@@ -99,4 +99,17 @@ describe('warm slots', () => {
     w.create(orderFor(slotOf({ cpu: '3' })));
     expect(w.states()).toEqual([]);
   });
+
+  it('are not replaced by a start of a kernel that is destroyed while its slot is removed', async () => {
+    const w = await supervisorWith({ cpu: 1 }, 'hand-over');
+    const slot = slotOf({ cpu: '1' });
+    w.keep(slot);
+    await w.untilReady();
+    w.create(orderFor(slot));
+    await waitFor(w.removing);
+    w.destroy(slot.slotId);
+    w.removal.resolve();
+    await waitFor(() => w.supervisor.reports().length === 0);
+    expect(w.types()).toEqual(['kernel-preparing', 'kernel-terminated']);
+  });
 });

@@ -164,7 +164,7 @@ class Runner {
     if (!isTable || !Object.values(environ).every((each) => typeof each === 'string')) {
       throw new Refusal('bad-request', 'The environment is a table of texts.');
     }
-    for (const name of Object.keys(process.env)) delete process.env[name];
+    // What the container engine added stays: the host name, a path, what devices are seen.
     Object.assign(process.env, environ, { PYTHONUNBUFFERED: '1' });
     this.warm = false;
     setImmediate(() => this.session.start());

@@ -887,7 +887,7 @@ class Runner:
         environ = message.get('environ')
         if not isinstance(environ, dict) or not all(isinstance(each, str) for each in environ.values()):
             raise Refusal('bad-request', 'The environment is a table of texts.')
-        os.environ.clear()
+        # What the container engine added stays: the host name, a path, what devices are seen.
         os.environ.update(environ)
         os.environ['PYTHONUNBUFFERED'] = '1'
         self.warm = False

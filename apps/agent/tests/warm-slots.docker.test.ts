@@ -54,7 +54,7 @@ describe.skipIf(!images)('a container that was started ahead', () => {
     const code = [
       'import os, json',
       'names = ["MY_TOKEN", "USER", "BACKENDAI_SESSION_ID", "BACKENDAI_SESSION_NAME", "BACKENDAI_ACCESS_KEY",',
-      '  "BACKENDAI_KERNEL_ID", "BACKENDAI_PREOPEN_PORTS", "PATH"]',
+      '  "BACKENDAI_KERNEL_ID", "BACKENDAI_PREOPEN_PORTS", "PATH", "HOSTNAME"]',
       'secret = open(".secret").read()',
       'mode = oct(os.stat(".secret").st_mode & 0o777)',
       'owner = os.stat(".secret").st_uid == os.getuid()',
@@ -64,7 +64,7 @@ describe.skipIf(!images)('a container that was started ahead', () => {
     expect(environ).toMatchObject({
       ...{ MY_TOKEN: 'abc', USER: 'work', BACKENDAI_SESSION_ID: order.sessionId, BACKENDAI_SESSION_NAME: 'mine' },
       ...{ BACKENDAI_ACCESS_KEY: 'AKTENANT', BACKENDAI_KERNEL_ID: slot.slotId, BACKENDAI_PREOPEN_PORTS: '8099' },
-      PATH: expect.stringContaining('/bin'),
+      ...{ PATH: expect.stringContaining('/bin'), HOSTNAME: order.hostname },
     });
     expect([secret, mode, owner]).toEqual(['of the tenant', '0o600', true]);
     const shell = { mode: 'batch', options: { exec: 'echo $MY_TOKEN $BACKENDAI_SESSION_NAME' } } as const;

@@ -3,20 +3,23 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { Kernel, python } from './runner.test.kit.ts';
 import type { RunnerLanguage } from './runner-command.ts';
 
-/** What prints two variables, and what it says when only the first one is there. */
+/** What prints two variables, and what it says. */
 const languages: ReadonlyArray<readonly [RunnerLanguage, string, string]> = [
-  ['node', 'console.log(process.env.TOKEN, process.env.BEFORE)', 'abc undefined'],
+  ['node', 'console.log(process.env.TOKEN, process.env.BEFORE)', 'abc of the engine'],
   ...(python === undefined
     ? []
     : ([
-        ['python', 'import os; print(os.environ["TOKEN"], os.environ.get("BEFORE"))', 'abc None'],
-        ['shell', 'echo "$TOKEN" "$BEFORE."', 'abc .'],
+        ['python', 'import os; print(os.environ["TOKEN"], os.environ.get("BEFORE"))', 'abc of the engine'],
+        ['shell', 'echo "$TOKEN" "$BEFORE."', 'abc of the engine.'],
       ] as const)),
 ];
 
 describe.each(languages)('a %s runner that was started ahead', (language, code, printed) => {
-  it('runs nothing until it is handed over, once, and then in the environment of its session alone', async () => {
-    const kernel = new Kernel(language, undefined, { isWarm: true, env: { BEFORE: 'of the slot' } });
+  it('runs nothing until it is handed over, once, and then in the environment of its session, beside what its engine gave', async () => {
+    const kernel = new Kernel(language, undefined, {
+      isWarm: true,
+      env: { BEFORE: 'of the engine', TOKEN: 'of the slot' },
+    });
     onTestFinished(() => kernel.stop());
     const client = await kernel.connect();
     await expect(client.execute('too-early', { mode: 'query', code })).rejects.toSatisfy((error) =>
@@ -30,7 +33,7 @@ describe.each(languages)('a %s runner that was started ahead', (language, code, 
       hasCode(error, 'invalid-input'),
     );
     expect(await kernel.finish(client, { mode: 'batch', exec: 'echo "$TOKEN" "$BEFORE."' })).toMatchObject({
-      stdout: 'abc .\n',
+      stdout: 'abc of the engine.\n',
     });
   });
 });

@@ -169,6 +169,18 @@ describe('a warm pool', () => {
     expect(await api().list(world.ctx())).toEqual([]);
   });
 
+  it('leaves no slot with an agent that finds one again when it is started anew', async () => {
+    const agent = await poolOf(1);
+    const [found] = [...agent.warmSlots];
+    await api().delete({ name: 'python-small' }, world.ctx());
+    await waitFor(() => agent.warmSlots.size === 0, patiently);
+    await world.manager.services.settle();
+    await agent.stop();
+    if (found) agent.warmSlots.set(...found);
+    await agent.start();
+    await waitFor(() => agent.warmSlots.size === 0, patiently);
+  });
+
   it('stays empty while its group keeps kernels from calling everything', async () => {
     const agent = await poolOf(2);
     const { resourceGroup } = world.manager.services.api.admin;

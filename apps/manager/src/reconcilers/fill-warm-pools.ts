@@ -35,8 +35,11 @@ const refillAfterMs = 100;
  */
 export class FillWarmPools {
   readonly #options: FillWarmPoolsOptions;
-  /** What each agent was told last in this term. One that was never told may have slots of an earlier one. */
-  readonly #told = new Map<string, string>();
+  /**
+   * Agents that were told in this term to keep none, each with the life in which it was told: after another start it may
+   * have found one that was still being removed.
+   */
+  readonly #bare = new Map<string, string | null>();
   #cancelRefill: (() => void) | undefined;
 
   constructor(options: FillWarmPoolsOptions) {
@@ -96,27 +99,26 @@ export class FillWarmPools {
   /** Those with slots hear of them again and again, and report in return: what was missed is found out. */
   async #tellAll(agents: readonly AgentRecord[], slots: readonly WarmSlotRecord[], epoch: number): Promise<void> {
     const known = new Set(agents.map(({ id }) => id));
-    for (const id of this.#told.keys()) if (!known.has(id)) this.#told.delete(id);
+    for (const id of this.#bare.keys()) if (!known.has(id)) this.#bare.delete(id);
     const open = agents.filter((agent) => agent.status === 'ALIVE' && keepsWarmSlots(agent));
     await Promise.all(
-      open.map(async ({ id }) => {
-        const specs = slots.filter(({ agentId }) => agentId === id).map((slot) => this.#specOf(slot));
-        if (specs.length === 0 && this.#told.get(id) === nothing) return;
-        await this.#tell(id, specs, epoch);
+      open.map(async (agent) => {
+        const specs = slots.filter(({ agentId }) => agentId === agent.id).map((slot) => this.#specOf(slot));
+        if (specs.length === 0 && this.#bare.get(agent.id) === agent.bootId) return;
+        await this.#tell(agent, specs, epoch);
       }),
     );
   }
 
-  async #tell(agentId: string, slots: WarmSlotSpec[], epoch: number): Promise<void> {
+  async #tell({ id, bootId }: AgentRecord, slots: WarmSlotSpec[], epoch: number): Promise<void> {
     const { clients, orderDeadlineMs: deadlineMs, logger } = this.#options;
+    this.#bare.delete(id);
     try {
-      await clients.call(agentId, (api) => api.keepWarmSlots.mutate({ slots }, { context: { deadlineMs, epoch } }));
-      this.#told.set(agentId, slots.length === 0 ? nothing : slots.map(({ slotId }) => slotId).join());
+      await clients.call(id, (api) => api.keepWarmSlots.mutate({ slots }, { context: { deadlineMs, epoch } }));
+      if (slots.length === 0) this.#bare.set(id, bootId);
     } catch (error) {
-      this.#told.delete(agentId);
       // Whoever leads now takes care of it.
-      if (!hasCode(error, 'stale-epoch'))
-        logger.warn('agent could not be told its warm slots', { agent: agentId, error });
+      if (!hasCode(error, 'stale-epoch')) logger.warn('agent could not be told its warm slots', { agent: id, error });
     }
   }
 
@@ -132,8 +134,6 @@ export class FillWarmPools {
     };
   }
 }
-
-const nothing = '';
 
 function keepsWarmSlots({ features }: AgentRecord): boolean {
   return features.includes(agentFeatures.warmSlots);

@@ -7,6 +7,8 @@ import { terminalTexts } from './session-rows.ts';
 
 export interface AgentRecord {
   readonly id: string;
+  /** Of this life of it; null: it has never registered. */
+  readonly bootId: string | null;
   readonly resourceGroup: string;
   readonly status: AgentStatus;
   readonly address: string | null;
@@ -173,7 +175,7 @@ export class AgentRepository {
 
   async list(): Promise<AgentRecord[]> {
     const rows = await this.#db.execute<AgentRecord & Record<string, unknown>>(sql`
-      select a.id, a.resource_group as "resourceGroup", a.status, a.address, a.data_address as "dataAddress",
+      select a.id, a.boot_id as "bootId", a.resource_group as "resourceGroup", a.status, a.address, a.data_address as "dataAddress",
         a.rpc_version as "rpcVersion", a.version, a.architecture, a.backend, a.isolation, a.images, a.schedulable, a.features,
         a.first_contact as "firstContact", a.last_heartbeat as "lastHeartbeat",
         coalesce(jsonb_object_agg(r.slot_name, r.capacity::text) filter (where r.slot_name is not null), '{}') as capacity,

@@ -146,7 +146,11 @@ function toPool(record: WarmPoolRecord, image: ImageRecord | undefined): WarmPoo
     image: record.image,
     ...(image ? { fetchable: true } : {}),
     slots: slotsFromTexts(record.slots),
-    key: warmKey({ ...record, imageDigest: image?.digest ?? null }),
+    key: warmKey({
+      ...record,
+      imageDigest: image?.digest ?? null,
+      imageManifestDigest: image?.manifestDigest ?? null,
+    }),
     ...(retryAt === null ? {} : { retryAt: Date.parse(retryAt) }),
   };
 }

@@ -43,6 +43,7 @@ export interface PendingRecord {
   readonly fetchable: boolean;
   /** Of its configuration; null: no registry has it. */
   readonly imageDigest: string | null;
+  readonly imageManifestDigest: string | null;
   /** Of /dev/shm, in bytes, as text; null: the image has no say. */
   readonly shmem: string | null;
   readonly dependencies: ReadonlyArray<{
@@ -121,7 +122,7 @@ export class QueueRepository {
         s.is_preemptible as "isPreemptible", s.starts_not_before as "startsNotBefore",
         s.designated_agents as "designatedAgents", (s.options->>'timeoutMs')::float8 as "timeoutMs",
         s.status_reason as "reason", s.architecture, s.image_registry_id is not null as fetchable,
-        s.image_digest as "imageDigest", s.options->>'shmem' as shmem,
+        s.image_digest as "imageDigest", s.image_manifest_digest as "imageManifestDigest", s.options->>'shmem' as shmem,
         coalesce((select jsonb_agg(distinct a.agent_id) from kernels k join resource_allocations a on a.kernel_id = k.id
           where k.session_id = s.id), '[]') as "previousAgents",
         (select jsonb_agg(jsonb_build_object('kernelId', k.id, 'role', k.cluster_role, 'index', k.cluster_index,

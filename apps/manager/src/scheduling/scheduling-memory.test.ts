@@ -15,7 +15,7 @@ const record = (priority = 10): PendingRecord => ({
   ...{ createdAt: '2030-01-01T00:00:00Z', queuedAt: '2030-01-01T00:00:00Z', jobPriority: 0, isPreemptible: true },
   ...{ startsNotBefore: null, designatedAgents: [], timeoutMs: null, reason: 'queued', previousAgents: [] },
   ...{ kernels: [], architecture: 'x86_64', fetchable: false, dependencies: [] },
-  ...{ imageDigest: null, shmem: null },
+  ...{ imageDigest: null, imageManifestDigest: null, shmem: null },
 });
 
 function world() {

@@ -59,6 +59,7 @@ export function queuedOf(
     })),
     fetchable: session.imageOrigin !== null,
     imageDigest: session.imageOrigin?.digest ?? null,
+    imageManifestDigest: session.imageOrigin?.manifestDigest ?? null,
     shmem: session.options.shmem ?? null,
     previousAgents: [],
     dependencies: [],
@@ -70,12 +71,12 @@ export function queuedOf(
  * wants besides what the key says comes into a kernel that runs.
  */
 function warmth(record: Omit<PendingRecord, 'reason'>): Pick<PendingSession, 'warmKey'> {
-  const { kernels, previousAgents, architecture, imageDigest, shmem } = record;
+  const { kernels, previousAgents, architecture, imageDigest, imageManifestDigest, shmem } = record;
   const [kernel] = kernels;
   if (!kernel || kernels.length > 1 || previousAgents.length > 0) return {};
   const { image, slots } = kernel;
   const bytes = shmem === null ? null : Number(shmem);
-  return { warmKey: warmKey({ image, architecture, imageDigest, slots, shmem: bytes }) };
+  return { warmKey: warmKey({ image, architecture, imageDigest, imageManifestDigest, slots, shmem: bytes }) };
 }
 
 /** Agents that were named have to be kept to; else those come first where it was before and left its files. */

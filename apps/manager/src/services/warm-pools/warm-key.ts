@@ -9,15 +9,18 @@ export interface WarmKind {
   readonly architecture: string;
   /** Of its contents; null: whatever the agent has of that name. */
   readonly imageDigest: string | null;
+  /** As its registry has it: what is fetched is named by this one. */
+  readonly imageManifestDigest: string | null;
   readonly slots: Readonly<Record<string, string>>;
   /** Of /dev/shm, in bytes; null: what the backend gives. */
   readonly shmem: number | null;
 }
 
 /** Equal for what suits each other, and for nothing else. */
-export function warmKey({ image, architecture, imageDigest, slots, shmem }: WarmKind): string {
+export function warmKey({ image, architecture, imageDigest, imageManifestDigest, slots, shmem }: WarmKind): string {
   const amounts = Object.entries(slotsToTexts(slotsFromTexts(slots))).filter(([, amount]) => Number(amount) > 0);
-  return JSON.stringify([image, architecture, imageDigest, amounts.sort(([a], [b]) => (a < b ? -1 : 1)), shmem]);
+  amounts.sort(([a], [b]) => (a < b ? -1 : 1));
+  return JSON.stringify([image, architecture, imageDigest, imageManifestDigest, amounts, shmem]);
 }
 
 /** A slot as the scheduler sees it. */

@@ -174,7 +174,12 @@ export abstract class RunnerKernel implements KernelHandle {
   async stop(reason: StatusReason, forced: boolean): Promise<void> {
     this.#stopReason ??= reason;
     // What stands still hears nothing, and may not even die.
-    if (this.#paused && !forced) await this.resume();
+    if (this.#paused && !forced) {
+      // Whatever kills it lets it go on, too: it ends all the same, only without a word.
+      await this.resume().catch((error: unknown) =>
+        this.#options.logger.warn('paused kernel could not be resumed before its end', { error }),
+      );
+    }
     if (!forced) await this.askToEnd();
     await this.kill();
     await this.ended;

@@ -90,6 +90,7 @@ export class ProcessKernel extends RunnerKernel {
     const { clock, processes } = this.#options;
     const { cgroups } = processes;
     if (!canFreeze(cgroups)) {
+      if (!still) return;
       throw new AppError(
         'unsupported-feature',
         'Nothing on the machine of this session can make its programs stand still.',

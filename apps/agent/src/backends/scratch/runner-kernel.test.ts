@@ -51,3 +51,15 @@ it('a paused kernel is ended, also when it cannot be resumed', async () => {
   expect(kernel.told).toEqual(['go on', 'ask to end', 'kill']);
   expect(await kernel.ended).toMatchObject({ reason: 'user-requested' });
 });
+
+it('a pause that failed, and may come later, can be taken back; what is paused is not paused again', async () => {
+  const kernel = new ObedientKernel(false);
+  kernel.failure = new AppError('engine-unavailable', 'The engine hangs.');
+  await expect(kernel.pause()).rejects.toMatchObject({ code: 'engine-unavailable' });
+  kernel.failure = undefined;
+  await kernel.resume();
+  expect(kernel.told).toEqual(['stand still', 'go on']);
+  await kernel.pause();
+  await kernel.pause();
+  expect(kernel.told).toEqual(['stand still', 'go on', 'stand still']);
+});

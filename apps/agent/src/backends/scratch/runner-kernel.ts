@@ -223,7 +223,8 @@ export abstract class RunnerKernel implements KernelHandle {
 
   #hold(still: boolean): Promise<void> {
     const change = async (): Promise<void> => {
-      if (this.#paused === still || (still && this.#stopReason !== undefined)) return;
+      // Going on is asked for always: a pause that was given up may have come later.
+      if (still && (this.#paused || this.#stopReason !== undefined)) return;
       await this.hold(still);
       this.#paused = still;
     };

@@ -1,7 +1,7 @@
 import { connect } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { KernelCommit } from '@backend.ai/contract';
-import { delay, hasCode } from '@backend.ai/core';
+import { AppError, delay, hasCode } from '@backend.ai/core';
 import { BackgroundTasks } from '@backend.ai/telemetry';
 import { processesIn } from '../../resources/cgroups.ts';
 import { readNetworkOf } from '../../resources/network-usage.ts';
@@ -34,6 +34,7 @@ const logLines = 200;
 export class DockerKernel extends RunnerKernel {
   readonly #options: DockerKernelOptions;
   readonly #detached = new AbortController();
+  #committing = false;
 
   constructor(options: DockerKernelOptions) {
     super(options);
@@ -56,7 +57,12 @@ export class DockerKernel extends RunnerKernel {
 
   async commit({ image, labels }: KernelCommit): Promise<void> {
     const { engine, containerId, onImage } = this.#options;
-    await commitContainer(engine, { containerId, image, labels }, this.#detached.signal);
+    this.#committing = true;
+    try {
+      await commitContainer(engine, { containerId, image, labels }, this.#detached.signal);
+    } finally {
+      this.#committing = false;
+    }
     onImage();
   }
 
@@ -80,8 +86,15 @@ export class DockerKernel extends RunnerKernel {
     }
   }
 
+  /** While an image is made of it the engine makes it stand still, and afterwards go on, whoever else asked for that. */
   protected async hold(still: boolean): Promise<void> {
     const { engine, containerId } = this.#options;
+    if (this.#committing && still) {
+      throw new AppError('state-conflict', 'An image is being made of the kernel.', {
+        hint: 'Try again when that is done.',
+      });
+    }
+    if (this.#committing && !this.paused) return;
     await (still ? engine.pauseContainer(containerId) : engine.unpauseContainer(containerId));
   }
 

@@ -1,4 +1,4 @@
-import { deferred, systemClock } from '@backend.ai/core';
+import { AppError, deferred, systemClock } from '@backend.ai/core';
 import { collectLogs, waitFor } from '@backend.ai/testing';
 import { expect, it, onTestFinished } from 'vitest';
 import { scratchPaths } from '../scratch/scratch.ts';
@@ -42,7 +42,7 @@ function kernelWith(more: Partial<Engine> = {}, paused = false) {
     ...{ clock: systemClock, logger: logs.logger },
   });
   onTestFinished(() => kernel.close());
-  return { kernel, told, made };
+  return { kernel, told, made, records: logs.records };
 }
 
 it('a kernel is not paused while an image is made of it, and what the engine holds still is left to it', async () => {
@@ -66,4 +66,14 @@ it('a paused kernel can be resumed while an image is made of it', async () => {
   expect(told).toEqual(['commit', 'unpause']);
   made.resolve('draft');
   await commit;
+});
+
+it('an image is made, also when its draft cannot be removed; the log tells which one', async () => {
+  const hung = async () => {
+    throw new AppError('engine-unavailable', 'The engine hangs.');
+  };
+  const { kernel, made, records } = kernelWith({ removeImage: hung });
+  made.resolve('draft');
+  await kernel.commit(order);
+  expect(records).toContainEqual(expect.objectContaining({ image_id: 'draft' }));
 });

@@ -56,10 +56,10 @@ export class DockerKernel extends RunnerKernel {
   }
 
   async commit({ image, labels }: KernelCommit): Promise<void> {
-    const { engine, containerId, onImage } = this.#options;
+    const { engine, containerId, onImage, logger } = this.#options;
     this.#committing = true;
     try {
-      await commitContainer(engine, { containerId, image, labels }, this.#detached.signal);
+      await commitContainer(engine, { containerId, image, labels }, { signal: this.#detached.signal, logger });
     } finally {
       this.#committing = false;
     }

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { AppError, hasCode } from '@backend.ai/core';
+import type { Logger } from '@backend.ai/telemetry';
 import { pack } from 'tar-stream';
 import type { ContainerInfo, Engine } from '../engine.ts';
 import { labels as ownLabels } from '../labels.ts';
@@ -25,7 +26,7 @@ const commitTimeoutMs = 600_000;
 export async function commitContainer(
   engine: Engine,
   { containerId, image, labels }: CommitRequest,
-  signal: AbortSignal,
+  { signal, logger }: { readonly signal: AbortSignal; readonly logger: Logger },
 ): Promise<void> {
   try {
     if (await engine.inspectImage(image)) throw new AppError('object-exists', `There is an image ${image} already.`);
@@ -50,7 +51,10 @@ export async function commitContainer(
         throw new AppError('image-commit-failed', `The engine made no image of the name ${image}.`);
       }
     } finally {
-      await engine.removeImage(draftId);
+      // The next start of the agent removes what stays.
+      await engine
+        .removeImage(draftId)
+        .catch((error: unknown) => logger.warn('draft of an image could not be removed', { image_id: draftId, error }));
     }
   } catch (cause) {
     if (!hasCode(cause, 'engine-failed')) throw cause;

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { customizedImageName, findCustomizedImage } from './customized-image.ts';
+import { customizedImageLabels, customizedImageName, findCustomizedImage } from './customized-image.ts';
+import { readImageLabels } from './image-labels.ts';
 
 const owner = '0190b5a3-0000-7000-8000-00000000000a';
 
@@ -26,4 +27,9 @@ describe('the name of a customized image', () => {
     `backend.ai/team/customized/${owner}/tools:1`,
     `backend.ai/customized/${owner}/team/tools:1`,
   ])('is none: %s', (name) => expect(findCustomizedImage(name)).toBeUndefined());
+});
+
+it('a customized image says that it is made for sessions, whatever it was made of', () => {
+  const labels = customizedImageLabels({ userId: owner, email: 'a@test' }, { id: 'i', name: 'tools' });
+  expect(readImageLabels(labels)).toMatchObject({ isKernel: true, warnings: [] });
 });

@@ -43,7 +43,7 @@ export function customizedImageName(ownerId: string, name: string): string {
   return `${localImageHost}/${customizedRoot}/${ownerId}/${reference.repository}:${reference.tag}`;
 }
 
-/** What a committed image tells of itself besides, as programs of the original read it. */
+/** What a committed image tells of itself besides, as programs of the original read it; and that it is made for sessions. */
 export function customizedImageLabels(
   owner: { readonly userId: string; readonly email: string },
   image: {
@@ -53,6 +53,8 @@ export function customizedImageLabels(
 ): Record<string, string> {
   const prefix = 'ai.backend.customized-image';
   return {
+    // The image below may lack it, and agents offer none without.
+    'ai.backend.kernelspec': '1',
     [`${prefix}.owner`]: `user:${owner.userId}`,
     [`${prefix}.name`]: image.name,
     [`${prefix}.id`]: image.id,

@@ -185,13 +185,10 @@ export class CustomizedImageService {
       if (now) tell({ current, total, message: now.state });
       await delay(clock, askMs, signal);
     }
-    throw new AppError(
-      'shutting-down',
-      'The manager that followed it has ended; the image will be there all the same.',
-    );
+    throw followedNoMore();
   }
 
-  /** Until sessions can be made of it. */
+  /** Until sessions can be made of it. @throws AppError `image-commit-failed`: they cannot, for long */
   async #offered({ agentId, image: name, architecture }: Commit, signal: AbortSignal): Promise<void> {
     const { agents, catalog, clock } = this.#options;
     const end = clock.monotonic() + offeredWithinMs;
@@ -200,7 +197,16 @@ export class CustomizedImageService {
       if (agent && offersImage(agent, { name, architecture })) return void catalog.announce();
       await delay(clock, askMs, signal);
     }
+    if (signal.aborted) throw followedNoMore();
+    throw new AppError('image-commit-failed', `Agent ${agentId} has made ${name}, and does not offer it.`, {
+      hint: 'Its log tells what it thinks of the image; agents that cannot be reached may offer it later.',
+      data: { image: name, agent: agentId },
+    });
   }
+}
+
+function followedNoMore(): AppError {
+  return new AppError('shutting-down', 'The manager that followed it has ended; the image will be there all the same.');
 }
 
 function isUnderWay(state: KernelCommitState['state']): boolean {

@@ -1,6 +1,7 @@
 import { AppError, newId } from '@backend.ai/core';
 import { runWithRequest } from '@backend.ai/telemetry';
 import { waitFor } from '@backend.ai/testing';
+import { sql } from 'drizzle-orm';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { FakeAgent } from './fake-agent.ts';
 import { apiOf } from './tenancy-world.ts';
@@ -30,6 +31,11 @@ afterEach(async () => {
 const view = () => apiOf(world, world.admin)((caller) => caller.session.get({ session }));
 const pause = () => apiOf(world, world.admin)((caller) => caller.session.pause({ session }));
 const resume = () => apiOf(world, world.admin)((caller) => caller.session.resume({ session }));
+/** From when it counts as used, as if it had just been resumed. */
+const resumedAt = async () => {
+  const rows = await world.database.db.execute(sql`select resumed_at from sessions where id = ${session}::uuid`);
+  return rows[0]!.resumed_at;
+};
 const kernelId = async () => (await view()).kernels[0]!.id;
 
 describe('a paused session', () => {
@@ -62,6 +68,15 @@ describe('a paused session', () => {
     agent.refusePause = new AppError(code, 'There is no freezer.');
     await expect(pause()).rejects.toMatchObject({ code: 'unsupported-feature' });
     expect(await view()).toMatchObject({ status: 'RUNNING', pausedAt: null });
+    expect(await resumedAt()).toBeNull();
+  });
+
+  it('is none any more when its agent says later that it cannot', async () => {
+    agent.refusePause = new AppError('engine-unavailable', 'The engine hangs.');
+    expect(await pause()).toMatchObject({ pausedAt: expect.any(String) });
+    agent.refusePause = new AppError('unsupported-feature', 'There is no freezer.');
+    await waitFor(async () => (await view()).pausedAt === null, { what: 'the wish taken back' });
+    expect(await resumedAt()).toBeNull();
   });
 
   it('may be ended, and starts anew unpaused', async () => {

@@ -308,6 +308,12 @@ export class SessionRepository {
     return rows.length > 0;
   }
 
+  /** The wish could not be fulfilled. It was not paused, and so was not resumed either. */
+  async takeBackPause(id: string): Promise<void> {
+    await this.#db.execute(sql`
+      update sessions set paused_at = null, version = version + 1 where id = ${id}::uuid and paused_at is not null`);
+  }
+
   async findById(id: string): Promise<SessionRecord | undefined> {
     const [row] = await this.#db.execute<SessionRecord & Record<string, unknown>>(
       sql`select ${sessionColumns} from sessions s where s.id = ${id}::uuid`,

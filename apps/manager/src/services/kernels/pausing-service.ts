@@ -40,15 +40,17 @@ export class PausingService {
 
   /** What an agent has told of kernels is not what is wished. */
   correct(agentId: string, kernels: readonly BelievedKernel[]): void {
-    for (const { kernelId, paused } of kernels) {
+    const { rows, logger, tasks } = this.#options;
+    for (const { kernelId, sessionId, paused } of kernels) {
       if (this.#telling.has(kernelId)) continue;
       this.#telling.add(kernelId);
-      this.#options.tasks.start('pause kernel', async () => {
+      tasks.start('pause kernel', async () => {
         try {
           await this.#tell(agentId, kernelId, paused);
         } catch (error) {
-          // The next heartbeat asks again.
-          this.#options.logger.warn('kernel could not be paused or resumed', { kernel_id: kernelId, paused, error });
+          // It can never come true; else the next heartbeat asks again.
+          if (paused && hasCode(error, 'unsupported-feature')) await rows.takeBackPause(sessionId);
+          logger.warn('kernel could not be paused or resumed', { kernel_id: kernelId, paused, error });
         } finally {
           this.#telling.delete(kernelId);
         }
@@ -66,7 +68,7 @@ export class PausingService {
       const refused = told.find((one) => one.status === 'rejected' && hasCode(one.reason, 'unsupported-feature'));
       if (!paused || refused?.status !== 'rejected') return;
       // It can never come true: the wish is taken back, and so is what other agents have done for it.
-      await rows.setPaused(record.id, false);
+      await rows.takeBackPause(record.id);
       await Promise.allSettled(kernels.map(({ id, agentId }) => this.#tell(agentId, id, false)));
       throw refused.reason;
     });

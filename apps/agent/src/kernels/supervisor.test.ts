@@ -67,7 +67,8 @@ async function supervisorWith(...stuckSteps: string[]) {
     await supervisor.release();
     await tasks.drain();
   });
-  const create = (kernelId = spec.kernelId): void => ensureRequestId(() => supervisor.create({ ...spec, kernelId }));
+  const create = (kernelId = spec.kernelId, more: Partial<KernelSpec> = {}): void =>
+    ensureRequestId(() => supervisor.create({ ...spec, ...more, kernelId }));
   const types = (): string[] => events.map(({ type }) => type);
   const failures = (): number => logs.records.filter(({ msg }) => msg === 'create step could not be undone').length;
   return {
@@ -136,4 +137,17 @@ it('strays that cannot be removed at the start are tried again, until they are g
   w.stuck.clear();
   const tried = w.sweeps();
   await waitFor(() => w.sweeps() > tried);
+});
+
+it('a batch job does not begin in a kernel that is paused, and waits for the next order', async () => {
+  const w = await supervisorWith();
+  w.create(spec.kernelId, { batch: { startupCommand: 'true', onOrder: true } });
+  await waitFor(() => w.types().includes('kernel-started'));
+  const { running } = w.supervisor.get(spec.kernelId);
+  await running.pause();
+  expect(() => w.supervisor.beginBatch(spec.kernelId)).toThrow(expect.objectContaining({ code: 'session-paused' }));
+  expect(w.supervisor.reports()).toMatchObject([{ batchWaits: true }]);
+  await running.resume();
+  w.supervisor.beginBatch(spec.kernelId);
+  await waitFor(() => w.types().includes('batch-finished'));
 });

@@ -174,10 +174,10 @@ export class KernelSupervisor {
     this.#reportEnd({ kernelId, sessionId: session }, requestId, end);
   }
 
-  /** Begins the batch job of a kernel that waits for this. @throws AppError `kernel-not-found` unless it runs */
+  /** Begins the batch job of a kernel that waits for this. @throws AppError `kernel-not-found` unless it runs, `session-paused` */
   beginBatch(kernelId: string): void {
     const kernel = this.get(kernelId);
-    void kernel.running;
+    void kernel.listening;
     if (kernel.batchWaits) this.#followJob(kernel, { ordered: true });
   }
 

@@ -67,7 +67,10 @@ export class KernelRepository {
     return [...rows];
   }
 
-  /** The kernel whose batch job is to run now that all kernels of its session do, at an agent that begins it on an order. */
+  /**
+   * The kernel whose batch job is to run now that all kernels of its session do, at an agent that begins it on an order.
+   * None while the session is paused.
+   */
   async batchToBegin(
     target: { readonly sessionId: string } | { readonly kernelId: string },
   ): Promise<KernelToBegin | null> {
@@ -76,7 +79,7 @@ export class KernelRepository {
       select k.id as "kernelId", k.agent_id as "agentId"
       from kernels k join sessions s on s.id = k.session_id join agents a on a.id = k.agent_id
       where ${meant} and s.type = 'batch' and s.result = 'undefined' and s.status in (${servingTexts})
-        and k.cluster_role = 'main' and k.status = 'RUNNING' and a.rpc_version >= ${rpcVersions.beginBatch}`);
+        and s.paused_at is null and k.cluster_role = 'main' and k.status = 'RUNNING' and a.rpc_version >= ${rpcVersions.beginBatch}`);
     return row ?? null;
   }
 

@@ -118,11 +118,11 @@ describe('an image made of a session', () => {
     const explained = await waitFor(
       async () => {
         const found = await by('user')((api) => api.session.explain({ session: waiting.id }));
-        return JSON.stringify(found).includes('no-agent-with-image') && found;
+        return JSON.stringify(found).includes('No reachable agent offers the image') && found;
       },
       { what: 'the reason' },
     );
-    expect(JSON.stringify(explained)).toContain('No reachable agent offers the image');
+    expect(JSON.stringify(explained)).toContain('no-agent-with-image');
     await by('user')((api) => api.session.destroy({ session: waiting.id }));
     await by('superadmin')((api) => api.admin.agent.modify({ id: 'i-docker', schedulable: true }));
   });

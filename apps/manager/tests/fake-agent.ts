@@ -92,7 +92,7 @@ export class FakeAgent implements AgentService {
   readonly id: string;
   readonly kernels = new Map<string, FakeKernel>();
   readonly createCalls: Array<{ kernelId: string; requestId: string; epoch: number | undefined }> = [];
-  /** Kernels that it has started, each time; without those that it lost, which it may be told to start again. */
+  /** Kernels that it has started, each time; without those that failed or that it lost, which it may be told to start again. */
   starts: string[] = [];
   /** Kernels whose batch jobs it was told to begin, each time; they began with the first. */
   readonly begun: string[] = [];
@@ -345,6 +345,8 @@ export class FakeAgent implements AgentService {
     if (this.behaviour === 'stall') return { accepted: true };
     if (this.behaviour === 'fail') {
       this.kernels.delete(spec.kernelId);
+      // Over: as agents do, it starts again what it is told to start again before its failure is known.
+      this.starts.pop();
       const error = new AppError('kernel-start-failed', this.failure).toBody();
       this.#emit(kernel, { type: 'kernel-start-failed', error, failedStep: 'launch', log: this.output });
       return { accepted: true };

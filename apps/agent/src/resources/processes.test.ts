@@ -10,13 +10,16 @@ async function sharers(): Promise<readonly number[]> {
   const code = `
 import mmap, os, sys, time
 shared = mmap.mmap(-1, 64 << 20)
+touched, done = os.pipe()
 child = os.fork()
 own = b'x' * (16 << 20)
 for _ in range(64): shared.write(b'x' * (1 << 20))
 if child:
+    os.write(done, b'x')
     os.read(0, 1)
     os.kill(child, 9)
 else:
+    os.read(touched, 1)
     print(f'{os.getppid()} {os.getpid()}', flush=True)
     time.sleep(600)`;
   const child = spawn('python3', ['-c', code], { stdio: ['pipe', 'pipe', 'inherit'] });

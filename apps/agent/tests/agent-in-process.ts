@@ -71,13 +71,12 @@ export async function foreignAgents(dataDir: string, options: Partial<AgentOptio
     };
     onTestFinished(() => (child.exitCode === null && child.signalCode === null ? kill('SIGTERM') : undefined), 40_000);
     const before = gateway.registrations.length;
-    await waitFor(
-      () => {
-        if (child.exitCode !== null) throw new Error(output);
-        return gateway.registrations.length > before && output.includes('ready');
-      },
-      { timeoutMs: 75_000, what: `an agent process: ${output}` },
-    );
+    const isOver = (): boolean => child.exitCode !== null || child.signalCode !== null;
+    await waitFor(() => isOver() || (gateway.registrations.length > before && output.includes('ready')), {
+      timeoutMs: 75_000,
+      what: 'an agent process',
+    });
+    if (isOver()) throw new Error(`The agent ended with ${child.exitCode ?? child.signalCode}: ${output}`);
     const registration = gateway.registrations.at(-1);
     const client = createRpcClient<AgentRouter>({
       address: registration?.address ?? '',

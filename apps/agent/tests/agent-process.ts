@@ -3,6 +3,9 @@ import { readFileSync } from 'node:fs';
 import { createLogger } from '@backend.ai/telemetry';
 import { Agent, type AgentOptions } from '../src/index.ts';
 
+// From the start: timers of the clock keep no process alive, and nothing listens yet.
+setInterval(() => {}, 60_000);
+
 /** An agent in a process of its own, so that a test can kill it or run it as somebody else. Argument: options as JSON. */
 const { identity, ...options } = JSON.parse(readFileSync(0, 'utf8'));
 const agent = Agent.create({
@@ -19,4 +22,3 @@ process.on('SIGTERM', () => {
     .then(() => agent.close())
     .then(() => process.exit(0));
 });
-setInterval(() => {}, 60_000);

@@ -62,9 +62,11 @@ test('a session gets what is left of several GPUs only where its resource group 
       ...['admin', 'resource-group', 'update', 'default', '--options'],
       JSON.stringify({ allowFractionalResourceFragmentation: allowed }),
     ]);
-  const reason = async (): Promise<string> => {
-    const info = await cluster.json<{ session: { reason: { code: string } } }>(['session', 'info', 'scattered']);
-    return info.session.reason.code;
+  const scattered = async () => {
+    const { session } = await cluster.json<{ session: { status: string; reason: { code: string } | null } }>([
+      ...['session', 'info', 'scattered'],
+    ]);
+    return session;
   };
   await cluster.cli(['session', 'destroy', 'first', 'second']);
   const small = ['-r', 'cpu=1', '-r', 'mem=128m'];
@@ -73,8 +75,10 @@ test('a session gets what is left of several GPUs only where its resource group 
   await scatter(false);
   const asked = [...small, '-r', 'cuda.shares=0.8'];
   await cluster.cli(['session', 'create', '--name', 'scattered', '--enqueue-only', ...asked, 'shell']);
-  await waitFor(async () => (await reason()) === 'agent-refused', { what: 'the refusal', timeoutMs: 30_000 });
+  const refused = async () => (await scattered()).reason?.code === 'agent-refused';
+  await waitFor(refused, { what: 'the refusal', timeoutMs: 30_000 });
   await scatter(true);
+  await waitFor(async () => (await scattered()).status === 'RUNNING', { what: 'its start', timeoutMs: 30_000 });
   const told = await cluster.cli(['session', 'exec', 'scattered', '--', 'sh', '-c', 'echo $CUDA_VISIBLE_DEVICES']);
   expect(told.stdout.trim().split(',').sort()).toEqual([gpu(1), gpu(2)]);
 });

@@ -145,7 +145,7 @@ class Bridge:
             if mime in data:
                 found = data[mime]
                 text = ''.join(found) if isinstance(found, list) else found
-                return self.control.send({'k': 'rich', 'type': kind, 'data': text.replace('\n', '') if kind == 'media' else text, 'mime': mime})
+                return self.control.show(kind, text.replace('\n', '') if kind == 'media' else text, mime)
         if 'text/plain' in data:
             self.write('stdout', data['text/plain'] + '\n')
 

@@ -12,6 +12,8 @@ SPARE_DESCRIPTORS = 900  # ours live up here, away from what programs use
 TOP_LEVEL_AWAIT = 0x2000
 ONLY_AST = 0x400
 COROUTINE = 0x80
+UNREAD_OF_PIPE = 0x541B  # FIONREAD
+UNREAD_OF_SOCKET = 0x5411  # SIOCOUTQ
 
 
 class Control:
@@ -35,6 +37,11 @@ class Control:
             self.ready = self.lines.feed(data) or []
         return decode(self.ready.pop(0))
 
+    def show(self, kind, data, mime=None):
+        """A picture or page. What is printed next travels another way, and must not overtake it."""
+        self.send({'k': 'rich', 'type': kind, 'data': data, 'mime': mime})
+        wait_until_read(self.fd, UNREAD_OF_SOCKET)
+
 
 class PipeFile(io.FileIO):
     """stdout or stderr. Before it speaks after the other one, it lets the supervisor read what the other one said."""
@@ -45,11 +52,11 @@ class PipeFile(io.FileIO):
         if PipeFile.last is not self:
             other, PipeFile.last = PipeFile.last, self
             if other is not None:
-                wait_until_read(other)
+                wait_until_read(other.fileno(), UNREAD_OF_PIPE)
         return io.FileIO.write(self, data)
 
 
-def wait_until_read(file):
+def wait_until_read(fd, unread_request):
     """Bounded: order is worth a few milliseconds, not a hang."""
     from fcntl import ioctl
     from time import monotonic
@@ -58,7 +65,7 @@ def wait_until_read(file):
     unread = bytearray(4)
     try:
         while monotonic() < deadline:
-            ioctl(file.fileno(), 0x541B, unread)  # FIONREAD
+            ioctl(fd, unread_request, unread)
             if not any(unread):
                 return
             os.sched_yield()
@@ -220,13 +227,10 @@ class User:
 
                 data = b64encode(data).decode()
             if isinstance(data, str) and data:
-                self.rich(kind, data, mime)
+                self.flush()
+                self.control.show(kind, data, mime)
                 return True
         return False
-
-    def rich(self, kind, data, mime=None):
-        self.flush()
-        self.control.send({'k': 'rich', 'type': kind, 'data': data, 'mime': mime})
 
     def show_figures(self):
         pyplot = sys.modules.get('matplotlib.pyplot')
@@ -239,7 +243,8 @@ class User:
             pyplot.close(figure)
             from base64 import b64encode
 
-            self.rich('media', b64encode(picture.getvalue()).decode(), 'image/png')
+            self.flush()
+            self.control.show('media', b64encode(picture.getvalue()).decode(), 'image/png')
 
     # Execution
 

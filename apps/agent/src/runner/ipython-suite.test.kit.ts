@@ -50,6 +50,13 @@ Image(data=bytes([0x89, 0x50, 0x4e, 0x47, 13, 10, 26, 10]), format='png')`;
       expect(items[2]?.[1]).toEqual(['image/png', 'iVBORw0KGgo=']);
     });
 
+    it('shows what is printed after a picture or page after it', async () => {
+      const code = 'for turn in range(50):\n  display(HTML("<b>"))\n  print(turn, flush=True)';
+      const { items } = await kernel.finish(client, `from IPython.display import HTML, display\n${code}`);
+      const turns = Array.from({ length: 50 }, (_, turn) => ['html', '<b>', 'stdout', `${turn}\n`]);
+      expect(items.flat()).toEqual(turns.flat());
+    });
+
     it('tells errors, exits and their codes', async () => {
       const failed = await kernel.finish(client, '1 / 0');
       expect(failed).toMatchObject({ exitCode: 1, stdout: '' });

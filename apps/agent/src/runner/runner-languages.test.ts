@@ -57,6 +57,9 @@ describe.skipIf(python === undefined)('a python kernel alone', () => {
       ['media', ['image/png', Buffer.from('png').toString('base64')]],
     ]);
     expect((await kernel.finish(client, 'H()')).items).toEqual([['html', '<b>']]);
+    const inTurns = await kernel.finish(client, 'for turn in range(100):\n  display(H())\n  print(turn)');
+    const turns = Array.from({ length: 100 }, (_, turn) => ['html', '<b>', 'stdout', `${turn}\n`]);
+    expect(inTurns.items.flat()).toEqual(turns.flat());
   });
 
   it('awaits at top level', async () => {

@@ -57,7 +57,7 @@ export default defineConfig({
           include: ['packages/*/src/**/*.test.ts', 'apps/*/src/**/*.test.ts', 'scripts/**/*.test.ts'],
           exclude: ['**/node_modules/**', ...leftOut],
           isolate,
-          testTimeout: 20_000,
+          testTimeout: 120_000,
         },
       },
       {
@@ -68,13 +68,13 @@ export default defineConfig({
           isolate,
           include: ['packages/*/tests/**/*.test.ts', 'apps/*/tests/**/*.test.ts'],
           exclude: ['**/node_modules/**', ...onServers, ...onDocker, ...packaging, ...leftOut],
-          testTimeout: 60_000,
-          hookTimeout: 60_000,
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
         },
       },
       {
         ...shared,
-        test: { server, name: 'packaging', include: packaging, testTimeout: 60_000, hookTimeout: 60_000 },
+        test: { server, name: 'packaging', include: packaging, testTimeout: 120_000, hookTimeout: 120_000 },
       },
       {
         ...shared,
@@ -94,8 +94,8 @@ export default defineConfig({
           name: 'servers',
           include: [...onServers, ...onBothDatabases],
           globalSetup: ['scripts/dev-servers/vitest-setup.ts'],
-          testTimeout: 60_000,
-          hookTimeout: 60_000,
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
         },
       },
       {

@@ -76,9 +76,9 @@ test('a session gets what is left of several GPUs only where its resource group 
   const asked = [...small, '-r', 'cuda.shares=0.8'];
   await cluster.cli(['session', 'create', '--name', 'scattered', '--enqueue-only', ...asked, 'shell']);
   const refused = async () => (await scattered()).reason?.code === 'agent-refused';
-  await waitFor(refused, { what: 'the refusal', timeoutMs: 30_000 });
+  await waitFor(refused, { what: 'the refusal' });
   await scatter(true);
-  await waitFor(async () => (await scattered()).status === 'RUNNING', { what: 'its start', timeoutMs: 30_000 });
+  await waitFor(async () => (await scattered()).status === 'RUNNING', { what: 'its start' });
   const told = await cluster.cli(['session', 'exec', 'scattered', '--', 'sh', '-c', 'echo $CUDA_VISIBLE_DEVICES']);
   expect(told.stdout.trim().split(',').sort()).toEqual([gpu(1), gpu(2)]);
 });

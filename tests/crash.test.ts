@@ -28,7 +28,7 @@ test('a session outlives a kill -9 of the cluster: the command that runs in it g
     'print("after", x)',
   ].join('\n');
   const running = cluster.cli(['session', 'exec', 'survivor', '-c', code]);
-  await waitFor(async () => (await filesOf('survivor')).includes('began'), { timeoutMs: 30_000 });
+  await waitFor(async () => (await filesOf('survivor')).includes('began'));
 
   await cluster.kill();
   await cluster.up(port);
@@ -48,16 +48,13 @@ test('a kernel that died while the cluster was down is reported with a reason, a
   const { session } = await cluster.json<SessionDocument>(['session', 'create', '--name', 'doomed', 'python']);
   await cluster.kill();
   for (const pid of cluster.remains().processes) process.kill(Number(pid), 'SIGKILL');
-  await waitFor(() => cluster?.remains().processes.length === 0, { timeoutMs: 20_000 });
+  await waitFor(() => cluster?.remains().processes.length === 0);
   await cluster.up();
-  await waitFor(
-    async () => {
-      const info = await cluster?.json<SessionDocument>(['session', 'info', session.id]);
-      return info?.session.status === 'TERMINATED' && /^[a-z-]+$/.test(info.session.reason.code);
-    },
-    { timeoutMs: 30_000 },
-  );
-  await waitFor(() => cluster?.remains().scratch.length === 0, { timeoutMs: 10_000 });
+  await waitFor(async () => {
+    const info = await cluster?.json<SessionDocument>(['session', 'info', session.id]);
+    return info?.session.status === 'TERMINATED' && /^[a-z-]+$/.test(info.session.reason.code);
+  });
+  await waitFor(() => cluster?.remains().scratch.length === 0);
 });
 
 async function filesOf(session: string): Promise<string[]> {
@@ -87,13 +84,10 @@ test(
       await cluster.kill();
       await Promise.all(creating);
       await cluster.up();
-      await waitFor(
-        async () => {
-          const listed = await cluster?.json<{ sessions: Array<{ status: string }> }>(['ps']);
-          return listed?.sessions.every((session) => session.status === 'RUNNING') ?? false;
-        },
-        { timeoutMs: 60_000 },
-      );
+      await waitFor(async () => {
+        const listed = await cluster?.json<{ sessions: Array<{ status: string }> }>(['ps']);
+        return listed?.sessions.every((session) => session.status === 'RUNNING') ?? false;
+      });
     }
   },
   process.env.SOAK ? 900_000 : 180_000,

@@ -21,9 +21,7 @@ const worksOn = (manager: 1 | 2): Promise<void> => runsSessions(installation, ma
 const remembering = (client: Client): Promise<RememberingSession> => rememberingSession(installation, client);
 
 const leading = (): Promise<1 | 2> =>
-  waitFor(() => installation.leader(), { timeoutMs: 60_000, intervalMs: 200, what: 'a manager leads' }) as Promise<
-    1 | 2
-  >;
+  waitFor(() => installation.leader(), { intervalMs: 200, what: 'a manager leads' }) as Promise<1 | 2>;
 const other = (manager: 1 | 2): 1 | 2 => (manager === 1 ? 2 : 1);
 
 describe.skipIf(withoutServers)('two managers and two agents on PostgreSQL, Redis and etcd', () => {
@@ -47,7 +45,7 @@ describe.skipIf(withoutServers)('two managers and two agents on PostgreSQL, Redi
     const [first, second] = [installation.client(1), installation.client(2)];
     await using session = await first.sessions.create({ image: 'python', resources: { cpu: '1', mem: '128m' } });
     const seen = await second.sessions.get(session.id);
-    await seen.waitUntilRunning({ timeoutMs: 20_000 });
+    await seen.waitUntilRunning({ timeoutMs: 60_000 });
     expect(await output(seen, 'x = 1; print(x)')).toBe('1\n');
     expect(await output(session, 'print(x + 1)')).toBe('2\n');
     expect(await leading()).toBeDefined();
@@ -59,7 +57,7 @@ describe.skipIf(withoutServers)('two managers and two agents on PostgreSQL, Redi
     const wants = { image: 'python', resources: { cpu: '3', mem: '128m' } };
     await using first = await client.sessions.create(wants);
     await using second = await client.sessions.create(wants);
-    await Promise.all([first, second].map((session) => session.waitUntilRunning({ timeoutMs: 20_000 })));
+    await Promise.all([first, second].map((session) => session.waitUntilRunning({ timeoutMs: 60_000 })));
     const kernels = [await installation.agentStatus(1), await installation.agentStatus(2)].map((each) => each.kernels);
     expect(kernels.map((each) => each.filter(({ state }) => state === 'running').length)).toEqual([1, 1]);
   });
@@ -71,14 +69,14 @@ describe.skipIf(withoutServers)('two managers and two agents on PostgreSQL, Redi
     const client = installation.client(second);
     await using one = await client.sessions.create(wants);
     await using two = await client.sessions.create(wants);
-    await Promise.all([one, two].map((session) => session.waitUntilRunning({ timeoutMs: 20_000 })));
+    await Promise.all([one, two].map((session) => session.waitUntilRunning({ timeoutMs: 60_000 })));
     await using waiting = await client.sessions.create(wants);
     const { waiting: told } = await waitFor(
       async () => {
         const explanation = await waiting.explain();
         return explanation.waiting?.reasons[0]?.code === 'insufficient-resources' && explanation;
       },
-      { timeoutMs: 20_000, what: 'it is explained that nothing is free' },
+      { what: 'it is explained that nothing is free' },
     );
     expect((await installation.managerStatus(second)).epoch).toBeNull();
     expect(told).toMatchObject({ position: 1, queueLength: 1, agents: { total: 2, open: 0 } });
@@ -89,7 +87,7 @@ describe.skipIf(withoutServers)('two managers and two agents on PostgreSQL, Redi
     );
 
     await helpful!.destroy();
-    await waiting.waitUntilRunning({ timeoutMs: 20_000 });
+    await waiting.waitUntilRunning({ timeoutMs: 60_000 });
     expect(await waiting.explain()).toMatchObject({ waiting: null, placement: { decisions: [{ suitable: 2 }] } });
   });
 
@@ -137,13 +135,12 @@ describe.skipIf(withoutServers)('two managers and two agents on PostgreSQL, Redi
     const sessions = await Promise.all(Array.from({ length: 6 }, () => client.sessions.create(wants)));
     paused.signal('SIGSTOP');
     const next = await waitFor(async () => (await installation.managerStatus(second)).epoch, {
-      timeoutMs: 60_000,
       what: 'the other one leads',
     });
     expect(next).toBeGreaterThan(before);
     await Promise.all(sessions.map((session) => session.waitUntilRunning({ timeoutMs: 60_000 })));
     paused.signal('SIGCONT');
-    await waitFor(async () => (await installation.managerStatus(first)).epoch === null, { timeoutMs: 30_000 });
+    await waitFor(async () => (await installation.managerStatus(first)).epoch === null);
     expect((await installation.managerStatus(second)).epoch).toBe(next);
 
     const kernels = [await installation.agentStatus(1), await installation.agentStatus(2)].flatMap(
@@ -218,9 +215,7 @@ describe.skipIf(withoutServers)('two managers and two agents on PostgreSQL, Redi
   it('move agents to the other manager when theirs ends in order, which takes no session with it', async () => {
     const { session, remembers } = await remembering(installation.client(2));
     expect(await installation.managers[0]!.end('SIGTERM')).toBe(0);
-    await waitFor(async () => (await installation.managerStatus(2)).connectedAgents.length === 2, {
-      timeoutMs: 60_000,
-    });
+    await waitFor(async () => (await installation.managerStatus(2)).connectedAgents.length === 2);
     const stopped = await installation.cli(['mgr', 'status']);
     expect([stopped.code, stopped.stdout]).toEqual([1, '']);
     expect(stopped.stderr).toMatch(/^Error: No manager runs here\. \[server-unreachable\]\n {2}Start it: .*\n/);
@@ -232,7 +227,7 @@ describe.skipIf(withoutServers)('two managers and two agents on PostgreSQL, Redi
 
   it('back up and restore: another installation has the same sessions and credentials', async () => {
     const session = await installation.client(1).sessions.create({ image: 'python', name: 'kept-in-backup' });
-    await session.waitUntilRunning({ timeoutMs: 20_000 });
+    await session.waitUntilRunning({ timeoutMs: 60_000 });
     await session.destroy();
     const file = join(installation.directory, 'installation.backup');
     await installation.json(['mgr', 'backup', file]);
@@ -258,9 +253,7 @@ describe.skipIf(withoutServers)('a manager that cannot start', () => {
   beforeAll(() => writeFileSync(absentRedis, 'redis://127.0.0.1:1', { mode: 0o600 }));
   afterAll(() => rmSync(absentRedis));
   const attempt = (...settings: string[]) =>
-    installation.cli(['mgr', 'start-server', ...settings.flatMap((setting) => ['--set', setting])], {
-      timeoutMs: 60_000,
-    });
+    installation.cli(['mgr', 'start-server', ...settings.flatMap((setting) => ['--set', setting])]);
   const elsewhere = () => [
     `manager.data-dir=${join(installation.directory, 'other-manager')}`,
     ...['manager.id=m-other', 'http.port=0', 'rpc.port=0', 'metrics.port=0'],

@@ -123,7 +123,5 @@ it('a session is made of an image that its agent fetches with the password that 
   expect((await start('there')).states).not.toContain('PULLING');
   expect(JSON.stringify(cluster.logs())).not.toContain(credentials.password);
   for (const session of ['fetched', 'there']) await cluster.json(['session', 'destroy', session]);
-  await waitFor(async () => (await dockerRemains(null, `${cluster.dataDir}/agent`)).length === 0, {
-    timeoutMs: 20_000,
-  });
+  await waitFor(async () => (await dockerRemains(null, `${cluster.dataDir}/agent`)).length === 0);
 });

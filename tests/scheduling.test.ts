@@ -44,7 +44,7 @@ const waits = (name: string, code: string): Promise<NonNullable<SessionExplanati
       const { waiting } = await explain(name);
       return waiting?.reasons[0]?.code === code && waiting;
     },
-    { timeoutMs: 20_000, intervalMs: 200, what: `${name} waits for ${code}` },
+    { intervalMs: 200, what: `${name} waits for ${code}` },
   );
 
 test('a session too many waits, its explanation names who would have to end, and then it starts', async () => {
@@ -145,7 +145,7 @@ test('what idle checkers say of a session, and what it used, is told', async () 
       const { checks } = (await json<{ idle: SessionIdleView }>('session idle used')).idle;
       return checks.find(({ checker, verdict }) => checker === 'network_timeout' && verdict !== 'excluded');
     },
-    { timeoutMs: 30_000, intervalMs: 500, what: 'the checker is switched on' },
+    { intervalMs: 500, what: 'the checker is switched on' },
   );
   expect(['unknown', 'active']).toContain(judged.verdict);
   await json('mgr etcd delete config/idle/enabled');

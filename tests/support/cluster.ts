@@ -71,7 +71,7 @@ export class TestCluster {
   /** As a power cut would end it, as far as processes go. */
   async kill(): Promise<void> {
     process.kill(this.pid, 'SIGKILL');
-    await waitFor(() => !isAlive(this.pid), { timeoutMs: 10_000 });
+    await waitFor(() => !isAlive(this.pid));
   }
 
   /** Asserts that the books are right, ends the cluster with its sessions, asserts that nothing stays, and removes the data directory. */

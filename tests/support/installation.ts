@@ -117,7 +117,6 @@ export class TestInstallation {
     this.agents.push(agent);
     await agent.start();
     await waitFor(() => agent.log.includes('registered with a manager'), {
-      timeoutMs: 30_000,
       what: `agent ${number} is registered`,
     });
     return agent;

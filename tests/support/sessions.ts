@@ -28,7 +28,7 @@ async function reached<T>(work: () => Promise<T>, what: string): Promise<T> {
         return { error };
       }
     },
-    { timeoutMs: 60_000, intervalMs: 200, what },
+    { intervalMs: 200, what },
   );
   if ('error' in outcome) throw outcome.error;
   return outcome.value;
@@ -51,7 +51,7 @@ export interface RememberingSession {
 
 export async function rememberingSession(installation: TestInstallation, client: Client): Promise<RememberingSession> {
   const session = await client.sessions.create({ image: 'python', resources: { cpu: '1', mem: '128m' } });
-  await session.waitUntilRunning({ timeoutMs: 20_000 });
+  await session.waitUntilRunning({ timeoutMs: 60_000 });
   await output(session, 'kept = "still here"');
   return {
     session,

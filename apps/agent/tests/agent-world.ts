@@ -268,7 +268,7 @@ export async function startKernel(world: AgentWorld, api: Api, overrides: Partia
         throw new Error(JSON.stringify([failed, world.logs.records.filter(({ level }) => level !== 'debug')]));
       return world.gateway.of(spec.kernelId).find((event) => event.type === 'kernel-started');
     },
-    { timeoutMs: 15_000, what: 'kernel-started' },
+    { what: 'kernel-started' },
   );
   return { spec, kernelId: spec.kernelId, started };
 }

@@ -160,14 +160,12 @@ function letGo(w: AgentWorld, kernelId: string): void {
 /** The job runs, and the agent has kept that it ordered it. */
 async function begun(w: AgentWorld, kernelId: string): Promise<void> {
   await waitFor(() => existsSync(file(w, kernelId, 'home/begun')) && existsSync(file(w, kernelId, 'batch.json')), {
-    timeoutMs: 10_000,
     what: 'the job has begun',
   });
 }
 
 async function ended(w: AgentWorld, kernelId: string): Promise<void> {
   await waitFor(() => readFileSync(file(w, kernelId, 'run/runs/batch-job.jsonl'), 'utf8').includes('"finished"'), {
-    timeoutMs: 10_000,
     what: 'the job has ended',
   });
 }

@@ -48,7 +48,7 @@ describe('an agent of containers that comes back', () => {
     expect(textOf(rest).trimEnd().split('\n')).toHaveLength(20);
     await second.api.destroyKernel.mutate({ kernelId, reason: 'user-requested' });
     await gateway.waitForEvent(kernelId, 'kernel-terminated', 30_000);
-    await waitFor(async () => (await dockerRemains(kernelId, directory)).length === 0, { timeoutMs: 30_000 });
+    await waitFor(async () => (await dockerRemains(kernelId, directory)).length === 0);
   });
 
   it('reports those that were killed meanwhile, with exit code and the end of their log', async () => {

@@ -127,13 +127,10 @@ print(len(started) < 64)`;
     const w = await agentWorld(dockerOptions);
     const { agent, api } = await w.startAgent();
     const { kernelId } = await startKernel(w, api, shell);
-    const measured = await waitFor(
-      () => {
-        const metrics = agent.status().measurements.find((each) => each.kernelId === kernelId)?.metrics;
-        return metrics?.net_rx && metrics.net_tx ? metrics : undefined;
-      },
-      { timeoutMs: 30_000 },
-    );
+    const measured = await waitFor(() => {
+      const metrics = agent.status().measurements.find((each) => each.kernelId === kernelId)?.metrics;
+      return metrics?.net_rx && metrics.net_tx ? metrics : undefined;
+    });
     expect(measured).toMatchObject({ net_rx: { unit: 'bps' }, net_tx: { unit: 'bps' } });
   });
 

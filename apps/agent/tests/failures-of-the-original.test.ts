@@ -41,7 +41,7 @@ describe('17: an agent that starts again', () => {
     await w.startAgent();
     await waitFor(
       () => w.gateway.heartbeats.some(({ measurements = [] }) => measurements.some((one) => one.kernelId === kernelId)),
-      { what: 'a measurement of it', timeoutMs: 20_000 },
+      { what: 'a measurement of it' },
     );
   });
 });

@@ -118,7 +118,7 @@ print('done')`;
       holdMs: 0,
     });
     await running;
-    await waitFor(() => remainsOf(kernelId, w.dataDir).length > 30, { timeoutMs: 20_000, intervalMs: 50 });
+    await waitFor(() => remainsOf(kernelId, w.dataDir).length > 30, { intervalMs: 50 });
     await api.destroyKernel.mutate({ kernelId, reason: 'user-requested', forced: true });
     await w.gateway.waitForEvent(kernelId, 'kernel-terminated');
     await w.expectNoRemains(kernelId);

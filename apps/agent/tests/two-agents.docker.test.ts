@@ -15,9 +15,7 @@ it('an agent whose kernel cannot be made leaves the one of another agent of this
   const second = await agentWorld(dockerOptions);
   const other = await second.startAgent();
   await other.api.createKernel.mutate(spec);
-  await waitFor(() => second.gateway.of(kernelId).find(({ type }) => type === 'kernel-start-failed'), {
-    timeoutMs: 15_000,
-  });
+  await waitFor(() => second.gateway.of(kernelId).find(({ type }) => type === 'kernel-start-failed'));
   await waitFor(() => !existsSync(join(second.dataDir, 'scratch', kernelId)));
   expect(await docker.listContainers({ filters: { label: [`ai.backend.kernel-id=${kernelId}`] } })).toHaveLength(1);
   expect(textOf(await runCode(api, kernelId, 'print(6 * 7)'))).toBe('42\n');

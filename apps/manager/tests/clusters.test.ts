@@ -38,7 +38,7 @@ const createJob = () =>
     designatedAgents: agents.map(({ id }) => id),
   });
 const bothStarted = async (): Promise<[string, string]> => {
-  await waitFor(() => agents.every((agent) => agent.kernels.size === 1), { what: 'both kernels', timeoutMs: 20_000 });
+  await waitFor(() => agents.every((agent) => agent.kernels.size === 1), { what: 'both kernels' });
   return agents.map((agent) => [...agent.kernels.keys()][0]!) as [string, string];
 };
 const statusesOf = async (session: string) =>
@@ -67,14 +67,13 @@ describe('a session over several agents', () => {
     const [main, late] = await bothStarted();
     await waitFor(async () => (await statusesOf(id)).includes('RUNNING'), {
       what: 'the main kernel',
-      timeoutMs: 20_000,
     });
     await agents[0]!.heartbeat();
     await world.manager.services.settle();
     expect(agents[0]!.begun).not.toContain(main);
     agents[1]!.finishStart(late);
     await world.until(id, 'RUNNING');
-    await waitFor(() => agents[0]!.begun.includes(main), { what: 'the order to begin', timeoutMs: 20_000 });
+    await waitFor(() => agents[0]!.begun.includes(main), { what: 'the order to begin' });
   });
 
   it('has its job begun by what heartbeats tell when the order was lost', async () => {
@@ -83,7 +82,7 @@ describe('a session over several agents', () => {
     await world.until(id, 'RUNNING');
     agents[0]!.losesBegins = false;
     const [main] = await bothStarted();
-    await waitFor(() => agents[0]!.begun.includes(main), { what: 'the order to begin', timeoutMs: 20_000 });
+    await waitFor(() => agents[0]!.begun.includes(main), { what: 'the order to begin' });
     agents[0]!.finishBatch(main, 'success');
     expect(await world.until(id, 'TERMINATED')).toMatchObject({ result: 'success' });
   });
@@ -93,13 +92,12 @@ describe('a session over several agents', () => {
     const { id } = await create();
     await waitFor(async () => (await api().get({ session: id }, world.ctx())).reason.code === 'agent-refused', {
       what: 'the refusal',
-      timeoutMs: 20_000,
     });
     expect(await world.manager.services.verifyLedger()).toEqual([]);
     agents[1]!.behaviour = 'start';
     const { kernels } = await world.until(id, 'RUNNING');
     // What the other agent had started of the attempt that was given up is gone.
-    await waitFor(() => kernelsAtAgents().length === 3, { what: 'only kernels of this attempt', timeoutMs: 20_000 });
+    await waitFor(() => kernelsAtAgents().length === 3, { what: 'only kernels of this attempt' });
     expect(kernelsAtAgents().sort()).toEqual(kernels.map((kernel) => kernel.id).sort());
   });
 
@@ -146,7 +144,7 @@ describe('a session over several agents', () => {
     await agents[1]!.start();
     const after = await world.until(id, 'RUNNING');
     expect(after.kernels.filter((kernel) => before.includes(kernel.id))).toEqual([]);
-    await waitFor(() => kernelsAtAgents().length === 3, { what: 'only kernels of this attempt', timeoutMs: 20_000 });
+    await waitFor(() => kernelsAtAgents().length === 3, { what: 'only kernels of this attempt' });
   });
 
   it('ends by force at once, and its kernels at the agents afterwards, also under another manager', async () => {
@@ -158,7 +156,7 @@ describe('a session over several agents', () => {
     );
     expect(await world.manager.services.verifyLedger()).toEqual([]);
     await world.restartManager();
-    await waitFor(() => kernelsAtAgents().length === 0, { what: 'agents without kernels', timeoutMs: 20_000 });
+    await waitFor(() => kernelsAtAgents().length === 0, { what: 'agents without kernels' });
     await expect(inRequest(() => api().destroy({ session: id, forced: false }, world.ctx()))).rejects.toMatchObject({
       code: 'session-not-found',
     });
@@ -196,12 +194,11 @@ describe('a session over several agents', () => {
     await inRequest(() => api().restart({ session: id }, world.ctx()));
     await waitFor(() => kernelsAtAgents().filter((kernel) => !before.has(kernel)).length === 3, {
       what: 'the next attempt',
-      timeoutMs: 20_000,
     });
     await world.until(id, 'RUNNING');
     expect(pairs()).toEqual([pair, pair, pair]);
     await inRequest(() => api().destroy({ session: id, forced: false }, world.ctx()));
-    await waitFor(async () => (await stored()).length === 0, { what: 'the key pair gone', timeoutMs: 20_000 });
+    await waitFor(async () => (await stored()).length === 0, { what: 'the key pair gone' });
   });
 
   it('starts anew whole', async () => {
@@ -212,7 +209,6 @@ describe('a session over several agents', () => {
       async () => (await api().get({ session: id }, world.ctx())).kernels[0]!.id !== before.kernels[0]!.id,
       {
         what: 'the next attempt',
-        timeoutMs: 20_000,
       },
     );
     await world.until(id, 'RUNNING');

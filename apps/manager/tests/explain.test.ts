@@ -61,7 +61,7 @@ const explained = (session: string, code: WaitingCode, actor?: UserActor): Promi
       const explanation = await explain(session, actor);
       return explanation.waiting?.reasons[0]?.code === code && explanation;
     },
-    { what: `${session} is explained by ${code}`, timeoutMs: 10_000 },
+    { what: `${session} is explained by ${code}` },
   );
 const changeOf = <Kind extends string>({ waiting }: SessionExplanation, kind: Kind) => {
   const found = waiting?.ways.flat().find((change) => change.kind === kind);
@@ -348,7 +348,7 @@ describe('an explanation', () => {
 
       await preempt('reschedule');
       // The leader hears of options a moment after they are set.
-      await waitFor(async () => (await previewed(user)) != null, { what: 'a preview', timeoutMs: 10_000 });
+      await waitFor(async () => (await previewed(user)) != null, { what: 'a preview' });
       const seenByUser = { known: [{ id: own, name: 'own-name' }], others: 1 };
       expect(await previewed(user)).toEqual({
         mode: 'reschedule',
@@ -363,7 +363,7 @@ describe('an explanation', () => {
       expect(new Set(seen?.sessions.known.map(({ name }) => name))).toEqual(new Set(['own-name', 'secret-name']));
 
       await preempt('terminate');
-      await waitFor(async () => (await previewed())?.mode === 'terminate', { what: 'the new mode', timeoutMs: 10_000 });
+      await waitFor(async () => (await previewed())?.mode === 'terminate', { what: 'the new mode' });
       await limit(0);
       await world.until(session.id, 'RUNNING');
       for (const victim of [theirs, own])

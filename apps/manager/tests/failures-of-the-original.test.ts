@@ -26,7 +26,7 @@ afterEach(async () => {
   if (!agent.isUp) await agent.start();
   await agent.flush();
   await inRequest(() => world.manager.services.endAllSessions('user-requested', 20_000));
-  await waitFor(() => agent.kernels.size === 0, { what: 'an agent without kernels', timeoutMs: 20_000 });
+  await waitFor(() => agent.kernels.size === 0, { what: 'an agent without kernels' });
   expect(await world.manager.services.verifyLedger()).toEqual([]);
 });
 
@@ -48,7 +48,6 @@ describe('1: a group whose agents are all away', () => {
       async () => (await api().get({ session: waiting.id }, world.ctx())).reason.code === 'no-agent-alive',
       {
         what: 'the reason',
-        timeoutMs: 20_000,
       },
     );
     expect((await destroy(waiting.id)).status).toBe('CANCELLED');
@@ -63,7 +62,7 @@ describe('2: the event that a start has gone on', () => {
   it('may be lost: the heartbeat tells it', async () => {
     agent.holdEvents = true;
     const { id } = await world.create();
-    await waitFor(() => agent.kernels.size === 1, { what: 'the start', timeoutMs: 20_000 });
+    await waitFor(() => agent.kernels.size === 1, { what: 'the start' });
     agent.loseEvents();
     expect((await api().get({ session: id }, world.ctx())).status).toBe('PREPARING');
     await world.until(id, 'RUNNING');
@@ -81,7 +80,7 @@ describe('4: many sessions that end together', () => {
     const all = [running, starting, waiting];
     await Promise.all(all.map(({ id }) => destroy(id)));
     for (const { id } of all)
-      await inRequest(() => api().wait({ session: id, until: 'ended', timeoutMs: 20_000 }, world.ctx()));
+      await inRequest(() => api().wait({ session: id, until: 'ended', timeoutMs: 60_000 }, world.ctx()));
     expect(await openAllocations()).toBe(0);
     expect(Object.values(await used()).filter((amount) => amount !== '0')).toEqual([]);
   });
@@ -138,7 +137,6 @@ describe('23: the reason of an earlier failure', () => {
     const { id } = await world.create();
     await waitFor(async () => (await api().get({ session: id }, world.ctx())).reason.code === 'agent-refused', {
       what: 'the refusal',
-      timeoutMs: 20_000,
     });
     agent.behaviour = 'start';
     expect((await world.until(id, 'RUNNING')).reason).toMatchObject({ code: 'started', data: null });
@@ -157,7 +155,6 @@ describe('25: a bigger session that waits', () => {
       async () => (await api().get({ session: small.id }, world.ctx())).reason.code === 'behind-head-of-line',
       {
         what: 'its reason',
-        timeoutMs: 20_000,
       },
     );
     await destroy(holder.id);

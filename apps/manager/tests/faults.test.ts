@@ -32,9 +32,7 @@ describe('starting', () => {
   it('goes back to the queue when the agent refuses, and tries again', async () => {
     agent.behaviour = 'refuse';
     const { id } = await world.create();
-    await waitFor(async () => (await api().get({ session: id }, world.ctx())).reason.code === 'agent-refused', {
-      timeoutMs: 20_000,
-    });
+    await waitFor(async () => (await api().get({ session: id }, world.ctx())).reason.code === 'agent-refused');
     expect(await world.manager.services.verifyLedger()).toEqual([]);
     agent.behaviour = 'start';
     await world.until(id, 'RUNNING');
@@ -43,7 +41,7 @@ describe('starting', () => {
   it('asks before it orders again when an order was not answered', async () => {
     agent.behaviour = 'lose-order';
     const { id } = await world.create();
-    await waitFor(() => agent.createCalls.length > 0, { timeoutMs: 20_000 });
+    await waitFor(() => agent.createCalls.length > 0);
     agent.behaviour = 'start';
     await world.until(id, 'RUNNING');
   });
@@ -60,7 +58,7 @@ describe('starting', () => {
     agent.behaviour = 'stall';
     const { id } = await world.create();
     const kernelId = (await world.until(id, 'PREPARING')).kernels[0]!.id;
-    await waitFor(() => agent.starts.includes(kernelId), { what: 'the first start', timeoutMs: 20_000 });
+    await waitFor(() => agent.starts.includes(kernelId), { what: 'the first start' });
     await agent.stop({ loseKernels: true });
     agent.behaviour = 'start';
     await agent.start();
@@ -113,7 +111,7 @@ describe('starting', () => {
   it('goes on under a manager that was started meanwhile', async () => {
     agent.behaviour = 'lose-order';
     const { id } = await world.create();
-    await waitFor(() => agent.createCalls.length > 0, { timeoutMs: 20_000 });
+    await waitFor(() => agent.createCalls.length > 0);
     await world.restartManager();
     agent.behaviour = 'start';
     await world.until(id, 'RUNNING');
@@ -144,7 +142,7 @@ describe('events', () => {
   it('that are late do not undo what a heartbeat made right', async () => {
     agent.holdEvents = true;
     const { id } = await world.create();
-    await waitFor(() => agent.kernels.size === 1, { timeoutMs: 20_000 });
+    await waitFor(() => agent.kernels.size === 1);
     // A heartbeat that knows of events still to come proves nothing.
     await agent.heartbeat();
     expect((await api().get({ session: id }, world.ctx())).status).toBe('PREPARING');
@@ -218,7 +216,7 @@ describe('heartbeats', () => {
     const view = await destroy(id, true);
     expect(view.status).toBe('TERMINATED');
     expect(await world.manager.services.verifyLedger()).toEqual([]);
-    await waitFor(() => agent.kernels.size === 0, { what: 'the agent has ended it', timeoutMs: 20_000 });
+    await waitFor(() => agent.kernels.size === 0, { what: 'the agent has ended it' });
   });
 });
 
@@ -226,7 +224,7 @@ describe('an agent that goes away', () => {
   it('gives what it was starting to another one', async () => {
     agent.behaviour = 'lose-order';
     const { id } = await world.create();
-    await waitFor(() => agent.createCalls.length > 0, { timeoutMs: 20_000 });
+    await waitFor(() => agent.createCalls.length > 0);
     const calls = agent.createCalls.length;
     await agent.stop();
     const other = await world.addAgent('i-two');
@@ -251,7 +249,7 @@ describe('an agent that goes away', () => {
     agent.exit(old);
     agent.behaviour = 'start';
     await agent.start();
-    await waitFor(() => agent.kernels.size === 1, { what: 'the new attempt', timeoutMs: 20_000 });
+    await waitFor(() => agent.kernels.size === 1, { what: 'the new attempt' });
     agent.holdEvents = false;
     await agent.flush();
     const running = await world.until(id, 'RUNNING');
@@ -265,7 +263,7 @@ describe('an agent that goes away', () => {
     await world.until(id, 'RUNNING');
     await agent.stop();
     await world.forgetHeartbeats('i-one');
-    await waitFor(async () => (await agentStatus()) === 'LOST', { timeoutMs: 20_000 });
+    await waitFor(async () => (await agentStatus()) === 'LOST');
     await expect(
       runWithRequest({ requestId: newId() }, () =>
         api().execute(

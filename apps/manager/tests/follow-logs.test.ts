@@ -77,7 +77,7 @@ describe('following the output of a session', () => {
     await world.restartManager();
     const second = read({ lastEventId: first.last() });
     write(10);
-    await waitFor(() => first.text() + second.text() === agent.output, { what: 'the rest', timeoutMs: 20_000 });
+    await waitFor(() => first.text() + second.text() === agent.output, { what: 'the rest' });
     await second.stop();
   });
 
@@ -88,7 +88,7 @@ describe('following the output of a session', () => {
     await agent.stop();
     write(2);
     await agent.start();
-    await waitFor(() => reader.text() === agent.output, { what: 'what was written meanwhile', timeoutMs: 20_000 });
+    await waitFor(() => reader.text() === agent.output, { what: 'what was written meanwhile' });
     await reader.stop();
   });
 

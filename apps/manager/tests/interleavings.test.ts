@@ -84,12 +84,12 @@ it('keeps a start that was given up out of the next one, in whatever order they 
           expect(view.status, view.reason.code).not.toMatch(/ERROR|TERMINATED/);
           return view.status === 'RUNNING' && view;
         },
-        { what: 'the new start', timeoutMs: 20_000 },
+        { what: 'the new start' },
       );
       expect(kernels[0]!.id).not.toBe(old);
       expect(await world.manager.services.verifyLedger()).toEqual([]);
       await inRequest(() => world.manager.services.endAllSessions('user-requested', 30_000));
-      await waitFor(() => agent.kernels.size === 0, { what: 'the agent is empty', timeoutMs: 20_000 });
+      await waitFor(() => agent.kernels.size === 0, { what: 'the agent is empty' });
     }),
     { numRuns: Number(process.env.INTERLEAVINGS ?? 4) },
   );
@@ -124,12 +124,11 @@ async function heal(): Promise<void> {
       }
       return true;
     },
-    { what: 'all starts to end', timeoutMs: 30_000 },
+    { what: 'all starts to end' },
   );
   expect(await inRequest(() => world.manager.services.endAllSessions('user-requested', 30_000))).toBe(0);
   await waitFor(() => agents.every((agent) => agent.kernels.size === 0), {
     what: 'agents without kernels',
-    timeoutMs: 20_000,
   });
   expect(await world.manager.services.verifyLedger()).toEqual([]);
   const { used } = await world.manager.services.api.cluster.status(world.ctx());

@@ -154,7 +154,7 @@ describe.each([
           return false;
         }
       },
-      { what: 'the other manager reaches the agent', timeoutMs: 20_000 },
+      { what: 'the other manager reaches the agent' },
     );
   });
 });

@@ -36,7 +36,7 @@ const waitsFor = (session: string, code: string) =>
       const view = await world.manager.services.api.session.get({ session }, world.ctx());
       return view.status === 'PENDING' && view.reason.code === code;
     },
-    { what: `${session} waits for ${code}`, timeoutMs: 10_000 },
+    { what: `${session} waits for ${code}` },
   );
 const end = async (session: string): Promise<void> => {
   await inRequest(() => world.manager.services.api.session.destroy({ session, forced: false }, world.ctx()));

@@ -30,7 +30,7 @@ const waitingFor = (session: string, code: string) =>
       const view = await world.manager.services.api.session.get({ session }, world.ctx());
       return view.status === 'PENDING' && view.reason.code === code && view;
     },
-    { what: `${session} waits for ${code}`, timeoutMs: 10_000 },
+    { what: `${session} waits for ${code}` },
   );
 
 describe('a pass of the scheduler', () => {

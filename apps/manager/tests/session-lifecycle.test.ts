@@ -20,7 +20,7 @@ describe('a session', () => {
     const requestId = newId();
     const created = await world.create({ name: 'first', resources: { cpu: 2, mem: '1g' } }, requestId);
     expect(created).toMatchObject({ status: 'PENDING', reason: { code: 'queued' }, requestId });
-    const running = await api().wait({ session: 'first', until: 'running', timeoutMs: 5_000 }, world.ctx());
+    const running = await api().wait({ session: 'first', until: 'running', timeoutMs: 60_000 }, world.ctx());
     expect(running).toMatchObject({
       status: 'RUNNING',
       requested: { cpu: '2', mem: '1073741824' },
@@ -41,7 +41,7 @@ describe('a session', () => {
       api().destroy({ session: 'first', forced: false }, world.ctx()),
     );
     expect(['TERMINATING', 'TERMINATED']).toContain(ended.status);
-    const view = await api().wait({ session: ended.id, until: 'ended', timeoutMs: 5_000 }, world.ctx());
+    const view = await api().wait({ session: ended.id, until: 'ended', timeoutMs: 60_000 }, world.ctx());
     expect(view).toMatchObject({
       status: 'TERMINATED',
       reason: { code: 'user-requested' },

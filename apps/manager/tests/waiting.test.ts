@@ -74,7 +74,7 @@ describe('a session that waits', () => {
         const view = await world.manager.services.api.session.get({ session: id }, world.ctx());
         return view.options.priority < 15 && view;
       },
-      { what: 'a lower priority', timeoutMs: 20_000 },
+      { what: 'a lower priority' },
     );
     expect(lowered.options.priority).toBe(5);
     expect((await history(id)).slice(0, 3)).toEqual([

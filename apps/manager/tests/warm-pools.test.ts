@@ -13,7 +13,6 @@ afterEach(async () => {
 const keeps = { features: [agentFeatures.warmSlots] };
 const resources = { cpu: '1', mem: '256m' };
 /** As `World.until`. */
-const patiently = { timeoutMs: 20_000 };
 
 const api = () => world.manager.services.api.admin.warmPool;
 const makePool = (size: number, more: Partial<CreateWarmPoolInput> = {}) =>
@@ -23,7 +22,7 @@ const makePool = (size: number, more: Partial<CreateWarmPoolInput> = {}) =>
   );
 const pool = async () => (await api().list(world.ctx()))[0]!;
 const untilReady = (count: number) =>
-  waitFor(async () => (await pool()).ready === count, { ...patiently, what: `${count} slots that are ready` });
+  waitFor(async () => (await pool()).ready === count, { what: `${count} slots that are ready` });
 const warmOf = async (agent: FakeAgent) =>
   (await world.manager.services.api.admin.agent.get({ id: agent.id }, world.ctx())).warm;
 
@@ -89,7 +88,7 @@ describe('a warm pool', () => {
     await world.until(id, 'RUNNING');
     await untilReady(1);
     await world.manager.services.api.session.restart({ session: id }, world.ctx());
-    await waitFor(() => agent.starts.length === 3, patiently);
+    await waitFor(() => agent.starts.length === 3);
     await world.until(id, 'RUNNING');
     expect(agent.claims).toHaveLength(1);
   });
@@ -98,7 +97,7 @@ describe('a warm pool', () => {
     const agent = await poolOf(4);
     const { id } = await world.create({ resources: { cpu: '3', mem: '1g' } });
     await world.until(id, 'RUNNING');
-    await waitFor(() => agent.warmSlots.size === 1, patiently);
+    await waitFor(() => agent.warmSlots.size === 1);
     expect(agent.claims).toEqual([]);
     expect(await warmOf(agent)).toMatchObject({ cpu: '1' });
     await world.manager.services.api.session.destroy({ session: id, forced: false }, world.ctx());
@@ -134,7 +133,7 @@ describe('a warm pool', () => {
     const failed = await waitFor(async () => {
       const { failures, retryAt, lastError } = await pool();
       return failures > 0 && { retryAt, lastError };
-    }, patiently);
+    });
     expect(failed).toMatchObject({ lastError: { code: 'kernel-start-failed', message: agent.failure } });
     expect(Date.parse(failed.retryAt ?? '')).toBeGreaterThan(Date.now());
     const told = new Set(agent.wishes.flat().map(({ slotId }) => slotId)).size;
@@ -159,13 +158,13 @@ describe('a warm pool', () => {
   it('gives its slots up when it gets smaller, goes, or its agent is closed to new sessions', async () => {
     const agent = await poolOf(3);
     await api().modify({ name: 'python-small', size: 2 }, world.ctx());
-    await waitFor(() => agent.warmSlots.size === 2, patiently);
+    await waitFor(() => agent.warmSlots.size === 2);
     await world.manager.services.api.admin.agent.modify({ id: 'i-one', schedulable: false, force: false }, world.ctx());
-    await waitFor(() => agent.warmSlots.size === 0, patiently);
+    await waitFor(() => agent.warmSlots.size === 0);
     await world.manager.services.api.admin.agent.modify({ id: 'i-one', schedulable: true, force: false }, world.ctx());
     await untilReady(2);
     await api().delete({ name: 'python-small' }, world.ctx());
-    await waitFor(() => agent.warmSlots.size === 0, patiently);
+    await waitFor(() => agent.warmSlots.size === 0);
     expect(await api().list(world.ctx())).toEqual([]);
   });
 
@@ -173,19 +172,19 @@ describe('a warm pool', () => {
     const agent = await poolOf(1);
     const [found] = [...agent.warmSlots];
     await api().delete({ name: 'python-small' }, world.ctx());
-    await waitFor(() => agent.warmSlots.size === 0, patiently);
+    await waitFor(() => agent.warmSlots.size === 0);
     await world.manager.services.settle();
     await agent.stop();
     if (found) agent.warmSlots.set(...found);
     await agent.start();
-    await waitFor(() => agent.warmSlots.size === 0, patiently);
+    await waitFor(() => agent.warmSlots.size === 0);
   });
 
   it('stays empty while its group keeps kernels from calling everything', async () => {
     const agent = await poolOf(2);
     const { resourceGroup } = world.manager.services.api.admin;
     await resourceGroup.modify({ name: 'default', egress: { policy: 'none' } }, world.ctx());
-    await waitFor(() => agent.warmSlots.size === 0, patiently);
+    await waitFor(() => agent.warmSlots.size === 0);
     await resourceGroup.modify({ name: 'default', egress: { policy: 'open' } }, world.ctx());
     await untilReady(2);
   });

@@ -186,7 +186,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
           const view = await running.manager.services.api.session.get({ session }, ctx());
           return view.status === status && view;
         },
-        { what: `${session} is ${status}`, timeoutMs: 20_000 },
+        { what: `${session} is ${status}` },
       );
     },
     ctx,

@@ -29,7 +29,7 @@ async function start(...options: string[]): Promise<Running> {
     child.kill('SIGKILL');
     await ended;
   });
-  await waitFor(() => output.includes('Ready.'), { timeoutMs: 30_000 });
+  await waitFor(() => output.includes('Ready.'));
   return { child, log, output: () => output, ended };
 }
 

@@ -16,7 +16,7 @@ export async function waitFor<T>(
   condition: () => T | Promise<T>,
   options: WaitOptions = {},
 ): Promise<Exclude<T, undefined | null | false>> {
-  const { timeoutMs = 5_000, intervalMs = 10 } = options;
+  const { timeoutMs = 60_000, intervalMs = 10 } = options;
   const startedAt = performance.now();
   for (let attempts = 1; ; attempts++) {
     let seen: string;

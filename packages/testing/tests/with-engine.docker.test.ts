@@ -35,12 +35,12 @@ describe.skipIf(!canStart)('an engine of its own', () => {
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       said += text;
     });
-    await waitFor(() => said.includes(folder), { timeoutMs: 60_000, what: 'the engine' });
+    await waitFor(() => said.includes(folder), { what: 'the engine' });
     const tree = await processTree(child.pid!);
     expect(tree.length).toBeGreaterThan(3);
     child.kill('SIGKILL');
     const alive = (): number[] => tree.filter((pid) => isRunning(pid));
-    await waitFor(() => alive().length === 0, { timeoutMs: 20_000, what: 'the end of all processes' });
+    await waitFor(() => alive().length === 0, { what: 'the end of all processes' });
     expect(readFileSync('/proc/mounts', 'utf8')).not.toContain(folder);
   });
 });

@@ -169,7 +169,7 @@ export interface Outcome extends RunResult {
 }
 
 export async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  await waitFor(holds, { timeoutMs: 10_000, what });
+  await waitFor(holds, { what });
 }
 
 export async function untilOutput(client: RunnerClient, runId: string): Promise<void> {

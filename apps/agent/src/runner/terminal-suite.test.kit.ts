@@ -140,7 +140,7 @@ export function terminalSuite(title: string, newKernel: () => Promise<TestKernel
           looker.type('\x03echo free-$((1 + 1))\n');
           return waitFor(() => looker.seen.includes('free-2'), { timeoutMs: 1_000 }).catch(() => false);
         },
-        { timeoutMs: 20_000, what: 'a free shell' },
+        { what: 'a free shell' },
       );
     });
 

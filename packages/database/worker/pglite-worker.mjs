@@ -2,8 +2,10 @@
  * The thread in which PGlite lives: PostgreSQL's wire protocol in, the same out, one message at a time.
  *
  * Plain JavaScript and outside of src, so that one file serves sources, the build and bundles alike: worker threads do
- * not inherit TypeScript loaders. It imports nothing but PGlite.
+ * not inherit TypeScript loaders. It imports nothing but PGlite and Node.
  */
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { parentPort, workerData } from 'node:worker_threads';
 import { PGlite } from '@electric-sql/pglite';
 
@@ -18,11 +20,19 @@ let database;
 
 async function start() {
   try {
-    database = await PGlite.create(workerData.dataDir === null ? {} : { dataDir: workerData.dataDir });
-    port.postMessage('ready');
+    const { dataDir, program = await compile() } = workerData;
+    database = await PGlite.create({ pgliteWasmModule: program, ...(dataDir === null ? {} : { dataDir }) });
+    port.postMessage({ ready: program });
   } catch (error) {
     fail(error);
   }
+}
+
+/** In bundles the program lies next to this file. */
+async function compile() {
+  const beside = new URL('./pglite.wasm', import.meta.url);
+  const file = existsSync(beside) ? beside : new URL('./pglite.wasm', import.meta.resolve('@electric-sql/pglite'));
+  return await WebAssembly.compile(await readFile(file));
 }
 
 async function answer(request) {

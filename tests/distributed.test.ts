@@ -192,7 +192,7 @@ describe.skipIf(withoutServers)('two managers and two agents on PostgreSQL, Redi
       });
       await remembers(1);
       await remembers(2);
-      // Longer than any lease, deadline or pause between attempts: what would be given up in an outage is given up by then.
+      // The outage is what has this length: longer than any lease, deadline or pause between attempts.
       if (process.env.SOAK) await new Promise((resolve) => setTimeout(resolve, 60_000));
     } finally {
       await installation.etcd.resume();

@@ -64,7 +64,7 @@ const ordered = () => waitFor(() => agent.commitOrders[0], { what: 'the order' }
 async function finish(name: string): Promise<void> {
   const { image: ordering } = await ordered();
   await agent.offer([base, own(name)]);
-  agent.commits.set(kernelId, { state: 'done', image: ordering, progress: null, failure: null });
+  agent.commits.set(kernelId, { state: 'done', image: ordering, failure: null });
 }
 
 const listed = (who: keyof Tenants) =>
@@ -86,7 +86,7 @@ describe('an image made of a session', () => {
     await finish('tools');
     const made = await outcome(taskId);
     expect(made).toMatchObject({ state: 'done', error: null });
-    expect(made.result as CommittedImage).toMatchObject({ image: name, agent: 'i-docker', registry: null });
+    expect(made.result as CommittedImage).toMatchObject({ image: name, agent: 'i-docker' });
     expect(await listed('user')).toContainEqual({ name, aliases: expect.arrayContaining(['tools', 'tools:latest']) });
     expect((await listed('superadmin')).map((each) => each.name)).toContain(name);
     for (const who of ['neighbour', 'ownAdmin', 'foreignAdmin'] as const) {
@@ -156,7 +156,6 @@ describe('an image made of a session', () => {
     agent.commits.set((await ordered()).kernelId, {
       state: 'done',
       image: own('four').name,
-      progress: null,
       failure: null,
     });
     await by('superadmin')((api) => api.admin.resourcePolicy.user.modify({ ...policy, maxCustomizedImageCount: 3 }));
@@ -179,7 +178,7 @@ describe('an image made of a session', () => {
     const { taskId } = await waitFor(() => commit('full').catch(() => undefined), { what: 'the turn' });
     const { image: name } = await ordered();
     const failure = new AppError('image-commit-failed', 'The disk is full.', { data: { reason: 'no-space' } }).toBody();
-    agent.commits.set(kernelId, { state: 'failed', image: name, progress: null, failure });
+    agent.commits.set(kernelId, { state: 'failed', image: name, failure });
     expect(await outcome(taskId)).toMatchObject({
       state: 'failed',
       error: { code: 'image-commit-failed', data: { reason: 'no-space' } },

@@ -554,12 +554,12 @@ export class FakeAgent implements AgentService {
   async commitKernel(input: KernelCommit & { kernelId: string }): Promise<{ accepted: true }> {
     this.#kernel(input.kernelId);
     this.commitOrders.push(input);
-    this.commits.set(input.kernelId, { state: 'committing', image: input.image, progress: null, failure: null });
+    this.commits.set(input.kernelId, { state: 'committing', image: input.image, failure: null });
     return { accepted: true };
   }
 
   async checkCommit({ kernelId }: { kernelId: string }): Promise<KernelCommitState> {
-    return this.commits.get(kernelId) ?? { state: 'none', image: null, progress: null, failure: null };
+    return this.commits.get(kernelId) ?? { state: 'none', image: null, failure: null };
   }
 
   /** As an agent that has other images now. */

@@ -85,18 +85,14 @@ export const kernelCommitSchema = z.strictObject({
   image: plainText(inputLimits.image).min(1),
   /** It bears those of the image the kernel was made of, and these. */
   labels: z.record(plainText(inputLimits.image), plainText(inputLimits.image)).default({}),
-  /** It goes to the registry of its name, too. Absent: it stays at the agent. */
-  push: z.strictObject({ credentials: registryCredentialsSchema.optional() }).optional(),
 });
 export type KernelCommit = z.infer<typeof kernelCommitSchema>;
 
 /** How the last commit of a kernel is, as long as its agent remembers it. */
 export interface KernelCommitState {
-  readonly state: 'none' | 'committing' | 'pushing' | 'done' | 'failed';
+  readonly state: 'none' | 'committing' | 'done' | 'failed';
   /** What is made, or was; null: nothing. */
   readonly image: string | null;
-  /** Of what goes to the registry. */
-  readonly progress: PullProgress | null;
   readonly failure: ErrorBody | null;
 }
 

@@ -256,8 +256,6 @@ export interface CommittedImage {
   readonly architecture: string;
   /** That has it. */
   readonly agent: string;
-  /** Name of the registry that has it, too; null: none. */
-  readonly registry: string | null;
 }
 
 /** Whether an image is being made of a session now. */

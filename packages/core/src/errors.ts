@@ -102,7 +102,6 @@ export const errorCodes = {
   ),
   'image-pull-failed': entry('retry', "Try again; if it fails again, look at the registry and the agent's log."),
   'image-commit-failed': entry('retry', 'Try again; if it fails again, operators see why at the container engine.'),
-  'image-push-failed': entry('retry', "Try again; if it fails again, look at the registry and the agent's log."),
   'image-in-use': entry('conflict', 'End the sessions that were made of it first.'),
   'registry-denied': entry('operator', 'Correct the credentials: ./backend.ai admin registry update NAME --username …'),
   'registry-unreachable': entry('retry', 'Is the registry up, and its URL right? ./backend.ai admin registry list'),

@@ -3,7 +3,7 @@ import { AppError } from '@backend.ai/core';
 import type { BackgroundTasks } from '@backend.ai/telemetry';
 import type { KernelHandle } from '../backends/backend.ts';
 
-const none: KernelCommitState = { state: 'none', image: null, progress: null, failure: null };
+const none: KernelCommitState = { state: 'none', image: null, failure: null };
 /** How many outcomes are remembered. */
 const maxKept = 1_000;
 
@@ -25,7 +25,7 @@ export class KernelCommits {
       });
     }
     const now = this.state(kernelId);
-    if (now.state === 'committing' || now.state === 'pushing') {
+    if (now.state === 'committing') {
       if (now.image === image) return;
       throw new AppError('state-conflict', `An image is being made of this kernel: ${now.image}.`);
     }

@@ -88,7 +88,6 @@ const problems: Readonly<Record<ErrorCode, Problem>> = {
   'image-pull-denied': creationFailed,
   'image-pull-failed': creationFailed,
   'image-commit-failed': executionFailed,
-  'image-push-failed': executionFailed,
   'image-in-use': { ...badRequest, status: 409 },
   'registry-denied': misconfigured,
   'registry-unreachable': unavailable,

@@ -11,7 +11,7 @@ const task: TaskView = {
   ...{ id: '7c1f5a4e-0b1c-4c52-8f35-9c3e1d2a5b6c', kind: 'commit', current: 0, total: 0, message: '' },
   ...{ state: 'running', result: null, error: null },
 };
-const result = { image: 'backend.ai/customized/u-1/tools:1', architecture: 'x86_64', agent: 'i-one', registry: null };
+const result = { image: 'backend.ai/customized/u-1/tools:1', architecture: 'x86_64', agent: 'i-one' };
 
 async function commit(line: string, end: Partial<TaskView>): Promise<CliOutcome> {
   const watch = async function* () {

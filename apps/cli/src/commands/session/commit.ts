@@ -42,8 +42,7 @@ export class SessionCommit extends SessionCommand {
     }
     const made = result as CommittedImage;
     if (this.json) return void this.printJson({ ...made });
-    const where = made.registry === null ? `on ${made.agent}, and there only` : `in the registry ${made.registry}`;
-    this.say(`${this.image} is an image of yours now, ${where}: ${made.image}`);
+    this.say(`${this.image} is an image of yours now, on ${made.agent}, and there only: ${made.image}`);
     return undefined;
   }
 }

@@ -91,7 +91,7 @@ export class CustomizedImageService {
     const { sessions, clients } = this.#options;
     const { kernelId, agentId } = mainKernel(await sessions.find(session, actorOf(ctx)));
     const { state } = await clients.call(agentId, (api) => api.checkCommit.query({ kernelId }));
-    return { state: isUnderWay(state) ? 'ongoing' : 'ready', kernelId };
+    return { state: state === 'committing' ? 'ongoing' : 'ready', kernelId };
   }
 
   async delete({ image, architecture }: ImageRef, ctx: CallContext): Promise<PurgeReport> {
@@ -106,8 +106,7 @@ export class CustomizedImageService {
           hint: 'Others are removed by superadmins: ./backend.ai image purge IMAGE',
         });
       }
-      const removeFromRegistry = found.record !== undefined;
-      return await imageAdmin.purge({ image: name, architecture: of, forced: false, removeFromRegistry });
+      return await imageAdmin.purge({ image: name, architecture: of, forced: false, removeFromRegistry: false });
     });
   }
 
@@ -154,17 +153,13 @@ export class CustomizedImageService {
     const order: KernelCommit = { image, labels: customizedImageLabels(owner, { id: newId(), name }) };
     tell({ current: 0, total: 0, message: image });
     await clients.call(agentId, (api) => api.commitKernel.mutate({ ...order, kernelId }));
-    await this.#followed(commit, tell, signal);
+    await this.#followed(commit, signal);
     await this.#offered(commit, signal);
-    return { image, architecture, agent: agentId, registry: null };
+    return { image, architecture, agent: agentId };
   }
 
   /** Until the agent has made it. */
-  async #followed(
-    { kernelId, agentId, image }: Commit,
-    tell: (progress: TaskProgress) => void,
-    signal: AbortSignal,
-  ): Promise<void> {
+  async #followed({ kernelId, agentId, image }: Commit, signal: AbortSignal): Promise<void> {
     const { clients, clock } = this.#options;
     let heardAt = clock.monotonic();
     while (!signal.aborted) {
@@ -178,11 +173,9 @@ export class CustomizedImageService {
       }
       if (now?.failure) throw AppError.fromBody(now.failure);
       if (now?.state === 'done') return;
-      if (now && (!isUnderWay(now.state) || now.image !== image)) {
+      if (now && (now.state !== 'committing' || now.image !== image)) {
         throw new AppError('image-commit-failed', 'The agent was restarted while it made the image.');
       }
-      const { currentBytes: current, totalBytes: total } = now?.progress ?? { currentBytes: 0, totalBytes: 0 };
-      if (now) tell({ current, total, message: now.state });
       await delay(clock, askMs, signal);
     }
     throw followedNoMore();
@@ -207,10 +200,6 @@ export class CustomizedImageService {
 
 function followedNoMore(): AppError {
   return new AppError('shutting-down', 'The manager that followed it has ended; the image will be there all the same.');
-}
-
-function isUnderWay(state: KernelCommitState['state']): boolean {
-  return state === 'committing' || state === 'pushing';
 }
 
 /** @throws AppError `session-not-running` */

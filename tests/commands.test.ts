@@ -1,6 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { waitFor } from '@backend.ai/testing';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { TestCluster } from './support/cluster.ts';
 import { repository } from './support/command.ts';
@@ -59,12 +60,10 @@ test('a session that only waits in the queue says why', async () => {
     'shell',
   ]);
   expect(queued.session.status).toBe('PENDING');
-  const info = await cluster.json<{ session: { reason: { code: string; message: string } } }>([
-    'session',
-    'info',
-    'patient',
-  ]);
-  expect(info.session.reason.code).toBe('insufficient-resources');
+  await waitFor(async () => {
+    const info = await cluster.json<{ session: { reason: { code: string } } }>(['session', 'info', 'patient']);
+    return info.session.reason.code === 'insufficient-resources';
+  });
   await cluster.json(['session', 'destroy', 'greedy']);
   await cluster.json(['session', 'wait', 'patient']);
   await cluster.json(['session', 'destroy', 'patient']);

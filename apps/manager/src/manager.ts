@@ -394,7 +394,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     }),
     dotfile: new DotfileService(new DotfileRepository(db), audit),
     sessionTemplate: new SessionTemplateService(new SessionTemplateRepository(db), audit),
-    usage: createUsageApi(new UsageService(usageRows, clock)),
+    usage: createUsageApi(new UsageService(usageRows, kernelStatistics, clock)),
     resourceGroup: { list: (input, ctx) => groups.usable(input, ctx) },
     resourcePreset: presets,
     admin: createAdminApi({

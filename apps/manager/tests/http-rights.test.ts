@@ -164,6 +164,19 @@ describe('the REST API', () => {
   });
 });
 
+describe('usage of projects, kernel by kernel', () => {
+  it('is shown to superadmins and to nobody else', async () => {
+    const month = new Date().toISOString().slice(0, 7).replace('-', '');
+    const day = new Date().toISOString().slice(0, 10).replaceAll('-', '');
+    for (const target of [`month?month=${month}`, `period?start_date=${day}&end_date=${day}`])
+      for (const who of ['user', 'ownAdmin', 'foreignAdmin', 'superadmin'] as const) {
+        const { status, code } = await ask(members[who], 'GET', `/resource/usage/${target}`);
+        const expected = who === 'superadmin' ? [200, ''] : [401, 'forbidden'];
+        expect([target, who, status, code]).toEqual([target, who, ...expected]);
+      }
+  });
+});
+
 describe('owner_access_key', () => {
   const create = (who: Member, owner: Member, requestId?: string) => {
     const key = owner.actor.accessKey;

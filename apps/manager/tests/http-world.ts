@@ -58,6 +58,7 @@ export class FakeWorld {
   /** Given by tests that need it. */
   dotfile = notOffered as ApiServices['dotfile'];
   sessionTemplate = notOffered as ApiServices['sessionTemplate'];
+  usage = notOffered as ApiServices['usage'];
   /** Ended with any session that is ended recursively. */
   dependents: SessionDetailsView[] = [];
   readonly stored = new Map<string, Buffer>();
@@ -299,6 +300,7 @@ export class FakeWorld {
         resourcePreset: notOffered,
         dotfile: this.dotfile,
         sessionTemplate: this.sessionTemplate,
+        usage: this.usage,
         admin: notOffered,
         ...services,
       } as ApiServices,

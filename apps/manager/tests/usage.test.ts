@@ -64,6 +64,34 @@ describe('usage', () => {
     expect(after.find((row) => row.id === id)).toEqual(ended);
   });
 
+  it('is told kernel by kernel, with what was measured, also of sessions that are gone', async () => {
+    const { id } = await world.create({ name: 'told', resources: { cpu: '2', mem: '1g' } });
+    const { kernels, projectId } = await world.until(id, 'RUNNING');
+    const kernelId = kernels[0]!.id;
+    const span = { from: iso(Date.now() - 24 * hour), to: iso(Date.now() + hour) };
+    const told = async (projects: string[], of = span) =>
+      await world.manager.services.api.usage.projects({ ...of, projects }, world.ctx());
+    const kernel = async () => (await told([projectId]))[0]?.kernels.find((each) => each.kernelId === kernelId);
+    const held = { sessionId: id, sessionName: 'told', email: world.admin.email, agent: 'agent-1' };
+    expect(await kernel()).toMatchObject({
+      ...{ ...held, status: 'RUNNING', endedAt: null, slots: { cpu: '2', mem: String(1024 ** 3) } },
+      history: { PENDING: expect.any(String), RUNNING: expect.any(String) },
+    });
+    const metric = { unit: 'msec', current: 7, max: 7, min: 7, avg: 7, sum: 7, diff: 0, rate: 0, capacity: null };
+    agent.exit(kernelId);
+    await world.until(id, 'TERMINATED');
+    await world.database.db.execute(sql`
+      update kernels set status_data = status_data || ${JSON.stringify({ statistics: { metrics: { cpu_used: metric } } })}::jsonb
+      where id = ${kernelId}::uuid`);
+    expect(await kernel()).toMatchObject({
+      ...{ ...held, status: 'TERMINATED', endedAt: expect.any(String), metrics: { cpu_used: { current: 7 } } },
+    });
+    expect(await told([newId()])).toEqual([]);
+    expect(await told([], { from: iso(begin), to: iso(begin + hour) })).toEqual([]);
+    await world.database.db.execute(sql`delete from sessions where id = ${id}::uuid`);
+    expect(await kernel()).toMatchObject({ ...held, image: null, reason: null, history: {}, metrics: {} });
+  });
+
   it('counts each attempt to start a session, and none that never got anything', async () => {
     agent.behaviour = 'refuse';
     const { id } = await world.create();

@@ -5,6 +5,7 @@ import type {
   ImageView,
   PresetCheck,
   PresetView,
+  ProjectUsage,
   PurgeReport,
   ResourceGroupSummary,
   TaskView,
@@ -26,6 +27,7 @@ type Inputs = inferRouterInputs<ApiRouter>;
 export type ListSessionsOptions = Inputs['session']['list'];
 
 export type UsageReportOptions = Inputs['usage']['report'];
+export type ProjectUsageOptions = Inputs['usage']['projects'];
 
 export interface Client {
   readonly endpoint: string;
@@ -71,6 +73,8 @@ export interface Client {
   readonly usage: {
     /** What was held for how long: amounts times seconds. One's own; for administrators also others'. */
     report(options: UsageReportOptions): Promise<UsageReport>;
+    /** Kernel by kernel what projects used, with what was measured; for superadmins. */
+    projects(options: ProjectUsageOptions): Promise<ProjectUsage[]>;
   };
   /** The whole API, typed, for what has no method here. */
   readonly rpc: Rpc;
@@ -113,7 +117,10 @@ export function createClient(options: ClientOptions): Client {
       check: (input = {}) => rpc.resourcePreset.check.query(input),
     },
     admin: { ...createResourceAdmin(rpc), ...createTenantAdmin(rpc) },
-    usage: { report: (input) => rpc.usage.report.query(input) },
+    usage: {
+      report: (input) => rpc.usage.report.query(input),
+      projects: (input) => rpc.usage.projects.query(input),
+    },
     rpc,
   };
 }

@@ -11,8 +11,10 @@ export type {
   Image,
   ImageDetails,
   ImageView,
+  KernelUsage,
   Metric,
   Metrics,
+  ProjectUsage,
   ReasonView,
   RegistryView,
   RunStatus,
@@ -35,6 +37,7 @@ export {
   type ClientOptions,
   createClient,
   type ListSessionsOptions,
+  type ProjectUsageOptions,
   type UsageReportOptions,
 } from './client.ts';
 export { apiVersion, authHeaders, type Credentials, type SignedRequest } from './credentials.ts';

@@ -38,6 +38,7 @@ export const actions = {
   'session:read': entry('list and look at sessions', 'own', 'domain', 'all'),
   'session:use': entry('execute code in sessions, move files, read logs', 'own', 'domain', 'all'),
   'usage:read': entry('see how much of what was used for how long', 'own', 'domain', 'all'),
+  'usage:read-kernels': entry('see kernel by kernel what projects used', null, null, 'all'),
   'session:destroy': entry('end sessions', 'own', 'domain', 'all'),
   'session:restart': entry('start sessions anew', 'own', 'domain', 'all'),
   'session:pause': entry('pause sessions and let them go on', 'own', 'domain', 'all'),

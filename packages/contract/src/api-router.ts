@@ -73,7 +73,14 @@ import {
   createUserRouter,
   type TenancyServices,
 } from './tenancy.ts';
-import { type UsageReport, type UsageReportInput, usageReportSchema } from './usage.ts';
+import {
+  type ProjectUsage,
+  type ProjectUsageInput,
+  projectUsageSchema,
+  type UsageReport,
+  type UsageReportInput,
+  usageReportSchema,
+} from './usage.ts';
 import { createWarmPoolRouter, type WarmPoolApi } from './warm-pool.ts';
 
 /** SDK, CLI, UI → manager. Same services and same authentication as the REST API; file bytes go over plain HTTP. */
@@ -188,6 +195,8 @@ export interface AdminServices extends TenancyServices {
 export interface UsageApi {
   /** What was held for how long: the actor's own, for administrators also others'. */
   report(input: UsageReportInput, ctx: CallContext): Promise<UsageReport>;
+  /** Kernel by kernel what projects used, with what was measured. @throws AppError `invalid-input` */
+  projects(input: ProjectUsageInput, ctx: CallContext): Promise<ProjectUsage[]>;
 }
 
 export interface ApiServices {
@@ -218,6 +227,9 @@ export function createApiRouter(services: ApiServices) {
       report: procedureFor('usage:read')
         .input(usageReportSchema)
         .query(({ input, ctx }) => usage.report(input, ctx)),
+      projects: procedureFor('usage:read-kernels')
+        .input(projectUsageSchema)
+        .query(({ input, ctx }) => usage.projects(input, ctx)),
     }),
     task: createTaskRouter(task),
     resourceGroup: createResourceGroupRouter(resourceGroup),

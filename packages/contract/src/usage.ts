@@ -1,4 +1,6 @@
+import type { KernelStatus } from '@backend.ai/core';
 import { z } from 'zod';
+import type { Metrics } from './metric.ts';
 import { inputLimits, plainText } from './text.ts';
 
 /** How much was held for how long: amounts of resources times seconds, exact, from the ledger. */
@@ -47,4 +49,48 @@ export interface UsageReport {
   readonly period: UsagePeriod;
   /** In order of periods, then names. */
   readonly rows: UsageRow[];
+}
+
+/** Of everybody: which kernels held something in some time, project by project. */
+export const projectUsageSchema = z.strictObject({
+  from: z.iso.datetime({ offset: true }),
+  /** Not included. */
+  to: z.iso.datetime({ offset: true }),
+  /** Only of these, by id. Absent or empty: of all. */
+  projects: z.array(z.uuid()).max(1_000).nullish(),
+});
+export type ProjectUsageInput = z.infer<typeof projectUsageSchema>;
+
+/** One attempt to run a kernel that held something. Null: no longer known. */
+export interface KernelUsage {
+  readonly kernelId: string;
+  readonly sessionId: string;
+  readonly sessionName: string;
+  readonly accessKey: string;
+  readonly email: string | null;
+  readonly fullName: string | null;
+  readonly agent: string;
+  readonly image: string | null;
+  readonly clusterMode: string | null;
+  /** What it held. */
+  readonly slots: Record<string, string>;
+  readonly sharedMemoryBytes: number;
+  readonly beganAt: string;
+  /** Null: it holds it still. */
+  readonly endedAt: string | null;
+  readonly status: KernelStatus;
+  /** Code of the reason for its status. */
+  readonly reason: string | null;
+  /** When its session, or it, entered each state (last). */
+  readonly history: Record<string, string>;
+  /** All that was measured of it, by name. */
+  readonly metrics: Metrics;
+}
+
+export interface ProjectUsage {
+  readonly id: string;
+  readonly name: string;
+  readonly domain: string;
+  /** In order of their beginning. */
+  readonly kernels: KernelUsage[];
 }

@@ -2,6 +2,7 @@ export * from './agent-obstacles.ts';
 export * from './architecture.ts';
 export * from './backoff.ts';
 export * from './binary-size.ts';
+export * from './calendar.ts';
 export * from './clock.ts';
 export * from './customized-image.ts';
 export * from './deferred.ts';

@@ -25,6 +25,7 @@ import { registerRootRoutes } from './routes/root.ts';
 import { registerSessionRoutes } from './routes/sessions.ts';
 import { registerStreamRoutes } from './routes/streams.ts';
 import { registerTemplateRoutes } from './routes/templates.ts';
+import { registerUsageRoutes } from './routes/usage.ts';
 import { registerUserConfigRoutes } from './routes/user-config.ts';
 import { registerRpc } from './rpc.ts';
 import { onUpgrade } from './web-sockets.ts';
@@ -119,6 +120,7 @@ export function createHttpServer(dependencies: HttpDependencies, options: HttpSe
   registerFileRoutes(app, context);
   registerStreamRoutes(app, context);
   registerResourceRoutes(app, context);
+  registerUsageRoutes(app, context);
   registerRpc(app, context);
 
   return {

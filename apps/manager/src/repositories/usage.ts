@@ -1,4 +1,4 @@
-import type { Scope, UsageKey, UsagePeriod } from '@backend.ai/contract';
+import type { KernelUsage, Metrics, Scope, UsageKey, UsagePeriod } from '@backend.ai/contract';
 import type { Database } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
 import { ownedWithin } from './scopes.ts';
@@ -22,6 +22,15 @@ export interface UsageRecord {
   readonly name: string;
   readonly sessions: number;
   readonly used: Record<string, string>;
+}
+
+/** Moments are PostgreSQL's texts. */
+export interface KernelUsageRecord extends Omit<KernelUsage, 'metrics'> {
+  readonly projectId: string;
+  readonly projectName: string;
+  readonly domain: string;
+  /** What was kept of its use when it ended; null: nothing was. */
+  readonly metrics: Metrics | null;
 }
 
 /** What a scope used in a resource group on one day back from now. */
@@ -101,6 +110,47 @@ export class UsageRepository {
         (select jsonb_object_agg(s.slot_name, trim_scale(s.used)::text) from sums s
           where s.starts_at = c.starts_at and s.id = c.id and s.name = c.name) as "used"
       from counts c order by c.starts_at, c.name, c.id limit ${limit}::int`);
+    return [...rows];
+  }
+
+  /**
+   * Every attempt to run a kernel that held something between two moments, with as much as is still known of it: what is
+   * recorded outlives sessions.
+   */
+  async kernels(query: {
+    readonly from: string;
+    readonly to: string;
+    readonly projects: readonly string[];
+    readonly limit: number;
+  }): Promise<KernelUsageRecord[]> {
+    const [from, to] = [sql`${query.from}::timestamptz`, sql`${query.to}::timestamptz`];
+    const rows = await this.#db.execute<KernelUsageRecord & Record<string, unknown>>(sql`
+      with wanted as (select value::uuid as id from jsonb_array_elements_text(${JSON.stringify(query.projects)}::jsonb)),
+      held as (
+        select u.kernel_id, u.session_id, u.session_name, u.domain_name, u.project_id, u.user_id, u.access_key, u.agent_id,
+          u.slots, u.began_at, u.ended_at
+        from usage_records u where u.ended_at > ${from} and u.began_at < ${to}
+        union all
+        select k.id, s.id, s.name, s.domain_name, s.project_id, s.user_id, s.access_key, a.agent_id,
+          jsonb_object_agg(a.slot_name, trim_scale(a.amount)::text), min(a.allocated_at), null
+        from resource_allocations a join kernels k on k.id = a.kernel_id join sessions s on s.id = k.session_id
+        where a.free_at is null and not a.prereserved and now() > ${from}
+        group by k.id, s.id, a.agent_id having min(a.allocated_at) < ${to}
+      )
+      select h.kernel_id as "kernelId", h.session_id as "sessionId", h.session_name as "sessionName",
+        h.access_key as "accessKey", u.email, u.full_name as "fullName", h.agent_id as "agent",
+        coalesce(k.image, s.image) as "image", s.cluster_mode as "clusterMode", h.slots,
+        coalesce((s.options->>'shmem')::float8, 0) as "sharedMemoryBytes", h.began_at as "beganAt", h.ended_at as "endedAt",
+        coalesce(k.status, 'TERMINATED') as "status", coalesce(k.status_reason, t.reason) as "reason",
+        coalesce((select jsonb_object_agg(c.to_status, c.at order by c.at) from session_history c
+          where c.session_id = h.session_id and (c.kernel_id is null or c.kernel_id = h.kernel_id)), '{}') as "history",
+        coalesce(k.status_data->'statistics', t.statistics)->'metrics' as "metrics",
+        h.project_id as "projectId", coalesce(p.name, h.project_id::text) as "projectName", h.domain_name as "domain"
+      from held h left join sessions s on s.id = h.session_id left join kernels k on k.id = h.kernel_id
+        left join kernel_attempts t on t.kernel_id = h.kernel_id left join projects p on p.id = h.project_id
+        left join users u on u.id = h.user_id
+      where not exists (select 1 from wanted) or h.project_id in (select w.id from wanted w)
+      order by h.domain_name, "projectName", h.project_id, h.began_at, h.kernel_id limit ${query.limit}::int`);
     return [...rows];
   }
 

@@ -1,6 +1,7 @@
 import type { CommandBundle } from '@backend.ai/cli-kit';
 import { adminCommands as image } from '../image/index.ts';
 import { AdminUsage } from '../usage/admin-usage.ts';
+import { projectUsageCommands } from '../usage/project-usage.ts';
 import { commands as agent } from './agent/index.ts';
 import { commands as audit } from './audit/index.ts';
 import { commands as domain } from './domain/index.ts';
@@ -27,4 +28,5 @@ export const commands: CommandBundle['commands'] = [
   ...agent,
   ...warmPool,
   AdminUsage,
+  ...projectUsageCommands,
 ];

@@ -1,7 +1,7 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { UsageReport } from '@backend.ai/client';
+import type { ProjectUsage, UsageReport } from '@backend.ai/client';
 import { type FakeApi, startFakeApi } from '@backend.ai/client/testing';
 import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
 import { runCli } from '../../testing/run-cli.ts';
@@ -23,6 +23,33 @@ const rows: UsageReport['rows'] = [
   },
 ];
 
+const project: ProjectUsage = {
+  id: '11111111-1111-4111-8111-111111111111',
+  name: 'lab',
+  domain: 'ours',
+  kernels: [
+    {
+      kernelId: '22222222-2222-4222-8222-222222222222',
+      sessionId: '33333333-3333-4333-8333-333333333333',
+      sessionName: 'demo',
+      accessKey: 'AKIADEMO',
+      email: null,
+      fullName: null,
+      agent: 'i-one',
+      image: null,
+      clusterMode: null,
+      slots: { cpu: '2', mem: '1024' },
+      sharedMemoryBytes: 0,
+      beganAt: '2025-01-02T00:00:00.000Z',
+      endedAt: null,
+      status: 'RUNNING',
+      reason: null,
+      history: {},
+      metrics: {},
+    },
+  ],
+};
+
 let api: FakeApi;
 let asked: unknown;
 let answer = rows;
@@ -34,6 +61,10 @@ beforeAll(async () => {
           asked = input;
           const { by, period } = input;
           return { from: '2025-01-01T00:00:00.000Z', to: '2025-01-04T00:00:00.000Z', by, period, rows: answer };
+        },
+        projects: async (input) => {
+          asked = input;
+          return [project];
         },
       },
     },
@@ -93,3 +124,25 @@ it('says so when nothing was used, and what is wrong with an option', async () =
   expect([wrong.exitCode, wrong.stderr]).toEqual([2, expect.stringContaining('--by takes one of')]);
   expect((await runCli(['usage', '--from', 'yesterday'], { api })).exitCode).toBe(2);
 });
+
+it('usage of projects is shown kernel by kernel, of a month or of days', async () => {
+  const month = await runCli(['admin', 'resource', 'usage-per-month', '202412', '--projects', project.id], { api });
+  expect(asked).toEqual({
+    from: '2024-12-01T00:00:00.000Z',
+    to: '2025-01-01T00:00:00.000Z',
+    projects: [project.id],
+  });
+  const [head = '', first = ''] = month.stdout.split('\n').map((line) => line.split(/ {2,}/));
+  expect([head[0], head[2], head[5]]).toEqual(['DOMAIN', 'SESSION', 'HELD']);
+  expect(first).toEqual(expect.arrayContaining(['ours', 'lab', 'demo', 'AKIADEMO', 'cpu=2,mem=1024']));
+  const line = ['admin', 'resource', 'usage-per-period', project.id, '20250131', '20250131', '--json'];
+  expect((await runCli(line, { api })).json).toMatchObject({ projects: [project] });
+  expect(asked).toMatchObject({ from: '2025-01-31T00:00:00.000Z', to: '2025-02-01T00:00:00.000Z' });
+});
+
+it.each(['admin resource usage-per-month 202513', 'admin resource usage-per-period p 20250102 20250101'])(
+  'tells wrong usage: %s',
+  async (line) => {
+    expect((await runCli(line.split(' '), { api })).exitCode).toBe(2);
+  },
+);

@@ -1,5 +1,9 @@
 import {
+  type KernelUsage,
+  type Metrics,
   mostUsageRows,
+  type ProjectUsage,
+  type ProjectUsageInput,
   scopeOf,
   type UsagePeriod,
   type UsageReport,
@@ -7,7 +11,7 @@ import {
   type UserActor,
 } from '@backend.ai/contract';
 import { AppError, type Clock } from '@backend.ai/core';
-import type { UsageRepository } from '../../repositories/usage.ts';
+import type { KernelUsageRecord, UsageRepository } from '../../repositories/usage.ts';
 import { toIso } from '../sessions/session-view.ts';
 
 const hourMs = 3_600_000;
@@ -19,26 +23,27 @@ const shortest: Readonly<Record<UsagePeriod, number>> = {
   whole: Number.POSITIVE_INFINITY,
 };
 
+/** What is measured of kernels that run. */
+export interface LiveMetrics {
+  find(kernelId: string): Promise<{ readonly metrics?: Metrics | undefined } | undefined>;
+}
+
 /** How much was used, as far as the actor may see. */
 export class UsageService {
   readonly #usage: UsageRepository;
+  readonly #live: LiveMetrics;
   readonly #clock: Clock;
 
-  constructor(usage: UsageRepository, clock: Clock) {
+  constructor(usage: UsageRepository, live: LiveMetrics, clock: Clock) {
     this.#usage = usage;
+    this.#live = live;
     this.#clock = clock;
   }
 
   /** @throws AppError `invalid-input` for a time that ends before it begins, or a report that is too long */
   async report(input: UsageReportInput, actor: UserActor): Promise<UsageReport> {
     const { by, period, user = null, project = null, domain = null } = input;
-    const from = new Date(input.from).toISOString();
-    const to = new Date(input.to ?? this.#clock.now()).toISOString();
-    if (from >= to) {
-      throw new AppError('invalid-input', 'The time of the report ends before it begins.', {
-        data: { fields: { to: 'must be later than from' } },
-      });
-    }
+    const { from, to } = spanOf(input.from, input.to ?? this.#clock.now());
     // Before the database has to make them: one row of each would be too much already.
     if ((Date.parse(to) - Date.parse(from)) / shortest[period] > mostUsageRows) throw tooLong();
     const scope = scopeOf(actor, 'usage:read');
@@ -47,6 +52,41 @@ export class UsageService {
     if (rows.length > mostUsageRows) throw tooLong();
     return { from, to, by, period, rows: rows.map((row) => ({ ...row, period: toIso(row.period) })) };
   }
+
+  /** Kernel by kernel, of projects that used anything. @throws AppError `forbidden`, `invalid-input` as `report` does */
+  async projects(input: ProjectUsageInput, actor: UserActor): Promise<ProjectUsage[]> {
+    scopeOf(actor, 'usage:read-kernels');
+    const span = spanOf(input.from, input.to);
+    const rows = await this.#usage.kernels({ ...span, projects: input.projects ?? [], limit: mostUsageRows + 1 });
+    if (rows.length > mostUsageRows) throw tooLong();
+    const projects = new Map<string, ProjectUsage>();
+    for (const { projectId: id, projectName: name, domain, ...row } of rows) {
+      const project = projects.get(id) ?? { id, name, domain, kernels: [] };
+      projects.set(id, project);
+      project.kernels.push(await this.#measured(row));
+    }
+    return [...projects.values()];
+  }
+
+  async #measured(row: Omit<KernelUsageRecord, 'projectId' | 'projectName' | 'domain'>): Promise<KernelUsage> {
+    const live = row.endedAt === null ? await this.#live.find(row.kernelId) : undefined;
+    return {
+      ...row,
+      beganAt: toIso(row.beganAt),
+      endedAt: row.endedAt === null ? null : toIso(row.endedAt),
+      history: Object.fromEntries(Object.entries(row.history).map(([status, at]) => [status, toIso(at)])),
+      metrics: live?.metrics ?? row.metrics ?? {},
+    };
+  }
+}
+
+/** @throws AppError `invalid-input` */
+function spanOf(begin: string, end: string | number): { from: string; to: string } {
+  const [from, to] = [new Date(begin).toISOString(), new Date(end).toISOString()];
+  if (from < to) return { from, to };
+  throw new AppError('invalid-input', 'The time of the report ends before it begins.', {
+    data: { fields: { to: 'must be later than from' } },
+  });
 }
 
 function tooLong(): AppError {

@@ -104,7 +104,8 @@ export class TestCluster {
   logs(): Array<Record<string, unknown>> {
     const file = join(this.dataDir, 'logs', 'cluster.log');
     if (!existsSync(file)) return [];
-    const lines = readFileSync(file, 'utf8').split('\n').filter(Boolean);
+    // What follows the last line end is still being written.
+    const lines = readFileSync(file, 'utf8').split('\n').slice(0, -1);
     return lines.map((line) => JSON.parse(line) as Record<string, unknown>);
   }
 }

@@ -48,7 +48,7 @@ export class Service {
         // Else it is an error, and the process is about to end.
         return document.pid !== undefined && document;
       },
-      { timeoutMs: 60_000, what: `${this.#args.join(' ')} is ready` },
+      { timeoutMs: 120_000, what: `${this.#args.join(' ')} is ready` },
     );
   }
 
@@ -68,13 +68,5 @@ export class Service {
     }
     this.#child = undefined;
     return child.exitCode;
-  }
-
-  /** Records of its log, JSON lines. */
-  records(): Array<Record<string, unknown>> {
-    return this.log
-      .split('\n')
-      .filter((line) => line.startsWith('{'))
-      .map((line) => JSON.parse(line) as Record<string, unknown>);
   }
 }

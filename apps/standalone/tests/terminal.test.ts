@@ -4,11 +4,13 @@ import { join } from 'node:path';
 import { createClient, type Session, type Terminal } from '@backend.ai/client';
 import { waitFor } from '@backend.ai/testing';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { freePort } from '../../../scripts/dev-servers/index.ts';
 import { Cluster } from '../src/cluster.ts';
 
 /** The whole way: SDK, manager, data port of the agent, runner. */
 
 let folder: string;
+let port: number;
 let cluster: Cluster;
 let session: Session;
 
@@ -22,10 +24,11 @@ beforeAll(async () => {
     logLevel: 'error',
     path: process.env.PATH ?? '',
   });
+  port = await freePort();
   session = await createClient(cluster.credentials).sessions.create({
     image: 'python',
     resources: { cpu: '1', mem: '512m' },
-    preopenPorts: [45_871],
+    preopenPorts: [port],
   });
   await session.waitUntilRunning();
 }, 60_000);
@@ -99,17 +102,17 @@ it('a session that does not run has no terminal', async () => {
 });
 
 it('a program of the session that listens is reached from here, and no other port is', async () => {
-  expect(await session.services()).toEqual([{ name: '45871', protocol: 'preopen', ports: [45_871] }]);
-  const serve =
-    'import threading, http.server as h; s = h.HTTPServer(("127.0.0.1", 45871), h.SimpleHTTPRequestHandler); threading.Thread(target=s.serve_forever, daemon=True).start(); open("page", "w").write("hello from inside")';
+  expect(await session.services()).toEqual([{ name: String(port), protocol: 'preopen', ports: [port] }]);
+  const serve = `import threading, http.server as h; s = h.HTTPServer(("127.0.0.1", ${port}), h.SimpleHTTPRequestHandler); threading.Thread(target=s.serve_forever, daemon=True).start(); open("page", "w").write("hello from inside")`;
   await session.run(serve).result;
-  const stream = await session.connect('45871');
+  const stream = await session.connect(String(port));
   stream.write('GET /page HTTP/1.0\r\n\r\n');
   let answer = '';
   for await (const chunk of stream) answer += String(chunk);
   expect(answer).toMatch(/^HTTP\/1.0 200 /);
   expect(answer).toContain('hello from inside');
-  const { port } = new URL(cluster.credentials.endpoint);
-  await expect(session.connect(port)).rejects.toMatchObject({ code: 'state-conflict' });
+  await expect(session.connect(new URL(cluster.credentials.endpoint).port)).rejects.toMatchObject({
+    code: 'state-conflict',
+  });
   await expect(session.startService('jupyter')).rejects.toMatchObject({ code: 'object-not-found' });
 });

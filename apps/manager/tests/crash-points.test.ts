@@ -227,8 +227,12 @@ const ways: readonly Way[] = [
           await agent.stop();
           await world.forgetHeartbeats(agent.id);
         },
-        reached: async () =>
-          (await world.database.db.execute(sql`select 1 from agents where status = 'LOST'`)).length > 0,
+        async reached(name) {
+          const { id } = await atAgent(name);
+          return (
+            (await world.database.db.execute(sql`select 1 from agents where status = 'LOST' and id = ${id}`)).length > 0
+          );
+        },
       },
       {
         act: async (name) => world.expireGrace((await atAgent(name)).id),

@@ -15,7 +15,8 @@ let world: World;
 let one: FakeAgent;
 
 beforeAll(async () => {
-  world = await createWorld({ config: { refusalBackoffMs: 1_000, refusalBackoffMaxMs: 1_000 } });
+  // Ticks so rare that a session at the head of the queue keeps its priority while it is looked at.
+  world = await createWorld({ config: { refusalBackoffMs: 2_000, refusalBackoffMaxMs: 2_000, tickMs: 1_000 } });
   one = await world.addAgent('i-one', { slots: { cpu: '4', mem: '4294967296' } });
   for (const name of ['empty', 'imageless', 'elsewhere'])
     await admin((api) => api.admin.resourceGroup.create({ name }));
@@ -94,7 +95,7 @@ const cases: Readonly<Partial<Record<WaitingCode, Case['make']>>> = {
     };
   },
   'starts-later': async () => {
-    const startsAt = new Date(Date.now() + 1_500).toISOString();
+    const startsAt = new Date(Date.now() + 8_000).toISOString();
     return {
       session: await id({ type: 'batch', startupCommand: 'true', startsAt }),
       cure: (told) => expect(changeOf(told, 'wait-until').at).toBe(startsAt),

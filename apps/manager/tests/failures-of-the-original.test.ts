@@ -65,6 +65,7 @@ describe('2: the event that a start has gone on', () => {
     await waitFor(() => agent.kernels.size === 1, { what: 'the start' });
     agent.loseEvents();
     expect((await api().get({ session: id }, world.ctx())).status).toBe('PREPARING');
+    agent.loseEvents();
     await world.until(id, 'RUNNING');
   });
 });
@@ -149,8 +150,9 @@ describe('25: a bigger session that waits', () => {
   it('is not overtaken by smaller ones of lower priority, which say what they wait behind', async () => {
     const holder = await world.create({ resources: { cpu: '2' } });
     await world.until(holder.id, 'RUNNING');
-    const big = await world.create({ resources: { cpu: '4' }, priority: 20 });
-    const small = await world.create({ resources: { cpu: '1' }, priority: 10 });
+    // So far apart that what the bigger one loses by waiting does not matter.
+    const big = await world.create({ resources: { cpu: '4' }, priority: 100 });
+    const small = await world.create({ resources: { cpu: '1' }, priority: 0 });
     await waitFor(
       async () => (await api().get({ session: small.id }, world.ctx())).reason.code === 'behind-head-of-line',
       {

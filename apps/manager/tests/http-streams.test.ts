@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { encodeTerminalFrame } from '@backend.ai/rpc';
+import { waitFor } from '@backend.ai/testing';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type RawData, WebSocket } from 'ws';
 import { accessKey, FakeWorld, sessionView, TestServer, until } from './http-world.ts';
@@ -120,13 +121,19 @@ describe('an upgrade', () => {
       const { socket } = await connected('/stream/session/sess/pty');
       const { localPort } = (socket as unknown as { _socket: Socket })._socket;
       const hex = (port: number | undefined): string => `:${port?.toString(16).toUpperCase().padStart(4, '0')} `;
-      const tables = await Promise.all(['tcp', 'tcp6'].map((name) => readFile(`/proc/net/${name}`, 'latin1')));
-      const line = tables
-        .join('')
-        .split('\n')
-        .find((text) => new RegExp(`${hex(server.port)}\\S+${hex(localPort)}`).test(text));
-      // Which timer of the kernel runs: 02 is keep-alive.
-      expect(line?.trim().split(/\s+/)[5]).toMatch(/^02:/);
+      // Which timer of the kernel runs: 02 is keep-alive; another one as long as something is not acknowledged.
+      await waitFor(
+        async () => {
+          const tables = await Promise.all(['tcp', 'tcp6'].map((name) => readFile(`/proc/net/${name}`, 'latin1')));
+          const line = tables
+            .join('')
+            .split('\n')
+            .find((text) => new RegExp(`${hex(server.port)}\\S+${hex(localPort)}`).test(text));
+          expect(line?.trim().split(/\s+/)[5]).toMatch(/^02:/);
+          return true;
+        },
+        { what: 'keep-alive' },
+      );
     },
   );
 

@@ -15,6 +15,7 @@ import type {
 } from '@backend.ai/contract';
 import { AppError, type Clock, deferred, isTerminal, signRequest, systemClock } from '@backend.ai/core';
 import { createLogger, currentRequest, type Logger } from '@backend.ai/telemetry';
+import { waitFor } from '@backend.ai/testing';
 import type { HttpDependencies, RateCount } from '../src/http/dependencies.ts';
 import { createHttpServer, type HttpServer, type HttpServerOptions } from '../src/http/server.ts';
 
@@ -564,9 +565,5 @@ function toBytes(body: string | Buffer | object): Buffer {
 }
 
 export async function until(condition: () => boolean, what: string): Promise<void> {
-  const deadline = Date.now() + 5000;
-  while (!condition()) {
-    if (Date.now() > deadline) throw new Error(`it did not happen: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
+  await waitFor(condition, { what, intervalMs: 5 });
 }

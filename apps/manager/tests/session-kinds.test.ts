@@ -87,7 +87,7 @@ describe('a batch session', () => {
   it('waits for its time', async () => {
     const { id } = await world.create({ ...batch, startsAt: new Date(Date.now() + 3_600_000).toISOString() });
     await waiting(id, 'starts-later');
-    const soon = await world.create({ ...batch, startsAt: new Date(Date.now() + 300).toISOString() });
+    const soon = await world.create({ ...batch, startsAt: new Date(Date.now() + 1_000).toISOString() });
     await world.until(soon.id, 'RUNNING');
   });
 });

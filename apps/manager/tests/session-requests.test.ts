@@ -137,6 +137,7 @@ describe('waiting', () => {
       for await (const view of watch({ session: session.id }, as(world.admin, gone.signal)))
         seen.push(view.reason.code);
     })();
+    await waitFor(() => seen.length > 0, { what: 'the first view' });
     const late = await wait({ session: session.id, until: 'ended', timeoutMs: 50 }, world.ctx());
     expect(late).toMatchObject({ status: 'PENDING', ...waits });
     gone.abort();

@@ -27,7 +27,7 @@ import {
 } from '../src/index.ts';
 
 const logger = silentLogger;
-const recovery = { timeoutMs: 10_000 };
+const recovery = { timeoutMs: 30_000 };
 
 describe('an etcd of its own', () => {
   let etcd: DevServer;

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { ConfigChange, ConfigStore } from '../index.ts';
 
 const waitFor = <T>(condition: () => T | Promise<T>): Promise<T> =>
-  vi.waitUntil(condition, { timeout: 5_000, interval: 5 }) as Promise<T>;
+  vi.waitUntil(condition, { timeout: 20_000, interval: 5 }) as Promise<T>;
 
 export interface ConfigStoreSetup {
   /** Empty. */

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { BusEvent, EventBus } from '../index.ts';
 
 const waitFor = <T>(condition: () => T | Promise<T>): Promise<T> =>
-  vi.waitUntil(condition, { timeout: 5_000, interval: 5 }) as Promise<T>;
+  vi.waitUntil(condition, { timeout: 20_000, interval: 5 }) as Promise<T>;
 
 export interface EventBusSetup {
   /** Gives an event up after three deliveries, a few milliseconds apart. */
@@ -43,12 +43,16 @@ export function describeEventBus(name: string, setUp: () => Promise<EventBusSetu
         await new Promise((resolve) => setImmediate(resolve));
       });
       bus.consume('other', ['counted'], async (event) => void got.other.push(event));
-      await publishMany(20);
-      const all = Array.from({ length: 20 }, (_, index) => index);
-      await waitFor(() => got.first.length + got.second.length >= 20 && got.other.length >= 20);
+      // One after the other, until both consumers of the group have had some: which of them begins first is nobody's to say.
+      let published = 0;
+      while (published < 20 || Math.min(got.first.length, got.second.length) === 0) {
+        await bus.publish('counted', { index: published });
+        published += 1;
+        await waitFor(() => got.first.length + got.second.length >= published && got.other.length >= published);
+      }
+      const all = [...Array(published).keys()];
       expect(indexes([...got.first, ...got.second])).toEqual(all);
       expect(indexes(got.other)).toEqual(all);
-      expect(Math.min(got.first.length, got.second.length)).toBeGreaterThan(0);
     });
 
     it('gives every listener every event', async () => {
@@ -198,6 +202,7 @@ export function describeEventBus(name: string, setUp: () => Promise<EventBusSetu
       });
       expect(letters).toMatchObject([{ group: 'group', tries: 3, failure: 'cannot', event: { payload: 'bad' } }]);
       expect(tries).toBe(3);
+      await waitFor(() => handled.length > 0);
       expect(handled).toEqual(['good']);
     });
 

@@ -3,7 +3,7 @@ import type { Lease, Leases } from '../index.ts';
 
 /** Who keeps leases may take a while to see that one has ended. */
 const acquired = (leases: Leases, name: string, holder: string, ttlMs: number): Promise<Lease> =>
-  vi.waitUntil(() => leases.acquire(name, holder, ttlMs), { timeout: 5_000, interval: 50 });
+  vi.waitUntil(() => leases.acquire(name, holder, ttlMs), { timeout: 20_000, interval: 50 });
 
 export interface LeasesSetup {
   readonly leases: Leases;
@@ -40,11 +40,11 @@ export function describeLeases(name: string, setUp: () => Promise<LeasesSetup>):
     });
 
     it('holds as long as it is renewed', async () => {
-      const lease = await leases.acquire('role', 'a', 3_000);
-      await setup.advance(2_000);
+      const lease = await leases.acquire('role', 'a', 5_000);
+      await setup.advance(3_000);
       expect(await lease!.renew()).toBe(true);
-      await setup.advance(2_000);
-      expect(await leases.acquire('role', 'b', 3_000)).toBeNull();
+      await setup.advance(3_000);
+      expect(await leases.acquire('role', 'b', 5_000)).toBeNull();
     });
 
     it('passes to another when it is not renewed, and does not come back', async () => {

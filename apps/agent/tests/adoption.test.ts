@@ -132,6 +132,6 @@ describe.runIf(process.getuid?.() === 0).each(modes.filter(({ useCgroups }) => u
       await world.gateway.waitForEvent(spec.kernelId, 'kernel-terminated');
       expect(remainsOf(spec.kernelId, dataDir)).toEqual([]);
       await kill('SIGTERM');
-    }, 60_000);
+    }, 180_000);
   },
 );

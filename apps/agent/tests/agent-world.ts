@@ -53,6 +53,8 @@ export class FakeGateway implements AgentGatewayService {
   /** Of each report. */
   readonly images: Image[][] = [];
   ackedSeq = 0;
+  /** Told to those who register. */
+  heartbeatMs = 100;
   unknownKernels: string[] = [];
   /** Told with every reply when set. */
   managerKeys: string[] | undefined;
@@ -61,7 +63,7 @@ export class FakeGateway implements AgentGatewayService {
 
   async register(input: AgentRegistration) {
     this.registrations.push(input);
-    return { heartbeatMs: 100, ackedSeq: this.ackedSeq, ...this.#keys() };
+    return { heartbeatMs: this.heartbeatMs, ackedSeq: this.ackedSeq, ...this.#keys() };
   }
 
   async heartbeat(input: Heartbeat) {
@@ -99,7 +101,7 @@ export class FakeGateway implements AgentGatewayService {
     return this.events.filter((event) => event.kernelId === kernelId);
   }
 
-  waitForEvent<Type extends KernelEvent['type']>(kernelId: string, type: Type, timeoutMs = 15_000) {
+  waitForEvent<Type extends KernelEvent['type']>(kernelId: string, type: Type, timeoutMs = 45_000) {
     return waitFor(
       () => this.of(kernelId).find((event): event is Extract<KernelEvent, { type: Type }> => event.type === type),
       { timeoutMs, what: `${type} of ${kernelId}; seen: ${JSON.stringify(this.of(kernelId))}` },

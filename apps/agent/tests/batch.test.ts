@@ -137,7 +137,8 @@ describe.each(modes)('a batch job and an agent that comes back, with $name', ({ 
   it('is ended at its limit by whichever agent is there', async () => {
     const w = await agentWorld(mode);
     const first = await w.startAgent();
-    const batch = { startupCommand: patient, timeoutMs: 1_500 };
+    // Long enough to begin.
+    const batch = { startupCommand: patient, timeoutMs: 5_000 };
     const { kernelId } = await startKernel(w, first.api, { batch });
     await begun(w, kernelId);
     await first.agent.close();

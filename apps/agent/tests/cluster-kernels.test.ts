@@ -131,7 +131,7 @@ describe('a bootstrap script', () => {
   it('that does not end in time ends the start, with what it wrote', async () => {
     const w = await agentWorld();
     const { api } = await w.startAgent();
-    const spec = kernelSpec({ bootstrap: { script: 'echo waiting; sleep 60', timeoutMs: 300 } });
+    const spec = kernelSpec({ bootstrap: { script: 'echo waiting; sleep 600', timeoutMs: 3_000 } });
     await api.createKernel.mutate(spec);
     const failed = await w.gateway.waitForEvent(spec.kernelId, 'kernel-start-failed');
     expect(failed).toMatchObject({ failedStep: 'bootstrap', error: { data: { exitCode: null } }, log: 'waiting\n' });

@@ -38,6 +38,8 @@ it('announces itself with what it offers, and tells the truth again and again', 
 
 it('tells that an order was taken along with the next event: the answer to the order says so already', async () => {
   const w = await agentWorld(fake);
+  // A heartbeat would bring what waits for a next event.
+  w.gateway.heartbeatMs = 3_600_000;
   const { api } = await w.startAgent();
   const { kernelId } = await startKernel(w, api);
   expect(w.gateway.of(kernelId).map(({ type }) => type)).toEqual([

@@ -164,9 +164,10 @@ print('done')`;
       kernelId,
       mode: 'query',
       code: 'print("before", flush=True)\nwhile True: pass',
-      timeoutMs: 500,
-      holdMs: 10_000,
-      flushMs: 10_000,
+      // Long enough for what is printed before.
+      timeoutMs: 3_000,
+      holdMs: 30_000,
+      flushMs: 30_000,
     });
     expect(first).toMatchObject({ status: 'exec-timeout', exitCode: null });
     expect(first.console).toEqual([['stdout', 'before\n']]);

@@ -23,7 +23,8 @@ async function start(...options: string[]): Promise<Running> {
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (output += chunk.toString()));
   const ended = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) => {
-    child.once('exit', (code, signal) => resolve({ code, signal }));
+    // Not `exit`: what it said last may come after that.
+    child.once('close', (code, signal) => resolve({ code, signal }));
   });
   onTestFinished(async () => {
     child.kill('SIGKILL');

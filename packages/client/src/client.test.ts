@@ -284,7 +284,7 @@ describe('waiting', () => {
   it('gives up with the reason', async () => {
     api.pendingPolls = 1_000_000;
     const session = await client.sessions.create({ image: 'python' });
-    await expect(session.waitUntilRunning({ timeoutMs: 30 })).rejects.toMatchObject({
+    await expect(session.waitUntilRunning({ timeoutMs: 1_000 })).rejects.toMatchObject({
       code: 'wait-timeout',
       message: expect.stringContaining('No agent has enough free resources'),
     });

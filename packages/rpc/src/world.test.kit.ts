@@ -259,7 +259,7 @@ export interface RawPeer {
 
 /** Waits for a condition with a bound. */
 export async function until(condition: () => boolean, what: string): Promise<void> {
-  const end = performance.now() + 8_000;
+  const end = performance.now() + 15_000;
   while (!condition()) {
     if (performance.now() > end) throw new Error(`It did not come true that ${what}.`);
     await new Promise((resolve) => setTimeout(resolve, 2));

@@ -1,6 +1,7 @@
 import { inspect } from 'node:util';
 
 export interface WaitOptions {
+  /** A minute unless given: a machine may be busy, and only a failure lasts as long. */
   readonly timeoutMs?: number;
   readonly intervalMs?: number;
   /** What is waited for, in the message of a failure. */

@@ -148,7 +148,7 @@ export function runnerSuite({ title, language, newKernel, isMissing = false, has
         await kernel.finish(client, code.remember);
         await client.execute('a', { mode: 'query', code: code.loop });
         await untilOutput(client, 'a');
-        expect((await client.ping({ timeoutMs: 2000 })).current).toBe('a');
+        expect((await client.ping({ timeoutMs: 10_000 })).current).toBe('a');
         expect(await client.interrupt()).toBe(true);
         expect((await kernel.follow(client, 'a', 0)).exitCode).toBe(130);
         expect(await client.interrupt()).toBe(false);
@@ -285,10 +285,8 @@ export function runnerSuite({ title, language, newKernel, isMissing = false, has
       });
 
       it('does not wait for children that a batch program left behind', async () => {
-        const begun = Date.now();
-        const outcome = await kernel.finish(client, { mode: 'batch', exec: 'sleep 30 & echo done' });
+        const outcome = await kernel.finish(client, { mode: 'batch', exec: 'sleep 600 & echo done' });
         expect(outcome).toMatchObject({ exitCode: 0, stdout: 'done\n' });
-        expect(Date.now() - begun).toBeLessThan(5000);
       });
 
       it('lets programs open /dev/stderr', async () => {

@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { createServer, connect as dial, type Socket } from 'node:net';
 import { join } from 'node:path';
@@ -14,12 +15,19 @@ function connect(port: number): Promise<Socket> {
   });
 }
 
+/** Below those that outgoing connections are given, of which one may come in between. */
 async function freePort(): Promise<number> {
   const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
+  const listens = (port: number): Promise<boolean> =>
+    new Promise((resolve) => {
+      server.once('error', () => resolve(false)).listen(port, '127.0.0.1', () => resolve(true));
+    });
+  for (;;) {
+    const port = randomInt(10_000, 32_768);
+    if (!(await listens(port))) continue;
+    await new Promise((resolve) => server.close(resolve));
+    return port;
+  }
 }
 
 const body = async (port: number): Promise<string> => await (await fetch(`http://127.0.0.1:${port}/page`)).text();
@@ -84,7 +92,7 @@ http.createServer((_, answer) => answer.end([process.env.GREETING, process.argv[
     const { services, client, port } = await withServices({ web });
     await services.start(asked('web'));
     await services.stop('web');
-    await expect.poll(async () => (await client.program('web'))?.running, { timeout: 10_000 }).toBe(false);
+    await expect.poll(async () => (await client.program('web'))?.running, { timeout: 15_000 }).toBe(false);
     await expect(connect(port)).rejects.toThrow();
     expect(await services.start(asked('web'))).toMatchObject({ status: 'started' });
   });

@@ -225,7 +225,7 @@ describe('session', () => {
       created: true,
       session: { status: 'PENDING' },
     });
-    const { exitCode, stdout } = await cli('session create --max-wait 0.05 python');
+    const { exitCode, stdout } = await cli('session create --max-wait 1 python');
     expect(exitCode).toBe(0);
     expect(stdout).toMatch(/PENDING, No agent has enough free resources/);
   });

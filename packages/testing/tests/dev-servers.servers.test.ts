@@ -6,7 +6,7 @@ import { freePort, portOwner, requirePort, startRedis } from '../../../scripts/d
 import { tempDirectory } from '../src/index.ts';
 
 /** One exchange with Redis: what it answered within the time, or null. */
-async function ask(port: number, command: string, timeoutMs = 5_000): Promise<string | null> {
+async function ask(port: number, command: string, timeoutMs = 30_000): Promise<string | null> {
   const socket = connect(port, '127.0.0.1');
   onTestFinished(() => void socket.destroy());
   socket.setEncoding('utf8').write(`AUTH secret\r\n${command}\r\nQUIT\r\n`);

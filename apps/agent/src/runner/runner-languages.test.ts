@@ -107,7 +107,7 @@ describe.skipIf(python === undefined)('a python kernel alone', () => {
     const directories = { runnerDirectory: runnerFiles(), runDirectory: kernel.run, homeDirectory: kernel.home };
     const [file = '', ...rest] = runnerCommand('python', python ?? '', directories);
     const successor = spawn(file, rest, { stdio: 'ignore' });
-    const later = await RunnerClient.connect({ runDirectory: kernel.run, deadlineMs: 10_000 });
+    const later = await RunnerClient.connect({ runDirectory: kernel.run, deadlineMs: 60_000 });
     kernel.clients.push(later);
     expect(await kernel.follow(later, 'a', 0)).toMatchObject({ exitCode: 137, stdout: 'looping\n' });
     expect((await kernel.finish(later, '1')).stdout).toBe('1\n');

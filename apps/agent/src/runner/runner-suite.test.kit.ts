@@ -58,8 +58,9 @@ const snippets: Record<RunnerLanguage, Snippets> = {
   shell: {
     remember: 'x=42; f() { echo "$x"; }',
     recall: 'f',
-    // A short pause, because nothing orders what programs write into two pipes at once.
-    speak: 'echo out; sleep 0.02; echo err >&2; sleep 0.02; echo out',
+    // It goes on when it was heard: nothing orders what programs write into two pipes at once.
+    speak:
+      'echo out; until [ -e heard-1 ]; do sleep 0.01; done; echo err >&2; until [ -e heard-2 ]; do sleep 0.01; done; echo out',
     fail: 'ls /does/not/exist; false',
     exitWith3: 'exit 3',
     loop: 'echo looping; while :; do :; done',
@@ -110,7 +111,13 @@ export function runnerSuite({ title, language, newKernel, isMissing = false, has
       });
 
       it('keeps stdout and stderr apart and in order', async () => {
-        const { items } = await kernel.finish(client, code.speak);
+        await client.execute('a', { mode: 'query', code: code.speak });
+        for (const pieces of [1, 2]) {
+          const heard = () => client.journal('a').read(0, 65_536).records.filter(({ t }) => /^std(out|err)$/.test(t));
+          await until(`${pieces} pieces`, () => heard().length >= pieces);
+          kernel.file(`heard-${pieces}`, '');
+        }
+        const { items } = await kernel.follow(client, 'a', 0);
         expect(merged(items)).toEqual([
           ['stdout', 'out\n'],
           ['stderr', 'err\n'],

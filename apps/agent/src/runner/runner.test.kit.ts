@@ -47,7 +47,7 @@ export abstract class TestKernel {
     const client = await RunnerClient.connect({
       runDirectory: this.run,
       ended: this.ended.promise,
-      deadlineMs: 10_000,
+      deadlineMs: 60_000,
     });
     this.clients.push(client);
     return client;

@@ -15,8 +15,8 @@ interface Ports {
   readonly rpc: number;
 }
 
-/** Short enough that tests of what happens after them do not wait long. */
-const leaderTtlMs = 2_000;
+/** Short enough that tests of what happens after them do not wait long, and longer than a busy machine holds a manager up. */
+const leaderTtlMs = 5_000;
 
 /**
  * Two managers and two agents as processes of their own on PostgreSQL, Redis and etcd, made as README says: by

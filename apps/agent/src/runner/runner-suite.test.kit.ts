@@ -113,7 +113,11 @@ export function runnerSuite({ title, language, newKernel, isMissing = false, has
       it('keeps stdout and stderr apart and in order', async () => {
         await client.execute('a', { mode: 'query', code: code.speak });
         for (const pieces of [1, 2]) {
-          const heard = () => client.journal('a').read(0, 65_536).records.filter(({ t }) => /^std(out|err)$/.test(t));
+          const heard = () =>
+            client
+              .journal('a')
+              .read(0, 65_536)
+              .records.filter(({ t }) => /^std(out|err)$/.test(t));
           await until(`${pieces} pieces`, () => heard().length >= pieces);
           kernel.file(`heard-${pieces}`, '');
         }

@@ -98,8 +98,9 @@ test('a job waits for the one that it depends on, and runs when that ended with 
 
 test('what is simulated with the exported snapshot is what the manager does', async () => {
   const greedy = await create('greedy', `-r cpu=${cores}`);
-  const early = await create('early', `-r cpu=${cores} --enqueue-only`);
-  const late = await create('late', `-r cpu=${cores} --enqueue-only`);
+  // With the least priority: the first of the queue loses none while the commands take their time.
+  const early = await create('early', `-r cpu=${cores} --priority 0 --enqueue-only`);
+  const late = await create('late', `-r cpu=${cores} --priority 0 --enqueue-only`);
   await waits('early', 'insufficient-resources');
   await waits('late', 'behind-head-of-line');
   const file = join(folder, 'snapshot.json');

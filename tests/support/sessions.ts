@@ -36,7 +36,7 @@ async function reached<T>(work: () => Promise<T>, what: string): Promise<T> {
 
 /** What a program in the session prints. */
 export async function output(session: Session, code: string): Promise<string> {
-  const run = session.run(code, { timeoutMs: 20_000 });
+  const run = session.run(code, { timeoutMs: 60_000 });
   let text = '';
   for await (const [kind, data] of run) if (kind === 'stdout') text += String(data);
   return text;

@@ -10,7 +10,8 @@ import { createWorld, type World } from './world.ts';
 let world: World;
 
 beforeAll(async () => {
-  world = await createWorld();
+  // Ticks so rare that a session at the head of the queue keeps its priority while it is looked at.
+  world = await createWorld({ config: { tickMs: 1_000 } });
   await world.addAgent('i-one', { slots: { cpu: '4', mem: '4294967296' } });
 });
 afterAll(() => world.close());

@@ -226,8 +226,8 @@ describe('an agent that goes away', () => {
     agent.behaviour = 'lose-order';
     const { id } = await world.create();
     await waitFor(() => agent.createCalls.length > 0);
-    const calls = agent.createCalls.length;
     await agent.stop();
+    const calls = agent.createCalls.length;
     const other = await world.addAgent('i-two');
     await world.forgetHeartbeats('i-one');
     await world.until(id, 'RUNNING');

@@ -1,3 +1,4 @@
+import { agentFeatures } from '@backend.ai/contract';
 import { mayFollow, occupyingStatuses, statusReasons } from '@backend.ai/core';
 import { waitFor } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
@@ -7,6 +8,7 @@ import type { FakeAgent } from './fake-agent.ts';
 import {
   inRequest,
   liveSessions,
+  pool,
   sessionCommands,
   sessionsOf,
   startAgent,
@@ -34,12 +36,18 @@ const settled = [
 
 beforeAll(async () => {
   world = await createWorld();
-  agents = [await world.addAgent('i-one'), await world.addAgent('i-two')];
+  const keeps = { features: [agentFeatures.warmSlots] };
+  agents = [await world.addAgent('i-one', keeps), await world.addAgent('i-two', keeps)];
+  // Of slots that suit the smallest of the sessions.
+  const kind = { resourceGroup: 'default', image: 'python', resources: { cpu: '1' } };
+  await pools().create({ name: pool, ...kind, size: 0 }, world.ctx());
   // Beside it, with the same agents: now one leads, now the other.
   await world.addManager({ takesOver: true });
   await world.database.db.execute(sql`update keypair_resource_policies set max_concurrent_sessions = ${mostSessions}`);
 });
 afterAll(() => world.close());
+
+const pools = () => world.manager.services.api.admin.warmPool;
 
 it('keeps the ledger sound and lets nothing get stuck, whatever happens', async () => {
   await fc.assert(
@@ -108,6 +116,7 @@ async function heal(): Promise<void> {
   for (const agent of agents) {
     agent.behaviour = 'start';
     agent.destroyBehaviour = 'end';
+    agent.warmBehaviour = 'ready';
     agent.holdEvents = false;
     await startAgent(agent);
     await agent.flush();
@@ -127,8 +136,9 @@ async function heal(): Promise<void> {
     { what: 'all starts to end' },
   );
   expect(await inRequest(() => world.manager.services.endAllSessions('user-requested', 30_000))).toBe(0);
-  await waitFor(() => agents.every((agent) => agent.kernels.size === 0), {
-    what: 'agents without kernels',
+  await inRequest(() => pools().modify({ name: pool, size: 0 }, world.ctx()));
+  await waitFor(() => agents.every((agent) => agent.kernels.size + agent.warmSlots.size === 0), {
+    what: 'agents without kernels and slots',
   });
   expect(await world.manager.services.verifyLedger()).toEqual([]);
   const { used } = await world.manager.services.api.cluster.status(world.ctx());

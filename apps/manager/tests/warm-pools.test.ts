@@ -6,7 +6,11 @@ import { createWorld, type World } from './world.ts';
 
 let world: World;
 afterEach(async () => {
-  expect(await world.manager.services.verifyLedger()).toEqual([]);
+  // A slot that is made in the moment of a placement is in its way until the next look.
+  await waitFor(async () => {
+    expect(await world.manager.services.verifyLedger()).toEqual([]);
+    return true;
+  });
   await world.close();
 });
 

@@ -188,12 +188,13 @@ describe('a database', () => {
 
 describe('deadlines', () => {
   it('end a statement and a forgotten transaction, in which nothing more can be done', async () => {
-    const handle = await testDatabase({ statementMs: 300, transactionMs: 900 });
+    // PGlite sleeps on after a deadline: the transaction begins late, and still has to have time for its first statement.
+    const handle = await testDatabase({ statementMs: 1_000, transactionMs: 5_000 });
     const { db } = handle;
     const afterwards = deferred();
     const used = deferred<unknown>();
     try {
-      expect(await codeOf(db.execute(sql`select pg_sleep(1)`))).toBe('deadline-exceeded');
+      expect(await codeOf(db.execute(sql`select pg_sleep(2)`))).toBe('deadline-exceeded');
       const forgotten = codeOf(
         db.transaction(async (tx) => {
           await tx.insert(domains).values({ name: 'never' });

@@ -96,7 +96,7 @@ describe('statements that meet', () => {
 
   it('end at the server, too, when nobody waits for them any more', async () => {
     const database = await postgresDatabase(postgresUrl);
-    const handle = await openPostgres({ url: database.url, maxConnections: 1, deadlines: { statementMs: 200 } });
+    const handle = await openPostgres({ url: database.url, maxConnections: 1, deadlines: { statementMs: 2_000 } });
     onTestFinished(async () => {
       await handle.close();
       await database.remove();
@@ -109,10 +109,10 @@ describe('statements that meet', () => {
 });
 
 it('gives work that takes its time other deadlines, at the server too', async () => {
-  const handle = await testDatabase({ statementMs: 300 });
+  const handle = await testDatabase({ statementMs: 1_000 });
   onTestFinished(handle.close);
-  await handle.withDeadlines({ statementMs: 10_000, transactionMs: 10_000 }).execute(sql`select pg_sleep(0.5)`);
-  const { error } = await failureOf(handle.db.execute(sql`select pg_sleep(0.5)`));
+  await handle.withDeadlines({ statementMs: 10_000, transactionMs: 10_000 }).execute(sql`select pg_sleep(1.5)`);
+  const { error } = await failureOf(handle.db.execute(sql`select pg_sleep(1.5)`));
   expect(error.code).toBe('deadline-exceeded');
 });
 
@@ -152,7 +152,7 @@ describe('a server that goes away', () => {
 
   it('keeps callers waiting no longer than their deadline while it is paused', async () => {
     const { server } = await ownServer();
-    const handle = await openPostgres({ url: withDatabase(server.url, 'mine'), deadlines: { statementMs: 300 } });
+    const handle = await openPostgres({ url: withDatabase(server.url, 'mine'), deadlines: { statementMs: 2_000 } });
     onTestFinished(handle.close);
     await server.pause();
     const { error } = await failureOf(handle.db.execute(sql`select 1`));

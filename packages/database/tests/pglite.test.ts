@@ -33,7 +33,7 @@ describe('the only session', () => {
   });
 
   it('lets a statement wait behind a transaction no longer than its deadline', async () => {
-    const { db, close } = await testDatabase({ statementMs: 300, transactionMs: 900 });
+    const { db, close } = await testDatabase({ statementMs: 300, transactionMs: 20_000 });
     onTestFinished(close);
     const afterwards = deferred();
     const holding = db.transaction(() => afterwards.promise);

@@ -15,7 +15,8 @@ let world: World;
 let tenant: UserActor;
 
 beforeAll(async () => {
-  world = await createWorld();
+  // Hundreds of requests at once hold up heartbeats, too.
+  world = await createWorld({ config: { agentLostAfterMs: 60_000 } });
   const { domain, user, keypair } = await createTenant(world.database.db);
   tenant = {
     kind: 'user',

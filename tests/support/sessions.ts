@@ -1,5 +1,5 @@
 import type { Client, Session } from '@backend.ai/client';
-import { hasCode, newId } from '@backend.ai/core';
+import { type ErrorCode, hasCode, newId } from '@backend.ai/core';
 import { waitFor } from '@backend.ai/testing';
 import type { TestInstallation } from './installation.ts';
 
@@ -17,6 +17,15 @@ export async function runsSessions(installation: TestInstallation, manager: 1 | 
   if (printed !== '42\n') throw new Error(`The session printed ${JSON.stringify(printed)}.`);
 }
 
+/** What is said while the way is closed; on a busy machine it may be open again only after a deadline. */
+const closed: readonly ErrorCode[] = [
+  'server-unreachable',
+  'connection-lost',
+  'agent-unreachable',
+  'shutting-down',
+  'deadline-exceeded',
+];
+
 /** Tries again only while the way there is closed, as for some time after a fault; any other failure is one. */
 async function reached<T>(work: () => Promise<T>, what: string): Promise<T> {
   const outcome = await waitFor(
@@ -24,7 +33,7 @@ async function reached<T>(work: () => Promise<T>, what: string): Promise<T> {
       try {
         return { value: await work() };
       } catch (error) {
-        if (hasCode(error, 'server-unreachable', 'connection-lost', 'agent-unreachable', 'shutting-down')) throw error;
+        if (hasCode(error, ...closed)) throw error;
         return { error };
       }
     },

@@ -75,7 +75,7 @@ describe('an agent that is killed', () => {
     const first = await world.start();
     const running = kernelSpec();
     await first.api.createKernel.mutate(running);
-    await world.gateway.waitForEvent(running.kernelId, 'kernel-started', 60_000);
+    await world.gateway.waitForEvent(running.kernelId, 'kernel-started');
     await runCode(first.api, running.kernelId, 'x = 1');
     world.gateway.refuseEvents = new Error('the database is away');
     const unheard = kernelSpec();
@@ -90,7 +90,7 @@ describe('an agent that is killed', () => {
     await first.kill('SIGKILL');
     world.gateway.refuseEvents = undefined;
     const second = await world.start();
-    await world.gateway.waitForEvent(unheard.kernelId, 'kernel-started', 60_000);
+    await world.gateway.waitForEvent(unheard.kernelId, 'kernel-started');
     expect(world.gateway.events.map(({ seq }) => seq)).toEqual(world.gateway.events.map((_, index) => index + 1));
     expect(textOf(await runCode(second.api, running.kernelId, 'print(x)'))).toBe('1\n');
     const { kernels } = await second.api.status.query();

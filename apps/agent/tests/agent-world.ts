@@ -101,10 +101,14 @@ export class FakeGateway implements AgentGatewayService {
     return this.events.filter((event) => event.kernelId === kernelId);
   }
 
+<<<<<<< Updated upstream
   waitForEvent<Type extends KernelEvent['type']>(kernelId: string, type: Type, timeoutMs = 45_000) {
+=======
+  waitForEvent<Type extends KernelEvent['type']>(kernelId: string, type: Type) {
+>>>>>>> Stashed changes
     return waitFor(
       () => this.of(kernelId).find((event): event is Extract<KernelEvent, { type: Type }> => event.type === type),
-      { timeoutMs, what: `${type} of ${kernelId}; seen: ${JSON.stringify(this.of(kernelId))}` },
+      { what: `${type} of ${kernelId}; seen: ${JSON.stringify(this.of(kernelId))}` },
     );
   }
 }
@@ -155,7 +159,7 @@ export async function agentWorld({
   const started = new Set<StartedAgent>();
   onTestFinished(async () => {
     for (const { agent, client } of started) {
-      await agent.endKernels('cluster-shutdown', 20_000).catch(() => {});
+      await agent.endKernels('cluster-shutdown', 60_000).catch(() => {});
       await client.close();
       await agent.close();
     }

@@ -38,7 +38,7 @@ describe('an agent of containers that comes back', () => {
     const first = await start();
     const spec = kernelSpec(python);
     await first.api.createKernel.mutate(spec);
-    await gateway.waitForEvent(spec.kernelId, 'kernel-started', 60_000);
+    await gateway.waitForEvent(spec.kernelId, 'kernel-started');
     const { kernelId } = spec;
     const slow = 'import time\nfor i in range(20): print(i, flush=True); time.sleep(0.1)';
     await first.api.execute.mutate({ kernelId, mode: 'query', runId: 'slow', code: slow, holdMs: 0 });
@@ -47,7 +47,7 @@ describe('an agent of containers that comes back', () => {
     const rest = await runCode(second.api, kernelId, { mode: 'continue', runId: 'slow', cursor: 0 });
     expect(textOf(rest).trimEnd().split('\n')).toHaveLength(20);
     await second.api.destroyKernel.mutate({ kernelId, reason: 'user-requested' });
-    await gateway.waitForEvent(kernelId, 'kernel-terminated', 30_000);
+    await gateway.waitForEvent(kernelId, 'kernel-terminated');
     await waitFor(async () => (await dockerRemains(kernelId, directory)).length === 0);
   });
 

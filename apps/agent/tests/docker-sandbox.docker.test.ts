@@ -166,7 +166,7 @@ describe('an agent and its engine', () => {
     await waitFor(() => w.gateway.heartbeats.length > length + 5);
     expect(w.gateway.heartbeats.at(-1)?.kernels).toMatchObject([{ kernelId, state: 'terminating' }]);
     engine.recover();
-    await w.gateway.waitForEvent(kernelId, 'kernel-terminated', 60_000);
+    await w.gateway.waitForEvent(kernelId, 'kernel-terminated');
     await w.expectNoRemains(kernelId);
   });
 

@@ -314,7 +314,7 @@ export function kernelSuite(name: string, options: SuiteOptions): void {
       const w = await agentWorld(world);
       const { agent, api } = await w.startAgent();
       const kernels = await Promise.all([1, 2, 3].map(() => startKernel(w, api, shell)));
-      expect(await agent.endKernels('cluster-shutdown', 20_000)).toEqual([]);
+      expect(await agent.endKernels('cluster-shutdown', 60_000)).toEqual([]);
       for (const { kernelId } of kernels) {
         expect(w.gateway.of(kernelId).at(-1)).toMatchObject({ type: 'kernel-terminated', reason: 'cluster-shutdown' });
         await w.expectNoRemains(kernelId);

@@ -139,7 +139,7 @@ export function warmSlotSuite(name: string, { image, steps, ...world }: WarmSlot
       await untilSlot(w, two.slotId, 'ready');
       const order = kernelSpec({ image, slots: amounts });
       await api.createKernel.mutate(order);
-      await w.gateway.waitForEvent(order.kernelId, 'kernel-started', 60_000);
+      await w.gateway.waitForEvent(order.kernelId, 'kernel-started');
       expect(agent.status().warmSlots).toHaveLength(1);
       expect(agent.status().used).toMatchObject({ cpu: '2' });
       const tooLarge = kernelSpec({ image, slots: { ...amounts, cpu: '3' } });
@@ -155,7 +155,7 @@ export function warmSlotSuite(name: string, { image, steps, ...world }: WarmSlot
       await api.keepWarmSlots.mutate({ slots: [] });
       await w.expectNoRemains(slot.slotId);
       await waitFor(async () => (await codeOf(api.createKernel.mutate(orderFor(slot)))) === 'no error');
-      const started = await w.gateway.waitForEvent(slot.slotId, 'kernel-started', 60_000);
+      const started = await w.gateway.waitForEvent(slot.slotId, 'kernel-started');
       expect(started.steps.map(({ step }) => step)).toEqual(['reserve-resources', ...steps]);
     });
 

@@ -120,7 +120,7 @@ describe.skipIf(!images)('a container that was started ahead', () => {
     await w.expectNoRemains(slot.slotId);
     expect(stateOf(w, slot.slotId)).toBe('failed');
     await api.createKernel.mutate(orderFor(slot));
-    await w.gateway.waitForEvent(slot.slotId, 'kernel-started', 60_000);
+    await w.gateway.waitForEvent(slot.slotId, 'kernel-started');
     expect((await containersOf(slot.slotId))[0]?.Id).not.toBe(container?.Id);
   });
 

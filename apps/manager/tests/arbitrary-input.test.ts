@@ -141,7 +141,7 @@ describe('any text in any field', () => {
         (select count(*)::int from kernels) as kernels`);
     expect(rows).toMatchObject({ sessions: created, kernels: rows?.asked });
     expect(Math.min(created, refused)).toBeGreaterThan(0);
-    await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 20_000));
+    await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 60_000));
   }, 120_000);
 
   it('of a call about a session is answered', async () => {

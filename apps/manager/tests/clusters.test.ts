@@ -23,7 +23,7 @@ afterEach(async () => {
     agent.holdEvents = false;
     await agent.flush();
   }
-  await inRequest(() => world.manager.services.endAllSessions('user-requested', 20_000));
+  await inRequest(() => world.manager.services.endAllSessions('user-requested', 60_000));
   expect(await world.manager.services.verifyLedger()).toEqual([]);
 });
 

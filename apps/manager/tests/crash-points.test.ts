@@ -271,7 +271,7 @@ async function cleanUp(): Promise<void> {
   behaving('start');
   for (const agent of agents) if (!agent.isUp) await agent.start();
   expect(await world.manager.services.verifyLedger()).toEqual([]);
-  expect(await inRequest(() => world.manager.services.endAllSessions('user-requested', 20_000))).toBe(0);
+  expect(await inRequest(() => world.manager.services.endAllSessions('user-requested', 60_000))).toBe(0);
   await waitFor(() => kernelsAtAgents().length === 0, { what: 'agents without kernels' });
   expect(await world.manager.services.verifyLedger()).toEqual([]);
   const { used } = await world.manager.services.api.cluster.status(world.ctx());

@@ -22,7 +22,7 @@ const specOf = async (input: Parameters<World['create']>[0] = {}) => {
   const { id } = await world.create(input);
   const { kernels } = await world.until(id, 'RUNNING');
   const { spec } = agent.kernels.get(kernels[0]!.id)!;
-  await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 20_000));
+  await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 60_000));
   return spec;
 };
 

@@ -25,7 +25,7 @@ beforeAll(async () => {
 afterAll(() => world.close());
 afterEach(async () => {
   one.behaviour = 'start';
-  await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 10_000));
+  await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 60_000));
   await admin((api) => api.admin.resourceGroup.modify({ name: 'default', options: {} }));
   expect(await world.manager.services.verifyLedger()).toEqual([]);
 });
@@ -95,7 +95,11 @@ const cases: Readonly<Partial<Record<WaitingCode, Case['make']>>> = {
     };
   },
   'starts-later': async () => {
+<<<<<<< Updated upstream
     const startsAt = new Date(Date.now() + 8_000).toISOString();
+=======
+    const startsAt = new Date(Date.now() + 5_000).toISOString();
+>>>>>>> Stashed changes
     return {
       session: await id({ type: 'batch', startupCommand: 'true', startsAt }),
       cure: (told) => expect(changeOf(told, 'wait-until').at).toBe(startsAt),

@@ -25,7 +25,7 @@ afterEach(async () => {
   agent.holdEvents = false;
   if (!agent.isUp) await agent.start();
   await agent.flush();
-  await inRequest(() => world.manager.services.endAllSessions('user-requested', 20_000));
+  await inRequest(() => world.manager.services.endAllSessions('user-requested', 60_000));
   await waitFor(() => agent.kernels.size === 0, { what: 'an agent without kernels' });
   expect(await world.manager.services.verifyLedger()).toEqual([]);
 });

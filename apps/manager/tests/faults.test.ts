@@ -20,7 +20,7 @@ afterEach(async () => {
   agent.destroyBehaviour = 'end';
   agent.holdEvents = false;
   await agent.flush();
-  await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 10_000));
+  await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 60_000));
   expect(await world.manager.services.verifyLedger()).toEqual([]);
 });
 
@@ -234,7 +234,7 @@ describe('an agent that goes away', () => {
     expect(other.kernels.size).toBe(1);
     expect(agent.createCalls.length).toBe(calls);
     await agent.start();
-    await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 10_000));
+    await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 60_000));
     await other.stop();
   });
 

@@ -96,7 +96,7 @@ it('keeps a start that was given up out of the next one, in whatever order they 
       );
       expect(kernels[0]!.id).not.toBe(old);
       expect(await world.manager.services.verifyLedger()).toEqual([]);
-      await inRequest(() => world.manager.services.endAllSessions('user-requested', 30_000));
+      await inRequest(() => world.manager.services.endAllSessions('user-requested', 60_000));
       await waitFor(() => agent.kernels.size === 0, { what: 'the agent is empty' });
     }),
     { numRuns: Number(process.env.INTERLEAVINGS ?? 4) },
@@ -135,7 +135,7 @@ async function heal(): Promise<void> {
     },
     { what: 'all starts to end' },
   );
-  expect(await inRequest(() => world.manager.services.endAllSessions('user-requested', 30_000))).toBe(0);
+  expect(await inRequest(() => world.manager.services.endAllSessions('user-requested', 60_000))).toBe(0);
   await inRequest(() => pools().modify({ name: pool, size: 0 }, world.ctx()));
   await waitFor(() => agents.every((agent) => agent.kernels.size + agent.warmSlots.size === 0), {
     what: 'agents without kernels and slots',

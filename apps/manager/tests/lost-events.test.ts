@@ -90,7 +90,7 @@ describe.each([
   });
   afterAll(() => world.close());
   afterEach(async () => {
-    await runWithRequest({ requestId: newId() }, () => leader.services.endAllSessions('user-requested', 20_000));
+    await runWithRequest({ requestId: newId() }, () => leader.services.endAllSessions('user-requested', 60_000));
     expect(await leader.services.verifyLedger()).toEqual([]);
   });
 

@@ -25,7 +25,7 @@ beforeEach(async () => {
 
 // What a test leaves holds what the next one needs.
 afterEach(async () => {
-  await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 10_000));
+  await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 60_000));
 });
 
 const view = () => apiOf(world, world.admin)((caller) => caller.session.get({ session }));

@@ -19,7 +19,7 @@ afterAll(() => world.close());
 beforeEach(() => modify({ options: { preemption: { enabled: true } } }));
 afterEach(async () => {
   agent.destroyBehaviour = 'end';
-  await inRequest(() => world.manager.services.endAllSessions('user-requested', 10_000));
+  await inRequest(() => world.manager.services.endAllSessions('user-requested', 60_000));
   expect(await world.manager.services.verifyLedger()).toEqual([]);
 });
 

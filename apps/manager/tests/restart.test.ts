@@ -19,7 +19,7 @@ afterEach(async () => {
   agent.destroyBehaviour = 'end';
   agent.behaviour = 'start';
   agent.measurements = undefined;
-  await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 10_000));
+  await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 60_000));
   expect(await world.manager.services.verifyLedger()).toEqual([]);
 });
 

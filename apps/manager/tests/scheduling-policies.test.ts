@@ -18,7 +18,7 @@ beforeAll(async () => {
 });
 afterAll(() => world.close());
 afterEach(async () => {
-  await inRequest(() => world.manager.services.endAllSessions('user-requested', 10_000));
+  await inRequest(() => world.manager.services.endAllSessions('user-requested', 60_000));
   await modify({ scheduler: 'fifo', options: {} });
   expect(await world.manager.services.verifyLedger()).toEqual([]);
 });

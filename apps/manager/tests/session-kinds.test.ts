@@ -17,7 +17,7 @@ beforeAll(async () => {
   other = await world.addAgent('i-two');
 });
 afterEach(() =>
-  runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 10_000)),
+  runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 60_000)),
 );
 afterAll(() => world.close());
 

@@ -12,7 +12,7 @@ beforeAll(async () => {
   await world.addAgent('i-one');
 });
 afterAll(async () => {
-  await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 20_000));
+  await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 60_000));
   await world.close();
 });
 

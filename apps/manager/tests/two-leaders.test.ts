@@ -39,7 +39,7 @@ it('a manager that still believes that it leads schedules nothing, and agents ta
   expect(new Set(agent.createCalls.map(({ kernelId }) => kernelId)).size).toBe(5 + 3);
   expect(new Set(agent.createCalls.map(({ epoch }) => epoch))).toEqual(new Set([now]));
 
-  await runWithRequest({ requestId: newId() }, () => first.endAllSessions('user-requested', 20_000));
+  await runWithRequest({ requestId: newId() }, () => first.endAllSessions('user-requested', 60_000));
   stop();
   expect(agent.destroyCalls.length).toBeGreaterThan(0);
   expect(agent.destroyCalls.filter(({ epoch }) => epoch !== now)).toEqual([]);

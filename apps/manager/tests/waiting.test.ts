@@ -13,7 +13,7 @@ beforeAll(async () => {
 });
 afterAll(() => world.close());
 afterEach(async () => {
-  await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 10_000));
+  await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 60_000));
   expect(await world.manager.services.verifyLedger()).toEqual([]);
 });
 

@@ -1,6 +1,7 @@
 import { type PeerKind, procedureFor, procedureMetas, router } from '@backend.ai/contract';
 import { AppError, type ErrorCode, systemClock } from '@backend.ai/core';
 import { currentRequestId, type Logger } from '@backend.ai/telemetry';
+import { waitFor } from '@backend.ai/testing';
 import { z } from 'zod';
 import { createRpcClient, type RpcClient, type RpcClientOptions } from './client.ts';
 import { dial, parseAddress } from './dial.ts';
@@ -257,13 +258,8 @@ export interface RawPeer {
   closed: string | undefined;
 }
 
-/** Waits for a condition with a bound. */
 export async function until(condition: () => boolean, what: string): Promise<void> {
-  const end = performance.now() + 15_000;
-  while (!condition()) {
-    if (performance.now() > end) throw new Error(`It did not come true that ${what}.`);
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
+  await waitFor(condition, { intervalMs: 2, what });
 }
 
 /** What a promise was rejected with. */

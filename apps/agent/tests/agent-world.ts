@@ -101,11 +101,7 @@ export class FakeGateway implements AgentGatewayService {
     return this.events.filter((event) => event.kernelId === kernelId);
   }
 
-<<<<<<< Updated upstream
-  waitForEvent<Type extends KernelEvent['type']>(kernelId: string, type: Type, timeoutMs = 45_000) {
-=======
   waitForEvent<Type extends KernelEvent['type']>(kernelId: string, type: Type) {
->>>>>>> Stashed changes
     return waitFor(
       () => this.of(kernelId).find((event): event is Extract<KernelEvent, { type: Type }> => event.type === type),
       { what: `${type} of ${kernelId}; seen: ${JSON.stringify(this.of(kernelId))}` },

@@ -95,11 +95,7 @@ const cases: Readonly<Partial<Record<WaitingCode, Case['make']>>> = {
     };
   },
   'starts-later': async () => {
-<<<<<<< Updated upstream
     const startsAt = new Date(Date.now() + 8_000).toISOString();
-=======
-    const startsAt = new Date(Date.now() + 5_000).toISOString();
->>>>>>> Stashed changes
     return {
       session: await id({ type: 'batch', startupCommand: 'true', startsAt }),
       cure: (told) => expect(changeOf(told, 'wait-until').at).toBe(startsAt),

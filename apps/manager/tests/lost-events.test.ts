@@ -44,7 +44,7 @@ it('an agent is asked for all kernels that it misses at once, and what it tells 
 });
 
 it('a kernel that its agent cannot be asked for is given up when no heartbeat had it for long, and not before', async () => {
-  const world = await createWorld({ config: { agentLostGraceMs: 1_000 } });
+  const world = await createWorld({ config: { agentLostGraceMs: 5_000 } });
   try {
     const agent = await world.addAgent('i-mute');
     const [gone, back] = [await world.create(), await world.create()];
@@ -55,13 +55,13 @@ it('a kernel that its agent cannot be asked for is given up when no heartbeat ha
       throw new AppError('agent-unreachable', 'Nobody can ask.');
     };
     const kept = new Map(agent.kernels);
+    const begun = performance.now();
     agent.kernels.clear();
     await waitFor(() => asked > 0, { what: 'a kernel is asked for in vain' });
     const returned = [...kept].find(([, { spec }]) => spec.sessionId === back.id)!;
     agent.kernels.set(...returned);
-    const begun = performance.now();
     expect((await world.until(gone.id, 'ERROR')).reason.code).toBe('kernel-lost');
-    expect(performance.now() - begun).toBeGreaterThan(500);
+    expect(performance.now() - begun).toBeGreaterThan(2_000);
     expect(asked).toBeGreaterThan(1);
     expect((await world.manager.services.api.session.get({ session: back.id }, world.ctx())).status).toBe('RUNNING');
   } finally {

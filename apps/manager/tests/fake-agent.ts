@@ -22,6 +22,7 @@ import {
   rpcVersions,
   type WarmSlotReport,
   type WarmSlotSpec,
+  type WarmSlotsInput,
 } from '@backend.ai/contract';
 import { AppError, newId, type StatusReason } from '@backend.ai/core';
 import {
@@ -489,12 +490,12 @@ export class FakeAgent implements AgentService {
   /** Of each time that it was told which slots there are to be. */
   readonly wishes: WarmSlotSpec[][] = [];
 
-  async keepWarmSlots({ slots }: { slots: WarmSlotSpec[] }, ctx: CallContext): Promise<{ slots: WarmSlotReport[] }> {
+  async keepWarmSlots({ slots, claimed = [] }: WarmSlotsInput, ctx: CallContext): Promise<{ slots: WarmSlotReport[] }> {
     this.#admit(ctx.headers.epoch);
     this.wishes.push(slots);
     if (this.warmBehaviour === 'ignore') return { slots: [] };
-    const wished = new Set(slots.map(({ slotId }) => slotId));
-    for (const slotId of this.warmSlots.keys()) if (!wished.has(slotId)) this.warmSlots.delete(slotId);
+    const kept = new Set([...slots.map(({ slotId }) => slotId), ...claimed]);
+    for (const slotId of this.warmSlots.keys()) if (!kept.has(slotId)) this.warmSlots.delete(slotId);
     const states = { ready: 'ready', stall: 'starting', fail: 'failed' } as const;
     const state = states[this.warmBehaviour];
     const error = new AppError('kernel-start-failed', this.failure).toBody();

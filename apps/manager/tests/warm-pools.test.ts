@@ -129,6 +129,21 @@ describe('a warm pool', () => {
     expect(other.starts).toHaveLength(1);
   });
 
+  it('leaves a slot with its agent whose session has not been ordered there yet, though nobody wishes it any more', async () => {
+    const agent = await poolOf(1);
+    const [slotId = ''] = agent.warmSlots.keys();
+    agent.behaviour = 'lose-order';
+    const { id } = await world.create({ resources });
+    await waitFor(() => agent.createCalls.length > 0, patiently);
+    const told = agent.wishes.length;
+    await api().modify({ name: 'python-small', size: 0 }, world.ctx());
+    await waitFor(() => agent.wishes.slice(told).some((slots) => slots.length === 0), patiently);
+    expect([...agent.warmSlots.keys()]).toEqual([slotId]);
+    agent.behaviour = 'start';
+    await world.until(id, 'RUNNING');
+    expect(agent.claims).toEqual([slotId]);
+  });
+
   it('waits after a slot that failed, tells why, and tries at once when it is changed', async () => {
     world = await createWorld();
     const agent = await world.addAgent('i-one', keeps);

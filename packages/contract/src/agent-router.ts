@@ -28,7 +28,12 @@ import {
   startServiceSchema,
 } from './service.ts';
 import { inputLimits, plainText } from './text.ts';
-import { maxWarmSlots, type WarmSlotReport, type WarmSlotSpec, warmSlotSpecSchema } from './warm-slot.ts';
+import {
+  maxClaimedSlots,
+  maxWarmSlots,
+  type WarmSlotReport,
+  warmSlotSpecSchema,
+} from './warm-slot.ts';
 
 /** manager → agent. The real agent and the simulated one implement this. */
 
@@ -77,9 +82,15 @@ const purgeInput = z.strictObject({
   forced: z.boolean().default(false),
 });
 const commitInput = kernelCommitSchema.extend({ kernelId: kernelIdSchema });
-const warmSlotsInput = z.strictObject({ slots: z.array(warmSlotSpecSchema).max(maxWarmSlots) });
+const warmSlotsInput = z.strictObject({
+  slots: z.array(warmSlotSpecSchema).max(maxWarmSlots),
+  /** Kernels whose order is under way: a slot of such an id is somebody's already, and stays until that order comes. */
+  claimed: z.array(kernelIdSchema).max(maxClaimedSlots).optional(),
+});
 const listFilesInput = z.strictObject({ kernelId: kernelIdSchema, path: homePathSchema.default('.') });
 const transferInput = z.strictObject({ kernelId: kernelIdSchema, transfer: transferSchema });
+
+export type WarmSlotsInput = z.infer<typeof warmSlotsInput>;
 
 export interface AgentSummary {
   readonly agentId: string;
@@ -150,10 +161,11 @@ export interface AgentService {
   /** Removes the name, and the image with its last name; false: it was not there. @throws AppError `image-in-use` */
   purgeImage(input: z.infer<typeof purgeInput>, ctx: CallContext): Promise<{ removed: boolean }>;
   /**
-   * All warm slots that it is to have from now on: starts those that it lacks and removes all others, in the background.
+   * All warm slots that it is to have from now on: starts those that it lacks and removes all others that nobody has
+   * claimed, in the background.
    * Answers those that it has. @throws AppError `stale-epoch`, `unsupported-feature`
    */
-  keepWarmSlots(input: { slots: WarmSlotSpec[] }, ctx: CallContext): Promise<{ slots: WarmSlotReport[] }>;
+  keepWarmSlots(input: WarmSlotsInput, ctx: CallContext): Promise<{ slots: WarmSlotReport[] }>;
 }
 
 /** The agent's longest own wait is `holdMs`; the caller's deadline lies above it. */

@@ -11,6 +11,8 @@ import { inputLimits, plainText } from './text.ts';
 
 /** How many warm slots one agent may have. */
 export const maxWarmSlots = 500;
+/** How many kernels may be ordered of one agent at a time, so that it can be told its slots. */
+export const maxClaimedSlots = 5_000;
 
 export const warmSlotSpecSchema = z.strictObject({
   /** Of the kernel that it becomes. */

@@ -63,7 +63,8 @@ async function supervisorWith(capacity: Record<string, number>, failStep?: strin
     removing: () => removing > 0,
     used: () => slotsToTexts(ledger.used),
     types: () => events.map(({ type }) => type),
-    keep: (...slots: WarmSlotSpec[]) => ensureRequestId(() => supervisor.warmSlots.keep(slots)),
+    keep: (...slots: WarmSlotSpec[]) =>
+      ensureRequestId(() => supervisor.warmSlots.keep({ wished: slots, claimed: [] })),
     create: (order: KernelSpec) => ensureRequestId(() => supervisor.create(order)),
     destroy: (id: string) => ensureRequestId(() => supervisor.destroy(id, 'user-requested', true)),
     untilReady: () => waitFor(() => states().every(([, state]) => state === 'ready')),

@@ -21,6 +21,7 @@ import { runSteps } from './create-steps.ts';
 import { Kernel } from './kernel.ts';
 import { attachDevicesStep } from './steps/attach-devices.ts';
 import { reservedResourcesStep } from './steps/reserve-resources.ts';
+import { compareSlots, type ToldSlots } from './told-slots.ts';
 
 export interface WarmSlotsOptions {
   readonly backend: Backend;
@@ -62,6 +63,8 @@ export class WarmSlots {
   readonly #entries = new Map<string, Entry>();
   /** Given up, and not gone yet. */
   readonly #leaving = new Map<string, Kernel>();
+  /** Whose orders are under way, as told last. */
+  #claimed: ReadonlySet<string> = new Set();
   #released = false;
 
   constructor(options: WarmSlotsOptions) {
@@ -96,19 +99,19 @@ export class WarmSlots {
     }
   }
 
-  /** All slots that there are to be. @throws AppError `unsupported-feature`, `shutting-down` */
-  keep(specs: readonly WarmSlotSpec[]): void {
+  /** @throws AppError `unsupported-feature`, `shutting-down` */
+  keep(told: ToldSlots): void {
     if (this.#released) throw new AppError('shutting-down', 'The agent is shutting down.');
     if (!this.#options.backend.warmSlots) {
       throw new AppError('unsupported-feature', 'This agent starts no kernels ahead.');
     }
-    const wished = new Set(specs.map(({ slotId }) => slotId));
-    for (const slotId of this.#entries.keys()) if (!wished.has(slotId)) this.drop(slotId);
-    for (const spec of specs) {
-      const { slotId } = spec;
-      const isTaken = this.#entries.has(slotId) || this.#leaving.has(slotId) || this.#options.isTaken(slotId);
-      if (!isTaken) this.#begin(spec);
-    }
+    const { drop, begin } = compareSlots(told, {
+      slots: [...this.#entries.keys()],
+      isTaken: (slotId) => this.#leaving.has(slotId) || this.#options.isTaken(slotId),
+    });
+    for (const slotId of drop) this.drop(slotId);
+    for (const spec of begin) this.#begin(spec);
+    this.#claimed = new Set(told.claimed);
     this.#options.onChange();
   }
 
@@ -138,7 +141,7 @@ export class WarmSlots {
 
   /**
    * Gives one slot up that holds what a kernel lacks. False: there is none, or the kernel would not fit with all of those
-   * gone.
+   * gone. Whoever placed the kernel chose in the same order: what is not ready first, then what is newest.
    */
   giveWay(wanted: ResourceSlots): boolean {
     const { ledger, logger } = this.#options;
@@ -150,7 +153,8 @@ export class WarmSlots {
       .filter(({ state }) => state !== 'failed')
       .map((entry) => ({ entry, holds: slotsFromTexts(entry.spec.slots) }))
       .filter(({ holds }) => helpful.some((slot) => (holds[slot] ?? 0n) > 0n));
-    const chosen = holding.find(({ entry }) => entry.state !== 'ready') ?? holding[0];
+    const unclaimed = holding.filter(({ entry }) => !this.#claimed.has(entry.spec.slotId));
+    const chosen = unclaimed.findLast(({ entry }) => entry.state !== 'ready') ?? unclaimed.at(-1) ?? holding.at(-1);
     if (!chosen || !fits(wanted, holding.map(({ holds }) => holds).reduce(addSlots, free))) return false;
     const { slotId } = chosen.entry.spec;
     logger.info('warm slot gives way', { slot_id: slotId });

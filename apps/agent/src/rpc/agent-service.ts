@@ -161,10 +161,13 @@ export class LocalAgentService implements AgentService {
     return { removed: await this.#images.purge(image, forced) };
   }
 
-  async keepWarmSlots({ slots }: Input<'keepWarmSlots'>, ctx: CallContext): Promise<{ slots: WarmSlotReport[] }> {
+  async keepWarmSlots(
+    { slots, claimed = [] }: Input<'keepWarmSlots'>,
+    ctx: CallContext,
+  ): Promise<{ slots: WarmSlotReport[] }> {
     const { state, supervisor } = this.#options;
     state.admitEpoch(ctx.headers.epoch);
-    supervisor.warmSlots.keep(slots);
+    supervisor.warmSlots.keep({ wished: slots, claimed });
     return { slots: supervisor.warmSlots.reports() };
   }
 

@@ -26,6 +26,12 @@ export interface FillWarmPoolsOptions {
   readonly again: () => void;
 }
 
+/** What one agent is told. */
+interface Told {
+  readonly slots: WarmSlotSpec[];
+  readonly claimed: string[];
+}
+
 /** After a slot was taken, in milliseconds: the session that took it runs before another container is made. */
 const refillAfterMs = 100;
 
@@ -100,22 +106,31 @@ export class FillWarmPools {
   async #tellAll(agents: readonly AgentRecord[], slots: readonly WarmSlotRecord[], epoch: number): Promise<void> {
     const known = new Set(agents.map(({ id }) => id));
     for (const id of this.#bare.keys()) if (!known.has(id)) this.#bare.delete(id);
-    const open = agents.filter((agent) => agent.status === 'ALIVE' && keepsWarmSlots(agent));
+    const holders = new Set(slots.map(({ agentId }) => agentId));
+    const concerned = agents.filter(
+      (agent) =>
+        agent.status === 'ALIVE' &&
+        keepsWarmSlots(agent) &&
+        (holders.has(agent.id) || this.#bare.get(agent.id) !== agent.bootId),
+    );
+    if (concerned.length === 0) return;
+    const claimed = await this.#options.pools.claimed();
     await Promise.all(
-      open.map(async (agent) => {
+      concerned.map(async (agent) => {
         const specs = slots.filter(({ agentId }) => agentId === agent.id).map((slot) => this.#specOf(slot));
-        if (specs.length === 0 && this.#bare.get(agent.id) === agent.bootId) return;
-        await this.#tell(agent, specs, epoch);
+        await this.#tell(agent, { slots: specs, claimed: claimed.get(agent.id) ?? [] }, epoch);
       }),
     );
   }
 
-  async #tell({ id, bootId }: AgentRecord, slots: WarmSlotSpec[], epoch: number): Promise<void> {
+  async #tell({ id, bootId }: AgentRecord, told: Told, epoch: number): Promise<void> {
     const { clients, orderDeadlineMs: deadlineMs, logger } = this.#options;
+    const { slots, claimed } = told;
+    const input = { slots, ...(claimed.length > 0 ? { claimed } : {}) };
     this.#bare.delete(id);
     try {
-      await clients.call(id, (api) => api.keepWarmSlots.mutate({ slots }, { context: { deadlineMs, epoch } }));
-      if (slots.length === 0) this.#bare.set(id, bootId);
+      await clients.call(id, (api) => api.keepWarmSlots.mutate(input, { context: { deadlineMs, epoch } }));
+      if (slots.length + claimed.length === 0) this.#bare.set(id, bootId);
     } catch (error) {
       // Whoever leads now takes care of it.
       if (!hasCode(error, 'stale-epoch')) logger.warn('agent could not be told its warm slots', { agent: id, error });

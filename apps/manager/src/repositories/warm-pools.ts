@@ -100,6 +100,17 @@ export class WarmPoolRepository {
     return [...rows];
   }
 
+  /**
+   * Ids of the kernels whose agents are being told to start them, by agent: among them are slots that were claimed. Read
+   * after `slots`, it has every one that was claimed before those were read.
+   */
+  async claimed(): Promise<Map<string, string[]>> {
+    const rows = await this.#db.execute<{ agentId: string; ids: string[] }>(sql`
+      select k.agent_id as "agentId", jsonb_agg(k.id) as ids from kernels k
+      where k.status = 'PREPARING' and k.agent_id is not null group by k.agent_id`);
+    return new Map([...rows].map(({ agentId, ids }) => [agentId, ids]));
+  }
+
   /** Takes room for slots, for each that finds some beside all that its agent holds. Answers how many did. */
   async reserve(slots: readonly NewWarmSlot[], epoch: number): Promise<number> {
     if (slots.length === 0) return 0;

@@ -1,3 +1,6 @@
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { AppError, deferred, systemClock } from '@backend.ai/core';
 import { collectLogs, waitFor } from '@backend.ai/testing';
 import { expect, it, onTestFinished } from 'vitest';
@@ -36,8 +39,12 @@ function kernelWith(more: Partial<Engine> = {}, paused = false) {
     unpauseContainer: async () => void told.push('unpause'),
     ...more,
   } as unknown as Engine;
+  const root = mkdtempSync(join(tmpdir(), 'docker-kernel-'));
+  onTestFinished(() => rmSync(root, { recursive: true }));
+  const paths = scratchPaths(root, 'kernel');
+  mkdirSync(paths.folder);
   const kernel = new DockerKernel({
-    ...{ paths: scratchPaths('/nowhere', 'kernel'), isolation: {} as never, uid: null, services: [], cgroups: [] },
+    ...{ paths, isolation: {} as never, uid: null, services: [], cgroups: [] },
     ...{ paused, engine, containerId: 'container', pid: null, address: null, onImage: () => {} },
     ...{ clock: systemClock, logger: logs.logger },
   });

@@ -10,12 +10,13 @@ export interface BatchJobOptions {
   readonly client: RunnerClient;
   /** Where the order outlives the agent. */
   readonly file: string;
+  /** That of the kernel: it stands still with its programs. */
   readonly clock: Clock;
 }
 
 /** What is kept of a job that was ordered. */
 interface OrderedJob {
-  /** Milliseconds since the epoch; null: without limit. */
+  /** By the clock of the kernel; null: without limit. */
   readonly deadline: number | null;
 }
 
@@ -77,7 +78,7 @@ function readOrdered(file: string): OrderedJob | null {
   }
 }
 
-/** A moment by the wall clock, which a restarted agent knows too, however far away. */
+/** A moment by a clock that a restarted agent knows too, however far away. */
 function callAt(clock: Clock, at: number, callback: () => void): () => void {
   let cancel = (): void => {};
   const arm = (): void => {

@@ -1,7 +1,10 @@
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { AppError, systemClock } from '@backend.ai/core';
 import { collectLogs } from '@backend.ai/testing';
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import type { KernelUsage } from '../backend.ts';
 import { RunnerKernel } from './runner-kernel.ts';
 import { scratchPaths } from './scratch.ts';
@@ -14,7 +17,10 @@ class ObedientKernel extends RunnerKernel {
   failure: AppError | undefined;
 
   constructor(paused: boolean) {
-    const paths = scratchPaths('/nowhere', 'kernel');
+    const root = mkdtempSync(join(tmpdir(), 'runner-kernel-'));
+    onTestFinished(() => rmSync(root, { recursive: true }));
+    const paths = scratchPaths(root, 'kernel');
+    mkdirSync(paths.folder);
     const isolation = {} as never;
     super({ paths, isolation, uid: null, services: [], cgroups: [], paused, clock: systemClock, logger });
   }
@@ -62,4 +68,9 @@ it('a pause that failed, and may come later, can be taken back; what is paused i
   await kernel.pause();
   await kernel.pause();
   expect(kernel.told).toEqual(['stand still', 'go on', 'stand still']);
+  // The clock of its time limits does, too, also under the next agent.
+  const kept = () => JSON.parse(readFileSync(join(kernel.scratch, 'clock.json'), 'utf8')).since;
+  expect(kept()).toBeGreaterThan(0);
+  await kernel.resume();
+  expect(kept()).toBe(null);
 });

@@ -21,6 +21,7 @@ import { RunnerClient } from '../../runner/index.ts';
 import { KernelServices } from '../../services/kernel-services.ts';
 import type { KernelEnd, KernelHandle, KernelUsage } from '../backend.ts';
 import { jobBegan, runBatchJob } from './batch-job.ts';
+import { KernelClock } from './kernel-clock.ts';
 import { connectToService } from './kernel-streams.ts';
 import { Runs } from './runs.ts';
 import type { ScratchPaths } from './scratch.ts';
@@ -64,6 +65,8 @@ export abstract class RunnerKernel implements KernelHandle {
   #stopReason: StatusReason | undefined;
   #over = false;
   #paused: boolean;
+  /** Of time limits. */
+  readonly #clock: KernelClock;
   /** The last change between paused and not: they follow one another. */
   #changing: Promise<void> = Promise.resolve();
 
@@ -71,6 +74,7 @@ export abstract class RunnerKernel implements KernelHandle {
     const { paths, uid, isolation, cgroups, services } = options;
     this.#options = options;
     this.#paused = options.paused ?? false;
+    this.#clock = new KernelClock({ clock: options.clock, file: paths.clock, paused: this.#paused });
     this.isolation = isolation;
     this.ended = this.#ended.promise;
     this.files = new HomeFiles({ home: paths.home, staging: paths.folder, uid });
@@ -123,8 +127,8 @@ export abstract class RunnerKernel implements KernelHandle {
   }
 
   runBatch(batch: KernelBatch, signal: AbortSignal): Promise<BatchEnd | null> {
-    const { paths, clock } = this.#options;
-    const job = { runs: this.#requireRuns(), client: this.#requireClient(), file: paths.batch, clock };
+    const { paths } = this.#options;
+    const job = { runs: this.#requireRuns(), client: this.#requireClient(), file: paths.batch, clock: this.#clock };
     return runBatchJob(job, batch, signal);
   }
 
@@ -227,6 +231,7 @@ export abstract class RunnerKernel implements KernelHandle {
       if (still && (this.#paused || this.#stopReason !== undefined)) return;
       await this.hold(still);
       this.#paused = still;
+      this.#clock.hold(still);
     };
     const changed = this.#changing.then(change);
     // Whoever asked for it hears of a failure; the next change is tried all the same.
@@ -256,7 +261,7 @@ export abstract class RunnerKernel implements KernelHandle {
       runDirectory: paths.run,
       cgroups,
       deadlinesFile: paths.deadlines,
-      clock,
+      clock: this.#clock,
       ended: this.ended,
       onExpired: (runId) => {
         logger.info('run exceeded its time limit', { run_id: runId });

@@ -2,12 +2,14 @@ import { appendFileSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecuteInput } from '@backend.ai/contract';
-import { deferred, systemClock } from '@backend.ai/core';
+import { type Clock, deferred, systemClock } from '@backend.ai/core';
+import { FakeClock } from '@backend.ai/testing';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { collectRun } from '../../runner/collect-run.ts';
 import { RunDirectory } from '../../runner/run-directory.ts';
 import { RunJournal } from '../../runner/run-journal.ts';
 import type { KernelEnd } from '../backend.ts';
+import { KernelClock } from './kernel-clock.ts';
 import { Runs } from './runs.ts';
 
 let folder: string;
@@ -30,7 +32,7 @@ const write = (runId: string, record: object): void =>
   appendFileSync(join(folder, 'runs', `${runId}.jsonl`), `${JSON.stringify(record)}\n`);
 
 /** Runs over real journals; a runner that takes everything and finishes nothing. */
-function kernel() {
+function kernel(clock: Clock = systemClock, expired: string[] = []) {
   const directory = new RunDirectory(folder);
   const end = deferred<KernelEnd>();
   const begun: string[] = [];
@@ -51,14 +53,35 @@ function kernel() {
     runDirectory: folder,
     cgroups: [],
     deadlinesFile,
-    clock: systemClock,
+    clock,
     ended: end.promise,
-    onExpired: () => {},
+    onExpired: (runId) => expired.push(runId),
   });
   return { runs, begun, end: () => end.resolve({ exitCode: 9, reason: 'self-terminated' }), deadlinesFile };
 }
 
 describe('executions of a kernel', () => {
+  it('have used up their time only when their programs ran for that long, also under the next agent', async () => {
+    const clock = new FakeClock();
+    const start = (paused: boolean) => new KernelClock({ clock, file: join(folder, 'clock.json'), paused });
+    const expired: string[] = [];
+    const first = start(false);
+    const { runs } = kernel(first, expired);
+    await runs.execute(input({ runId: 'a', timeoutMs: 10_000 }), undefined);
+    await clock.advance(9_000);
+    first.hold(true);
+    await clock.advance(60_000);
+    runs.close();
+    const second = start(true);
+    kernel(second, expired);
+    await clock.advance(60_000);
+    second.hold(false);
+    await clock.advance(999);
+    expect(expired).toEqual([]);
+    await clock.advance(1);
+    expect(expired).toEqual(['a']);
+  });
+
   it('that nobody began are unknown, and asking for them leaves nothing behind', async () => {
     const { runs, end } = kernel();
     for (let i = 0; i < 1_000; i++) {

@@ -14,6 +14,7 @@ export interface RunsOptions {
   readonly cgroups: readonly string[];
   /** Where deadlines of runs outlive the agent. */
   readonly deadlinesFile: string;
+  /** That of the kernel: it stands still with its programs. */
   readonly clock: Clock;
   readonly ended: Promise<KernelEnd>;
   /** A run has used up its time. */

@@ -29,6 +29,8 @@ export interface ScratchPaths {
   readonly status: string;
   /** When runs in progress have to end. */
   readonly deadlines: string;
+  /** How long the kernel stood still. */
+  readonly clock: string;
   /** That the batch job was ordered, and when it has to end. */
   readonly batch: string;
   readonly facts: string;
@@ -52,6 +54,7 @@ export function scratchPaths(scratchDir: string, kernelId: string): ScratchPaths
     log: at('sandbox.log'),
     status: at('status.json'),
     deadlines: at('deadlines.json'),
+    clock: at('clock.json'),
     batch: at('batch.json'),
     facts: at('kernel.json'),
   };

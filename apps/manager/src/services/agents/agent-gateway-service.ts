@@ -119,7 +119,8 @@ export class AgentGatewayService implements AgentGateway {
     }
     if (input.measurements) {
       const ours = new Set(seen.kernels.map(({ kernelId }) => kernelId));
-      this.#options.kernelStatistics.record(agentId, input.measurements, ours);
+      const paused = new Set(input.kernels.flatMap((kernel) => (kernel.paused ? [kernel.kernelId] : [])));
+      this.#options.kernelStatistics.record(agentId, input.measurements, ours, paused);
     }
     const present = new Set(input.kernels.map(({ kernelId }) => kernelId));
     this.#forgetMissing(

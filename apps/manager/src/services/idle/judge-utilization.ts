@@ -17,7 +17,8 @@ interface MetricFinding {
 const staleMs = 60_000;
 
 /**
- * Whether a session used less than it should over the whole window. Metrics of resources that it was not given do not
+ * Whether a session used less than it should over the whole window, which is of time in which its programs ran: pausing
+ * puts the verdict off and excuses nothing. Metrics of resources that it was not given do not
  * count, and what was not measured is not known, which is never the same as nothing.
  */
 export function judgeUtilization(session: JudgedSession, settings: IdleSettings, nowMs: number): IdleCheckView {
@@ -29,11 +30,9 @@ export function judgeUtilization(session: JudgedSession, settings: IdleSettings,
   if (wanted.length === 0) return excluded(checker, 'No threshold is set for anything that it was given.');
 
   const { windowMs, initialGraceMs, operator } = settings;
-  // While it was paused it could use nothing: the window has to be after that.
-  const judgedFromMs = Math.max(session.startedAtMs + initialGraceMs, (session.resumedAtMs ?? 0) + windowMs);
-  const graceMs = judgedFromMs - nowMs;
+  const graceMs = session.startedAtMs + initialGraceMs - nowMs;
   if (graceMs > 0) {
-    const explanation = 'It has just started, or gone on, and is not judged yet.';
+    const explanation = 'It has just started and is not judged yet.';
     const evidence = { initialGraceMs };
     return { checker, verdict: 'active', explanation, remainingMs: graceMs, remainingKind: 'grace_period', evidence };
   }

@@ -5,6 +5,7 @@ import { BackgroundTasks } from '@backend.ai/telemetry';
 import { collectLogs, FakeClock } from '@backend.ai/testing';
 import { describe, expect, it } from 'vitest';
 import { KernelStatistics } from './kernel-statistics.ts';
+import { averageOf } from './usage-series.ts';
 
 const kernelId = '0b5a0c2e-6f51-4f0c-9d2b-1f5a1f2f3a4b';
 const measurement = (cpuMs: number, memoryBytes: number, more: Partial<KernelMeasurement> = {}): KernelMeasurement => ({
@@ -29,8 +30,13 @@ function world() {
   });
   const manager = () => new KernelStatistics({ liveValues, keepMs: () => 600_000, clock, tasks, logger: logs.logger });
   const statistics = manager();
-  const tell = async (by: KernelStatistics, measurements: KernelMeasurement[], kernels = [kernelId]) => {
-    by.record('a', measurements, new Set(kernels));
+  const tell = async (
+    by: KernelStatistics,
+    measurements: KernelMeasurement[],
+    kernels = [kernelId],
+    paused: string[] = [],
+  ) => {
+    by.record('a', measurements, new Set(kernels), new Set(paused));
     await tasks.drain();
   };
   return {
@@ -55,6 +61,26 @@ describe('statistics of kernels', () => {
     const known = await statistics.find(kernelId);
     expect(known).toMatchObject({ cpuMs: 10_000, memoryBytes: 100, memoryPeakBytes: 900 });
     expect(known?.series.map(({ cpuMs }) => cpuMs)).toEqual([0, 10_000]);
+  });
+
+  it('are averages of the time in which programs ran, also under another manager: pausing excuses from nothing', async () => {
+    const { clock, manager, statistics, tell } = world();
+    let ranMs = 0;
+    const beat = async (by: KernelStatistics, ms: number, was: 'ran' | 'paused', is: 'runs' | 'pauses') => {
+      await clock.advance(ms);
+      if (was === 'ran') ranMs += ms;
+      await tell(by, [measurement(ranMs / 2, 1)], [kernelId], is === 'pauses' ? [kernelId] : []);
+    };
+    await beat(manager(), 0, 'ran', 'runs');
+    for (let window = 0; window < 3; window++) {
+      const by = manager();
+      for (let nth = 0; nth < 4; nth++) await beat(by, 30_000, 'ran', nth === 3 ? 'pauses' : 'runs');
+      for (let nth = 0; nth < 19; nth++) await beat(by, 60_000, 'paused', nth === 18 ? 'runs' : 'pauses');
+    }
+    const known = await statistics.find(kernelId);
+    expect(averageOf(known?.series ?? [], 300_000)).toMatchObject({ cpuPercent: 50, coveredMs: 300_000 });
+    expect(known?.series.map(({ atMs }) => atMs)).toEqual([...(known?.series ?? [])].map(({ atMs }) => atMs).sort());
+    expect(known?.series.length).toBeLessThan(20);
   });
 
   it('that cannot be read count as none, and are in the way of no other kernel', async () => {
@@ -93,7 +119,7 @@ describe('statistics of kernels', () => {
     const { clock, statistics, tell, drain } = world();
     await tell(statistics, [measurement(5, 1)]);
     await clock.advance(5_000);
-    statistics.record('a', [measurement(6, 1)], new Set([kernelId]));
+    statistics.record('a', [measurement(6, 1)], new Set([kernelId]), new Set());
     statistics.end('a', kernelId);
     await drain();
     expect(await statistics.find(kernelId)).toBeUndefined();

@@ -14,10 +14,13 @@ const kernelUseSchema = z.object({
   memoryBytes: amount,
   memoryPeakBytes: amount,
   metrics: metricsSchema.optional(),
+  /** Whether its programs stood still when it was measured, and for how long they have in all. */
+  paused: z.boolean().optional(),
+  pausedMs: z.number().optional(),
   series: z
     .array(
       z.object({
-        ...{ atMs: z.number(), cpuMs: amount, memoryBytes: amount },
+        ...{ atMs: z.number(), cpuMs: amount, memoryBytes: amount, pausedMs: z.number().optional() },
         others: z.record(z.string(), z.number()).optional(),
       }),
     )
@@ -55,8 +58,16 @@ export class KernelStatistics {
     this.#options = options;
   }
 
-  /** @param kernels Those that the agent has by what we know: others have ended, or are nobody's. */
-  record(agentId: string, measurements: readonly KernelMeasurement[], kernels: ReadonlySet<string>): void {
+  /**
+   * @param kernels Those that the agent has by what we know: others have ended, or are nobody's
+   * @param paused Those whose programs stand still
+   */
+  record(
+    agentId: string,
+    measurements: readonly KernelMeasurement[],
+    kernels: ReadonlySet<string>,
+    paused: ReadonlySet<string>,
+  ): void {
     // The next heartbeat tells the newest again.
     if (this.#underWay.has(agentId)) return;
     const now = this.#options.clock.now();
@@ -66,7 +77,7 @@ export class KernelStatistics {
     this.#underWay.set(agentId, keeping.promise);
     this.#options.tasks.start('keep statistics', async () => {
       try {
-        await this.#keep(agentId, ours, now);
+        await this.#keep(agentId, ours, paused, now);
         this.#failing = false;
       } catch (error) {
         if (!this.#failing)
@@ -105,14 +116,19 @@ export class KernelStatistics {
     }
   }
 
-  async #keep(agentId: string, measurements: readonly KernelMeasurement[], now: number): Promise<void> {
+  async #keep(
+    agentId: string,
+    measurements: readonly KernelMeasurement[],
+    paused: ReadonlySet<string>,
+    now: number,
+  ): Promise<void> {
     const { liveValues, keepMs } = this.#options;
     const before = this.#known.get(agentId) ?? new Map<string, KernelUse>();
     const present = new Map<string, KernelUse>();
     await Promise.all(
       measurements.map(async ({ kernelId, ageMs, ...measured }) => {
         const last = before.get(kernelId) ?? (await this.find(kernelId));
-        const next = following(last, { atMs: now - ageMs, ...measured }, keepMs());
+        const next = following(last, { atMs: now - ageMs, paused: paused.has(kernelId), ...measured }, keepMs());
         present.set(kernelId, next);
         if (next !== last) await liveValues.set(keyOf(kernelId), JSON.stringify(next), expiryMs);
       }),
@@ -125,14 +141,20 @@ export class KernelStatistics {
 }
 
 /** The same one when there is nothing newer: measurements are told until they are followed by others. */
-function following(last: KernelUse | undefined, measured: Omit<KernelUse, 'series'>, keepMs: number): KernelUse {
+function following(
+  last: KernelUse | undefined,
+  measured: Omit<KernelUse, 'series' | 'pausedMs'>,
+  keepMs: number,
+): KernelUse {
   const { atMs, cpuMs, memoryBytes, metrics = {} } = measured;
   if (last && atMs - last.atMs < sameWithinMs) return last;
+  const pausedMs = (last?.pausedMs ?? 0) + (last?.paused ? atMs - last.atMs : 0);
+  const point = { atMs, pausedMs, cpuMs, memoryBytes, others: otherValues(metrics) };
   const peaks = [measured.memoryPeakBytes, last?.memoryPeakBytes].filter((peak) => typeof peak === 'number');
   return {
-    ...measured,
+    ...{ ...measured, pausedMs },
     memoryPeakBytes: peaks.length === 0 ? null : Math.max(...peaks),
-    series: addPoint(last?.series ?? [], { atMs, cpuMs, memoryBytes, others: otherValues(metrics) }, keepMs),
+    series: addPoint(last?.series ?? [], point, keepMs),
   };
 }
 

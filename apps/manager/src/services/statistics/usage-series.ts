@@ -6,6 +6,8 @@ export interface UsagePoint {
   /** CPU time since the start, in milliseconds. */
   readonly cpuMs: number | null;
   readonly memoryBytes: number | null;
+  /** For how long its programs had stood still until then. Absent: never. */
+  readonly pausedMs?: number | undefined;
   /** By metric: of disks the bytes since the start, of networks those per second, of accelerators per cent. */
   readonly others?: Readonly<Record<string, number>> | undefined;
 }
@@ -38,6 +40,14 @@ export function otherValues(metrics: Metrics): Record<string, number> {
 export const stepMs = 15_000;
 
 /**
+ * By a clock that stands still with the programs of the kernel, as do all lengths of time here: while they are paused they can
+ * use nothing, and no point is added.
+ */
+function ranAt({ atMs, pausedMs = 0 }: UsagePoint): number {
+  return atMs - pausedMs;
+}
+
+/**
  * Of one of the other metrics in the last `windowMs` before the newest point: per second of what is counted, else the mean
  * weighted by time. Null: not known for all of it.
  */
@@ -47,7 +57,7 @@ export function averageOther(series: UsageSeries, name: string, windowMs: number
   for (const [index, point] of points.slice(1).entries()) {
     const [before, now] = [points[index]?.others?.[name], point.others?.[name]];
     if (before === undefined || now === undefined) return null;
-    const lapseMs = point.atMs - (points[index] as UsagePoint).atMs;
+    const lapseMs = ranAt(point) - ranAt(points[index] as UsagePoint);
     sum += counted.has(name) ? Math.max(0, now - before) * 1_000 : ((before + now) / 2) * lapseMs;
     overMs += lapseMs;
   }
@@ -56,7 +66,7 @@ export function averageOther(series: UsageSeries, name: string, windowMs: number
 
 function within(series: UsageSeries, windowMs: number): UsageSeries {
   const newest = series.at(-1);
-  return newest ? series.filter(({ atMs }) => atMs >= newest.atMs - windowMs) : [];
+  return newest ? series.filter((point) => ranAt(point) >= ranAt(newest) - windowMs) : [];
 }
 
 /**
@@ -64,10 +74,11 @@ function within(series: UsageSeries, windowMs: number): UsageSeries {
  * newer than those before is left out.
  */
 export function addPoint(series: UsageSeries, point: UsagePoint, keepMs: number): UsageSeries {
-  if (point.atMs <= (series.at(-1)?.atMs ?? Number.NEGATIVE_INFINITY)) return series;
-  const kept = series.filter(({ atMs }) => atMs >= point.atMs - keepMs);
+  const newest = series.at(-1);
+  if (newest && ranAt(point) <= ranAt(newest)) return series;
+  const kept = series.filter((each) => ranAt(each) >= ranAt(point) - keepMs);
   const [before, last] = kept.slice(-2);
-  if (before && last && last.atMs - before.atMs < stepMs) kept.pop();
+  if (before && last && ranAt(last) - ranAt(before) < stepMs) kept.pop();
   return [...kept, point];
 }
 
@@ -82,7 +93,7 @@ export function averageOf(series: UsageSeries, windowMs: number): UsageAverage {
   let [cpuMs, cpuOverMs, byteMs, memoryOverMs] = [0, 0, 0, 0];
   for (const [index, point] of points.slice(1).entries()) {
     const before = points[index] as UsagePoint;
-    const lapseMs = point.atMs - before.atMs;
+    const lapseMs = ranAt(point) - ranAt(before);
     if (point.cpuMs !== null && before.cpuMs !== null) {
       cpuMs += Math.max(0, point.cpuMs - before.cpuMs);
       cpuOverMs += lapseMs;
@@ -95,6 +106,6 @@ export function averageOf(series: UsageSeries, windowMs: number): UsageAverage {
   return {
     cpuPercent: cpuOverMs === 0 ? null : (cpuMs / cpuOverMs) * 100,
     memoryBytes: memoryOverMs === 0 ? null : byteMs / memoryOverMs,
-    coveredMs: newest.atMs - (points[0]?.atMs ?? newest.atMs),
+    coveredMs: ranAt(newest) - ranAt(points[0] ?? newest),
   };
 }

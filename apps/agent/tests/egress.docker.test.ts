@@ -5,6 +5,7 @@ import { chainsOf } from '../src/backends/docker/firewall-rules.ts';
 import { type AgentWorld, agentWorld, runCode, type StartedAgent, startKernel, textOf } from './agent-world.ts';
 import { docker, dockerOptions, testImages } from './docker-world.ts';
 import { dial, dialUdp, iptables, neighbour } from './neighbours.ts';
+import { orderFor, slotSpec, untilSlot } from './warm-slot-suite.ts';
 
 const images = await testImages();
 const image = images.python;
@@ -15,6 +16,7 @@ const guarded = { ...dockerOptions, docker: { ...dockerOptions.docker, subnetPoo
 
 const listed = '203.0.113.10';
 const other = '203.0.113.20';
+const noCalls: EgressPolicy = { policy: 'none' };
 const list: EgressPolicy = {
   policy: 'allow-list',
   allow: [
@@ -81,6 +83,29 @@ describe.runIf(process.getuid?.() === 0)('the egress policy of a session in cont
     expect(await reach(api, open)).toEqual(everything);
     expect(await reach(api, some)).toEqual(onlyListed);
     expect(await reach(api, none)).toEqual(nothing);
+  });
+
+  it('holds in a container that was started ahead of its session, and after it was handed over and the agent was away', async () => {
+    const w = await world();
+    const first = await w.startAgent();
+    const [some, none] = [
+      { ...slotSpec(image ?? ''), egress: list },
+      { ...slotSpec(image ?? ''), egress: noCalls },
+    ];
+    await first.api.keepWarmSlots.mutate({ slots: [some, none] });
+    for (const slot of [some, none]) {
+      await untilSlot(w, slot.slotId, 'ready');
+      await first.api.createKernel.mutate(orderFor(slot, { egress: slot.egress }));
+      const { steps } = await w.gateway.waitForEvent(slot.slotId, 'kernel-started', 60_000);
+      expect(steps.map(({ step }) => step)).toContain('hand-over');
+    }
+    expect(await reach(first.api, some.slotId)).toEqual(onlyListed);
+    expect(await reach(first.api, none.slotId)).toEqual(nothing);
+    await first.agent.close();
+    flush();
+    const { api } = await w.startAgent();
+    expect(await reach(api, some.slotId)).toEqual(onlyListed);
+    expect(await reach(api, none.slotId)).toEqual(nothing);
   });
 
   it('is in force after the agent was away and somebody has flushed the rules, as after the next start of a kernel', async () => {

@@ -119,6 +119,7 @@ export function warmSlotSuite(name: string, { image, steps, ...world }: WarmSlot
         { hostname: 'sub1', clusterRole: 'sub' },
         { cluster: { localRank: 0, replicas: { main: 1, sub: 0 }, hosts: [{ name: 'main1' }] } },
         { allowFractionalResourceFragmentation: false },
+        { egress: { policy: 'none' } },
       ];
       for (const other of others) {
         const slot = slotSpec(image);
@@ -128,6 +129,19 @@ export function warmSlotSuite(name: string, { image, steps, ...world }: WarmSlot
         await w.expectNoRemains(slot.slotId);
       }
       await waitFor(() => agent.status().warmSlots.length === 0 && Object.keys(agent.status().used).length === 0);
+    });
+
+    it('stay while nobody wishes them any more whose session has claimed them, until its order comes', async () => {
+      const w = await agentWorld(world);
+      const { agent, api } = await w.startAgent();
+      const [claimed, other] = [slotSpec(image), slotSpec(image)];
+      await api.keepWarmSlots.mutate({ slots: [claimed, other] });
+      await untilSlot(w, claimed.slotId, 'ready');
+      await api.keepWarmSlots.mutate({ slots: [], claimed: [claimed.slotId] });
+      expect(agent.status().warmSlots.map(({ slotId }) => slotId)).toEqual([claimed.slotId]);
+      await api.createKernel.mutate(orderFor(claimed));
+      const started = await w.gateway.waitForEvent(claimed.slotId, 'kernel-started', 60_000);
+      expect(started.steps.map(({ step }) => step)).toContain('hand-over');
     });
 
     it('give way to a kernel that needs what they hold', async () => {

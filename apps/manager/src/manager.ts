@@ -310,7 +310,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     leader.hint('pools', currentRequestId());
   });
   const warmPools = new WarmPoolService({
-    ...{ pools: warmPoolRows, presets: presetRows, images, agents: directory },
+    ...{ pools: warmPoolRows, presets: presetRows, images, agents: directory, catalog, clock },
     onChange: () => poolHints.announce(),
   });
   const agentGateway = new AgentGatewayService({

@@ -11,6 +11,7 @@ import { PeerRepository } from '../src/repositories/peers.ts';
 import { QueueRepository } from '../src/repositories/queue.ts';
 import { SessionTransitions } from '../src/repositories/session-transitions.ts';
 import { SessionRepository } from '../src/repositories/sessions.ts';
+import { WarmPoolRepository } from '../src/repositories/warm-pools.ts';
 import { elect, prepareLedger, registerAgent } from './ledger-world.ts';
 import { newSession } from './new-session.ts';
 
@@ -56,9 +57,9 @@ async function whileWaiting<T>(early: (tx: Database) => Promise<unknown>, late: 
   await db.transaction(async (tx) => {
     await early(tx as unknown as Database);
     waiting = late();
-    await waitFor(async () => (await tx.execute(sql`select 1 from pg_locks where not granted`)).length > 0, {
-      what: 'a statement that waits for a lock',
-    });
+    // Of this database, as others have tests, too; within a transaction its view would not change.
+    const blocked = sql`select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`;
+    await waitFor(async () => (await db.execute(blocked)).length > 0, { what: 'a statement that waits for a lock' });
   });
   return await waiting!;
 }
@@ -237,5 +238,28 @@ describe('what is decided once', () => {
     const moved = await Promise.all(Array.from({ length: 6 }, tell));
     expect(moved.flat()).toHaveLength(1);
     expect(await new AgentRepository(db).ackedSeq('i-one')).toBe(epoch * 1_000);
+  });
+});
+
+describe('a placement that waits while a warm slot is made', () => {
+  const poolId = newId();
+  beforeAll(async () => {
+    const kind = { image: 'i', architecture: 'x86_64', slots: { cpu: '4' }, shmem: null, size: 1 };
+    await new WarmPoolRepository(db).create({ id: poolId, name: 'pool', resourceGroup: 'default', ...kind });
+  });
+
+  it('sees the slot, which has to go for it', async () => {
+    const ids = await insert();
+    const pools = new WarmPoolRepository(db);
+    const placed = await whileWaiting(
+      async (tx) => {
+        const slot = { id: newId(), poolId, agentId: 'i-one', origin: null };
+        expect(await new WarmPoolRepository(tx).reserve([slot], epoch)).toBe(1);
+      },
+      () => place(db, ids),
+    );
+    expect(placed).toBe(true);
+    expect(await pools.slots()).toEqual([]);
+    expect(await verifyLedger(db)).toEqual([]);
   });
 });

@@ -483,7 +483,7 @@ export class FakeAgent implements AgentService {
   }
 
   /** What becomes of slots that it is to start. */
-  warmBehaviour: 'ready' | 'stall' | 'fail' | 'ignore' = 'ready';
+  warmBehaviour: 'ready' | 'stall' | 'fail' | 'ignore' | 'hang' = 'ready';
   readonly warmSlots = new Map<string, WarmSlotReport>();
   /** Slots that became kernels, in the order of their orders. */
   readonly claims: string[] = [];
@@ -493,7 +493,8 @@ export class FakeAgent implements AgentService {
   async keepWarmSlots({ slots, claimed = [] }: WarmSlotsInput, ctx: CallContext): Promise<{ slots: WarmSlotReport[] }> {
     this.#admit(ctx.headers.epoch);
     this.wishes.push(slots);
-    if (this.warmBehaviour === 'ignore') return { slots: [] };
+    if (this.warmBehaviour === 'hang') await untilAborted(ctx.signal);
+    if (this.warmBehaviour === 'ignore' || this.warmBehaviour === 'hang') return { slots: [] };
     const kept = new Set([...slots.map(({ slotId }) => slotId), ...claimed]);
     for (const slotId of this.warmSlots.keys()) if (!kept.has(slotId)) this.warmSlots.delete(slotId);
     const states = { ready: 'ready', stall: 'starting', fail: 'failed' } as const;

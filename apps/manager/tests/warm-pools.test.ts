@@ -1,4 +1,4 @@
-import { agentFeatures, type CreateWarmPoolInput } from '@backend.ai/contract';
+import { agentFeatures, type CreateWarmPoolInput, resourceGroupOptionsSchema } from '@backend.ai/contract';
 import { waitFor } from '@backend.ai/testing';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { FakeAgent } from './fake-agent.ts';
@@ -29,6 +29,11 @@ const untilReady = (count: number) =>
   waitFor(async () => (await pool()).ready === count, { what: `${count} slots that are ready` });
 const warmOf = async (agent: FakeAgent) =>
   (await world.manager.services.api.admin.agent.get({ id: agent.id }, world.ctx())).warm;
+
+async function emptyGroup(): Promise<string> {
+  const { name } = await world.manager.services.api.admin.resourceGroup.create({ name: 'empty' } as never, world.ctx());
+  return name;
+}
 
 async function poolOf(size: number, slots?: Record<string, string>): Promise<FakeAgent> {
   world = await createWorld();
@@ -134,10 +139,10 @@ describe('a warm pool', () => {
     const [slotId = ''] = agent.warmSlots.keys();
     agent.behaviour = 'lose-order';
     const { id } = await world.create({ resources });
-    await waitFor(() => agent.createCalls.length > 0, patiently);
+    await waitFor(() => agent.createCalls.length > 0);
     const told = agent.wishes.length;
     await api().modify({ name: 'python-small', size: 0 }, world.ctx());
-    await waitFor(() => agent.wishes.slice(told).some((slots) => slots.length === 0), patiently);
+    await waitFor(() => agent.wishes.slice(told).some((slots) => slots.length === 0));
     expect([...agent.warmSlots.keys()]).toEqual([slotId]);
     agent.behaviour = 'start';
     await world.until(id, 'RUNNING');
@@ -199,13 +204,82 @@ describe('a warm pool', () => {
     await waitFor(() => agent.warmSlots.size === 0);
   });
 
-  it('stays empty while its group keeps kernels from calling everything', async () => {
+  it('of a group that restricts calls is made anew, at agents that enforce that, and told to lack agents where none does', async () => {
     const agent = await poolOf(2);
     const { resourceGroup } = world.manager.services.api.admin;
     await resourceGroup.modify({ name: 'default', egress: { policy: 'none' } }, world.ctx());
     await waitFor(() => agent.warmSlots.size === 0);
-    await resourceGroup.modify({ name: 'default', egress: { policy: 'open' } }, world.ctx());
+    expect((await pool()).shortage).toEqual([{ code: 'egress-policy', agents: ['i-one'] }]);
+    const guarded = await world.addAgent('i-guarded', { ...keeps, enforcesEgress: true });
     await untilReady(2);
+    const [slot] = guarded.wishes.at(-1) ?? [];
+    expect(slot?.egress).toEqual({ policy: 'none' });
+    const { id } = await world.create({ resources });
+    await world.until(id, 'RUNNING');
+    expect(guarded.claims).toHaveLength(1);
+  });
+
+  it('has its slots made anew when its group begins to forbid scattered shares', async () => {
+    const agent = await poolOf(1);
+    const [before] = agent.warmSlots.keys();
+    const options = resourceGroupOptionsSchema.parse({ allowFractionalResourceFragmentation: false });
+    await world.manager.services.api.admin.resourceGroup.modify({ name: 'default', options }, world.ctx());
+    await waitFor(() => agent.warmSlots.size === 1 && !agent.warmSlots.has(before ?? ''));
+    expect(agent.wishes.at(-1)).toMatchObject([{ allowFractionalResourceFragmentation: false }]);
+  });
+
+  it('is filled by other agents while one fails, which is told', async () => {
+    world = await createWorld();
+    const failing = await world.addAgent('i-fails', keeps);
+    failing.warmBehaviour = 'fail';
+    const other = await world.addAgent('i-works', keeps);
+    await makePool(3);
+    await untilReady(3);
+    expect(other.warmSlots.size).toBe(3);
+    const { failing: told, shortage } = await pool();
+    expect(told).toMatchObject([{ agent: 'i-fails', error: { message: failing.failure } }]);
+    expect(shortage).toEqual([]);
+  });
+
+  it('is filled at other agents while one hangs that is told its slots', async () => {
+    world = await createWorld({ config: { orderDeadlineMs: 600_000 } });
+    const hanging = await world.addAgent('i-hangs', keeps);
+    hanging.warmBehaviour = 'hang';
+    const other = await world.addAgent('i-works', keeps);
+    await makePool(2);
+    await waitFor(() => other.warmSlots.size === 1);
+    await api().modify({ name: 'python-small', size: 4 }, world.ctx());
+    await waitFor(() => other.warmSlots.size === 2);
+    expect(hanging.wishes).toHaveLength(1);
+  });
+
+  it('tells why it has fewer slots than it is to have', async () => {
+    world = await createWorld();
+    await world.addAgent('i-processes');
+    await makePool(9);
+    await makePool(1, { name: 'elsewhere', resourceGroup: await emptyGroup() });
+    expect((await api().list(world.ctx()))[0]).toMatchObject({
+      name: 'elsewhere',
+      shortage: [{ code: 'no-agents', agents: [] }],
+    });
+    await api().delete({ name: 'elsewhere' }, world.ctx());
+    expect((await pool()).shortage).toEqual([{ code: 'keeps-no-slots', agents: ['i-processes'] }]);
+    const small = await world.addAgent('i-small', { ...keeps, slots: { cpu: '1', mem: String(2 ** 30) } });
+    await untilReady(1);
+    const failing = await world.addAgent('i-fails', keeps);
+    failing.warmBehaviour = 'fail';
+    await api().modify({ name: 'python-small', size: 10 }, world.ctx());
+    const { shortage } = await waitFor(async () => {
+      const view = await pool();
+      return view.failing.length > 0 && view.shortage.length === 3 && view;
+    });
+    expect(shortage).toEqual(
+      expect.arrayContaining([
+        { code: 'keeps-no-slots', agents: ['i-processes'] },
+        { code: 'no-room', agents: [small.id] },
+        { code: 'failing', agents: ['i-fails'] },
+      ]),
+    );
   });
 
   it('is kept by the manager that leads next, and slots are never handed over twice', async () => {

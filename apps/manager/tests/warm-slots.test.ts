@@ -45,7 +45,8 @@ async function empty(): Promise<void> {
   await handle.db.execute(sql`delete from sessions`);
   await handle.db.execute(sql`delete from warm_slots`);
   await handle.db.execute(sql`update agent_resources set used = 0, prereserved = 0`);
-  await handle.db.execute(sql`update warm_pools set failures = 0, retry_at = null, last_error = null`);
+  await handle.db.execute(sql`delete from warm_pool_failures`);
+  await handle.db.execute(sql`update resource_groups set options = '{}', egress = '{"policy": "open"}'`);
 }
 
 interface Ids {
@@ -136,6 +137,20 @@ describe('a warm slot', () => {
     expect(await present()).toEqual([starting]);
   });
 
+  it.each([sql`egress = '{"policy": "none"}'`, sql`options = '{"allowFractionalResourceFragmentation": false}'`])(
+    'that was made under other rules of its group is not handed over, however it is asked for',
+    async (rule) => {
+      const [slotId = ''] = await makeSlots(1);
+      await handle.db.execute(sql`update resource_groups set ${rule}`);
+      expect((await pools.slots()).map(({ isCurrent }) => isCurrent)).toEqual([false]);
+      const session = await insert('1');
+      expect(await place(session, slotId)).toBeUndefined();
+      expect(await place(session)).toBe(session.kernelId);
+      const [made = ''] = await makeSlots(1);
+      expect(await place(await insert('1'), made)).toBe(made);
+    },
+  );
+
   it('gives way when there is no room beside it, one that is not ready first, and no more than have to', async () => {
     const ready = await makeSlots(3);
     await makeSlots(1, false);
@@ -165,18 +180,20 @@ describe('a warm slot', () => {
     await tell([[one, 'failed']]);
     const waits = async (): Promise<number> => {
       const [row] = await handle.db.execute<{ ms: number }>(
-        sql`select extract(epoch from retry_at - now())::float8 * 1000 as ms from warm_pools`,
+        sql`select extract(epoch from retry_at - now())::float8 * 1000 as ms from warm_pool_failures`,
       );
       return Math.ceil(row!.ms / 1_000);
     };
     expect(await waits()).toBe(1);
     await tell([[two, 'failed']]);
     expect(await waits()).toBe(2);
-    expect(await pools.list()).toMatchObject([{ failures: 2, lastError: { code: 'kernel-lost' } }]);
+    expect(await pools.list()).toMatchObject([
+      { failing: [{ agentId: 'i-one', failures: 2, error: { code: 'kernel-lost' } }] },
+    ]);
     expect(await pools.tell('i-one', [], backoff)).toEqual({ changed: 1, failed: 1 });
     expect(await present()).not.toContain(three);
     await makeSlots(1);
-    expect(await pools.list()).toMatchObject([{ failures: 0, retryAt: null, lastError: null }]);
+    expect(await pools.list()).toMatchObject([{ failing: [] }]);
   });
 
   it('of another agent is not what an agent can tell of', async () => {

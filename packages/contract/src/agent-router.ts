@@ -28,12 +28,7 @@ import {
   startServiceSchema,
 } from './service.ts';
 import { inputLimits, plainText } from './text.ts';
-import {
-  maxClaimedSlots,
-  maxWarmSlots,
-  type WarmSlotReport,
-  warmSlotSpecSchema,
-} from './warm-slot.ts';
+import { maxClaimedSlots, maxWarmSlots, type WarmSlotReport, warmSlotSpecSchema } from './warm-slot.ts';
 
 /** manager → agent. The real agent and the simulated one implement this. */
 

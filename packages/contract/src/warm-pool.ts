@@ -48,11 +48,52 @@ export interface WarmPoolView {
   readonly starting: number;
   /** Agents with slots of it, and how many. */
   readonly agents: Record<string, number>;
-  /** Slots that failed one after the other. */
+  /** Slots that failed one after the other, on the agent on which most did. */
   readonly failures: number;
-  /** Before that no slot is started, after a failure. */
+  /** When the first agent is tried again on which slots failed. */
   readonly retryAt: string | null;
+  /** Of the slot that failed last. */
   readonly lastError: ErrorBody | null;
+  /** Each agent on which slots failed, the latest failure first. */
+  readonly failing: readonly WarmPoolFailure[];
+  /** Why there are fewer slots than there are to be. Empty: there are as many, or the others are about to be started. */
+  readonly shortage: readonly WarmPoolShortage[];
+}
+
+export interface WarmPoolFailure {
+  readonly agent: string;
+  readonly failures: number;
+  /** Before that none is started there. */
+  readonly retryAt: string;
+  readonly error: ErrorBody | null;
+}
+
+/** What keeps agents of the group from starting a slot, or another one. */
+export const warmPoolShortages = [
+  /** The group has no agents at all. */
+  'no-agents',
+  /** Not alive, or not open to new sessions. */
+  'closed',
+  'other-architecture',
+  /** They run processes, and only containers are started ahead. */
+  'keeps-no-slots',
+  /** The group restricts what kernels may call, which they cannot enforce. */
+  'egress-policy',
+  /** They do not have the image, and no registry does that they could fetch it from. */
+  'image-missing',
+  /** Slots failed there, and their time to be tried again has not come. */
+  'failing',
+  'no-room',
+  /** They have as many slots as one agent may. */
+  'too-many-slots',
+  /** They start as many slots as one agent does at a time. */
+  'starting-others',
+] as const;
+
+export interface WarmPoolShortage {
+  readonly code: (typeof warmPoolShortages)[number];
+  /** Ids. */
+  readonly agents: readonly string[];
 }
 
 export interface WarmPoolApi {

@@ -1,5 +1,6 @@
 import type { ErrorBody } from '@backend.ai/core';
 import { z } from 'zod';
+import { egressPolicySchema } from './egress.ts';
 import { imageSourceSchema } from './image.ts';
 import { slotTextsSchema } from './slot-texts.ts';
 import { inputLimits, plainText } from './text.ts';
@@ -25,6 +26,8 @@ export const warmSlotSpecSchema = z.strictObject({
   shmem: z.number().int().min(1).optional(),
   /** False: shares of devices are not scattered over what others left of them. */
   allowFractionalResourceFragmentation: z.boolean().optional(),
+  /** What it may call. Absent: everything. */
+  egress: egressPolicySchema.optional(),
 });
 export type WarmSlotSpec = z.infer<typeof warmSlotSpecSchema>;
 

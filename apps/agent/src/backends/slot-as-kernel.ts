@@ -10,11 +10,12 @@ export function slotAsKernel({ slotId, ...slot }: WarmSlotSpec): KernelSpec {
 }
 
 export function slotOfKernel(kernel: KernelSpec): WarmSlotSpec {
-  const { kernelId, image, imageSource, slots, shmem, allowFractionalResourceFragmentation } = kernel;
+  const { kernelId, image, imageSource, slots, shmem, egress, allowFractionalResourceFragmentation } = kernel;
   return {
     ...{ slotId: kernelId, image, slots },
     ...(imageSource ? { imageSource } : {}),
     ...(shmem === undefined ? {} : { shmem }),
+    ...(egress ? { egress } : {}),
     ...(allowFractionalResourceFragmentation === undefined ? {} : { allowFractionalResourceFragmentation }),
   };
 }

@@ -92,6 +92,7 @@ export class KernelSupervisor {
     this.warmSlots = new WarmSlots({
       ...options,
       remove: (kernel) => this.#remove(kernel, () => {}),
+      check: (kernel) => this.#refuseUnenforced(kernel),
       isTaken: (id) => this.#kernels.has(id) || this.#remains.has(id) || this.#ended.get(id) !== undefined,
       onChange: () => options.onWarmSlots?.(),
     });

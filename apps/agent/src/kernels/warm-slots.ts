@@ -33,6 +33,8 @@ export interface WarmSlotsOptions {
   readonly afterStep?: ((step: string, kernelId: string) => void) | undefined;
   /** Undoes all steps of a slot; goes on trying. Resolves when its last process has ended, if that is soon. */
   readonly remove: (kernel: Kernel) => Promise<void>;
+  /** @throws AppError for what this agent would not do for the kernel that it becomes */
+  readonly check: (kernel: KernelSpec) => void;
   /** Whether a kernel of this id is there, has been, or is still being removed. */
   readonly isTaken: (kernelId: string) => boolean;
   /** To be called when a slot has changed. */
@@ -206,6 +208,7 @@ export class WarmSlots {
     const entry: Entry = { spec, state: 'starting' };
     this.#entries.set(spec.slotId, entry);
     try {
+      this.#options.check(slotAsKernel(spec));
       const slots = slotsFromTexts(spec.slots);
       const allowFragmentation = spec.allowFractionalResourceFragmentation ?? true;
       const allocation = ledger.reserve(spec.slotId, { slots, allowFragmentation });

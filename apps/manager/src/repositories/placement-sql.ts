@@ -47,6 +47,10 @@ export function given(writes: readonly PlacementWrite[]): SQL {
     )`;
 }
 
+/** Whether a slot `w` was made under the rules that its resource group `q` has now. */
+export const slotIsCurrent = sql.raw(`w.egress = q.egress
+        and w.may_scatter = coalesce((q.options->>'allowFractionalResourceFragmentation')::boolean, true)`);
+
 /**
  * CTEs `target` and `placed`: the sessions of `given` that wait, and their kernels: `was` is the id that each has had, which
  * one that becomes a warm slot changes. A slot that somebody else took is none, and the session is left out.
@@ -59,7 +63,8 @@ export function pending(epoch: number): SQL {
       order by s.id for update of s
     ), slot as (
       select w.id, w.slots from warm_slots w join given g on g.warm_slot = w.id and g.agent_id = w.agent_id
-      where w.status = 'ready'
+      join warm_pools o on o.id = w.pool_id join resource_groups q on q.name = o.resource_group
+      where w.status = 'ready' and ${slotIsCurrent}
       order by w.id for update of w
     ), placed as (
       select coalesce(g.warm_slot, k.id) as id, k.id as was, k.session_id, g.agent_id, k.requested_slots, g.warm_slot

@@ -1,7 +1,8 @@
-import type { WarmSlotReport } from '@backend.ai/contract';
+import type { EgressPolicy, WarmSlotReport } from '@backend.ai/contract';
 import type { ErrorBody } from '@backend.ai/core';
 import { type Database, fencedBy } from '@backend.ai/database';
 import { sql } from 'drizzle-orm';
+import { slotIsCurrent } from './placement-sql.ts';
 import type { StoredCredentials } from './session-transitions.ts';
 
 export interface WarmPoolRecord {
@@ -14,15 +15,22 @@ export interface WarmPoolRecord {
   /** In bytes; null: the image has no say. */
   readonly shmem: number | null;
   readonly size: number;
-  /** Kernels of its group may not call everything, which is settled when one is made. */
+  /** Kernels of its group may not call everything. */
   readonly restrictsEgress: boolean;
-  readonly failures: number;
-  /** PostgreSQL's text in UTC. */
-  readonly retryAt: string | null;
-  readonly lastError: ErrorBody | null;
+  /** The latest failure first. */
+  readonly failing: readonly FailingAgent[];
 }
 
-export type NewWarmPool = Omit<WarmPoolRecord, 'restrictsEgress' | 'failures' | 'retryAt' | 'lastError'>;
+/** An agent on which slots of a pool failed one after the other. */
+export interface FailingAgent {
+  readonly agentId: string;
+  readonly failures: number;
+  /** Before that none is started there, in milliseconds since the epoch. */
+  readonly retryAt: number;
+  readonly error: ErrorBody | null;
+}
+
+export type NewWarmPool = Omit<WarmPoolRecord, 'restrictsEgress' | 'failing'>;
 
 /** A warm slot, with what its agent has to know of it. */
 export interface WarmSlotRecord {
@@ -37,8 +45,11 @@ export interface WarmSlotRecord {
   readonly imageDigest: string | null;
   readonly imageManifestDigest: string | null;
   readonly imageRegistry: StoredCredentials | null;
-  /** What its resource group says; null: nothing. */
-  readonly allowFractionalResourceFragmentation: boolean | null;
+  /** What its resource group said when it was made. */
+  readonly egress: EgressPolicy;
+  readonly mayScatter: boolean;
+  /** Whether the group says the same now: else no session may have it. */
+  readonly isCurrent: boolean;
 }
 
 export interface NewWarmSlot {
@@ -50,7 +61,10 @@ export interface NewWarmSlot {
 }
 
 const columns = sql.raw(`p.id, p.name, p.resource_group as "resourceGroup", p.image, p.architecture, p.slots,
-  p.shmem::float8 as shmem, p.size, coalesce(g.egress->>'policy', 'open') <> 'open' as "restrictsEgress", p.failures, p.retry_at as "retryAt", p.last_error as "lastError"`);
+  p.shmem::float8 as shmem, p.size, g.egress->>'policy' <> 'open' as "restrictsEgress",
+  coalesce((select jsonb_agg(jsonb_build_object('agentId', f.agent_id, 'failures', f.failures,
+      'retryAt', floor(extract(epoch from f.retry_at) * 1000), 'error', f.error) order by f.failed_at desc, f.agent_id)
+    from warm_pool_failures f where f.pool_id = p.id), '[]') as failing`);
 
 /** Warm pools as they are wished, and their slots as they are. Slots become kernels in `placement-sql.ts`. */
 export class WarmPoolRepository {
@@ -78,8 +92,9 @@ export class WarmPoolRepository {
   /** What failed before is forgotten: whoever changes it wants it to be tried. False: there is none. */
   async resize(name: string, size: number): Promise<boolean> {
     const rows = await this.#db.execute(sql`
-      update warm_pools set size = ${size}, failures = 0, retry_at = null, last_error = null
-      where name = ${name} returning id`);
+      with resized as (update warm_pools set size = ${size} where name = ${name} returning id),
+        forgiven as (delete from warm_pool_failures f using resized r where f.pool_id = r.id)
+      select id from resized`);
     return rows.length > 0;
   }
 
@@ -94,9 +109,9 @@ export class WarmPoolRepository {
         w.image_manifest_digest as "imageManifestDigest",
         (select jsonb_build_object('id', r.id, 'username', r.username, 'passwordEncrypted', r.password_encrypted)
           from container_registries r where r.id = w.image_registry_id) as "imageRegistry",
-        (select (g.options->>'allowFractionalResourceFragmentation')::boolean
-          from resource_groups g where g.name = p.resource_group) as "allowFractionalResourceFragmentation"
-      from warm_slots w join warm_pools p on p.id = w.pool_id order by w.id`);
+        w.egress, w.may_scatter as "mayScatter", ${slotIsCurrent} as "isCurrent"
+      from warm_slots w join warm_pools p on p.id = w.pool_id join resource_groups q on q.name = p.resource_group
+      order by w.id`);
     return [...rows];
   }
 
@@ -111,13 +126,16 @@ export class WarmPoolRepository {
     return new Map([...rows].map(({ agentId, ids }) => [agentId, ids]));
   }
 
-  /** Takes room for slots, for each that finds some beside all that its agent holds. Answers how many did. */
+  /**
+   * Takes room for slots, for each that finds some beside all that its agent holds. Answers how many did. Balances are
+   * written as they are: a placement that waited for one meanwhile is repeated, and sees the slots that have to go for it.
+   */
   async reserve(slots: readonly NewWarmSlot[], epoch: number): Promise<number> {
     if (slots.length === 0) return 0;
     const items = slots.map(({ origin, ...slot }, nth) => ({ nth, ...slot, ...origin }));
     const rows = await this.#db.execute(sql`
       with wish as (
-        select w.*, p.slots from jsonb_to_recordset(${JSON.stringify(items)}::jsonb) as w (nth int, id uuid,
+        select w.*, p.slots, p.resource_group from jsonb_to_recordset(${JSON.stringify(items)}::jsonb) as w (nth int, id uuid,
           "poolId" uuid, "agentId" text, "registryId" uuid, digest text, "manifestDigest" text)
         join warm_pools p on p.id = w."poolId"
         join agents a on a.id = w."agentId" and a.status = 'ALIVE' and a.schedulable and a.resource_group = p.resource_group
@@ -137,11 +155,21 @@ export class WarmPoolRepository {
           over (partition by w.agent_id, w.slot_name order by w.nth), false) as fits
         from wanted w left join room r on (r.agent_id, r.slot_name) = (w.agent_id, w.slot_name)
         left join held h on (h.agent_id, h.slot_name) = (w.agent_id, w.slot_name)
+      ), made as (
+        insert into warm_slots (id, pool_id, agent_id, slots, image_registry_id, image_digest, image_manifest_digest,
+          egress, may_scatter)
+        select w.id, w."poolId", w."agentId", w.slots, w."registryId", w.digest, w."manifestDigest", g.egress,
+          coalesce((g.options->>'allowFractionalResourceFragmentation')::boolean, true)
+        from wish w join resource_groups g on g.name = w.resource_group
+        where not exists (select 1 from fitting f where f.id = w.id and not f.fits)
+        returning id, agent_id, slots
+      ), noticed as (
+        update agent_resources r set used = r.used
+        from (select distinct m.agent_id, s.key as slot_name
+          from made m cross join lateral jsonb_each_text(m.slots) s where s.value::numeric > 0) x
+        where (r.agent_id, r.slot_name) = (x.agent_id, x.slot_name)
       )
-      insert into warm_slots (id, pool_id, agent_id, slots, image_registry_id, image_digest, image_manifest_digest)
-      select w.id, w."poolId", w."agentId", w.slots, w."registryId", w.digest, w."manifestDigest" from wish w
-      where not exists (select 1 from fitting f where f.id = w.id and not f.fits)
-      returning id`);
+      select id from made`);
     return rows.length;
   }
 
@@ -154,7 +182,7 @@ export class WarmPoolRepository {
 
   /**
    * What an agent tells of all its slots. One that failed is gone, as is one that could be taken and is not there any more;
-   * its pool waits for a while, longer with each failure in a row. Answers how many slots have changed.
+   * its pool starts none there for a while, longer with each failure in a row. Answers how many slots have changed.
    * @param backoff Of the wait, in milliseconds.
    */
   async tell(
@@ -178,13 +206,16 @@ export class WarmPoolRepository {
       ), failure as (
         select g.pool_id, (array_agg(r.error))[1] as error from gone g join report r on r.id = g.id group by g.pool_id
       ), waiting as (
-        update warm_pools p set failures = p.failures + 1, last_error = f.error, retry_at = now() + least(
-          ${backoff.maxMs}::float8, ${backoff.initialMs}::float8 * power(2, least(p.failures, 30))) * interval '1 millisecond'
-        from failure f where p.id = f.pool_id
+        insert into warm_pool_failures as w (pool_id, agent_id, failures, retry_at, error)
+        select f.pool_id, ${agentId}, 1, now() + ${backoff.initialMs}::float8 * interval '1 millisecond', f.error
+        from failure f
+        on conflict (pool_id, agent_id) do update set failures = w.failures + 1, error = excluded.error,
+          failed_at = now(), retry_at = now() + least(${backoff.maxMs}::float8,
+            ${backoff.initialMs}::float8 * power(2, least(w.failures, 30))) * interval '1 millisecond'
       ), going as (
-        update warm_pools p set failures = 0, retry_at = null, last_error = null
-        where p.failures > 0 and p.id in (select m.pool_id from moved m where m.status = 'ready')
-          and p.id not in (select f.pool_id from failure f)
+        delete from warm_pool_failures w
+        where w.agent_id = ${agentId} and w.pool_id in (select m.pool_id from moved m where m.status = 'ready')
+          and w.pool_id not in (select f.pool_id from failure f)
       )
       select (select count(*)::int from moved) + (select count(*)::int from gone) as changed,
         (select count(*)::int from gone) as failed`);

@@ -1,6 +1,18 @@
 import type { AgentId, ErrorBody, KernelId, ResourceSlotTexts } from '@backend.ai/core';
 import { sql } from 'drizzle-orm';
-import { bigint, check, index, integer, jsonb, pgTable, text, unique, uuid } from 'drizzle-orm/pg-core';
+import {
+  bigint,
+  boolean,
+  check,
+  index,
+  integer,
+  jsonb,
+  pgTable,
+  primaryKey,
+  text,
+  unique,
+  uuid,
+} from 'drizzle-orm/pg-core';
 import { agents } from './agents.ts';
 import { moment, oneOf } from './columns.ts';
 import { containerRegistries } from './images.ts';
@@ -23,14 +35,32 @@ export const warmPools = pgTable(
     /** Of /dev/shm, in bytes; null: the image has no say. */
     shmem: bigint('shmem', { mode: 'number' }),
     size: integer('size').notNull(),
-    /** Slots that failed one after the other. */
-    failures: integer('failures').notNull().default(0),
-    /** Before that no slot is started. */
-    retryAt: moment('retry_at'),
-    lastError: jsonb('last_error').$type<ErrorBody>(),
     createdAt: moment('created_at').notNull().defaultNow(),
   },
   (table) => [unique('warm_pools_name_key').on(table.name), check('warm_pools_size_check', sql`${table.size} >= 0`)],
+);
+
+/** Agents on which slots of a pool failed one after the other, the last time without one that became ready since. */
+export const warmPoolFailures = pgTable(
+  'warm_pool_failures',
+  {
+    poolId: uuid('pool_id')
+      .notNull()
+      .references(() => warmPools.id, { onDelete: 'cascade' }),
+    agentId: text('agent_id')
+      .$type<AgentId>()
+      .notNull()
+      .references(() => agents.id, { onDelete: 'cascade' }),
+    failures: integer('failures').notNull(),
+    /** Before that no slot of the pool is started there. */
+    retryAt: moment('retry_at').notNull(),
+    error: jsonb('error').$type<ErrorBody>(),
+    failedAt: moment('failed_at').notNull().defaultNow(),
+  },
+  (table) => [
+    primaryKey({ name: 'warm_pool_failures_pkey', columns: [table.poolId, table.agentId] }),
+    index('warm_pool_failures_agent_id_idx').on(table.agentId),
+  ],
 );
 
 export const warmSlotStatuses = ['starting', 'ready'] as const;
@@ -57,6 +87,9 @@ export const warmSlots = pgTable(
     imageRegistryId: uuid('image_registry_id').references(() => containerRegistries.id, { onDelete: 'set null' }),
     imageDigest: text('image_digest'),
     imageManifestDigest: text('image_manifest_digest'),
+    /** What its group said when it was made, as that cannot be changed any more. */
+    egress: jsonb('egress').$type<Record<string, unknown>>().notNull().default({ policy: 'open' }),
+    mayScatter: boolean('may_scatter').notNull().default(true),
     status: text('status').$type<WarmSlotStatus>().notNull().default('starting'),
     createdAt: moment('created_at').notNull().defaultNow(),
     readyAt: moment('ready_at'),

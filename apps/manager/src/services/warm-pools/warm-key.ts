@@ -25,6 +25,6 @@ export function warmKey({ image, architecture, imageDigest, imageManifestDigest,
 
 /** A slot as the scheduler sees it. */
 export function toWarmSlot(record: WarmSlotRecord): WarmSlot {
-  const { id, status, slots } = record;
-  return { slotId: id, key: warmKey(record), slots: slotsFromTexts(slots), ready: status === 'ready' };
+  const { id, status, slots, isCurrent } = record;
+  return { slotId: id, key: warmKey(record), slots: slotsFromTexts(slots), ready: status === 'ready' && isCurrent };
 }

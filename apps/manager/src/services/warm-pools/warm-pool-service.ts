@@ -3,24 +3,30 @@ import type {
   CreateWarmPoolInput,
   ModifyWarmPoolInput,
   WarmPoolApi,
+  WarmPoolShortage,
   WarmPoolView,
   WarmSlotReport,
 } from '@backend.ai/contract';
-import { AppError, newId, slotsToTexts } from '@backend.ai/core';
+import { AppError, type Clock, newId, slotsToTexts } from '@backend.ai/core';
 import { sqlStateOf, sqlStates } from '@backend.ai/database';
+import { explainPool, type PoolAgent, type PoolSlot, type WarmPool } from '@backend.ai/scheduler';
 import type { ResourcePresetRepository } from '../../repositories/resource-presets.ts';
 import type { WarmPoolRecord, WarmPoolRepository, WarmSlotRecord } from '../../repositories/warm-pools.ts';
 import type { AgentDirectory } from '../agents/agent-directory.ts';
+import type { ImageCatalog } from '../images/image-catalog.ts';
 import { type ImageService, viewerOf } from '../images/image-service.ts';
 import { decideSlots } from '../sessions/session-request.ts';
 import { actorOf } from '../sessions/session-service.ts';
-import { plainAmounts, toIso } from '../sessions/session-view.ts';
+import { plainAmounts } from '../sessions/session-view.ts';
+import { imageOf, poolLimits, toPool, toPoolAgent, toPoolSlot } from './pool-plan.ts';
 
 export interface WarmPoolServiceOptions {
   readonly pools: WarmPoolRepository;
   readonly presets: ResourcePresetRepository;
   readonly images: ImageService;
   readonly agents: AgentDirectory;
+  readonly catalog: ImageCatalog;
+  readonly clock: Clock;
   /** To be called when pools are wished otherwise, or slots are not what they were. */
   readonly onChange: () => void;
 }
@@ -37,9 +43,14 @@ export class WarmPoolService implements WarmPoolApi {
   }
 
   async list(): Promise<WarmPoolView[]> {
-    const { pools } = this.#options;
-    const [records, slots] = await Promise.all([pools.list(), pools.slots()]);
-    return records.map((pool) => toView(pool, slots));
+    const { pools, agents, catalog, clock } = this.#options;
+    const [records, slots, known] = await Promise.all([pools.list(), pools.slots(), agents.list()]);
+    const { images } = await catalog.known();
+    const [there, held] = [known.map(toPoolAgent), slots.map(toPoolSlot)];
+    return records.map((record) => {
+      const pool = toPool(record, imageOf(record, images));
+      return { ...toView(record, slots), shortage: shortageOf(pool, there, held, clock.now()) };
+    });
   }
 
   async create(input: CreateWarmPoolInput, ctx: CallContext): Promise<WarmPoolView> {
@@ -107,17 +118,38 @@ export class WarmPoolService implements WarmPoolApi {
   }
 }
 
-function toView(pool: WarmPoolRecord, slots: readonly WarmSlotRecord[]): WarmPoolView {
-  const { name, resourceGroup, image, architecture, size, failures, retryAt, lastError } = pool;
+function shortageOf(
+  pool: WarmPool,
+  agents: readonly PoolAgent[],
+  slots: readonly PoolSlot[],
+  now: number,
+): WarmPoolShortage[] {
+  const lacks = slots.filter(({ poolId }) => poolId === pool.poolId).length < pool.size;
+  if (lacks && !agents.some(({ resourceGroup }) => resourceGroup === pool.resourceGroup)) {
+    return [{ code: 'no-agents', agents: [] }];
+  }
+  const found = explainPool(pool, agents, slots, now, poolLimits);
+  return [...found].map(([code, ids]) => ({ code, agents: ids }));
+}
+
+function toView(pool: WarmPoolRecord, slots: readonly WarmSlotRecord[]): Omit<WarmPoolView, 'shortage'> {
+  const { name, resourceGroup, image, architecture, size, failing } = pool;
+  const isoOf = (at: number): string => new Date(at).toISOString();
   const own = slots.filter(({ poolId }) => poolId === pool.id);
   const agents: Record<string, number> = {};
   for (const { agentId } of own) agents[agentId] = (agents[agentId] ?? 0) + 1;
   const ready = own.filter(({ status }) => status === 'ready').length;
   return {
-    ...{ name, resourceGroup, image, architecture, size, failures, lastError },
+    ...{ name, resourceGroup, image, architecture, size },
     resources: plainAmounts(pool.slots),
     ...{ ready, starting: own.length - ready, agents },
-    retryAt: retryAt && toIso(retryAt),
+    failures: Math.max(0, ...failing.map(({ failures }) => failures)),
+    retryAt: failing.length === 0 ? null : isoOf(Math.min(...failing.map(({ retryAt }) => retryAt))),
+    lastError: failing[0]?.error ?? null,
+    failing: failing.map(({ agentId: agent, failures, retryAt, error }) => ({
+      ...{ agent, failures, error },
+      retryAt: isoOf(retryAt),
+    })),
   };
 }
 

@@ -1,4 +1,5 @@
 import { ApiCommand, type CommandBundle, writeTable } from '@backend.ai/cli-kit';
+import type { WarmPoolView } from '@backend.ai/contract';
 import { Command, Option, UsageError } from 'clipanion';
 import { slotsText } from '../../../session-texts.ts';
 import { type FieldOption, FieldsCommand } from '../field-options.ts';
@@ -13,6 +14,29 @@ const size: FieldOption = {
   description: 'Kernels that there are to be, on all agents of the group together',
 };
 
+/** Of each reason, with how many agents it keeps from starting one. */
+const shortages: Readonly<Record<WarmPoolView['shortage'][number]['code'], string>> = {
+  'no-agents': 'the group has no agents',
+  closed: 'not alive or closed to new sessions',
+  'other-architecture': 'another architecture',
+  'keeps-no-slots': 'starts no kernels ahead, as it runs processes',
+  'egress-policy': 'cannot enforce the egress policy of the group',
+  'image-missing': 'does not have the image, nor does a registry',
+  failing: 'waits after slots that failed',
+  'no-room': 'no room',
+  'too-many-slots': 'as many slots as an agent may have',
+  'starting-others': 'starts others first',
+};
+
+function whyNotMore({ shortage, failing: [latest] }: WarmPoolView): string {
+  const reasons = shortage.map(({ code, agents: [only, ...others] }) => {
+    if (only === undefined) return shortages[code];
+    return `${others.length === 0 ? only : `${others.length + 1} agents`}: ${shortages[code]}`;
+  });
+  const failure = latest?.error ? [`${latest.error.message} Next try at ${latest.agent} ${latest.retryAt}.`] : [];
+  return [...reasons, ...failure].join('; ') || '-';
+}
+
 class WarmPoolList extends ApiCommand {
   static override paths = [['admin', 'warm-pool', 'list']];
   static override usage = usage('List warm pools and what there is of them', 'list', 'With how many are ready');
@@ -21,7 +45,7 @@ class WarmPoolList extends ApiCommand {
     if (this.json) return void this.printJson({ pools });
     writeTable(
       this.context.stdout,
-      ['name', 'group', 'image', 'resources', 'size', 'ready', 'starting', 'last error'],
+      ['name', 'group', 'image', 'resources', 'size', 'ready', 'starting', 'why not more'],
       pools.map((pool) => [
         pool.name,
         pool.resourceGroup,
@@ -30,7 +54,7 @@ class WarmPoolList extends ApiCommand {
         String(pool.size),
         String(pool.ready),
         String(pool.starting),
-        pool.lastError ? `${pool.lastError.message} Next try ${pool.retryAt ?? 'now'}.` : '-',
+        whyNotMore(pool),
       ]),
     );
   }

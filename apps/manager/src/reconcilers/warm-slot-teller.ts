@@ -1,0 +1,95 @@
+import type { WarmSlotSpec } from '@backend.ai/contract';
+import { hasCode } from '@backend.ai/core';
+import { type BackgroundTasks, type Logger, requireRequestId } from '@backend.ai/telemetry';
+import type { AgentClients } from '../clients/agent-clients.ts';
+
+export interface WarmSlotTellerOptions {
+  readonly clients: AgentClients;
+  readonly tasks: BackgroundTasks;
+  readonly logger: Logger;
+  /** An agent answers an order within this time, or is told again. */
+  readonly orderDeadlineMs: number;
+}
+
+/** What one agent is told. */
+export interface WarmSlotTelling {
+  readonly agentId: string;
+  /** Of the life of the agent. */
+  readonly bootId: string | null;
+  /** All that there are to be. */
+  readonly slots: WarmSlotSpec[];
+  /** Kernels whose orders are under way there, read after the slots. */
+  readonly claimed: string[];
+  readonly epoch: number;
+}
+
+/** Agents that are told at the same time. */
+const atOnce = 16;
+
+/** Tells agents their slots in the background: one that hangs holds up no other, and hears what is newest when it comes to it. */
+export class WarmSlotTeller {
+  readonly #options: WarmSlotTellerOptions;
+  /** By agent. */
+  readonly #waiting = new Map<string, WarmSlotTelling & { readonly requestId: ReturnType<typeof requireRequestId> }>();
+  readonly #hearing = new Set<string>();
+  readonly #stopped = new AbortController();
+  /**
+   * Agents that were told in this term to keep none, each with the life in which it was told: after another start it may
+   * have found one that was still being removed.
+   */
+  readonly #bare = new Map<string, string | null>();
+
+  constructor(options: WarmSlotTellerOptions) {
+    this.#options = options;
+  }
+
+  /** Whether it has nothing to hear, as it is to keep none and knows. */
+  isBare(agentId: string, bootId: string | null): boolean {
+    return this.#bare.has(agentId) && this.#bare.get(agentId) === bootId;
+  }
+
+  /** Agents that are not there any more are forgotten. */
+  forgetOthers(known: ReadonlySet<string>): void {
+    for (const id of this.#bare.keys()) if (!known.has(id)) this.#bare.delete(id);
+  }
+
+  tell(telling: WarmSlotTelling): void {
+    this.#bare.delete(telling.agentId);
+    this.#waiting.set(telling.agentId, { ...telling, requestId: requireRequestId() });
+    this.#next();
+  }
+
+  /** For good. */
+  stop(): void {
+    this.#waiting.clear();
+    this.#stopped.abort();
+  }
+
+  #next(): void {
+    for (const [agentId, telling] of this.#waiting) {
+      if (this.#hearing.size >= atOnce) return;
+      if (this.#hearing.has(agentId)) continue;
+      this.#waiting.delete(agentId);
+      this.#hearing.add(agentId);
+      this.#options.tasks.start('tell warm slots', () => this.#call(telling), telling.requestId);
+    }
+  }
+
+  async #call({ agentId, bootId, slots, claimed, epoch }: WarmSlotTelling): Promise<void> {
+    const { clients, orderDeadlineMs: deadlineMs, logger } = this.#options;
+    const { signal } = this.#stopped;
+    const input = { slots, ...(claimed.length > 0 ? { claimed } : {}) };
+    try {
+      await clients.call(agentId, (api) => api.keepWarmSlots.mutate(input, { signal, context: { deadlineMs, epoch } }));
+      if (slots.length + claimed.length === 0 && !this.#waiting.has(agentId)) this.#bare.set(agentId, bootId);
+    } catch (error) {
+      // Whoever leads now takes care of it.
+      if (!signal.aborted && !hasCode(error, 'stale-epoch')) {
+        logger.warn('agent could not be told its warm slots', { agent: agentId, error });
+      }
+    } finally {
+      this.#hearing.delete(agentId);
+      this.#next();
+    }
+  }
+}

@@ -26,6 +26,7 @@ import { AgentRepository } from './repositories/agents.ts';
 import { AuditRepository } from './repositories/audit.ts';
 import { ClusterKeyRepository } from './repositories/cluster-keys.ts';
 import { CustomizedImageRepository } from './repositories/customized-images.ts';
+import { DomainRepository } from './repositories/domains.ts';
 import { DotfileRepository } from './repositories/dotfiles.ts';
 import { InstallationRepository } from './repositories/installation.ts';
 import { KernelLogRepository } from './repositories/kernel-logs.ts';
@@ -33,6 +34,7 @@ import { KernelRepository } from './repositories/kernels.ts';
 import { KeypairRepository } from './repositories/keypairs.ts';
 import { type LedgerViolation, verifyLedger } from './repositories/ledger.ts';
 import { PeerRepository } from './repositories/peers.ts';
+import { ProjectRepository } from './repositories/projects.ts';
 import { QueueRepository } from './repositories/queue.ts';
 import { QuotaRepository } from './repositories/quotas.ts';
 import { ResourceGroupRepository } from './repositories/resource-groups.ts';
@@ -392,7 +394,12 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       idle,
       explanations,
     }),
-    dotfile: new DotfileService(new DotfileRepository(db), audit),
+    dotfile: new DotfileService({
+      dotfiles: new DotfileRepository(db),
+      projects: new ProjectRepository(db),
+      domains: new DomainRepository(db),
+      audit,
+    }),
     sessionTemplate: new SessionTemplateService(new SessionTemplateRepository(db), audit),
     usage: createUsageApi(new UsageService(usageRows, kernelStatistics, clock)),
     resourceGroup: { list: (input, ctx) => groups.usable(input, ctx) },

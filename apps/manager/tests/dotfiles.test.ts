@@ -1,8 +1,9 @@
 import { newId } from '@backend.ai/core';
 import { runWithRequest } from '@backend.ai/telemetry';
+import { sql } from 'drizzle-orm';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { FakeAgent } from './fake-agent.ts';
-import { addMember, apiOf } from './tenancy-world.ts';
+import { addMember, apiOf, createTenants } from './tenancy-world.ts';
 import { createWorld, type World } from './world.ts';
 
 /** What sessions begin with: files in the home folder, and a script. */
@@ -91,6 +92,129 @@ describe('dotfiles', () => {
     ]);
     expect(await rows('dotfile-again')).toMatchObject([{ ...row, outcome: 'failed' }]);
     await as()((api) => api.dotfile.delete({ path: '.netrc' }));
+  });
+});
+
+describe('dotfiles of domains and projects', () => {
+  const domain = { domain: 'default' };
+  const project = { project: 'default' };
+
+  it('are in the sessions of each, and give way to those of the project, and these to those of the key pair', async () => {
+    for (const [owner, names] of [
+      [domain, ['.a', '.b', '.c', '.d/e']],
+      [project, ['.b', '.c']],
+      [undefined, ['.c', '.d']],
+    ] as const)
+      for (const path of names) {
+        const content = owner ? Object.keys(owner)[0]! : 'keypair';
+        await as()((api) => api.dotfile.create({ ...file(path, content), ...(owner ? { owner } : {}) }));
+      }
+    expect((await specOf()).dotfiles?.map(({ path, content }) => [path, content])).toEqual([
+      ['.a', 'domain'],
+      ['.b', 'project'],
+      ['.c', 'keypair'],
+      ['.d', 'keypair'],
+    ]);
+    for (const owner of [domain, project, undefined])
+      for (const { path } of await as()((api) => api.dotfile.list(owner ? { owner } : {})))
+        await as()((api) => api.dotfile.delete({ path, ...(owner ? { owner } : {}) }));
+    expect((await specOf()).dotfiles).toBeUndefined();
+  });
+
+  it('are not in sessions of others', async () => {
+    await as()((api) => api.admin.domain.create({ name: 'apart' }));
+    await as()((api) => api.admin.project.create({ name: 'apart', domain: 'apart' }));
+    for (const owner of [{ domain: 'apart' }, { project: 'apart', domain: 'apart' }])
+      await as()((api) => api.dotfile.create({ ...file('.apart'), owner }));
+    expect((await specOf()).dotfiles).toBeUndefined();
+  });
+
+  it('reach no session of a superadmin unless a superadmin wrote them', async () => {
+    const { actor: admin } = await addMember(world, 'default', 'admin');
+    const { actor: user } = await addMember(world, 'default');
+    const users = [user.email];
+    await as()((api) => api.admin.project.addMembers({ project: 'default', domain: 'default', users }));
+    const paths = async (who = world.admin) => {
+      const { session } = await apiOf(world, who)((api) => api.session.create({ image: 'python' }));
+      const { kernels } = await world.until(session.id, 'RUNNING');
+      return agent.kernels.get(kernels[0]!.id)!.spec.dotfiles?.map(({ path }) => path);
+    };
+    await apiOf(world, admin)((api) => api.dotfile.create({ ...file('.planted'), owner: domain }));
+    await as()((api) => api.dotfile.create({ ...file('.profile'), owner: domain }));
+    expect(await paths(user)).toEqual(['.planted', '.profile']);
+    expect(await paths()).toEqual(['.profile']);
+    await apiOf(world, admin)((api) => api.dotfile.modify({ ...file('.profile'), owner: domain }));
+    expect(await paths()).toBeUndefined();
+    for (const path of ['.planted', '.profile']) await as()((api) => api.dotfile.delete({ path, owner: domain }));
+    await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 20_000));
+  });
+
+  it('each have a limit of their own', async () => {
+    const big = (owner: object | undefined) =>
+      as()((api) => api.dotfile.create({ ...file('.big', 'x'.repeat(65_536)), ...(owner ? { owner } : {}) } as never));
+    for (const owner of [domain, project, undefined]) await big(owner);
+    expect((await specOf()).dotfiles).toHaveLength(1);
+    await expect(as()((api) => api.dotfile.create({ ...file('.more'), owner: domain }))).rejects.toMatchObject({
+      code: 'invalid-input',
+    });
+    for (const owner of [domain, project, undefined])
+      await as()((api) => api.dotfile.delete({ path: '.big', ...(owner ? { owner } : {}) }));
+  });
+
+  it('go with their owner', async () => {
+    await as()((api) => api.admin.domain.create({ name: 'gone' }));
+    await as()((api) => api.admin.project.create({ name: 'gone', domain: 'gone' }));
+    const ofProject = { project: 'gone', domain: 'gone' };
+    for (const owner of [{ domain: 'gone' }, ofProject])
+      await as()((api) => api.dotfile.create({ ...file('.x'), owner }));
+    await as()((api) => api.admin.project.purge(ofProject));
+    await expect(as()((api) => api.dotfile.list({ owner: ofProject }))).rejects.toMatchObject({
+      code: 'object-not-found',
+    });
+    await as()((api) => api.admin.domain.purge({ name: 'gone' }));
+    const [left] = await world.database.db.execute(sql`select 1 from dotfiles where path = '.x'`);
+    expect(left).toBeUndefined();
+  });
+
+  it('are seen by members, changed by administrators of the domain, and unknown to others', async () => {
+    const tenants = await createTenants(world);
+    await as()((api) => api.admin.project.create({ name: 'shared', domain: 'ours' }));
+    const users = [tenants.user.email];
+    await as()((api) => api.admin.project.addMembers({ project: 'shared', domain: 'ours', users }));
+    const ofProject = { project: 'shared', domain: 'ours' };
+    for (const [owner, outsiders] of [
+      [{ domain: 'ours' }, [tenants.foreignAdmin]],
+      [ofProject, [tenants.foreignAdmin, tenants.neighbour]],
+    ] as const) {
+      await apiOf(world, tenants.ownAdmin)((api) => api.dotfile.create({ ...file('.ours'), owner }));
+      expect(await apiOf(world, tenants.user)((api) => api.dotfile.list({ owner }))).toEqual([file('.ours')]);
+      const outcomes = async (who: typeof tenants.user) =>
+        await Promise.all(
+          [
+            apiOf(world, who)((api) => api.dotfile.get({ path: '.ours', owner })),
+            apiOf(world, who)((api) => api.dotfile.create({ ...file('.new'), owner })),
+            apiOf(world, who)((api) => api.dotfile.modify({ ...file('.ours'), owner })),
+            apiOf(world, who)((api) => api.dotfile.delete({ path: '.ours', owner })),
+          ].map((call) =>
+            call.then(
+              () => 'done',
+              (error: { code: string }) => error.code,
+            ),
+          ),
+        );
+      expect(await outcomes(tenants.user)).toEqual(['done', 'forbidden', 'forbidden', 'forbidden']);
+      for (const who of outsiders)
+        expect(await outcomes(who)).toEqual(Array.from({ length: 4 }, () => 'object-not-found'));
+    }
+    const { items } = await apiOf(
+      world,
+      tenants.ownAdmin,
+    )((api) => api.admin.audit.list({ targetKind: 'dotfile', targetId: '.ours' }));
+    const made = { action: 'dotfile:modify-shared', outcome: 'done', userId: tenants.ownAdmin.userId };
+    expect(items.filter(({ outcome }) => outcome === 'done')).toMatchObject([
+      { ...made, changes: { owner: ofProject } },
+      { ...made, changes: { owner: { domain: 'ours' } } },
+    ]);
   });
 });
 

@@ -65,6 +65,7 @@ describe('key pairs of a superadmin', () => {
 /** Actions that administrators have within their domain and that are about no user. */
 const aboutNobody: readonly Action[] = [
   'session:create',
+  'dotfile:modify-shared',
   ...(['domain:read', 'project:read', 'project:create', 'project:modify', 'project:delete', 'project:purge'] as const),
 ];
 

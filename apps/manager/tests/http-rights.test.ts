@@ -164,6 +164,36 @@ describe('the REST API', () => {
   });
 });
 
+describe('dotfiles of domains and projects', () => {
+  const owners = ['/domain-config/dotfiles?domain=ours', '/group-config/dotfiles?group=lab&domain=ours'];
+
+  it('are shown to members, changed by administrators of the domain and superadmins, and unknown to others', async () => {
+    const body = JSON.stringify({ path: '.profile', permission: '644', data: 'x' });
+    for (const at of owners) {
+      const asks = async (who: keyof typeof members): Promise<unknown[]> => {
+        const answers = [];
+        for (const method of ['GET', 'POST', 'PATCH', 'DELETE'])
+          answers.push(
+            (
+              await ask(
+                members[who],
+                method,
+                `${at}&path=.profile`,
+                method === 'GET' || method === 'DELETE' ? {} : { body },
+              )
+            ).status,
+          );
+        return answers;
+      };
+      expect([at, await asks('user')]).toEqual([at, [404, 401, 401, 401]]);
+      expect([at, await asks('foreignAdmin')]).toEqual([at, [404, 404, 404, 404]]);
+      for (const who of ['ownAdmin', 'superadmin'] as const)
+        expect([at, who, await asks(who)]).toEqual([at, who, [404, 200, 200, 200]]);
+      expect((await ask(members.user, 'GET', at)).status).toBe(200);
+    }
+  });
+});
+
 describe('usage of projects, kernel by kernel', () => {
   it('is shown to superadmins and to nobody else', async () => {
     const month = new Date().toISOString().slice(0, 7).replace('-', '');

@@ -5,6 +5,7 @@ export type {
   CommitStarted,
   CommittedImage,
   ConsoleItem,
+  DotfileOwner,
   DotfileView,
   FileEntry,
   FileListing,

@@ -46,6 +46,7 @@ export const actions = {
   'session:rename': entry('give sessions another name', 'own', 'domain', 'all'),
   'dotfile:read': entry('see the dotfiles and the bootstrap script of the own key pair', 'own', 'own', 'own'),
   'dotfile:modify': entry('change the dotfiles and the bootstrap script of the own key pair', 'own', 'own', 'own'),
+  'dotfile:modify-shared': entry('change the dotfiles of domains and projects', null, 'domain', 'all'),
   'session-template:read': entry('see the own session templates', 'own', 'own', 'own'),
   'session-template:modify': entry('create, modify and delete the own session templates', 'own', 'own', 'own'),
   'resource-group:use': entry('list resource groups that one may use', 'own', 'own', 'own'),

@@ -1,11 +1,15 @@
 import { z } from 'zod';
 import { type CallContext, procedureFor, router } from './link.ts';
 import { bootstrapScriptSchema } from './session.ts';
+import { projectRefSchema } from './tenancy.ts';
 import { inputLimits, plainText } from './text.ts';
 
-/** What sessions of a key pair find in their home folder, and what runs in them first, whenever they start. */
+/**
+ * What sessions find in their home folder, and what runs in them first, whenever they start. Files belong to a key pair,
+ * a project or a domain: a session has those of its own three, and where they are in each other's way that of the first.
+ */
 
-/** Of one key pair. Bytes are those of UTF-8, of all its files together. */
+/** Of one owner. Bytes are those of UTF-8, of all its files together. */
 export const dotfileLimits = { files: 100, bytes: 64 * 1024 } as const;
 
 /** Others put something there. */
@@ -31,8 +35,22 @@ const contentSchema = plainText(dotfileLimits.bytes).refine(
   `must have at most ${dotfileLimits.bytes} bytes`,
 );
 
-export const dotfileRefSchema = z.strictObject({ path: dotfilePathSchema });
+/** From the weakest. */
+export const dotfileOwnerKinds = ['domain', 'project', 'keypair'] as const;
+export type DotfileOwnerKind = (typeof dotfileOwnerKinds)[number];
+export const dotfileOwnerSchema = z.union([
+  z.strictObject({ domain: plainText(inputLimits.name).min(1) }),
+  /** By id, or by name in a domain. */
+  projectRefSchema,
+]);
+export type DotfileOwner = z.infer<typeof dotfileOwnerSchema>;
+
+/** Absent: the actor's key pair. */
+const owned = { owner: dotfileOwnerSchema.optional() };
+export const listDotfilesSchema = z.strictObject(owned);
+export const dotfileRefSchema = z.strictObject({ ...owned, path: dotfilePathSchema });
 export const writeDotfileSchema = z.strictObject({
+  ...owned,
   path: dotfilePathSchema,
   /** Octal digits. */
   permission: z.string().regex(/^[0-7]{3}$/, 'must be three octal digits, such as 644'),
@@ -43,6 +61,8 @@ export const setBootstrapScriptSchema = z.strictObject({
   script: bootstrapScriptSchema,
 });
 
+export type ListDotfilesInput = z.infer<typeof listDotfilesSchema>;
+export type DotfileRef = z.infer<typeof dotfileRefSchema>;
 export type WriteDotfileInput = z.infer<typeof writeDotfileSchema>;
 
 export interface DotfileView {
@@ -52,18 +72,18 @@ export interface DotfileView {
   readonly content: string;
 }
 
-/** Of the actor's key pair. */
+/** Whose owner may not be seen is `object-not-found`; what may only be seen is `forbidden` to change. */
 export interface DotfileApi {
-  list(ctx: CallContext): Promise<DotfileView[]>;
+  list(input: ListDotfilesInput, ctx: CallContext): Promise<DotfileView[]>;
   /** @throws AppError `object-not-found` */
-  get(input: { path: string }, ctx: CallContext): Promise<DotfileView>;
+  get(input: DotfileRef, ctx: CallContext): Promise<DotfileView>;
   /** @throws AppError `object-exists`, `invalid-input` when there are too many, or they have too many bytes together */
   create(input: WriteDotfileInput, ctx: CallContext): Promise<void>;
   /** @throws AppError `object-not-found`, `invalid-input` */
   modify(input: WriteDotfileInput, ctx: CallContext): Promise<void>;
   /** @throws AppError `object-not-found` */
-  delete(input: { path: string }, ctx: CallContext): Promise<void>;
-  /** Of sessions that name none; empty when there is none. */
+  delete(input: DotfileRef, ctx: CallContext): Promise<void>;
+  /** Of the actor's key pair, for sessions that name none; empty when there is none. */
   bootstrapScript(ctx: CallContext): Promise<{ script: string }>;
   setBootstrapScript(input: { script: string }, ctx: CallContext): Promise<void>;
 }
@@ -72,7 +92,7 @@ export function createDotfileRouter(dotfiles: DotfileApi) {
   const read = procedureFor('dotfile:read');
   const modify = procedureFor('dotfile:modify');
   return router({
-    list: read.query(({ ctx }) => dotfiles.list(ctx)),
+    list: read.input(listDotfilesSchema.default({})).query(({ input, ctx }) => dotfiles.list(input, ctx)),
     get: read.input(dotfileRefSchema).query(({ input, ctx }) => dotfiles.get(input, ctx)),
     create: modify.input(writeDotfileSchema).mutation(({ input, ctx }) => dotfiles.create(input, ctx)),
     modify: modify.input(writeDotfileSchema).mutation(({ input, ctx }) => dotfiles.modify(input, ctx)),

@@ -35,9 +35,9 @@ export const inputLimits = {
   addedEnvironment: 4_096,
   /** Kernels of one session. */
   clusterSize: 1_024,
-  /** One file, and all of a session. */
+  /** One file, and all of a session: of its key pair, its project and its domain. */
   dotfile: 65_536,
-  dotfiles: 100,
+  dotfiles: 300,
   dotfilesTotal: 1_048_576,
   ports: 100,
   sshKey: 16_384,

@@ -18,6 +18,7 @@ import { asAppError } from './problems.ts';
 import { RequestEdge } from './request-edge.ts';
 import { admitRequests, answerError } from './request-hooks.ts';
 import { registerAuthRoutes } from './routes/auth.ts';
+import { registerConfigRoutes } from './routes/config.ts';
 import { registerExecutionRoutes } from './routes/execution.ts';
 import { registerFileRoutes } from './routes/files.ts';
 import { registerResourceRoutes } from './routes/resources.ts';
@@ -26,7 +27,6 @@ import { registerSessionRoutes } from './routes/sessions.ts';
 import { registerStreamRoutes } from './routes/streams.ts';
 import { registerTemplateRoutes } from './routes/templates.ts';
 import { registerUsageRoutes } from './routes/usage.ts';
-import { registerUserConfigRoutes } from './routes/user-config.ts';
 import { registerRpc } from './rpc.ts';
 import { onUpgrade } from './web-sockets.ts';
 
@@ -115,7 +115,7 @@ export function createHttpServer(dependencies: HttpDependencies, options: HttpSe
   registerAuthRoutes(app, context);
   registerSessionRoutes(app, context);
   registerTemplateRoutes(app, context);
-  registerUserConfigRoutes(app, context);
+  registerConfigRoutes(app, context);
   registerExecutionRoutes(app, context);
   registerFileRoutes(app, context);
   registerStreamRoutes(app, context);

@@ -1,6 +1,25 @@
-import type { DotfileView } from '@backend.ai/contract';
+import type { DotfileOwnerKind, DotfileView } from '@backend.ai/contract';
 import type { Database, Transaction } from '@backend.ai/database';
-import { sql } from 'drizzle-orm';
+import { type SQL, sql } from 'drizzle-orm';
+
+/** Whose a file is. */
+export interface DotfileOwnerRecord {
+  readonly kind: DotfileOwnerKind;
+  /** Access key, id of the project, or name of the domain. */
+  readonly id: string;
+}
+
+export interface WrittenDotfile extends DotfileView {
+  /** Who writes it is a superadmin. */
+  readonly bySuperadmin: boolean;
+}
+
+/** The column that says so, and where owners of the kind are. */
+const owners: Readonly<Record<DotfileOwnerKind, { readonly column: SQL; readonly table: SQL; readonly key: SQL }>> = {
+  keypair: { column: sql.raw('access_key'), table: sql.raw('keypairs'), key: sql.raw('access_key') },
+  project: { column: sql.raw('project_id'), table: sql.raw('projects'), key: sql.raw('id') },
+  domain: { column: sql.raw('domain_name'), table: sql.raw('domains'), key: sql.raw('name') },
+};
 
 export class DotfileRepository {
   readonly #db: Database;
@@ -9,27 +28,34 @@ export class DotfileRepository {
     this.#db = db;
   }
 
-  async list(accessKey: string, on: Database | Transaction = this.#db): Promise<DotfileView[]> {
+  async list({ kind, id }: DotfileOwnerRecord, on: Database | Transaction = this.#db): Promise<DotfileView[]> {
     const rows = await on.execute<DotfileView & Record<string, unknown>>(sql`
-      select path, permission, content from dotfiles where access_key = ${accessKey} order by path`);
+      select path, permission, content from dotfiles where ${owners[kind].column}::text = ${id} order by path`);
     return [...rows];
   }
 
-  /** So that two changes of the files of one key pair count them one after the other. */
-  async lock(tx: Transaction, accessKey: string): Promise<void> {
-    await tx.execute(sql`select 1 from keypairs where access_key = ${accessKey} for update`);
+  /** So that two changes of what one owner has count it one after the other. */
+  async lock(tx: Transaction, { kind, id }: DotfileOwnerRecord): Promise<void> {
+    const { table, key } = owners[kind];
+    await tx.execute(sql`select 1 from ${table} where ${key}::text = ${id} for no key update`);
   }
 
-  async write(tx: Transaction, accessKey: string, { path, permission, content }: DotfileView): Promise<void> {
+  async insert(tx: Transaction, { kind, id }: DotfileOwnerRecord, file: WrittenDotfile): Promise<void> {
+    const { table, column, key } = owners[kind];
     await tx.execute(sql`
-      insert into dotfiles (access_key, path, permission, content)
-      values (${accessKey}, ${path}, ${permission}, ${content})
-      on conflict (access_key, path) do update
-        set permission = excluded.permission, content = excluded.content, modified_at = now()`);
+      insert into dotfiles (${column}, path, permission, content, by_superadmin)
+      select ${key}, ${file.path}, ${file.permission}, ${file.content}, ${file.bySuperadmin}::boolean from ${table} where ${key}::text = ${id}`);
   }
 
-  async remove(tx: Transaction, accessKey: string, path: string): Promise<void> {
-    await tx.execute(sql`delete from dotfiles where access_key = ${accessKey} and path = ${path}`);
+  async update(tx: Transaction, { kind, id }: DotfileOwnerRecord, file: WrittenDotfile): Promise<void> {
+    await tx.execute(sql`
+      update dotfiles set permission = ${file.permission}, content = ${file.content},
+        by_superadmin = ${file.bySuperadmin}::boolean, modified_at = now()
+      where ${owners[kind].column}::text = ${id} and path = ${file.path}`);
+  }
+
+  async remove(tx: Transaction, { kind, id }: DotfileOwnerRecord, path: string): Promise<void> {
+    await tx.execute(sql`delete from dotfiles where ${owners[kind].column}::text = ${id} and path = ${path}`);
   }
 
   async bootstrapScript(accessKey: string): Promise<string> {

@@ -181,8 +181,12 @@ export const startColumns = sql.raw(`
   s.image_digest as "imageDigest", s.image_manifest_digest as "imageManifestDigest",
   (select jsonb_build_object('id', r.id, 'username', r.username, 'passwordEncrypted', r.password_encrypted)
     from container_registries r where r.id = s.image_registry_id) as "imageRegistry",
-  (select jsonb_agg(jsonb_build_object('path', d.path, 'mode', d.permission, 'content', d.content) order by d.path)
-    from dotfiles d where d.access_key = s.access_key) as dotfiles,
+  (select jsonb_agg(jsonb_build_object('path', d.path, 'mode', d.permission, 'content', d.content, 'owner',
+      case when d.access_key is not null then 'keypair' when d.project_id is not null then 'project' else 'domain' end)
+      order by d.path)
+    from dotfiles d where d.access_key = s.access_key
+      or ((d.project_id = s.project_id or d.domain_name = s.domain_name) and (d.by_superadmin
+        or not exists (select 1 from users u where u.id = s.user_id and u.role = 'superadmin')))) as dotfiles,
   (select (g.options->>'allowFractionalResourceFragmentation')::boolean
     from resource_groups g where g.name = s.resource_group) as "allowFractionalResourceFragmentation"`);
 

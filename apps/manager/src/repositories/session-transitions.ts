@@ -1,4 +1,4 @@
-import type { Dotfile, EgressPolicy } from '@backend.ai/contract';
+import type { Dotfile, DotfileOwnerKind, EgressPolicy } from '@backend.ai/contract';
 import type {
   AgentId,
   KernelId,
@@ -148,6 +148,10 @@ export interface StoredCredentials {
   readonly passwordEncrypted: string | null;
 }
 
+export interface OwnedDotfile extends Dotfile {
+  readonly owner: DotfileOwnerKind;
+}
+
 /** What an agent needs to start a kernel. */
 export interface StartableKernel extends MovedSession {
   readonly image: string;
@@ -157,8 +161,8 @@ export interface StartableKernel extends MovedSession {
   readonly slots: Record<string, string>;
   readonly environ: Record<string, string>;
   readonly options: SessionOptions;
-  /** Of its key pair; null: none. */
-  readonly dotfiles: Dotfile[] | null;
+  /** Of its key pair, project and domain; null: none. */
+  readonly dotfiles: OwnedDotfile[] | null;
   /** Of its resource group; null: it does not say. */
   readonly allowFractionalResourceFragmentation: boolean | null;
   /** Of its resource group now; null: that is gone. */

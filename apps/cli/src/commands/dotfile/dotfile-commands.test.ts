@@ -1,13 +1,14 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { DotfileView } from '@backend.ai/client';
+import type { DotfileOwner, DotfileView } from '@backend.ai/client';
 import { type FakeApi, startFakeApi } from '@backend.ai/client/testing';
 import { AppError } from '@backend.ai/core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type CliOutcome, runCli } from '../../testing/run-cli.ts';
 
 const files = new Map<string, DotfileView>();
+let askedOf: DotfileOwner | undefined;
 let script = '';
 let api: FakeApi;
 let cwd: string;
@@ -24,7 +25,10 @@ beforeAll(async () => {
   api = await startFakeApi({
     services: {
       dotfile: {
-        list: async () => [...files.values()],
+        list: async ({ owner }) => {
+          askedOf = owner;
+          return [...files.values()];
+        },
         get: async ({ path }) => find(path),
         create: write,
         modify: write,
@@ -71,4 +75,15 @@ it('with --owner things are done for the owner of another key pair', async () =>
   expect(api.requests.at(-1)?.ownerAccessKey).toBeUndefined();
   expect(new Set(api.requests.map(({ ownerAccessKey }) => ownerAccessKey))).toEqual(new Set([undefined, 'AKIAOTHER']));
   expect(api.requests.find(({ line }) => line.includes('session.create'))?.ownerAccessKey).toBe('AKIAOTHER');
+});
+
+it('dotfiles are those of a domain or a group where one is named', async () => {
+  await cli('dotfile list --domain ours');
+  expect(askedOf).toEqual({ domain: 'ours' });
+  await cli('dotfile list --group lab -d ours');
+  expect(askedOf).toEqual({ project: 'lab', domain: 'ours' });
+  await cli('dotfile create .shared -f local --group lab');
+  expect(files.get('.shared')).toMatchObject({ owner: { project: 'lab' } });
+  await cli('dotfile list');
+  expect(askedOf).toBeUndefined();
 });

@@ -1,20 +1,36 @@
 import { resolve } from 'node:path';
 import { ApiCommand, writeTable } from '@backend.ai/cli-kit';
+import type { DotfileOwner } from '@backend.ai/client';
 import { Command, Option } from 'clipanion';
 import { readText } from '../../session-creating-command.ts';
 
 const category = 'Sessions';
 
-export class DotfileList extends ApiCommand {
+/** Of the key pair, or of a domain or a group. */
+abstract class DotfileCommand extends ApiCommand {
+  domain = Option.String('-d,--domain', { description: 'Those of this domain, or of a group of it' });
+  group = Option.String('-g,--group', { description: 'Those of this group (project), by name or id' });
+
+  protected get of(): DotfileOwner | undefined {
+    const { domain, group: project } = this;
+    if (project !== undefined) return { project, ...(domain === undefined ? {} : { domain }) };
+    return domain === undefined ? undefined : { domain };
+  }
+}
+
+export class DotfileList extends DotfileCommand {
   static override paths = [['dotfile', 'list']];
   static override usage = Command.Usage({
     category,
     description: 'List the files that your sessions find in their home folder',
-    examples: [['All', '$0 dotfile list']],
+    examples: [
+      ['Your own', '$0 dotfile list'],
+      ['Those that a group has', '$0 dotfile list --group genome'],
+    ],
   });
 
   override async perform(): Promise<undefined> {
-    const dotfiles = await (await this.connect()).dotfiles.list();
+    const dotfiles = await (await this.connect()).dotfiles.list(this.of);
     if (this.json) return void this.printJson({ dotfiles });
     if (dotfiles.length === 0) return void this.say('There are none.');
     const rows = dotfiles.map(({ path, permission, content }) => [path, permission, `${Buffer.byteLength(content)}`]);
@@ -22,7 +38,7 @@ export class DotfileList extends ApiCommand {
   }
 }
 
-export class DotfileGet extends ApiCommand {
+export class DotfileGet extends DotfileCommand {
   static override paths = [['dotfile', 'get']];
   static override usage = Command.Usage({
     category,
@@ -33,20 +49,21 @@ export class DotfileGet extends ApiCommand {
   dotfilePath = Option.String({ name: 'PATH', required: true });
 
   override async perform(): Promise<undefined> {
-    const dotfile = await (await this.connect()).dotfiles.get(this.dotfilePath);
+    const dotfile = await (await this.connect()).dotfiles.get(this.dotfilePath, this.of);
     if (this.json) return void this.printJson({ dotfile });
     this.context.stdout.write(dotfile.content);
   }
 }
 
-abstract class DotfileWriting extends ApiCommand {
+abstract class DotfileWriting extends DotfileCommand {
   file = Option.String('-f,--file', { required: true, description: 'Local file with what it contains' });
   permission = Option.String('--perm,--permission', '644', { description: 'Three octal digits' });
   dotfilePath = Option.String({ name: 'PATH', required: true });
 
-  protected get dotfile(): { path: string; permission: string; content: string } {
+  protected get dotfile(): { path: string; permission: string; content: string; owner?: DotfileOwner } {
     const content = readText('--file', resolve(this.context.cwd, this.file));
-    return { path: this.dotfilePath, permission: this.permission, content };
+    const { of: owner } = this;
+    return { path: this.dotfilePath, permission: this.permission, content, ...(owner ? { owner } : {}) };
   }
 }
 
@@ -55,7 +72,10 @@ export class DotfileCreate extends DotfileWriting {
   static override usage = Command.Usage({
     category,
     description: 'Put a file into the home folder of each session that starts from now on',
-    examples: [['From a local file', '$0 dotfile create .vimrc -f ~/.vimrc --perm 600']],
+    examples: [
+      ['From a local file', '$0 dotfile create .vimrc -f ~/.vimrc --perm 600'],
+      ['Into those of everybody in a group', '$0 dotfile create .condarc -f condarc --group genome'],
+    ],
   });
 
   override async perform(): Promise<undefined> {
@@ -80,7 +100,7 @@ export class DotfileUpdate extends DotfileWriting {
   }
 }
 
-export class DotfileDelete extends ApiCommand {
+export class DotfileDelete extends DotfileCommand {
   static override paths = [['dotfile', 'delete']];
   static override usage = Command.Usage({
     category,
@@ -91,7 +111,7 @@ export class DotfileDelete extends ApiCommand {
   dotfilePath = Option.String({ name: 'PATH', required: true });
 
   override async perform(): Promise<undefined> {
-    await (await this.connect()).dotfiles.delete(this.dotfilePath);
+    await (await this.connect()).dotfiles.delete(this.dotfilePath, this.of);
     if (this.json) return void this.printJson({ deleted: this.dotfilePath });
     this.say(`The dotfile ${this.dotfilePath} is deleted.`);
   }

@@ -55,6 +55,7 @@ let asked: unknown;
 let answer = rows;
 beforeAll(async () => {
   api = await startFakeApi({
+    role: 'superadmin',
     services: {
       usage: {
         report: async (input) => {

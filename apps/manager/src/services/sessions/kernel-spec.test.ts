@@ -49,7 +49,8 @@ describe('what an agent is told of a kernel', () => {
       owner,
       shmem: '1048576',
     };
-    const dotfiles = [{ path: '.vimrc', mode: '600', content: 'set nu' }];
+    const dotfile = { path: '.vimrc', mode: '600', content: 'set nu' };
+    const dotfiles = [{ ...dotfile, owner: 'keypair' as const }];
     const egress: EgressPolicy = { policy: 'allow-list', allow: [{ to: '10.0.0.0/8', ports: ['443'] }] };
     const given = { options, dotfiles, egress, allowFractionalResourceFragmentation: false };
     const spec = kernelSpecOf({ ...kernel, ...given });
@@ -58,7 +59,7 @@ describe('what an agent is told of a kernel', () => {
       bootstrap: { script: 'id' },
       preopenPorts: [3000],
       shmem: 1_048_576,
-      dotfiles,
+      dotfiles: [dotfile],
       allowFractionalResourceFragmentation: false,
       egress,
     });

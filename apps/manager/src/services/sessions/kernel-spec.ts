@@ -1,5 +1,4 @@
 import {
-  type Dotfile,
   type EgressPolicy,
   type ImageSource,
   type KernelCluster,
@@ -10,6 +9,8 @@ import {
 import { transientDeadlines } from '@backend.ai/core';
 import type { ClusterMember } from '../../repositories/kernels.ts';
 import type { SessionOptions } from '../../repositories/session-rows.ts';
+import type { OwnedDotfile } from '../../repositories/session-transitions.ts';
+import { effectiveDotfiles } from '../dotfiles/effective-dotfiles.ts';
 
 /** What the database knows of a kernel that is to be started. */
 export interface KernelToStart {
@@ -25,8 +26,8 @@ export interface KernelToStart {
   readonly slots: Record<string, string>;
   readonly environ: Record<string, string>;
   readonly options: SessionOptions;
-  /** Of its key pair; null: none. */
-  readonly dotfiles: Dotfile[] | null;
+  /** Of its key pair, project and domain; null: none. */
+  readonly dotfiles: OwnedDotfile[] | null;
   /** Of its resource group; null: it does not say. */
   readonly allowFractionalResourceFragmentation: boolean | null;
   /** Of its resource group, as it is now; null: that is gone. */
@@ -69,7 +70,7 @@ export function kernelSpecOf(
     environ: { ...kernel.environ, ...ownerEnviron(options.owner) },
     ...(cluster ? { cluster: clusterOf(kernel, cluster.members), sshKeyPair: cluster.keyPair } : {}),
     ...(shmem ? { shmem: Number(shmem) } : {}),
-    ...(kernel.dotfiles ? { dotfiles: kernel.dotfiles } : {}),
+    ...(kernel.dotfiles ? { dotfiles: effectiveDotfiles(kernel.dotfiles) } : {}),
     ...(preopenPorts && preopenPorts.length > 0 ? { preopenPorts: [...preopenPorts] } : {}),
     ...(kernel.allowFractionalResourceFragmentation === false ? { allowFractionalResourceFragmentation: false } : {}),
     ...(kernel.egress && kernel.egress.policy !== 'open' ? { egress: kernel.egress } : {}),

@@ -1,9 +1,9 @@
-import { type DotfileApi, type DotfileView, setBootstrapScriptSchema } from '@backend.ai/contract';
+import { type DotfileApi, type DotfileOwner, type DotfileView, setBootstrapScriptSchema } from '@backend.ai/contract';
 import { AppError } from '@backend.ai/core';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { FakeWorld, TestServer } from './http-world.ts';
 
-/** Dotfiles and bootstrap scripts as official clients ask for them. */
+/** Dotfiles of each owner, and bootstrap scripts, as official clients ask for them. */
 
 let world: FakeWorld;
 let server: TestServer;
@@ -19,6 +19,8 @@ beforeEach(() => {
   script = '';
 });
 
+let owner: DotfileOwner | undefined;
+
 function inMemory(files: Map<string, DotfileView>): DotfileApi {
   const get = async ({ path }: { path: string }): Promise<DotfileView> => {
     const found = files.get(path);
@@ -26,17 +28,23 @@ function inMemory(files: Map<string, DotfileView>): DotfileApi {
     return found;
   };
   return {
-    list: async () => [...files.values()],
+    list: async (input) => {
+      owner = input.owner;
+      return [...files.values()];
+    },
     get,
-    create: async (file) => {
+    create: async ({ owner: of, ...file }) => {
+      owner = of;
       if (files.has(file.path)) throw new AppError('object-exists', 'It is there.');
       files.set(file.path, file);
     },
-    modify: async (file) => {
+    modify: async ({ owner: of, ...file }) => {
+      owner = of;
       await get(file);
       files.set(file.path, file);
     },
-    delete: async ({ path }) => {
+    delete: async ({ path, owner: of }) => {
+      owner = of;
       await get({ path });
       files.delete(path);
     },
@@ -48,22 +56,41 @@ function inMemory(files: Map<string, DotfileView>): DotfileApi {
 }
 
 const url = '/user-config/dotfiles';
+const group = '11111111-1111-4111-8111-111111111111';
+const owners: ReadonlyArray<readonly [string, Record<string, string>, DotfileOwner | undefined]> = [
+  [url, {}, undefined],
+  ['/domain-config/dotfiles', { domain: 'ours' }, { domain: 'ours' }],
+  ['/group-config/dotfiles', { group: 'lab', domain: 'ours' }, { project: 'lab', domain: 'ours' }],
+  ['/group-config/dotfiles', { groupId: group }, { project: group }],
+];
 const vimrc = { path: '.vimrc', permission: '644', data: 'set nu' };
 
-test('dotfiles are made, listed, shown, changed and deleted', async () => {
-  expect((await server.request(url, { method: 'POST', body: vimrc })).json).toEqual({});
-  expect((await server.request(url)).json).toEqual([vimrc]);
+test.each(owners)('dotfiles at %s for %j are made, listed, shown, changed and deleted', async (at, whose, of) => {
+  const query = new URLSearchParams(whose);
+  const one = new URLSearchParams({ ...whose, path: '.vimrc' });
+  expect((await server.request(at, { method: 'POST', body: { ...vimrc, ...whose } })).json).toEqual({});
+  expect(owner).toEqual(of);
+  expect((await server.request(`${at}?${query}`)).json).toEqual([vimrc]);
+  expect(owner).toEqual(of);
   const changed = { ...vimrc, data: 'set nonu', permission: '600' };
-  expect((await server.request(url, { method: 'PATCH', body: changed })).json).toEqual({});
-  expect((await server.request(`${url}?path=.vimrc`)).json).toEqual({
-    path: '.vimrc',
-    perm: '600',
-    data: 'set nonu',
-  });
-  const twice = await server.request(url, { method: 'POST', body: vimrc });
+  expect((await server.request(at, { method: 'PATCH', body: { ...changed, ...whose } })).json).toEqual({});
+  expect(owner).toEqual(of);
+  expect((await server.request(`${at}?${one}`)).json).toEqual({ path: '.vimrc', perm: '600', data: 'set nonu' });
+  const twice = await server.request(at, { method: 'POST', body: { ...vimrc, ...whose } });
   expect([twice.status, twice.json.msg]).toEqual([400, expect.stringContaining('Dotfile already exists.')]);
-  expect((await server.request(`${url}?path=.vimrc`, { method: 'DELETE' })).json).toEqual({ success: true });
-  expect((await server.request(url)).json).toEqual([]);
+  expect((await server.request(`${at}?${one}`, { method: 'DELETE' })).json).toEqual({ success: true });
+  expect(owner).toEqual(of);
+  expect((await server.request(`${at}?${query}`)).json).toEqual([]);
+});
+
+test.each([
+  ['/domain-config/dotfiles', 'domain'],
+  ['/group-config/dotfiles', 'group'],
+])('%s is refused without its %s', async (at, field) => {
+  for (const options of [{}, { method: 'POST', body: vimrc }, { method: 'PATCH', body: vimrc }, { method: 'DELETE' }]) {
+    const answer = await server.request(`${at}?path=.vimrc`, options);
+    expect([answer.status, Object.keys(answer.json.data)]).toEqual([400, [field]]);
+  }
 });
 
 test('what is not there is 404; a wrong field is named', async () => {

@@ -104,6 +104,15 @@ describe('admin commands', () => {
     expect((await cli(line.split(' '))).exitCode).toBe(2);
   });
 
+  it.each([
+    ['admin warm-pool add small python', '--size'],
+    ['admin warm-pool update small', '--size'],
+    ['admin resource-preset add small', '--resource-slots'],
+  ])('say what is missing: %s', async (line, flag) => {
+    const { exitCode, stderr } = await cli(line.split(' '));
+    expect([exitCode, stderr]).toEqual([2, expect.stringContaining(`${flag} is missing.`)]);
+  });
+
   it('are refused to others by the server', async () => {
     const { exitCode, stderr } = await cli(['admin', 'scaling-group', 'list'], 'user');
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('[forbidden]') });

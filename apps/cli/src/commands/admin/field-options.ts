@@ -9,6 +9,8 @@ export interface FieldOption {
   /** `limit`: a number, or `none` for null. `slots`: `cpu=2,mem=4g`, or JSON. `egress`: the name of a policy, or JSON. */
   readonly kind: 'text' | 'number' | 'limit' | 'slots' | 'switch' | 'json' | 'egress';
   readonly description: string;
+  /** The command cannot do without it. Never a switch. */
+  readonly required?: boolean;
 }
 
 /** A command with one option for each of some fields; what is not given is left as it is. */
@@ -24,11 +26,12 @@ export abstract class FieldsCommand extends ApiCommand {
     }
   }
 
-  /** @throws UsageError for a text that is not of its kind */
+  /** @throws UsageError for a text that is not of its kind, and for what is required and missing */
   protected given(): Record<string, unknown> {
     const values: Record<string, unknown> = {};
-    for (const { field, flag, kind } of this.#options) {
+    for (const { field, flag, kind, required } of this.#options) {
       const value = (this as unknown as Record<string, string | boolean | undefined>)[optionName(field)];
+      if (value === undefined && required) throw new UsageError(`${longName(flag)} is missing.`);
       if (value !== undefined) values[field] = typeof value === 'boolean' ? value : read(kind, flag, value);
     }
     return values;
@@ -41,6 +44,11 @@ export abstract class FieldsCommand extends ApiCommand {
       Object.entries(view).map(([name, value]) => [name, linesOf(value)]),
     );
   }
+}
+
+/** `--size` of `-n,--size`. */
+function longName(flag: string): string {
+  return flag.split(',').find((name) => name.startsWith('--')) ?? flag;
 }
 
 /** Clear of the names that commands have themselves. */

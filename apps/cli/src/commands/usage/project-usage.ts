@@ -2,11 +2,11 @@ import type { CommandBundle } from '@backend.ai/cli-kit';
 import type { Client, KernelUsage, ProjectUsage } from '@backend.ai/client';
 import { daySpan, monthSpan, type Span } from '@backend.ai/core';
 import { UsageError } from 'clipanion';
-import { type Shown, tenantCommand } from '../admin/tenant-command.ts';
+import { adminCommand, type Shown } from '../admin/admin-command.ts';
 
 /** `admin resource usage-per-…`: kernel by kernel, as official command lines have it. */
 export const projectUsageCommands: CommandBundle['commands'] = [
-  tenantCommand(
+  adminCommand(
     {
       words: [['resource', 'usage-per-month']],
       description: 'Show kernel by kernel what projects used in a month of UTC',
@@ -20,7 +20,7 @@ export const projectUsageCommands: CommandBundle['commands'] = [
       return await usageOf(client, span, String(projects).split(',').filter(Boolean));
     },
   ),
-  tenantCommand(
+  adminCommand(
     {
       words: [['resource', 'usage-per-period']],
       description: 'Show kernel by kernel what a project used in days of UTC, the last one included',

@@ -1,8 +1,8 @@
 import type { CommandBundle } from '@backend.ai/cli-kit';
-import { pageOptions, table, tenantCommand } from '../tenant-command.ts';
+import { adminCommand, pageOptions, table } from '../admin-command.ts';
 
 export const commands: CommandBundle['commands'] = [
-  tenantCommand(
+  adminCommand(
     {
       words: [['audit', 'list']],
       description: 'Show who changed what, newest first',

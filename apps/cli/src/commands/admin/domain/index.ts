@@ -1,10 +1,10 @@
 import type { CommandBundle } from '@backend.ai/cli-kit';
-import { pageOptions, table, tenantCommand, tenantFields } from '../tenant-command.ts';
+import { adminCommand, pageOptions, table, tenantFields } from '../admin-command.ts';
 
 const words = (verb: string): string[][] => [['domain', verb]];
 
 export const commands: CommandBundle['commands'] = [
-  tenantCommand(
+  adminCommand(
     { words: words('list'), description: 'List domains', example: ['All', 'admin domain list'], options: pageOptions },
     async (client, { fields }) => {
       const page = await client.admin.domains.list(fields);
@@ -14,7 +14,7 @@ export const commands: CommandBundle['commands'] = [
       };
     },
   ),
-  tenantCommand(
+  adminCommand(
     {
       words: words('info'),
       description: 'Show one domain',
@@ -26,7 +26,7 @@ export const commands: CommandBundle['commands'] = [
       return { document: { domain }, show: domain };
     },
   ),
-  tenantCommand(
+  adminCommand(
     {
       words: words('add'),
       description: 'Create a domain',
@@ -39,7 +39,7 @@ export const commands: CommandBundle['commands'] = [
       return { document: { domain }, show: `The domain ${name} was created.` };
     },
   ),
-  tenantCommand(
+  adminCommand(
     {
       words: words('update'),
       description: 'Modify a domain',
@@ -52,7 +52,7 @@ export const commands: CommandBundle['commands'] = [
       return { document: { domain }, show: domain };
     },
   ),
-  tenantCommand(
+  adminCommand(
     {
       words: words('delete'),
       description: 'Make a domain inactive: its users get in no more',
@@ -64,7 +64,7 @@ export const commands: CommandBundle['commands'] = [
       return { document: { deleted: name }, show: `The domain ${name} is inactive.` };
     },
   ),
-  tenantCommand(
+  adminCommand(
     {
       words: words('purge'),
       description: 'Remove a domain that has neither users nor projects',

@@ -1,5 +1,5 @@
 import type { CommandBundle } from '@backend.ai/cli-kit';
-import { inDomain, pageOptions, policyOption, table, tenantCommand, tenantFields } from '../tenant-command.ts';
+import { adminCommand, inDomain, pageOptions, policyOption, table, tenantFields } from '../admin-command.ts';
 
 const words = (verb: string): string[][] => [
   ['group', verb],
@@ -8,7 +8,7 @@ const words = (verb: string): string[][] => [
 const fields = [inDomain, ...tenantFields, policyOption];
 
 export const commands: CommandBundle['commands'] = [
-  tenantCommand(
+  adminCommand(
     {
       words: words('list'),
       description: 'List groups (projects)',
@@ -21,7 +21,7 @@ export const commands: CommandBundle['commands'] = [
       return { document: { groups: page.items, total: page.total }, show };
     },
   ),
-  tenantCommand(
+  adminCommand(
     {
       words: words('info'),
       description: 'Show one group (project)',
@@ -34,7 +34,7 @@ export const commands: CommandBundle['commands'] = [
       return { document: { group }, show: group };
     },
   ),
-  tenantCommand(
+  adminCommand(
     {
       words: words('add'),
       description: 'Create a group (project)',
@@ -47,7 +47,7 @@ export const commands: CommandBundle['commands'] = [
       return { document: { group }, show: `The group ${group.name} was created (${group.id}).` };
     },
   ),
-  tenantCommand(
+  adminCommand(
     {
       words: words('update'),
       description: 'Modify a group (project)',
@@ -61,7 +61,7 @@ export const commands: CommandBundle['commands'] = [
     },
   ),
   ...(['delete', 'purge'] as const).map((verb) =>
-    tenantCommand(
+    adminCommand(
       {
         words: words(verb),
         description: verb === 'delete' ? 'Make a group (project) inactive' : 'Remove a group (project) for good',
@@ -77,7 +77,7 @@ export const commands: CommandBundle['commands'] = [
     ),
   ),
   ...(['add-users', 'remove-users'] as const).map((verb) =>
-    tenantCommand(
+    adminCommand(
       {
         words: words(verb),
         description: verb === 'add-users' ? 'Make users members of a group' : 'Take users out of a group',

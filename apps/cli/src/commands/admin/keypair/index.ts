@@ -1,6 +1,6 @@
 import type { CommandBundle } from '@backend.ai/cli-kit';
+import { adminCommand, inDomain, loginHint, pageOptions, policyOption, table } from '../admin-command.ts';
 import type { FieldOption } from '../field-options.ts';
-import { inDomain, loginHint, pageOptions, policyOption, table, tenantCommand } from '../tenant-command.ts';
 
 const words = (verb: string): string[][] => [['keypair', verb]];
 const fields: readonly FieldOption[] = [
@@ -10,7 +10,7 @@ const fields: readonly FieldOption[] = [
 ];
 
 export const commands: CommandBundle['commands'] = [
-  tenantCommand(
+  adminCommand(
     {
       words: words('list'),
       description: 'List key pairs',
@@ -28,7 +28,7 @@ export const commands: CommandBundle['commands'] = [
       return { document: { keypairs: page.items, total: page.total }, show };
     },
   ),
-  tenantCommand(
+  adminCommand(
     {
       words: words('info'),
       description: 'Show one key pair, without its secret',
@@ -40,7 +40,7 @@ export const commands: CommandBundle['commands'] = [
       return { document: { keypair }, show: keypair };
     },
   ),
-  tenantCommand(
+  adminCommand(
     {
       words: words('add'),
       description: 'Create a key pair for a user; its secret is shown once',
@@ -54,7 +54,7 @@ export const commands: CommandBundle['commands'] = [
       return { document: { keypair, secretKey }, show, next: loginHint(keypair.accessKey) };
     },
   ),
-  tenantCommand(
+  adminCommand(
     {
       words: words('update'),
       description: 'Modify a key pair',
@@ -68,7 +68,7 @@ export const commands: CommandBundle['commands'] = [
     },
   ),
   ...(['activate', 'deactivate'] as const).map((verb) =>
-    tenantCommand(
+    adminCommand(
       {
         words: words(verb),
         description: verb === 'activate' ? 'Let a key pair in again' : 'Keep a key pair out',
@@ -84,7 +84,7 @@ export const commands: CommandBundle['commands'] = [
       },
     ),
   ),
-  tenantCommand(
+  adminCommand(
     {
       words: words('delete'),
       description: 'Delete a key pair',

@@ -1,52 +1,15 @@
 import { text } from 'node:stream/consumers';
-import { ApiCommand, type CommandBundle, writeTable } from '@backend.ai/cli-kit';
+import type { CommandBundle } from '@backend.ai/cli-kit';
 import type { RegistryView } from '@backend.ai/client';
 import { Command, Option, UsageError } from 'clipanion';
 import { askSecret } from '../../../prompt.ts';
 import { listed, onlyGiven } from '../../../session-creating-command.ts';
+import { adminCommand } from '../admin-command.ts';
+import { adminNoun } from '../admin-noun.ts';
 import { FieldsCommand } from '../field-options.ts';
 
 const usage = (description: string, line: string, what: string) =>
   Command.Usage({ category: 'Administration', description, examples: [[what, `$0 admin registry ${line}`]] });
-
-class RegistryList extends ApiCommand {
-  static override paths = [['admin', 'registry', 'list']];
-  static override usage = usage('List where images come from', 'list', 'With the last rescan of each');
-
-  override async perform(): Promise<undefined> {
-    const registries = await (await this.connect()).admin.registries.list();
-    if (this.json) return void this.printJson({ registries });
-    if (registries.length === 0)
-      return void this.say('There are none. Add one: ./backend.ai admin registry add NAME URL');
-    writeTable(
-      this.context.stdout,
-      ['name', 'url', 'user', 'active', 'images', 'scanned', 'failed'],
-      registries.map((registry) => [
-        registry.name,
-        registry.url,
-        registry.username ?? '-',
-        registry.isActive ? 'yes' : 'no',
-        String(registry.images),
-        registry.scannedAt ?? '-',
-        registry.lastScan === null ? '-' : String(registry.lastScan.failed),
-      ]),
-    );
-  }
-}
-
-class RegistryInfo extends FieldsCommand {
-  static override paths = [['admin', 'registry', 'info']];
-  static override usage = usage('Everything about one registry', 'info main', 'With what could not be read');
-  name = Option.String({ name: 'NAME', required: true });
-  constructor() {
-    super([]);
-  }
-  override async perform(): Promise<undefined> {
-    const registry = await (await this.connect()).admin.registries.get(this.name);
-    if (this.json) return void this.printJson({ registry });
-    this.show(registry);
-  }
-}
 
 /** What can be said of a registry. Its password is read from standard input, as arguments can be read by everybody. */
 abstract class RegistryChange extends FieldsCommand {
@@ -119,25 +82,47 @@ class RegistryUpdate extends RegistryChange {
   }
 }
 
-class RegistryRemove extends ApiCommand {
-  static override paths = [
-    ['admin', 'registry', 'remove'],
-    ['admin', 'registry', 'delete'],
-  ];
-  static override usage = usage('Remove a registry and forget its images', 'remove main', 'By its name');
-  name = Option.String({ name: 'NAME', required: true });
-
-  override async perform(): Promise<undefined> {
-    await (await this.connect()).admin.registries.delete(this.name);
-    if (this.json) return void this.printJson({ removed: this.name });
-    this.say(`The registry ${this.name} was removed, and its images are offered no more.`);
-  }
-}
-
 export const commands: CommandBundle['commands'] = [
-  RegistryList,
-  RegistryInfo,
+  ...adminNoun({
+    words: ['registry'],
+    title: 'registry',
+    keys: ['registry', 'registries'],
+    ref: 'name',
+    store: (client) => client.admin.registries,
+    list: {
+      description: 'List where images come from',
+      example: ['With the last rescan of each', 'list'],
+      none: 'There are none. Add one: ./backend.ai admin registry add NAME URL',
+      columns: {
+        name: ({ name }) => name,
+        url: ({ url }) => url,
+        user: ({ username }) => username,
+        active: ({ isActive }) => isActive,
+        images: ({ images }) => images,
+        scanned: ({ scannedAt }) => scannedAt,
+        failed: ({ lastScan }) => lastScan?.failed,
+      },
+    },
+    info: { description: 'Everything about one registry', example: ['With what could not be read', 'info main'] },
+  }),
   RegistryAdd,
   RegistryUpdate,
-  RegistryRemove,
+  adminCommand(
+    {
+      words: [
+        ['registry', 'remove'],
+        ['registry', 'delete'],
+      ],
+      description: 'Remove a registry and forget its images',
+      example: ['By its name', 'admin registry remove main'],
+      takes: ['NAME'],
+    },
+    async (client, { names: [name = ''] }) => {
+      await client.admin.registries.delete(name);
+      return {
+        document: { removed: name },
+        show: `The registry ${name} was removed, and its images are offered no more.`,
+      };
+    },
+  ),
 ];

@@ -1,7 +1,6 @@
 import type { CommandBundle } from '@backend.ai/cli-kit';
-import { UsageError } from 'clipanion';
+import { adminCommand, inDomain, loginHint, pageOptions, policyOption, table } from '../admin-command.ts';
 import type { FieldOption } from '../field-options.ts';
-import { inDomain, loginHint, pageOptions, policyOption, table, tenantCommand } from '../tenant-command.ts';
 
 const words = (verb: string): string[][] => [['user', verb]];
 const text = (field: string, flag: string, description: string): FieldOption => ({
@@ -21,7 +20,7 @@ const fields: readonly FieldOption[] = [
 ];
 
 export const commands: CommandBundle['commands'] = [
-  tenantCommand(
+  adminCommand(
     {
       words: words('list'),
       description: 'List users',
@@ -40,7 +39,7 @@ export const commands: CommandBundle['commands'] = [
       return { document: { users: page.items, total: page.total }, show };
     },
   ),
-  tenantCommand(
+  adminCommand(
     {
       words: words('info'),
       description: 'Show one user',
@@ -52,7 +51,7 @@ export const commands: CommandBundle['commands'] = [
       return { document: { user }, show: user };
     },
   ),
-  tenantCommand(
+  adminCommand(
     {
       words: words('add'),
       description: 'Create a user with a key pair, whose secret is shown once',
@@ -66,7 +65,7 @@ export const commands: CommandBundle['commands'] = [
       return { document: { user, keypair, secretKey }, show, next: loginHint(keypair.accessKey) };
     },
   ),
-  tenantCommand(
+  adminCommand(
     {
       words: words('update'),
       description: 'Modify a user',
@@ -83,25 +82,23 @@ export const commands: CommandBundle['commands'] = [
       return { document: { user }, show: user };
     },
   ),
-  tenantCommand(
+  adminCommand(
     {
       words: words('password'),
       description: 'Change your own password',
       example: ['The first one', "admin user password --new 'long enough'"],
       options: [
         text('oldPassword', '--old', 'The present one, if there is one'),
-        text('newPassword', '--new', 'The new one: at least 8 characters'),
+        { ...text('newPassword', '--new', 'The new one: at least 8 characters'), required: true },
       ],
     },
     async (client, { fields: given }) => {
-      const { oldPassword, newPassword } = given as { oldPassword?: string; newPassword?: string };
-      if (newPassword === undefined) throw new UsageError('Give the new password: --new PASSWORD.');
-      await client.admin.users.changePassword({ newPassword, ...(oldPassword === undefined ? {} : { oldPassword }) });
+      await client.admin.users.changePassword(given as { oldPassword?: string; newPassword: string });
       return { document: { changed: true }, show: 'Your password is changed.' };
     },
   ),
   ...(['delete', 'purge'] as const).map((verb) =>
-    tenantCommand(
+    adminCommand(
       {
         words: words(verb),
         description: verb === 'delete' ? 'Mark a user deleted, with key pairs' : 'Remove a user and all key pairs',

@@ -3,8 +3,9 @@ import type { Client } from '@backend.ai/client';
 import { Command, Option, type Usage } from 'clipanion';
 import { type FieldOption, FieldsCommand, fieldText } from './field-options.ts';
 
-/** What the commands of domains, groups, users and key pairs have in common. */
-export interface TenantVerb {
+/** What an administrator does with a noun. */
+export interface AdminVerb {
+  /** What follows `admin`; the first are its own, the others do the same. */
   readonly words: readonly string[][];
   readonly description: string;
   /** What follows `./backend.ai` in the example, and what that does. */
@@ -19,33 +20,22 @@ interface Given {
   readonly fields: Record<string, unknown>;
 }
 
-export abstract class TenantCommand extends FieldsCommand {
-  protected abstract readonly verb: TenantVerb;
-
-  /** What was given by position, and by options. */
-  protected read(): Given {
-    const names = (this.verb.takes ?? []).map((_, at) => String((this as Record<string, unknown>)[`name_${at}`]));
-    return { names, fields: this.given() };
-  }
-}
-
 /** A command that answers a document: under `--json` as it is, else as `show` has it. */
-export function tenantCommand(
-  verb: TenantVerb,
+export function adminCommand(
+  { words, description, example: [what, line], takes = [], options = [] }: AdminVerb,
   perform: (client: Client, given: Given) => Promise<Answer>,
 ): CommandBundle['commands'][number] {
-  return class extends TenantCommand {
-    static override paths = verb.words.map((words) => ['admin', ...words]);
+  return class extends FieldsCommand {
+    static override paths = words.map((path) => ['admin', ...path]);
     static override usage: Usage = Command.Usage({
       category: 'Administration',
-      description: verb.description,
-      examples: [[verb.example[0], `$0 ${verb.example[1]}`]],
+      description,
+      examples: [[what, `$0 ${line}`]],
     });
-    protected readonly verb = verb;
 
     constructor() {
-      super(verb.options ?? []);
-      for (const [at, name] of (verb.takes ?? []).entries())
+      super(options);
+      for (const [at, name] of takes.entries())
         Object.defineProperty(this, `name_${at}`, {
           value: Option.String({ name, required: true }),
           writable: true,
@@ -54,7 +44,8 @@ export function tenantCommand(
     }
 
     override async perform(): Promise<undefined> {
-      const { document, show, next } = await perform(await this.connect(), this.read());
+      const names = takes.map((_, at) => String((this as unknown as Record<string, unknown>)[`name_${at}`]));
+      const { document, show, next } = await perform(await this.connect(), { names, fields: this.given() });
       if (this.json) return void this.printJson(document);
       if (next) this.note(next);
       if (typeof show === 'string') return void this.say(show);
@@ -95,6 +86,17 @@ export function table(page: { items: readonly object[]; total: number }, fields:
   return { columns: fields, rows, total: page.total };
 }
 
+/** All of a list as a table: for each column, what it shows of one. */
+export function rowsOf<T>(items: readonly T[], columns: Readonly<Record<string, (item: T) => unknown>>): ShownTable {
+  const cells = Object.values(columns);
+  const rows = items.map((item) => cells.map((cell) => yesNo(cell(item))));
+  return { columns: Object.keys(columns), rows, total: rows.length };
+}
+
+function yesNo(value: unknown): unknown {
+  return typeof value === 'boolean' ? (value ? 'yes' : 'no') : value;
+}
+
 export const pageOptions: readonly FieldOption[] = [
   { field: 'limit', flag: '--limit', kind: 'number', description: 'At most so many (100)' },
   { field: 'offset', flag: '--offset', kind: 'number', description: 'Leave out so many' },
@@ -105,6 +107,9 @@ export const inDomain: FieldOption = {
   kind: 'text',
   description: 'Of this domain',
 };
+export function inGroup(description: string): FieldOption {
+  return { field: 'resourceGroup', flag: '--scaling-group,--resource-group', kind: 'text', description };
+}
 export const tenantFields: readonly FieldOption[] = [
   { field: 'description', flag: '--description', kind: 'text', description: 'For people' },
   { field: 'isActive', flag: '--active', kind: 'switch', description: 'Whether it may be used (--no-active: not)' },

@@ -1,18 +1,11 @@
-import type { Scope } from '@backend.ai/contract';
+import type { DomainView, Scope } from '@backend.ai/contract';
 import type { Database, Transaction } from '@backend.ai/database';
 import { sql } from 'drizzle-orm';
 import { changedColumns, typed } from './changed-columns.ts';
 import { forgetTurns } from './tenant-guards.ts';
 
-export interface DomainRecord {
-  readonly name: string;
-  readonly description: string;
-  readonly isActive: boolean;
-  readonly totalResourceSlots: Record<string, string>;
-  readonly integrationId: string | null;
-  readonly createdAt: string;
-  readonly modifiedAt: string;
-}
+/** As the API shows it, but for moments: they are PostgreSQL's texts. */
+export type DomainRecord = DomainView;
 
 export interface DomainValues {
   readonly description?: string | undefined;

@@ -1,4 +1,4 @@
-import type { Scope } from '@backend.ai/contract';
+import type { KeypairView, Scope } from '@backend.ai/contract';
 import type { UserRole } from '@backend.ai/core';
 import type { Database, Transaction } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
@@ -6,20 +6,9 @@ import { changedColumns, typed } from './changed-columns.ts';
 import { forgetTurns } from './tenant-guards.ts';
 
 /** A key pair as administrators see it: without its secret. */
-export interface AdministeredKeypair {
-  readonly accessKey: string;
-  readonly userId: string;
-  readonly email: string;
+export interface AdministeredKeypair extends KeypairView {
+  /** Of its user. */
   readonly role: UserRole;
-  readonly domain: string;
-  readonly isActive: boolean;
-  readonly isAdmin: boolean;
-  readonly isMain: boolean;
-  readonly rateLimit: number;
-  readonly resourcePolicy: string;
-  readonly lastUsedAt: string | null;
-  readonly createdAt: string;
-  readonly modifiedAt: string;
 }
 
 export interface KeypairValues {

@@ -1,18 +1,14 @@
-import type { Scope } from '@backend.ai/contract';
+import type { ProjectView, Scope } from '@backend.ai/contract';
 import { isUuid } from '@backend.ai/core';
 import type { Database, Transaction } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
 import { changedColumns, typed } from './changed-columns.ts';
-import type { DomainRecord, DomainValues } from './domains.ts';
+import type { DomainValues } from './domains.ts';
 import { projectWithin } from './scopes.ts';
 import { forgetTurns } from './tenant-guards.ts';
 
-export interface ProjectRecord extends DomainRecord {
-  readonly id: string;
-  readonly domain: string;
-  readonly resourcePolicy: string;
-  readonly members: number;
-}
+/** As the API shows it, but for moments: they are PostgreSQL's texts. */
+export type ProjectRecord = ProjectView;
 
 export interface ProjectValues extends DomainValues {
   readonly name?: string | undefined;

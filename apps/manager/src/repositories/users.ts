@@ -1,29 +1,12 @@
-import type { Scope } from '@backend.ai/contract';
+import type { Scope, UserView } from '@backend.ai/contract';
 import { isUuid, type UserRole, type UserStatus } from '@backend.ai/core';
 import type { Database, Transaction } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
 import { changedColumns, typed } from './changed-columns.ts';
 import { forgetTurns } from './tenant-guards.ts';
 
-export interface UserRecord {
-  readonly id: string;
-  readonly email: string;
-  readonly username: string;
-  readonly fullName: string;
-  readonly role: UserRole;
-  readonly status: UserStatus;
-  readonly statusReason: string;
-  readonly domain: string;
-  readonly projects: Array<{ id: string; name: string }>;
-  readonly description: string;
-  readonly hasPassword: boolean;
-  readonly needPasswordChange: boolean;
-  readonly passwordChangedAt: string | null;
-  readonly resourcePolicy: string;
-  readonly mainAccessKey: string | null;
-  readonly createdAt: string;
-  readonly modifiedAt: string;
-}
+/** As the API shows it, but for moments: they are PostgreSQL's texts. */
+export type UserRecord = UserView;
 
 export interface UserValues {
   readonly username?: string | undefined;

@@ -1,6 +1,6 @@
 import type { Logger } from '@backend.ai/telemetry';
 import { BusinessLog } from '../../events.ts';
-import type { RetentionRepository } from '../../repositories/retention.ts';
+import type { Kept, RetentionRepository } from '../../repositories/retention.ts';
 
 export interface Retention {
   /** Rows older than this go, in milliseconds. */
@@ -29,24 +29,26 @@ export class RetentionService {
   }
 
   /** State changes of sessions that have ended, what was used, and the audit log. The sessions themselves stay. */
-  async clearHistory({ olderThanMs, dryRun }: Retention): Promise<Removed> {
-    const rows = this.#rows;
-    if (dryRun) {
-      const [history, usage] = [await rows.countHistory(olderThanMs), await rows.countUsage(olderThanMs)];
-      return { count: history + usage + (await rows.countAudit(olderThanMs)), dryRun };
-    }
-    const history = await inPortions((limit) => rows.deleteHistory(olderThanMs, limit));
-    const usage = await inPortions((limit) => rows.deleteUsage(olderThanMs, limit));
-    const count = history + usage + (await inPortions((limit) => rows.deleteAudit(olderThanMs, limit)));
-    this.#log.historyCleared(count, olderThanMs);
-    return { count, dryRun };
+  async clearHistory(retention: Retention): Promise<Removed> {
+    const removed = await this.#remove(['history', 'usage', 'audit'], retention);
+    if (!removed.dryRun) this.#log.historyCleared(removed.count, retention.olderThanMs);
+    return removed;
   }
 
   /** Sessions that have ended, with everything that is kept of them. */
-  async vacuumSessions({ olderThanMs, dryRun }: Retention): Promise<Removed> {
-    if (dryRun) return { count: await this.#rows.countSessions(olderThanMs), dryRun };
-    const count = await inPortions((limit) => this.#rows.deleteSessions(olderThanMs, limit));
-    this.#log.sessionsVacuumed(count, olderThanMs);
+  async vacuumSessions(retention: Retention): Promise<Removed> {
+    const removed = await this.#remove(['sessions'], retention);
+    if (!removed.dryRun) this.#log.sessionsVacuumed(removed.count, retention.olderThanMs);
+    return removed;
+  }
+
+  async #remove(all: readonly Kept[], { olderThanMs, dryRun }: Retention): Promise<Removed> {
+    let count = 0;
+    for (const kept of all) {
+      count += dryRun
+        ? await this.#rows.count(kept, olderThanMs)
+        : await inPortions((limit) => this.#rows.delete(kept, olderThanMs, limit));
+    }
     return { count, dryRun };
   }
 }

@@ -51,6 +51,28 @@ it('what waits behind a session starts when that one is cancelled, without waiti
   }
 });
 
+it('attempts to place what waits count on under the next leader, and from zero with a lower priority', async () => {
+  const slow = await createWorld({ config: { tickMs: 600_000 } });
+  try {
+    await slow.addAgent('i-one', { slots: { cpu: '2', mem: '4294967296' } });
+    await slow.until((await slow.create({ resources: { cpu: 2 } })).id, 'RUNNING');
+    const { id } = await slow.create({ resources: { cpu: 2 }, priority: 15 });
+    const row = async () => {
+      const [found] = await slow.database.db.execute<{ attempts: number; priority: number }>(
+        sql`select placement_attempts as attempts, priority from sessions where id = ${id}::uuid`,
+      );
+      return found!;
+    };
+    await waitFor(async () => (await row()).attempts === 1, { what: 'the first attempt' });
+    await slow.database.db.execute(sql`update sessions set placement_attempts = 4 where id = ${id}::uuid`);
+    await slow.restartManager();
+    await waitFor(async () => (await row()).priority === 5, { what: 'a lower priority at the fifth attempt' });
+    await waitFor(async () => (await row()).attempts === 1, { what: 'the first attempt with it' });
+  } finally {
+    await slow.close();
+  }
+});
+
 describe('a session that waits', () => {
   it('longer than its resource group allows is given up, also when no agent is alive', async () => {
     const { id: holder } = await world.create({ resources: { cpu: 2 } });

@@ -181,8 +181,12 @@ export class ScheduleSessions {
 
   /** What could not be placed for long gets a lower priority. */
   async #giveUpForNow({ attempted, deprioritised }: Plan, epoch: number): Promise<void> {
-    const { memory, transitions, changes } = this.#options;
-    for (const sessionId of attempted) memory.attempted(sessionId);
+    const { memory, transitions, sessions, changes } = this.#options;
+    for (const sessionId of attempted) {
+      const attempts = memory.attempted(sessionId);
+      // For whoever leads next.
+      if (attempts !== undefined) await sessions.writeAttempts(sessionId, attempts, epoch);
+    }
     for (const { sessionId } of deprioritised) {
       const change = { target: { sessionId }, to: 'DEPRIORITIZING', reason: 'deprioritized', epoch } as const;
       changes.announce(await transitions.apply(change));

@@ -29,6 +29,8 @@ export interface PendingRecord {
   readonly designatedAgents: readonly string[];
   readonly timeoutMs: number | null;
   readonly reason: string;
+  /** Passes in which it was the first that lacked resources. */
+  readonly attempts: number;
   /** Where it was before, when it starts anew: what it left there may still be there. */
   readonly previousAgents: readonly string[];
   readonly kernels: ReadonlyArray<{
@@ -121,7 +123,7 @@ export class QueueRepository {
         s.queued_at as "queuedAt", s.priority, s.job_priority as "jobPriority",
         s.is_preemptible as "isPreemptible", s.starts_not_before as "startsNotBefore",
         s.designated_agents as "designatedAgents", (s.options->>'timeoutMs')::float8 as "timeoutMs",
-        s.status_reason as "reason", s.architecture, s.image_registry_id is not null as fetchable,
+        s.status_reason as "reason", s.placement_attempts as "attempts", s.architecture, s.image_registry_id is not null as fetchable,
         s.image_digest as "imageDigest", s.image_manifest_digest as "imageManifestDigest", s.options->>'shmem' as shmem,
         coalesce((select jsonb_agg(distinct a.agent_id) from kernels k join resource_allocations a on a.kernel_id = k.id
           where k.session_id = s.id), '[]') as "previousAgents",

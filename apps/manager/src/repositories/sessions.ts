@@ -372,6 +372,13 @@ export class SessionRepository {
     return [...rows];
   }
 
+  /** How often a session that waits could not be placed. Of one that does not wait any more nothing is written. */
+  async writeAttempts(sessionId: string, attempts: number, epoch: number): Promise<void> {
+    await this.#db.execute(sql`
+      update sessions s set placement_attempts = ${attempts}::int
+      where s.id = ${sessionId}::uuid and s.status = 'PENDING' and ${fencedBy(epoch)}`);
+  }
+
   async countByStatus(scope: Scope): Promise<Record<string, number>> {
     const rows = await this.#db.execute<{ status: string; count: number }>(sql`
       select status, count(*)::int as count from sessions s

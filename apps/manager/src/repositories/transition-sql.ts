@@ -224,6 +224,7 @@ function movement(parts: Movement): SQL {
           when d.to_status = 'PENDING' then null else s.started_at end,
         queued_at = case when d.to_status = 'PENDING' and t.from_status in ('RESTARTING', 'RESCHEDULING') then now()
           else s.queued_at end,
+        placement_attempts = case when d.to_status = 'PENDING' then 0 else s.placement_attempts end,
         scheduled_at = case when d.to_status = 'PENDING' then null else s.scheduled_at end,
         terminated_at = case when d.to_status in (${terminal}) then now() else s.terminated_at end
         , result = ${parts.result ?? failedBatch}

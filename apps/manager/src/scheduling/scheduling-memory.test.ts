@@ -15,7 +15,7 @@ const record = (priority = 10): PendingRecord => ({
   ...{ createdAt: '2030-01-01T00:00:00Z', queuedAt: '2030-01-01T00:00:00Z', jobPriority: 0, isPreemptible: true },
   ...{ startsNotBefore: null, designatedAgents: [], timeoutMs: null, reason: 'queued', previousAgents: [] },
   ...{ kernels: [], architecture: 'x86_64', fetchable: false, dependencies: [] },
-  ...{ imageDigest: null, imageManifestDigest: null, shmem: null },
+  ...{ imageDigest: null, imageManifestDigest: null, shmem: null, attempts: 0 },
 });
 
 function world() {
@@ -79,4 +79,17 @@ it('the queue is read anew when somebody changed it of whom nothing was heard', 
     expect(await waiting()).toEqual(stored());
     expect(reads.splice(0)).toEqual(['all']);
   }
+});
+
+it('attempts count on from those of the leader before, one in the time of a tick', async () => {
+  const { clock, rows, memory, waiting } = world();
+  const session = { ...record(), attempts: 3 };
+  rows.push(session);
+  await waiting();
+  const attempts = async () => [...(await memory.snapshot(clock.now())).pending][0]?.attempts;
+  expect(await attempts()).toBe(3);
+  expect([memory.attempted(session.sessionId), memory.attempted(session.sessionId)]).toEqual([4, undefined]);
+  expect(await attempts()).toBe(4);
+  await clock.advance(tickMs);
+  expect(memory.attempted(session.sessionId)).toBe(5);
 });

@@ -242,14 +242,19 @@ export class SchedulingMemory {
     this.#state.advanceRoundRobin(roundRobin);
   }
 
-  /** It was the first that lacked resources. Passes are many: one in the time of a tick counts. */
-  attempted(sessionId: string): void {
+  /**
+   * It was the first that lacked resources. Passes are many: one in the time of a tick counts.
+   * @returns how often now, if this one counts
+   */
+  attempted(sessionId: string): number | undefined {
     const now = this.#clock.monotonic();
     const before = this.#attempts.get(sessionId);
-    if (before && now - before.countedAt < this.#keptMs) return;
-    this.#attempts.set(sessionId, { count: (before?.count ?? 0) + 1, countedAt: now });
+    if (before && now - before.countedAt < this.#keptMs) return undefined;
     const session = this.#state.waiting(sessionId);
+    const count = (before?.count ?? session?.attempts ?? 0) + 1;
+    this.#attempts.set(sessionId, { count, countedAt: now });
     if (session) this.#state.queue(this.#withPast(session));
+    return count;
   }
 
   reasonOf(sessionId: string): string | undefined {

@@ -91,6 +91,8 @@ export const sessions = pgTable(
     createdAt: moment('created_at').notNull().defaultNow(),
     /** Since when it waits, or waited before it was placed: later than its creation when it started anew. */
     queuedAt: moment('queued_at').notNull().defaultNow(),
+    /** Passes in which it was the first that lacked resources, since it waits with its present priority. */
+    placementAttempts: integer('placement_attempts').notNull().default(0),
     statusChangedAt: moment('status_changed_at').notNull().defaultNow(),
     scheduledAt: moment('scheduled_at'),
     /** Since when its programs are to stand still; only while it runs. */

@@ -30,6 +30,7 @@ export function pendingOf(record: Omit<PendingRecord, 'reason'>): PendingSession
     ...(startsNotBefore === null ? {} : { startsAt: Date.parse(startsNotBefore) }),
     ...(dependencies.length === 0 ? {} : { dependencies }),
     ...designation(designatedAgents, previousAgents),
+    ...(record.attempts > 0 ? { attempts: record.attempts } : {}),
     ...(timeoutMs === null ? {} : { timeLimitMs: timeoutMs }),
     ...warmth(record),
   };
@@ -62,6 +63,7 @@ export function queuedOf(
     imageManifestDigest: session.imageOrigin?.manifestDigest ?? null,
     shmem: session.options.shmem ?? null,
     previousAgents: [],
+    attempts: 0,
     dependencies: [],
   });
 }

@@ -1,5 +1,5 @@
 import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createClient } from '@backend.ai/client';
 import { Cluster } from '../apps/standalone/src/index.ts';
@@ -12,7 +12,9 @@ import { type Bench, percentile } from './bench.ts';
  * beside the full pool, with amounts that no slot has.
  */
 const rounds = { full: { warm: 1_000, cold: 50 }, quick: { warm: 20, cold: 5 } };
-const poolSize = 4;
+/** The image wants a core for each, and the cold sessions need one beside them. */
+const poolSize = Math.max(1, Math.min(4, availableParallelism() - 1));
+const cpu = '1';
 const image = process.env.BENCH_IMAGE ?? 'backend.ai/python:3.11';
 
 export const bench: Bench = {
@@ -33,7 +35,7 @@ export const bench: Bench = {
       const pools = rpc.admin.warmPool;
       const start = async (session: string, mem: string): Promise<number> => {
         const begun = performance.now();
-        await rpc.session.create.mutate({ name: session, image, resources: { cpu: '0.25', mem } });
+        await rpc.session.create.mutate({ name: session, image, resources: { cpu, mem } });
         const { status, reason } = await rpc.session.wait.query({ session, until: 'running' });
         const ms = performance.now() - begun;
         if (status !== 'RUNNING') throw new Error(`The session is ${status}: ${JSON.stringify(reason)}`);
@@ -43,7 +45,7 @@ export const bench: Bench = {
         await rpc.session.destroy.mutate({ session, forced: true });
         await rpc.session.wait.query({ session, until: 'ended' });
       };
-      await pools.create.mutate({ name: 'bench', image, resources: { cpu: '0.25', mem: '256m' }, size: poolSize });
+      await pools.create.mutate({ name: 'bench', image, resources: { cpu, mem: '256m' }, size: poolSize });
       const ready = async (least: number): Promise<void> => {
         while (((await pools.list.query())[0]?.ready ?? 0) < least) await new Promise((done) => setTimeout(done, 20));
       };

@@ -96,7 +96,7 @@ describe.runIf(process.getuid?.() === 0)('the egress policy of a session in cont
     for (const slot of [some, none]) {
       await untilSlot(w, slot.slotId, 'ready');
       await first.api.createKernel.mutate(orderFor(slot, { egress: slot.egress }));
-      const { steps } = await w.gateway.waitForEvent(slot.slotId, 'kernel-started', 60_000);
+      const { steps } = await w.gateway.waitForEvent(slot.slotId, 'kernel-started');
       expect(steps.map(({ step }) => step)).toContain('hand-over');
     }
     expect(await reach(first.api, some.slotId)).toEqual(onlyListed);

@@ -140,7 +140,7 @@ export function warmSlotSuite(name: string, { image, steps, ...world }: WarmSlot
       await api.keepWarmSlots.mutate({ slots: [], claimed: [claimed.slotId] });
       expect(agent.status().warmSlots.map(({ slotId }) => slotId)).toEqual([claimed.slotId]);
       await api.createKernel.mutate(orderFor(claimed));
-      const started = await w.gateway.waitForEvent(claimed.slotId, 'kernel-started', 60_000);
+      const started = await w.gateway.waitForEvent(claimed.slotId, 'kernel-started');
       expect(started.steps.map(({ step }) => step)).toContain('hand-over');
     });
 

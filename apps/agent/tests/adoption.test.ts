@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { tempDirectory, waitFor } from '@backend.ai/testing';
 import { describe, expect, it } from 'vitest';
 import { foreignAgents } from './agent-in-process.ts';
-import { agentWorld, kernelSpec, runCode, startKernel, textOf } from './agent-world.ts';
+import { type AgentWorld, agentWorld, kernelSpec, rewriteFacts, runCode, startKernel, textOf } from './agent-world.ts';
 import { modes } from './modes.ts';
 import { remainsOf } from './remains.ts';
 
@@ -55,9 +55,7 @@ describe.each(modes)('an agent that comes back, with $name', ({ name: _, isolate
       holdMs: 0,
     });
     await first.agent.close();
-    const facts = JSON.parse(readFileSync(join(w.dataDir, 'scratch', dead.kernelId, 'kernel.json'), 'utf8'));
-    process.kill((facts.init ?? facts.monitor).pid, 'SIGKILL');
-    if (!facts.init) process.kill(-facts.monitor.pid, 'SIGKILL');
+    killKernel(w, dead.kernelId);
     await w.startAgent();
     expect(await w.gateway.waitForEvent(dead.kernelId, 'kernel-terminated')).toMatchObject({
       reason: 'self-terminated',
@@ -66,7 +64,28 @@ describe.each(modes)('an agent that comes back, with $name', ({ name: _, isolate
     await w.expectNoRemains(dead.kernelId);
     await w.expectNoRemains(late.kernelId);
   });
+
+  it('reports what has ended with its machine, and starts others', async () => {
+    const w = await agentWorld(mode);
+    const first = await w.startAgent();
+    const { kernelId } = await startKernel(w, first.api);
+    await first.agent.close();
+    killKernel(w, kernelId);
+    rewriteFacts(w, kernelId, { machineBootId: 'the one before' });
+    const { api } = await w.startAgent();
+    expect(await w.gateway.waitForEvent(kernelId, 'kernel-terminated')).toMatchObject({ reason: 'host-restarted' });
+    await w.expectNoRemains(kernelId);
+    const next = await startKernel(w, api);
+    expect(textOf(await runCode(api, next.kernelId, 'print(1)'))).toBe('1\n');
+  });
 });
+
+/** While no agent follows it. */
+function killKernel({ dataDir }: AgentWorld, kernelId: string): void {
+  const facts = JSON.parse(readFileSync(join(dataDir, 'scratch', kernelId, 'kernel.json'), 'utf8'));
+  process.kill((facts.init ?? facts.monitor).pid, 'SIGKILL');
+  if (!facts.init) process.kill(-facts.monitor.pid, 'SIGKILL');
+}
 
 describe('an agent that is killed', () => {
   it('loses no kernel and no event, and sweeps only what nobody knows', async () => {

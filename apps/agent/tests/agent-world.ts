@@ -177,6 +177,7 @@ export async function agentWorld({
         ...(await remains(kernelId, directory.path)),
       ];
       await waitFor(async () => (await found()).length === 0, {
+        timeoutMs: 30_000,
         what: `nothing left of ${kernelId}: ${(await found()).join(', ')}`,
       });
     },
@@ -256,6 +257,12 @@ export function kernelSpec(overrides: Partial<KernelSpec> = {}): KernelSpec {
     environ: {},
     ...overrides,
   };
+}
+
+/** Changes what an agent that is away has written down of a kernel. */
+export function rewriteFacts({ dataDir }: AgentWorld, kernelId: string, facts: Readonly<Record<string, string>>): void {
+  const file = join(dataDir, 'scratch', kernelId, 'kernel.json');
+  writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, 'utf8')), ...facts }));
 }
 
 type Api = StartedAgent['api'];

@@ -118,6 +118,27 @@ describe('an image of a kernel in a container', () => {
     expect(left.filter((each) => each.startsWith('image'))).toEqual([]);
   });
 
+  it('is given up when its kernel is ended meanwhile, and leaves nothing', { timeout: 180_000 }, async () => {
+    const w = await agentWorld(dockerOptions);
+    const { api } = await w.startAgent();
+    const { kernelId } = await startKernel(w, api, python);
+    // Large enough for the engine to be at it for a while.
+    const large = 'with open("/var/tmp/large", "wb") as file:\n  for _ in range(400): file.write(bytes(1 << 20))';
+    await runCode(api, kernelId, large);
+    const image = newName();
+    await api.commitKernel.mutate({ kernelId, image, labels: {} });
+    const filters = JSON.stringify({ label: [`ai.backend.kernel-id=${kernelId}`] });
+    await waitFor(async () => (await docker.listContainers({ filters }))[0]?.Status.includes('Paused'), {
+      ...{ what: 'the moment in which its files are read', timeoutMs: 30_000 },
+    });
+    await api.destroyKernel.mutate({ kernelId, reason: 'user-requested', forced: true });
+    await w.gateway.waitForEvent(kernelId, 'kernel-terminated', 60_000);
+    await waitFor(async () => (await dockerRemains(null, w.dataDir)).length === 0, {
+      ...{ what: 'an engine without its traces', timeoutMs: 30_000 },
+    });
+    await expect(docker.getImage(image).inspect()).rejects.toMatchObject({ statusCode: 404 });
+  });
+
   it('is not made by an engine that hangs, and the kernel goes on', { timeout: 120_000 }, async () => {
     const engine = await sluggishEngine();
     const w = await agentWorld({ ...dockerOptions, docker: { socket: engine.path } });

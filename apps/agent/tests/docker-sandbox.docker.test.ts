@@ -43,6 +43,35 @@ print(json.dumps({
     expect(HostConfig.PortBindings ?? {}).toEqual({});
   });
 
+  it('has files of its own above a root that nothing changes, where the agent wants that', async () => {
+    const w = await agentWorld({ ...dockerOptions, docker: { ...dockerOptions.docker, readOnlyRoot: true } });
+    const { api } = await w.startAgent();
+    const { kernelId } = await startKernel(w, api, python);
+    const code = `
+import errno, json, os, subprocess, tempfile
+def writing(path):
+    try:
+        open(path, 'w').close()
+        return 'works'
+    except OSError as error:
+        return errno.errorcode[error.errno]
+print(json.dumps({
+  **{path: writing(path + '/x') for path in ('/home/work', '/tmp', '/dev/shm', '/var/tmp', '/run')},
+  'temporary': tempfile.gettempdir(), 'program': subprocess.check_output(['sh', '-c', 'echo here > ~/y; cat ~/y'], text=True),
+}))`;
+    expect(JSON.parse(textOf(await runCode(api, kernelId, code)))).toMatchObject({
+      ...{ '/home/work': 'works', '/tmp': 'works', '/dev/shm': 'works', '/var/tmp': 'EROFS' },
+      ...{ temporary: '/tmp', program: 'here\n' },
+    });
+    const { kernelId: other } = await startKernel(w, api, { image: images.busybox });
+    const tried = await runCode(
+      api,
+      other,
+      'echo 1 > /tmp/x && echo 2 > ~/x && cat /tmp/x ~/x; echo 3 > /etc/x || echo no',
+    );
+    expect(textOf(tried)).toBe('1\n2\nno\n');
+  });
+
   it('opens 2,000 files, and has the shared memory it asked for', async () => {
     const w = await agentWorld(dockerOptions);
     const { api } = await w.startAgent();

@@ -353,6 +353,8 @@ export const statusReasons = {
   'task-timeout': 'Its batch job ran past the time limit of the session.',
   'agent-lost': 'Its agent stayed unreachable for too long.',
   'kernel-lost': 'Its agent came back without it.',
+  'host-restarted': 'Its machine was restarted while it ran.',
+  'engine-restarted': 'The container engine of its machine ended or was restarted, and took it along.',
   'terminate-timeout': 'Its agent did not confirm the end in time; the agent sweeps the remains when it is back.',
   started: 'It runs.',
   progress: 'It is being started.',

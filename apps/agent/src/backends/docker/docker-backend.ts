@@ -27,7 +27,7 @@ import type {
 } from '../backend.ts';
 import { endOfJob } from '../scratch/batch-job.ts';
 import { agentUser } from '../scratch/draft.ts';
-import { allocationOf, readFacts } from '../scratch/facts.ts';
+import { allocationOf, machineBootId, readFacts } from '../scratch/facts.ts';
 import { KeptHomes } from '../scratch/kept-homes.ts';
 import { readConsole } from '../scratch/runner-kernel.ts';
 import { listScratch, scratchPaths, uidsInScratch } from '../scratch/scratch.ts';
@@ -219,7 +219,7 @@ export class DockerBackend implements Backend {
     return {
       ...{ spec, requestId, allocation },
       plan: { ...plan, launched: () => ({ logs: async (maxBytes) => readConsole(paths, maxBytes) }) },
-      outcome: { kind: 'ended', end: endMeanwhile(info), batch },
+      outcome: { kind: 'ended', end: endMeanwhile(info, facts.machineBootId === machineBootId()), batch },
     };
   }
 
@@ -360,8 +360,9 @@ function isolationOf(info: EngineInfo, guarded: boolean): IsolationReport {
 }
 
 /** A container that is gone altogether was removed by somebody else. */
-function endMeanwhile(info: ContainerInfo | null): KernelEnd {
+function endMeanwhile(info: ContainerInfo | null, sameBoot: boolean): KernelEnd {
   const { exitCode, outOfMemory } = containerEnd(info);
+  if (!sameBoot) return { exitCode, reason: 'host-restarted' };
   if (!info) return { exitCode, reason: 'kernel-lost' };
   return { exitCode, reason: outOfMemory ? 'out-of-memory' : 'self-terminated' };
 }

@@ -11,7 +11,7 @@ import { askToEnd } from '../scratch/ask-to-end.ts';
 import { connected, notListening } from '../scratch/kernel-streams.ts';
 import { RunnerKernel, type RunnerKernelOptions } from '../scratch/runner-kernel.ts';
 import { containerEnd } from './container-end.ts';
-import type { Engine } from './engine.ts';
+import { type Engine, foundNobody } from './engine.ts';
 import { commitContainer } from './images/commit-container.ts';
 
 export interface DockerKernelOptions extends RunnerKernelOptions {
@@ -34,6 +34,8 @@ const logLines = 200;
 export class DockerKernel extends RunnerKernel {
   readonly #options: DockerKernelOptions;
   readonly #detached = new AbortController();
+  /** Aborted when the agent lets go of it, and not by its end. */
+  readonly #letGo = new AbortController();
   #committing = false;
 
   constructor(options: DockerKernelOptions) {
@@ -49,6 +51,10 @@ export class DockerKernel extends RunnerKernel {
     return { ...this.meter.read(), ...network };
   }
 
+  pids(): number[] {
+    return processesIn(this.#options.cgroups).filter(isRunning);
+  }
+
   /** What the runner has kept; of one that never came up, what it or the engine's init complained about. */
   override async logs(maxBytes: number): Promise<string> {
     const { engine, containerId } = this.#options;
@@ -59,7 +65,8 @@ export class DockerKernel extends RunnerKernel {
     const { engine, containerId, onImage, logger } = this.#options;
     this.#committing = true;
     try {
-      await commitContainer(engine, { containerId, image, labels }, { signal: this.#detached.signal, logger });
+      const [ended, letGo] = [this.#detached.signal, this.#letGo.signal];
+      await commitContainer(engine, { containerId, image, labels }, { ended, letGo, logger });
     } finally {
       this.#committing = false;
     }
@@ -99,9 +106,18 @@ export class DockerKernel extends RunnerKernel {
   }
 
   protected async askToEnd(): Promise<void> {
-    const { cgroups, clock } = this.#options;
-    const pids = (): number[] => processesIn(cgroups).filter(isRunning);
-    await askToEnd({ pids, interruptRunner: () => this.interruptRunner(), isOver: () => this.isOver, clock });
+    const { clock } = this.#options;
+    await askToEnd({
+      pids: () => this.pids(),
+      interruptRunner: () => this.interruptRunner(),
+      isOver: () => this.isOver,
+      clock,
+    });
+  }
+
+  override close(): void {
+    this.#letGo.abort();
+    super.close();
   }
 
   protected detach(): void {
@@ -112,16 +128,22 @@ export class DockerKernel extends RunnerKernel {
   async #watch(): Promise<void> {
     const { engine, containerId, clock, logger } = this.#options;
     const { signal } = this.#detached;
+    let engineLeft = false;
     while (!signal.aborted) {
       try {
+        // What runs has outlived the engine.
+        if (engineLeft) engineLeft = !(await engine.inspectContainer(containerId))?.State.Running;
         await engine.waitUntilStopped(containerId, signal);
         const info = await engine.inspectContainer(containerId);
         if (!info?.State.Running) {
           const { exitCode, outOfMemory } = containerEnd(info);
-          return this.end(exitCode, outOfMemory);
+          if (outOfMemory) return this.end(exitCode, 'out-of-memory');
+          const takenAlong = engineLeft && !(await engine.info()).LiveRestoreEnabled;
+          return this.end(exitCode, takenAlong ? 'engine-restarted' : undefined);
         }
       } catch (error) {
         if (signal.aborted) return;
+        engineLeft ||= foundNobody(error);
         if (!hasCode(error, 'engine-unavailable')) logger.warn('container could not be watched', { error });
       }
       await delay(clock, engineAwayMs, signal);

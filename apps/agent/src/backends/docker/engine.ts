@@ -1,5 +1,5 @@
-import { request } from 'node:http';
-import { AppError, type Clock } from '@backend.ai/core';
+import { Agent, request } from 'node:http';
+import { AppError, type Clock, hasCode } from '@backend.ai/core';
 import Docker from 'dockerode';
 import { Breaker } from './breaker.ts';
 
@@ -35,7 +35,8 @@ export class Engine {
   readonly #callTimeoutMs: number;
 
   constructor({ socketPath, clock, callTimeoutMs = 10_000 }: EngineOptions) {
-    this.#docker = new Docker({ socketPath });
+    // Connections of their own: one that was kept open would be answered by an engine that is about to end.
+    this.#docker = new Docker({ socketPath, agent: new Agent({ keepAlive: false }) });
     this.#socketPath = socketPath;
     this.#clock = clock;
     this.#breaker = new Breaker(clock);
@@ -282,11 +283,18 @@ export interface EngineInfo {
   readonly PidsLimit?: boolean;
   readonly CpuCfsQuota?: boolean;
   readonly OSType?: string;
+  /** Whether its containers outlive it. */
+  readonly LiveRestoreEnabled?: boolean;
 }
 
 /** The HTTP status with which the engine has refused a call; undefined: it was not that. */
 export function refusalOf(error: unknown): number | undefined {
   return error instanceof AppError && isRefusal(error.cause) ? error.cause.statusCode : undefined;
+}
+
+/** Whether nobody was there to answer a call; false also for an engine that hangs. */
+export function foundNobody(error: unknown): boolean {
+  return hasCode(error, 'engine-unavailable') && error.cause instanceof Error && error.cause.name !== 'AbortError';
 }
 
 interface Refusal extends Error {

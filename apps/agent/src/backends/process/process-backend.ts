@@ -309,7 +309,7 @@ export class ProcessBackend implements Backend {
 /** What the sandbox has written down, and the counters of control groups that still stand, tell about the end. */
 function endMeanwhile(draft: KernelDraft, sameBoot: boolean): KernelEnd {
   const { exitCode } = readSandboxStatus(draft.paths);
-  if (!sameBoot) return { exitCode, reason: 'kernel-lost' };
+  if (!sameBoot) return { exitCode, reason: 'host-restarted' };
   const killed = readCounters(draft.cgroups).outOfMemory > 0 && (exitCode === null || exitCode === 137);
   return { exitCode, reason: killed ? 'out-of-memory' : 'self-terminated' };
 }

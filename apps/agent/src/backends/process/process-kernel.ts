@@ -65,6 +65,10 @@ export class ProcessKernel extends RunnerKernel {
     return measureKernel(this.meter, this.#processes, () => recentProcesses.get(), isolation.sandbox === 'none');
   }
 
+  pids(): number[] {
+    return kernelProcesses(this.#options.processes);
+  }
+
   /** Its first process is known from the moment the runner has answered. */
   get processes(): KernelProcesses {
     return this.#processes;
@@ -111,9 +115,13 @@ export class ProcessKernel extends RunnerKernel {
   }
 
   protected async askToEnd(): Promise<void> {
-    const { clock, processes } = this.#options;
-    const pids = (): number[] => kernelProcesses(processes);
-    await askToEnd({ pids, interruptRunner: () => this.interruptRunner(), isOver: () => this.isOver, clock });
+    const { clock } = this.#options;
+    await askToEnd({
+      pids: () => this.pids(),
+      interruptRunner: () => this.interruptRunner(),
+      isOver: () => this.isOver,
+      clock,
+    });
   }
 
   #watchMemory(): void {

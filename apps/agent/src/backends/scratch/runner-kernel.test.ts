@@ -39,6 +39,10 @@ class ObedientKernel extends RunnerKernel {
     if (this.failure) throw this.failure;
   }
 
+  pids(): number[] {
+    return [];
+  }
+
   protected detach(): void {}
 
   protected connectToPort(): Promise<Duplex> {

@@ -95,6 +95,7 @@ export abstract class RunnerKernel implements KernelHandle {
   protected abstract detach(): void;
   protected abstract connectToPort(port: number): Promise<Duplex>;
   abstract measure(): Promise<KernelUsage>;
+  abstract pids(): number[];
 
   /** Resolves when the runner has answered; see `RunnerClient.connect`. */
   async connectRunner(deadlineMs: number, signal?: AbortSignal): Promise<void> {
@@ -208,12 +209,15 @@ export abstract class RunnerKernel implements KernelHandle {
     return this.#over;
   }
 
-  /** It has ended. Of one that was ended on purpose, what its wrappers say about their own ends means nothing. */
-  protected end(exitCode: number | null, outOfMemory = false): void {
+  /**
+   * It has ended. Of one that was ended on purpose, what its wrappers say about their own ends means nothing.
+   * @param cause Where it is known
+   */
+  protected end(exitCode: number | null, cause?: StatusReason): void {
     if (this.#over) return;
     this.#over = true;
     this.detach();
-    const byItself = outOfMemory || this.#wasKilledForMemory() ? 'out-of-memory' : 'self-terminated';
+    const byItself = cause ?? (this.#wasKilledForMemory() ? 'out-of-memory' : 'self-terminated');
     this.#ended.resolve({
       exitCode: this.#stopReason === undefined ? exitCode : killedExitCode,
       reason: this.#stopReason ?? byItself,

@@ -14,6 +14,14 @@ export interface CommitRequest {
   readonly labels: Readonly<Record<string, string>>;
 }
 
+export interface CommitContext {
+  /** Nobody wants the image any more. What the engine has begun is waited for and removed. */
+  readonly ended: AbortSignal;
+  /** Nothing is waited for any more. */
+  readonly letGo: AbortSignal;
+  readonly logger: Logger;
+}
+
 /** Files of any size are written while the container stands still. */
 const commitTimeoutMs = 600_000;
 
@@ -26,7 +34,7 @@ const commitTimeoutMs = 600_000;
 export async function commitContainer(
   engine: Engine,
   { containerId, image, labels }: CommitRequest,
-  { signal, logger }: { readonly signal: AbortSignal; readonly logger: Logger },
+  { ended, letGo, logger }: CommitContext,
 ): Promise<void> {
   try {
     if (await engine.inspectImage(image)) throw new AppError('object-exists', `There is an image ${image} already.`);
@@ -39,14 +47,15 @@ export async function commitContainer(
     }
     const base = await engine.inspectImage(container.Image);
     if (!base) throw new AppError('image-commit-failed', 'The image below is not there any more.');
-    const draftId = await engine.commitContainer(containerId, draftConfig(container), signal, commitTimeoutMs);
+    const draftId = await engine.commitContainer(containerId, draftConfig(container), letGo, commitTimeoutMs);
     try {
+      if (ended.aborted) throw new AppError('cancelled', 'The kernel ended while an image was made of it.');
       const draft = await engine.inspectImage(draftId);
       if (!draft) throw new AppError('image-commit-failed', 'The image vanished while it was made.');
       const config = { ...base.Config, Labels: { ...base.Config.Labels, ...labels } };
       const { Architecture: architecture, Os: os, Created: created, RootFS } = draft;
       const rootfs = { type: 'layers', diff_ids: RootFS.Layers ?? [] };
-      await engine.loadImage(archiveOf(image, { architecture, os, created, config, rootfs, history: [] }), signal);
+      await engine.loadImage(archiveOf(image, { architecture, os, created, config, rootfs, history: [] }), ended);
       if (!(await engine.inspectImage(image))) {
         throw new AppError('image-commit-failed', `The engine made no image of the name ${image}.`);
       }

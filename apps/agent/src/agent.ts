@@ -50,6 +50,7 @@ import type { Inventory } from './resources/inventory.ts';
 import { LocalAgentService } from './rpc/agent-service.ts';
 import { type LinkStatus, ManagerLink } from './rpc/manager-link.ts';
 import { agentVersion } from './service-facts.ts';
+import { deviceMeasurements } from './statistics/device-measurements.ts';
 import { MachineMeter } from './statistics/machine-meter.ts';
 
 /** What operators see: `ag status`, `ag list-slots`. */
@@ -272,8 +273,17 @@ export class Agent {
     const { measureEveryMs: intervalMs } = config;
     const meters: Meters = {
       scratch,
-      kernels: new KernelMeter({ ...metering, intervalMs, scratchOf: (kernel) => scratch.sizeOf(kernel) }),
-      machine: new MachineMeter({ ...metering, intervalMs, folder: config.dataDir }),
+      kernels: new KernelMeter({
+        ...{ ...metering, intervalMs, scratchOf: (kernel) => scratch.sizeOf(kernel) },
+        devicesOf: async ({ spec, allocation, handle }) => {
+          const pids = (): number[] => handle?.pids?.() ?? [];
+          return deviceMeasurements(await accelerators.measureKernel(spec.kernelId, allocation, pids));
+        },
+      }),
+      machine: new MachineMeter({
+        ...{ ...metering, intervalMs, folder: config.dataDir },
+        devices: async () => deviceMeasurements(await accelerators.measureDevices()),
+      }),
     };
     const supervisor = new KernelSupervisor({
       backend,

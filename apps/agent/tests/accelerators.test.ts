@@ -50,6 +50,26 @@ describe('accelerators on the process backend', () => {
     expect((await devicesSeenIn(api, third.kernelId)).split('\n')[0]).toBe(seen[0]?.split('\n')[0]);
   });
 
+  it('are measured, for each kernel what it has and for the machine all', async () => {
+    const w = await worldWithGpus({ 'mock.allocation-mode': 'fractional' });
+    const { api } = await w.startAgent({ measureEveryMs: 50 });
+    const { kernelId } = await startKernel(w, api, { ...shell, slots: { cpu: '1', mem, 'cuda.shares': '0.5' } });
+    const { kernelId: without } = await startKernel(w, api, { ...shell, slots: { cpu: '1', mem } });
+    const told = await waitFor(() => {
+      const { measurements = [], machine = {} } = w.gateway.heartbeats.at(-1) ?? {};
+      const of = (id: string) => measurements.find((each) => each.kernelId === id)?.metrics;
+      const [own, none] = [of(kernelId), of(without)];
+      return own?.cuda_util && none?.cpu_util && machine.cuda_util && { own, none, machine };
+    });
+    const gibibyte = 1024 ** 3;
+    expect(told.own).toMatchObject({ cuda_util: { unit: 'percent', capacity: 100 }, cuda_mem: { capacity: gibibyte } });
+    expect(told.machine).toMatchObject({ cuda_util: { capacity: 200 }, cuda_mem: { capacity: 4 * gibibyte } });
+    expect(Object.keys(told.own).sort()).toEqual(
+      expect.arrayContaining(['cuda_mem', 'cuda_power', 'cuda_temperature', 'cuda_util']),
+    );
+    expect(Object.keys(told.none).filter((name) => name.startsWith('cuda'))).toEqual([]);
+  });
+
   it('stay with their kernels when the agent starts anew, even while their plugin fails', async () => {
     const w = await worldWithGpus();
     const first = await w.startAgent();

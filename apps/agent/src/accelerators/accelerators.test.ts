@@ -148,7 +148,7 @@ describe('accelerator plugins', () => {
     ]);
     await accelerators.refresh();
     expect([...(await accelerators.measureDevices())]).toEqual([['b', [told]]]);
-    expect([...(await accelerators.measureKernel(holding({ 'b.device': { 'b-0': '1' } }), [5]))]).toEqual([
+    expect([...(await accelerators.measureKernel('k', holding({ 'b.device': { 'b-0': '1' } }), () => [5]))]).toEqual([
       ['b', [told]],
     ]);
   });

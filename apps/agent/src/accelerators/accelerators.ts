@@ -57,6 +57,8 @@ interface Entry {
 }
 
 const defaultDeadlineMs = 10_000;
+/** An agent that ends waits for measurements under way. */
+const measureDeadlineMs = 5_000;
 const ownSlots = ['cpu', 'mem'];
 
 /**
@@ -149,17 +151,21 @@ export class Accelerators {
 
   /** What all devices do, by plugin key. A plugin that cannot tell is left out. */
   async measureDevices(): Promise<ReadonlyMap<string, readonly DeviceMeasurement[]>> {
-    return await this.#measure('measuring devices', (plugin, _shares, signal) => plugin.measureDevices?.(signal));
+    const what = 'measuring devices';
+    return await this.#measure(what, what, (plugin, _entry, signal) => plugin.measureDevices?.(signal));
   }
 
   /** What one kernel does with its devices, by plugin key. */
   async measureKernel(
+    kernelId: string,
     allocation: Allocation,
-    pids: readonly number[],
+    pids: () => readonly number[],
   ): Promise<ReadonlyMap<string, readonly DeviceMeasurement[]>> {
-    return await this.#measure('measuring a kernel', (plugin, { inventory }, signal) => {
+    if (!this.concerns(allocation)) return new Map();
+    const measured = pids();
+    return await this.#measure('measuring a kernel', kernelId, (plugin, { inventory }, signal) => {
       const shares = sharesOf(plugin.key, inventory, allocation);
-      return Object.keys(shares).length === 0 ? undefined : plugin.measureKernel?.({ shares, pids }, signal);
+      return Object.keys(shares).length === 0 ? undefined : plugin.measureKernel?.({ shares, pids: measured }, signal);
     });
   }
 
@@ -199,8 +205,10 @@ export class Accelerators {
     }
   }
 
+  /** @param kind Of measurements of one kind there is one at a time */
   async #measure(
     what: string,
+    kind: string,
     ask: (
       plugin: AcceleratorPlugin,
       entry: Entry,
@@ -213,7 +221,8 @@ export class Accelerators {
         const { plugin, source } = entry;
         if (!plugin || !entry.inventory) return;
         try {
-          const told = await this.#call(entry, what, what, async (signal) => ask(plugin, entry, signal));
+          const measuring = async (signal: AbortSignal) => ask(plugin, entry, signal);
+          const told = await this.#call(entry, kind, what, measuring, measureDeadlineMs);
           if (told) measured.set(plugin.key, checked(z.array(deviceMeasurementSchema), told, source.name));
         } catch (error) {
           this.#options.logger.debug('accelerator plugin could not measure', { plugin: source.name, error });
@@ -229,8 +238,10 @@ export class Accelerators {
     kind: string | null,
     what: string,
     work: (signal: AbortSignal) => Promise<Value>,
+    mostMs = Number.POSITIVE_INFINITY,
   ): Promise<Value> {
-    const { clock, deadlineMs = defaultDeadlineMs } = this.#options;
+    const { clock } = this.#options;
+    const deadlineMs = Math.min(this.#options.deadlineMs ?? defaultDeadlineMs, mostMs);
     const label = `The accelerator plugin ${entry.source.name}: ${what}`;
     if (kind === null) return await withinDeadline(clock, deadlineMs, label, work);
     if (entry.underWay.has(kind)) throw new AppError('deadline-exceeded', `${label} has not come back yet.`);

@@ -22,7 +22,6 @@ import type { HomeFiles } from '../files/home-files.ts';
 import type { Allocation, Inventory } from '../resources/inventory.ts';
 import type { KernelResources } from '../resources/kernel-resources.ts';
 import type { KernelServices } from '../services/kernel-services.ts';
-import type { Measurements } from '../statistics/metric-histories.ts';
 
 /**
  * What makes kernels. A backend returns or throws; it reports nothing and writes no events: the supervisor does.
@@ -159,8 +158,6 @@ export interface KernelUsage {
   readonly sentBytes?: number | null;
   /** Of its files; may be minutes old. */
   readonly scratchBytes?: number | null;
-  /** Of its accelerators, by the names of their metrics. */
-  readonly devices?: Measurements;
 }
 
 /** A running kernel. */
@@ -196,6 +193,8 @@ export interface KernelHandle {
   openTerminal(terminal: TerminalOptions): Promise<Duplex>;
   /** After its end: what readers of unfinished runs would still get. Valid until its steps are undone. */
   lastWords(): Promise<ReadonlyMap<string, RunResult>>;
+  /** Its processes, as this machine counts them. Absent: a simulated one. */
+  pids?(): number[];
   /** What it uses now. @throws when it cannot be looked into */
   measure(): Promise<KernelUsage>;
   /**

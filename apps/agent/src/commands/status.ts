@@ -57,7 +57,11 @@ export class AgentStatusCommand extends AgentCommand {
         slotsForPeople(kernel.slots),
         ...useOf(status, kernel.kernelId),
       ]);
-      writeTable(this.context.stdout, ['kernel', 'session', 'state', 'resources', 'cpu', 'memory', 'disk r/w'], rows);
+      writeTable(
+        this.context.stdout,
+        ['kernel', 'session', 'state', 'resources', 'cpu', 'memory', 'disk r/w', 'accelerators'],
+        rows,
+      );
     }
     return 0;
   }
@@ -79,12 +83,14 @@ function amounts({ capacity, used }: AgentStatusView): string {
 }
 
 /** Processor time as seconds per second of all cores. */
-function machineText({ cpu_util: cpu, mem, disk, net_rx: received, net_tx: sent }: Metrics): string {
+function machineText(metrics: Metrics): string {
+  const { cpu_util: cpu, mem, disk, net_rx: received, net_tx: sent } = metrics;
   const parts = [
     cpu?.capacity ? `cpu ${(cpu.current / cpu.capacity).toFixed(2)} cores` : null,
     mem && `memory ${bytes(mem.current)} of ${bytes(mem.capacity ?? 0)}`,
     disk && `disk ${bytes(disk.current)} of ${bytes(disk.capacity ?? 0)}`,
     received && sent && `network ${bytes(received.current)}/s in, ${bytes(sent.current)}/s out`,
+    devicesText(metrics),
   ];
   return parts.filter((part) => typeof part === 'string').join(', ') || 'not measured yet';
 }
@@ -96,7 +102,19 @@ function useOf({ measurements }: AgentStatusView, kernelId: string): string[] {
     cpu ? `${(cpu.current / 10).toFixed(1)}%` : '-',
     mem ? bytes(mem.current) : '-',
     read && written ? `${bytes(read.current)}/${bytes(written.current)}` : '-',
+    devicesText(metrics) ?? '-',
   ];
+}
+
+/** `cuda 35.0% 512m of 2g`; null: nothing is measured. */
+function devicesText(metrics: Metrics): string | null {
+  const keys = Object.keys(metrics).flatMap((name) => /^(?!cpu_)(.+)_(?:util|mem)$/.exec(name)?.[1] ?? []);
+  const texts = [...new Set(keys)].map((key) => {
+    const [use, mem] = [metrics[`${key}_util`], metrics[`${key}_mem`]];
+    const percent = use?.capacity ? ` ${((use.current / use.capacity) * 100).toFixed(1)}%` : '';
+    return `${key}${percent}${mem ? ` ${bytes(mem.current)} of ${bytes(mem.capacity ?? 0)}` : ''}`;
+  });
+  return texts.join(', ') || null;
 }
 
 function bytes(value: number): string {

@@ -4,6 +4,7 @@ import { collectLogs, FakeClock } from '@backend.ai/testing';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { KernelHandle, KernelUsage } from '../backends/backend.ts';
 import { unknownAllocation } from '../resources/kernel-resources.ts';
+import type { Measurements } from '../statistics/metric-histories.ts';
 import { Kernel } from './kernel.ts';
 import { KernelMeter } from './kernel-meter.ts';
 
@@ -20,9 +21,14 @@ function running(kernelId: string, measure: () => Promise<KernelUsage>): Kernel 
 }
 
 function meterOf(...kernels: Kernel[]) {
+  return meterWith(async () => ({}), ...kernels);
+}
+
+function meterWith(devicesOf: (kernel: Kernel) => Promise<Measurements>, ...kernels: Kernel[]) {
   const clock = new FakeClock();
   const logs = collectLogs('agent');
-  const options = { kernels: () => kernels, scratchOf: () => 77, intervalMs: 5_000, clock, logger: logs.logger };
+  const told = { kernels: () => kernels, scratchOf: () => 77, devicesOf };
+  const options = { ...told, intervalMs: 5_000, clock, logger: logs.logger };
   const meter = new KernelMeter(options);
   meter.start();
   onTestFinished(async () => {
@@ -78,7 +84,10 @@ describe('the meter of kernels', () => {
   it('tells all that was measured under the names of the official API, and nothing of what is not', async () => {
     const usage = { cpuMs: 10, memoryBytes: 1_024, readBytes: 5, writtenBytes: null, receivedBytes: 100 };
     const devices = { cuda_util: { kind: 'gauge', unit: 'percent', value: 30, capacity: 100 } } as const;
-    const { clock, of } = meterOf(running('a', async () => ({ ...usage, devices })));
+    const { clock, of } = meterWith(
+      async () => devices,
+      running('a', async () => usage),
+    );
     await clock.advance(1);
     const first = of('a')?.metrics ?? {};
     expect(Object.keys(first).sort()).toEqual(['cpu_used', 'cuda_util', 'io_read', 'io_scratch_size', 'mem']);
@@ -86,6 +95,23 @@ describe('the meter of kernels', () => {
     expect(first.io_scratch_size).toMatchObject({ current: 77, capacity: null });
     await clock.advance(5_000);
     expect(of('a')?.metrics).toMatchObject({ cpu_util: { current: 0, unit: 'percent' }, net_rx: { unit: 'bps' } });
+  });
+
+  it('measures a kernel whose accelerators do not answer', async () => {
+    let cpuMs = 10;
+    let answer = (_devices: Measurements): void => {};
+    const late = new Promise<Measurements>((resolve) => {
+      answer = resolve;
+    });
+    const { clock, of } = meterWith(
+      () => late,
+      running('a', async () => ({ cpuMs, memoryBytes: null })),
+    );
+    await clock.advance(1);
+    cpuMs = 20;
+    await clock.advance(5_000);
+    expect(of('a')).toMatchObject({ cpuMs: 20 });
+    answer({});
   });
 
   it('tells nothing of a kernel from the moment that it runs no more, also when a measurement comes late', async () => {

@@ -12,6 +12,8 @@ export interface KernelMeterOptions {
   readonly kernels: () => Iterable<Kernel>;
   /** What the files of a kernel take; null: not known. */
   readonly scratchOf: (kernel: Kernel) => number | null;
+  /** What it does with its accelerators. Does not throw. */
+  readonly devicesOf: (kernel: Kernel) => Promise<Measurements>;
   readonly intervalMs: number;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -39,19 +41,32 @@ export class KernelMeter {
   readonly #options: KernelMeterOptions;
   readonly #records = new WeakMap<Kernel, Record>();
   readonly #loop: ReconcileLoop;
+  /** For itself: plugins may take longer than all else. */
+  readonly #devicesLoop: ReconcileLoop;
 
   constructor(options: KernelMeterOptions) {
     this.#options = options;
     const { clock, logger, intervalMs: tickMs } = options;
     this.#loop = new ReconcileLoop({ name: 'measure kernels', tickMs, clock, logger, run: () => this.#run() });
+    const measureAll = async (): Promise<void> => {
+      await Promise.all([...options.kernels()].map((kernel) => this.#measureDevices(kernel)));
+    };
+    this.#devicesLoop = new ReconcileLoop({
+      name: 'measure accelerators of kernels',
+      tickMs,
+      clock,
+      logger,
+      run: measureAll,
+    });
   }
 
   start(): void {
     this.#loop.start();
+    this.#devicesLoop.start();
   }
 
   async stop(): Promise<void> {
-    await this.#loop.stop();
+    await Promise.all([this.#loop.stop(), this.#devicesLoop.stop()]);
   }
 
   /** The newest measurement of each kernel that has one. */
@@ -93,6 +108,14 @@ export class KernelMeter {
     if (!kernel.handle || record.underWay) return;
     const usage = await this.#ask(kernel, record);
     if (usage && kernel.state === 'running') this.#add(record, kernelMeasurements(usage, capacityOf(kernel)));
+  }
+
+  async #measureDevices(kernel: Kernel): Promise<void> {
+    const measurements = await this.#options.devicesOf(kernel);
+    if (kernel.state !== 'running') return;
+    const record = this.#recordOf(kernel);
+    record.histories.add(measurements, this.#options.clock.monotonic());
+    record.metrics = record.histories.metrics();
   }
 
   #recordOf(kernel: Kernel): Record {

@@ -18,7 +18,6 @@ export function kernelMeasurements(usage: KernelUsage, capacity: KernelCapacity)
     net_rx: of('rate', 'bps', usage.receivedBytes),
     net_tx: of('rate', 'bps', usage.sentBytes),
     io_scratch_size: of('gauge', 'bytes', usage.scratchBytes),
-    ...usage.devices,
   };
 }
 

@@ -3,11 +3,13 @@ import type { Clock } from '@backend.ai/core';
 import { type Logger, ReconcileLoop } from '@backend.ai/telemetry';
 import { inTime } from './in-time.ts';
 import { MachineFiles } from './machine-measurements.ts';
-import { MetricHistories } from './metric-histories.ts';
+import { type Measurements, MetricHistories } from './metric-histories.ts';
 
 export interface MachineMeterOptions {
   /** On the disk that counts. */
   readonly folder: string;
+  /** What all accelerators do. Does not throw. */
+  readonly devices: () => Promise<Measurements>;
   readonly intervalMs: number;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -22,19 +24,24 @@ export class MachineMeter {
   readonly #files: MachineFiles;
   readonly #histories = new MetricHistories();
   readonly #loop: ReconcileLoop;
+  /** For itself: plugins may take longer than all else. */
+  readonly #devicesLoop: ReconcileLoop;
 
-  constructor({ folder, intervalMs: tickMs, clock, logger }: MachineMeterOptions) {
+  constructor({ folder, devices, intervalMs: tickMs, clock, logger }: MachineMeterOptions) {
     this.#clock = clock;
     this.#files = new MachineFiles(folder);
     this.#loop = new ReconcileLoop({ name: 'measure machine', tickMs, clock, logger, run: () => this.#run() });
+    const measureDevices = async (): Promise<void> => this.#add(await devices());
+    this.#devicesLoop = new ReconcileLoop({ name: 'measure accelerators', tickMs, clock, logger, run: measureDevices });
   }
 
   start(): void {
     this.#loop.start();
+    this.#devicesLoop.start();
   }
 
   async stop(): Promise<void> {
-    await this.#loop.stop();
+    await Promise.all([this.#loop.stop(), this.#devicesLoop.stop()]);
     this.#files.close();
   }
 
@@ -44,7 +51,10 @@ export class MachineMeter {
   }
 
   async #run(): Promise<void> {
-    const measurements = await inTime(this.#clock, this.#files.measure(), deadlineMs, 'The machine');
+    this.#add(await inTime(this.#clock, this.#files.measure(), deadlineMs, 'The machine'));
+  }
+
+  #add(measurements: Measurements): void {
     this.#histories.add(measurements, this.#clock.monotonic());
   }
 }

@@ -16,7 +16,11 @@ it('Prometheus sees kernels that run in its own units, and an ended one at no lo
   const agent = {
     kernels: [kernel('a'), kernel('b')],
     measurements: [used('a'), used('b')],
-    machine: { mem: metric(7, 9), cpu_util: { ...metric(2_000, 5_000, 'msec'), sum: 60_000 } },
+    machine: {
+      mem: metric(7, 9),
+      cuda_power: metric(60, null, 'Watts'),
+      cpu_util: { ...metric(2_000, 5_000, 'msec'), sum: 60_000 },
+    },
   } satisfies MeasuredAgent;
   const metrics = new Metrics('agent');
   onTestFinished(() => metrics.close());
@@ -29,6 +33,9 @@ it('Prometheus sees kernels that run in its own units, and an ended one at no lo
     'backend_kernel_device_usage{kernel="a",session="s-a",metric="cuda_util",unit="percent",component="agent"} 30\n',
   );
   expect(text).not.toContain('backend_kernel_scratch_bytes{');
+  expect(text.match(/^backend_machine_device_usage\{.*$/gm)).toEqual([
+    'backend_machine_device_usage{metric="cuda_power",unit="Watts",component="agent"} 60',
+  ]);
   expect(text).toContain('backend_machine_cpu_seconds_total{component="agent"} 60\n');
   expect(text).toContain('backend_machine_memory_capacity_bytes{component="agent"} 9\n');
 

@@ -37,7 +37,14 @@ const machineSeries: typeof kernelSeries = [
 ];
 
 /** Known by names of their own; what is left is about accelerators. */
-const own = new Set(['cpu_util', ...kernelSeries.map(([, , metric]) => metric)]);
+const own = new Set(['cpu_util', ...[...kernelSeries, ...machineSeries].map(([, , metric]) => metric)]);
+const deviceLabels = ['metric', 'unit'];
+
+function ofDevices(metrics: Metrics): LabelledValue[] {
+  return Object.entries(metrics)
+    .filter(([name]) => !own.has(name))
+    .map(([name, { unit, current: value }]) => ({ labels: { metric: name, unit }, value }));
+}
 
 export function agentSeries(look: () => MeasuredAgent): SeriesOptions[] {
   const labels = ['kernel', 'session'];
@@ -60,18 +67,18 @@ export function agentSeries(look: () => MeasuredAgent): SeriesOptions[] {
     })),
     {
       ...{ name: 'backend_kernel_device_usage', type: 'gauge', help: 'Use of accelerators by a kernel' },
-      labels: [...labels, 'metric', 'unit'],
-      collect: () =>
-        ofKernels((metrics) =>
-          Object.entries(metrics)
-            .filter(([name]) => !own.has(name))
-            .map(([name, { unit, current: value }]) => ({ labels: { metric: name, unit }, value })),
-        ),
+      labels: [...labels, ...deviceLabels],
+      collect: () => ofKernels(ofDevices),
     },
     ...machineSeries.map(([name, type, metric, of, help]) => ({
       ...{ name: `backend_machine_${name}`, type, help, labels: [] },
       collect: () => valuesOf(look().machine[metric], of),
     })),
+    {
+      ...{ name: 'backend_machine_device_usage', type: 'gauge', help: 'Use of all accelerators of the machine' },
+      labels: deviceLabels,
+      collect: () => ofDevices(look().machine),
+    },
   ];
 }
 

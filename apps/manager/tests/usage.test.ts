@@ -92,6 +92,51 @@ describe('usage', () => {
     expect(await kernel()).toMatchObject({ ...held, image: null, reason: null, history: {}, metrics: {} });
   });
 
+  it('has what was measured, from the end of a kernel on, in each period as much as its part of the time', async () => {
+    const { id } = await world.create({ resources: { cpu: '2', mem: '1g' } });
+    const { kernels } = await world.until(id, 'RUNNING');
+    const kernelId = kernels[0]!.id;
+    const metric = (current: number, more: object = {}) => ({
+      ...{
+        unit: 'bytes',
+        current,
+        capacity: null,
+        min: 0,
+        max: current,
+        sum: 0,
+        avg: current,
+        diff: 0,
+        rate: 0,
+        ...more,
+      },
+    });
+    const metrics = {
+      ...{ cpu_used: metric(1_800_000), mem: metric(0, { max: 4_096 }), io_write: metric(100) },
+      cuda_util: metric(0, { avg: 50, capacity: 100 }),
+    };
+    agent.lastMetrics.set(kernelId, metrics);
+    agent.exit(kernelId);
+    await world.until(id, 'TERMINATED');
+    // As if it had run from half past twelve to half past two.
+    const noon = Date.UTC(2025, 2, 1, 12);
+    await world.database.db.execute(sql`update usage_records set began_at = ${iso(noon + hour / 2)},
+      ended_at = ${iso(noon + 2.5 * hour)} where session_id = ${id}::uuid`);
+    const asked = { from: iso(noon), to: iso(noon + 3 * hour), by: 'session' } as const;
+    const [whole] = await report(asked);
+    expect(whole?.measured).toEqual({
+      cpuSeconds: 1_800,
+      writtenBytes: 100,
+      cudaSeconds: 3_600,
+      memoryPeakBytes: 4_096,
+    });
+    const hours = await report({ ...asked, period: 'hour' });
+    expect(hours.map(({ measured }) => measured?.cpuSeconds)).toEqual([450, 900, 450]);
+    expect(hours.map(({ measured }) => measured?.cudaSeconds)).toEqual([900, 1_800, 900]);
+    const [cut] = await report({ ...asked, from: iso(noon + 2 * hour) });
+    expect(cut?.measured).toMatchObject({ cpuSeconds: 450, memoryPeakBytes: 4_096 });
+    await forget();
+  });
+
   it('counts each attempt to start a session, and none that never got anything', async () => {
     agent.behaviour = 'refuse';
     const { id } = await world.create();

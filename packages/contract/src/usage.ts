@@ -40,6 +40,12 @@ export interface UsageRow {
   readonly sessions: number;
   /** Amount times seconds by slot, as decimal texts. */
   readonly used: Record<string, string>;
+  /**
+   * What was measured of kernels that have given back what they held, spread evenly over the time of each: `cpuSeconds`,
+   * `readBytes`, `writtenBytes`, of accelerators the time that devices were busy (`cudaSeconds`), and `memoryPeakBytes`, the
+   * most that one kernel had. What was not measured is absent; so is all of it from earlier managers.
+   */
+  readonly measured?: Record<string, number>;
 }
 
 export interface UsageReport {

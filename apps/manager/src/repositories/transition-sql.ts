@@ -386,10 +386,11 @@ const release = sql`, freed as (
       returning a.kernel_id, a.agent_id, a.slot_name, a.amount, a.allocated_at, a.prereserved
     ), recorded as (
       insert into usage_records (id, session_id, session_name, kernel_id, domain_name, project_id, user_id, access_key,
-        resource_group, agent_id, slots, began_at, ended_at)
+        resource_group, agent_id, slots, began_at, ended_at, measured)
       select gen_random_uuid(), s.id, s.name, f.kernel_id, s.domain_name, s.project_id, s.user_id, s.access_key,
         s.resource_group, f.agent_id, jsonb_object_agg(f.slot_name, trim_scale(f.amount)::text), min(f.allocated_at),
-        greatest(now(), min(f.allocated_at))
+        greatest(now(), min(f.allocated_at)),
+        (select k.status_data #> '{statistics,measured}' from kernels k where k.id = f.kernel_id)
       from freed f join moved m on m.id = f.kernel_id join sessions s on s.id = m.session_id
       where not f.prereserved group by s.id, f.kernel_id, f.agent_id
     ), released as (

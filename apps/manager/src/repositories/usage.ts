@@ -22,6 +22,8 @@ export interface UsageRecord {
   readonly name: string;
   readonly sessions: number;
   readonly used: Record<string, string>;
+  /** See `UsageRow`. */
+  readonly measured: Record<string, number>;
 }
 
 /** Moments are PostgreSQL's texts. */
@@ -85,22 +87,38 @@ export class UsageRepository {
     const { by, period, user, project, domain, scope, limit } = query;
     const [from, to] = [sql`${query.from}::timestamptz`, sql`${query.to}::timestamptz`];
     const { id, name } = keys[by];
+    const wanted = sql`${ownedWithin(scope, sql`h`)} and (${domain}::text is null or h.domain_name = ${domain})
+      and (${user}::text is null or h.user_id in (select u.id from users u where u.email = ${user}))
+      and (${project}::text is null or h.project_id in (select p.id from projects p where p.name = ${project}))`;
     // A period begins where its predecessor ends; the first and the last may be cut. Each row has those that it touches.
-    const touched =
+    const touched = (h: SQL): SQL =>
       period === 'whole'
         ? sql`select ${from} as starts_at, ${to} as ends_at`
         : sql`select step at time zone 'UTC' as starts_at, (step + ${`1 ${period}`}::interval) at time zone 'UTC' as ends_at
-            from generate_series(date_trunc(${period}::text, h.began_at at time zone 'UTC'), h.ended_at at time zone 'UTC',
+            from generate_series(date_trunc(${period}::text, ${h}.began_at at time zone 'UTC'), ${h}.ended_at at time zone 'UTC',
               ${`1 ${period}`}::interval) step`;
     const rows = await this.#db.execute<UsageRecord & Record<string, unknown>>(sql`
       with held as (${spans(from, to)}), parts as (
         select p.starts_at, ${id} as id, ${name} as name, h.session_id, h.slot_name, h.amount
           * extract(epoch from least(h.ended_at, p.ends_at) - greatest(h.began_at, p.starts_at)) as used
-        from held h cross join lateral (${touched}) p
-        where h.ended_at > h.began_at and h.ended_at > p.starts_at and ${ownedWithin(scope, sql`h`)}
-          and (${domain}::text is null or h.domain_name = ${domain})
-          and (${user}::text is null or h.user_id in (select u.id from users u where u.email = ${user}))
-          and (${project}::text is null or h.project_id in (select p.id from projects p where p.name = ${project}))
+        from held h cross join lateral (${touched(sql`h`)}) p
+        where h.ended_at > h.began_at and h.ended_at > p.starts_at and ${wanted}
+      ), measured as (
+        select p.starts_at, ${id} as id, ${name} as name, extract(epoch from h.ended_at - h.began_at)::float8 as lasted, h.measured,
+          extract(epoch from least(h.ended_at, p.ends_at, ${to}) - greatest(h.began_at, p.starts_at, ${from}))::float8 as within
+        from usage_records h cross join lateral (${touched(sql`h`)}) p
+        where h.measured is not null and h.ended_at > h.began_at and h.ended_at > ${from} and h.began_at < ${to}
+          and h.ended_at > p.starts_at and p.ends_at > ${from} and p.starts_at < ${to} and ${wanted}
+      ), counted as (
+        select m.starts_at, m.id, m.name, c.key, sum(c.amount) as amount
+        from measured m cross join lateral (
+          select key, value::float8 * m.within / m.lasted as amount from jsonb_each_text(m.measured->'counted')
+          union all
+          select key || 'Seconds', value::float8 * m.within from jsonb_each_text(m.measured->'busyDevices')
+        ) c group by m.starts_at, m.id, m.name, c.key
+        union all
+        select starts_at, id, name, 'memoryPeakBytes', max((measured->>'memoryPeakBytes')::float8)
+        from measured where measured->>'memoryPeakBytes' is not null group by starts_at, id, name
       ), sums as (
         select starts_at, id, name, slot_name, sum(used) as used from parts group by starts_at, id, name, slot_name
       ), counts as (
@@ -108,7 +126,9 @@ export class UsageRepository {
       )
       select c.starts_at as "period", c.id, c.name, c.sessions,
         (select jsonb_object_agg(s.slot_name, trim_scale(s.used)::text) from sums s
-          where s.starts_at = c.starts_at and s.id = c.id and s.name = c.name) as "used"
+          where s.starts_at = c.starts_at and s.id = c.id and s.name = c.name) as "used",
+        coalesce((select jsonb_object_agg(m.key, round(m.amount::numeric, 3)) from counted m
+          where m.starts_at = c.starts_at and m.id = c.id and m.name = c.name), '{}') as "measured"
       from counts c order by c.starts_at, c.name, c.id limit ${limit}::int`);
     return [...rows];
   }

@@ -3,6 +3,15 @@ import { sql } from 'drizzle-orm';
 import { check, index, jsonb, pgTable, text, uuid } from 'drizzle-orm/pg-core';
 import { moment } from './columns.ts';
 
+/** What a kernel used of all that it held, as far as it was measured. */
+export interface MeasuredUse {
+  /** From its start to its end: `cpuSeconds`, `readBytes`, `writtenBytes`. */
+  readonly counted: Readonly<Record<string, number>>;
+  /** How many devices of each accelerator were busy, on average: `cuda`. */
+  readonly busyDevices: Readonly<Record<string, number>>;
+  readonly memoryPeakBytes: number | null;
+}
+
 /**
  * What kernels held and for how long: a row for each time that one gives back what it held, written by the statement that
  * releases it. Rows outlive the sessions, people and agents that they are about, so nothing here is a foreign key.
@@ -23,6 +32,7 @@ export const usageRecords = pgTable(
     slots: jsonb('slots').$type<ResourceSlotTexts>().notNull(),
     beganAt: moment('began_at').notNull(),
     endedAt: moment('ended_at').notNull(),
+    measured: jsonb('measured').$type<MeasuredUse>(),
   },
   (table) => [
     check('usage_records_span_check', sql`${table.endedAt} >= ${table.beganAt}`),

@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import { ApiCommand, parseDurationMs, writeTable } from '@backend.ai/cli-kit';
 import type { Client, UsageReport } from '@backend.ai/client';
 import { Option, UsageError } from 'clipanion';
-import { amountHours, slotsOf, toCsv } from './usage-texts.ts';
+import { amountHours, measuresOf, measureText, measureTitle, slotsOf, toCsv } from './usage-texts.ts';
 
 const keys = ['session', 'user', 'project', 'domain'] as const;
 const periods = ['hour', 'day', 'month', 'whole'] as const;
@@ -43,13 +43,15 @@ export abstract class UsageCommand extends ApiCommand {
   }
 
   #table({ rows, period, by }: UsageReport): void {
-    const slots = slotsOf(rows);
-    const head = [...(period === 'whole' ? [] : ['period']), by, 'sessions', ...slots.map((slot) => `${slot} hours`)];
+    const [slots, measures] = [slotsOf(rows), measuresOf(rows)];
+    const titles = [...slots.map((slot) => `${slot} hours`), ...measures.map(measureTitle)];
+    const head = [...(period === 'whole' ? [] : ['period']), by, 'sessions', ...titles];
     const cells = rows.map((row) => [
       ...(period === 'whole' ? [] : [row.period]),
       row.name,
       String(row.sessions),
       ...slots.map((slot) => amountHours(slot, row.used[slot])),
+      ...measures.map((name) => measureText(name, row.measured?.[name])),
     ]);
     if (rows.length === 0) this.context.stdout.write('Nothing was used in this time.\n');
     else writeTable(this.context.stdout, head, cells);

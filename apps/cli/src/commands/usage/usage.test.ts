@@ -13,6 +13,7 @@ const rows: UsageReport['rows'] = [
     name: '=cmd("x"), inc',
     sessions: 2,
     used: { cpu: '7200.5', mem: String(3600 * 1024 ** 3) },
+    measured: { cpuSeconds: 1_800, memoryPeakBytes: 512 * 1024 ** 2, cudaSeconds: 900 },
   },
   {
     period: '2025-01-02T00:00:00.000Z',
@@ -83,17 +84,20 @@ it('usage is one’s own, as a table of hours', async () => {
     to: '2025-01-03T00:00:00.000Z',
   });
   const [head, first, second] = stdout.split('\n');
-  expect(head?.split(/ {2,}/)).toEqual(['PROJECT', 'SESSIONS', 'CPU HOURS', 'MEM HOURS', 'CUDA.DEVICE HOURS']);
-  expect(first).toMatch(/2 +2\.00 +1\.00 GiB +0\.00$/);
-  expect(second).toMatch(/1 +0\.00 +0\.00 GiB +0\.50$/);
+  expect(head?.split(/ {2,}/)).toEqual([
+    ...['PROJECT', 'SESSIONS', 'CPU HOURS', 'MEM HOURS', 'CUDA.DEVICE HOURS'],
+    ...['CPU USED HOURS', 'MEMORY PEAK', 'CUDA BUSY HOURS'],
+  ]);
+  expect(first).toMatch(/2 +2\.00 +1\.00 GiB +0\.00 +0\.50 +512m +0\.25$/);
+  expect(second).toMatch(/1 +0\.00 +0\.00 GiB +0\.50 +- +- +-$/);
 });
 
 it('the CSV has exact amounts times seconds, and no name that a spreadsheet would calculate', async () => {
   const { stdout } = await runCli(['usage', '--csv', '--period', 'day', '--by', 'user'], { api });
   expect(stdout.split('\r\n')).toEqual([
-    'period,user_id,user,sessions,cpu_seconds,mem_seconds,cuda.device_seconds',
-    `2025-01-01T00:00:00.000Z,u-1,"'=cmd(""x""), inc",2,7200.5,${3600 * 1024 ** 3},0`,
-    '2025-01-02T00:00:00.000Z,u-2,b@example.com,1,0,0,1800',
+    'period,user_id,user,sessions,cpu_seconds,mem_seconds,cuda.device_seconds,cpuSeconds,memoryPeakBytes,cudaSeconds',
+    `2025-01-01T00:00:00.000Z,u-1,"'=cmd(""x""), inc",2,7200.5,${3600 * 1024 ** 3},0,1800,${512 * 1024 ** 2},900`,
+    '2025-01-02T00:00:00.000Z,u-2,b@example.com,1,0,0,1800,,,',
     '',
   ]);
 });

@@ -2,6 +2,7 @@ import type { KernelStatisticsView, Metrics, SessionStatisticsView, UsePoint, Us
 import type { KernelStatisticsRepository, MeasuredKernel } from '../../repositories/kernel-statistics.ts';
 import type { SessionService } from '../sessions/session-service.ts';
 import type { KernelStatistics, KernelUse } from './kernel-statistics.ts';
+import { measuredUse } from './measured-use.ts';
 import { averageOf, type UsageSeries } from './usage-series.ts';
 
 export interface StatisticsServiceOptions {
@@ -46,7 +47,8 @@ export class StatisticsService {
       ...{ atMs: endedAtMs, metrics, cpuMs: cpu?.current ?? kept.cpuMs },
       ...{ memoryBytes: mem?.current ?? kept.memoryBytes, memoryPeakBytes: mem?.max ?? kept.memoryPeakBytes },
     };
-    await this.#options.rows.keep(kernelId, agentId, { ...kept, ...final });
+    const ended = { ...kept, ...final };
+    await this.#options.rows.keep(kernelId, agentId, { ...ended, measured: measuredUse(ended.metrics ?? {}) });
   }
 }
 

@@ -47,8 +47,8 @@ export class StatisticsService {
       ...{ atMs: endedAtMs, metrics, cpuMs: cpu?.current ?? kept.cpuMs },
       ...{ memoryBytes: mem?.current ?? kept.memoryBytes, memoryPeakBytes: mem?.max ?? kept.memoryPeakBytes },
     };
-    const ended = { ...kept, ...final };
-    await this.#options.rows.keep(kernelId, agentId, { ...ended, measured: measuredUse(ended.metrics ?? {}) });
+    const measured = measuredUse(metrics ?? last?.metrics ?? {});
+    await this.#options.rows.keep(kernelId, agentId, { ...kept, ...final, measured });
   }
 }
 

@@ -36,7 +36,11 @@ export class Engine {
 
   constructor({ socketPath, clock, callTimeoutMs = 10_000 }: EngineOptions) {
     // Connections of their own: one that was kept open would be answered by an engine that is about to end.
-    this.#docker = new Docker({ socketPath, agent: new Agent({ keepAlive: false }) });
+    const options: Docker.DockerOptions & { readonly agent: Agent } = {
+      socketPath,
+      agent: new Agent({ keepAlive: false }),
+    };
+    this.#docker = new Docker(options);
     this.#socketPath = socketPath;
     this.#clock = clock;
     this.#breaker = new Breaker(clock);

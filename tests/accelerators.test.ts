@@ -56,31 +56,6 @@ test('sessions share simulated GPUs, and never more of one than there is', async
   expect(unknown.stderr).toContain('No agent offers the resource "rocm.device"');
 });
 
-test('what sessions do with their GPUs is seen in their statistics, in those of the agent and by Prometheus', async () => {
-  const small = ['-r', 'cpu=1', '-r', 'mem=128m'];
-  await cluster.json(['session', 'create', '--name', 'measured', ...small, '-r', 'cuda.shares=0.1', 'shell']);
-  interface Statistics {
-    readonly kernels: ReadonlyArray<{
-      readonly metrics: Readonly<Record<string, { readonly capacity: number | null }>>;
-    }>;
-  }
-  const { metrics } = await waitFor(
-    async () => {
-      const [kernel] = (await cluster.json<Statistics>(['session', 'stats', 'measured'])).kernels;
-      return kernel?.metrics.cuda_util && kernel;
-    },
-    { what: 'its statistics', timeoutMs: 30_000 },
-  );
-  expect(metrics).toMatchObject({
-    cuda_util: { capacity: 100 },
-    cuda_mem: { capacity: Math.floor(0.1 * 2 * 1024 ** 3) },
-  });
-  expect((await cluster.cli(['session', 'stats', 'measured'])).stdout).toMatch(/main1 +cuda_util +\d/);
-  const status = (await cluster.cli(['ag', 'status'])).stdout;
-  expect(status).toMatch(/Machine .*cuda \d+\.\d% \S+ of 4g/);
-  await cluster.cli(['session', 'destroy', 'measured']);
-});
-
 test('a session gets what is left of several GPUs only where its resource group lets shares be scattered', async () => {
   const scatter = (allowed: boolean) =>
     cluster.cli([

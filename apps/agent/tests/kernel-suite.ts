@@ -321,12 +321,16 @@ export function kernelSuite(name: string, options: SuiteOptions): void {
       }
     });
 
-    it('ends kernels that the manager has given up', async () => {
+    it('ends kernels that the manager has given up, and starts none of them again by an order that comes late', async () => {
       const w = await agentWorld(world);
-      const { api } = await w.startAgent();
-      const { kernelId } = await startKernel(w, api, shell);
+      const { agent, api } = await w.startAgent();
+      const { kernelId, spec } = await startKernel(w, api, shell);
       w.gateway.unknownKernels = [kernelId];
       expect(await w.gateway.waitForEvent(kernelId, 'kernel-terminated')).toMatchObject({ reason: 'kernel-lost' });
+      await api.createKernel.mutate(spec);
+      await waitFor(() => w.gateway.of(kernelId).filter(({ type }) => type === 'kernel-terminated').length > 1);
+      expect(w.gateway.of(kernelId).filter(({ type }) => type === 'kernel-started')).toHaveLength(1);
+      expect(agent.status().kernels).toEqual([]);
     });
   });
 }

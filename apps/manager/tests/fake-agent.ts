@@ -234,7 +234,8 @@ export class FakeAgent implements AgentService {
 
   async heartbeat(): Promise<string[]> {
     const { unknownKernels } = await this.#inRequest(() => this.api.heartbeat.mutate(this.takeHeartbeat()));
-    for (const kernelId of unknownKernels) this.kernels.delete(kernelId);
+    // As agents do: it has ended, and an order for it that comes late does not start it again.
+    for (const kernelId of unknownKernels) if (this.kernels.delete(kernelId)) this.ended.add(kernelId);
     return unknownKernels;
   }
 

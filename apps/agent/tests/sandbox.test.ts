@@ -167,7 +167,7 @@ print('done')`;
       // Long enough for what is printed before.
       timeoutMs: 3_000,
       holdMs: 30_000,
-      flushMs: 30_000,
+      flushMs: 10_000,
     });
     expect(first).toMatchObject({ status: 'exec-timeout', exitCode: null });
     expect(first.console).toEqual([['stdout', 'before\n']]);

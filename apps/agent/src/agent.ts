@@ -335,6 +335,7 @@ export class Agent {
       state,
       supervisor,
       images: backend.images,
+      clusterNetworks: backend.clusterNetworks,
       commits,
       tickets,
       clock,
@@ -456,7 +457,7 @@ export class Agent {
   }
 
   #registration(backend: Backend, ledger: AllocationLedger, address: string, dataAddress: string): AgentRegistration {
-    const { isolation, images } = backend.capabilities;
+    const { isolation, images, swarm } = backend.capabilities;
     return {
       agentId: this.#identity.id,
       bootId: this.bootId,
@@ -471,6 +472,7 @@ export class Agent {
       images: images as Image[],
       isolation,
       ...(backend.warmSlots ? { features: [agentFeatures.warmSlots] } : {}),
+      ...(swarm ? { swarm } : {}),
     };
   }
 

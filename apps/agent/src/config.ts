@@ -22,6 +22,15 @@ export const dockerSchema = z.strictObject({
     .default('10.99.0.0/16'),
   /** Bits of the network of one session: 26 leaves room for 60 kernels. */
   subnetPrefix: z.number().int().min(16).max(29).default(26),
+  /** The networks of sessions over a swarm are parts of it; the same for all agents of a swarm, and apart from all others. */
+  clusterSubnetPool: z
+    .string()
+    .refine((text) => parseSubnet(text) !== null, 'is no range of addresses such as 10.98.0.0/16')
+    .default('10.98.0.0/16'),
+  /** Bits of the network of one session over a swarm. Each machine takes an address besides its kernels. */
+  clusterSubnetPrefix: z.number().int().min(16).max(28).default(24),
+  /** Whether what passes between the machines of a swarm is encrypted. */
+  encryptClusterNetworks: z.boolean().default(false),
   /** Whether kernels can change nothing of their image's files. */
   readOnlyRoot: z.boolean().default(false),
   /**

@@ -124,6 +124,15 @@ const sections = {
         .describe("Socket of the container engine: Docker, or Podman's compatible service"),
       subnetPool: docker.subnetPool.describe('Range of addresses that networks of sessions are cut from'),
       subnetPrefix: docker.subnetPrefix.describe('Size of the network of one session, in bits of its prefix'),
+      clusterSubnetPool: docker.clusterSubnetPool.describe(
+        'Range of addresses that networks of sessions over a swarm are cut from; apart from every other network of its machines',
+      ),
+      clusterSubnetPrefix: docker.clusterSubnetPrefix.describe(
+        'Size of the network of one session over a swarm, in bits of its prefix; each machine takes an address besides its kernels',
+      ),
+      encryptClusterNetworks: docker.encryptClusterNetworks.describe(
+        'Encrypt what passes between the machines of a swarm; their kernels need ESP',
+      ),
       readOnlyRoot: docker.readOnlyRoot.describe("Whether kernels can change nothing of their image's files"),
       allowUnguarded: docker.allowUnguarded.describe(
         'Start kernels even where the agent, for want of root or iptables, cannot keep them from the ports of its machine and the metadata of its cloud; not needed on loopback',

@@ -6,7 +6,17 @@ import { DockerBackend } from '../src/backends/docker/docker-backend.ts';
 /** Starts a backend of containers in a process of its own, and prints what came of it. Arguments: folder, socket, range. */
 const [dataDir = '', socketPath = '', subnetPool = ''] = process.argv.slice(2);
 const backend = new DockerBackend({
-  ...{ dataDir, installationId: randomUUID(), agentId: 'i-test', socketPath, subnetPool, subnetPrefix: 26 },
+  ...{
+    dataDir,
+    installationId: randomUUID(),
+    agentId: 'i-test',
+    socketPath,
+    subnetPool,
+    subnetPrefix: 26,
+    clusterSubnetPool: '10.98.0.0/16',
+    clusterSubnetPrefix: 24,
+    encryptClusterNetworks: false,
+  },
   ...{ readOnlyRoot: false, processLimit: 64, startDeadlineMs: 1_000, allowUnguarded: false },
   ...{ clock: systemClock, logger: silentLogger },
 });

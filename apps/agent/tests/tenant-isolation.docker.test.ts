@@ -130,7 +130,16 @@ describe.runIf(process.getuid?.() === 0)('a session in containers', () => {
     const backend = (allowUnguarded: boolean): DockerBackend =>
       new DockerBackend({
         ...{ dataDir: directory.path, installationId: randomUUID(), agentId: 'i-test', socketPath: engineSocket },
-        ...{ subnetPool, subnetPrefix: 26, readOnlyRoot: false, processLimit: 64, startDeadlineMs: 30_000 },
+        ...{
+          subnetPool,
+          subnetPrefix: 26,
+          clusterSubnetPool: '10.98.0.0/16',
+          clusterSubnetPrefix: 24,
+          encryptClusterNetworks: false,
+          readOnlyRoot: false,
+          processLimit: 64,
+          startDeadlineMs: 30_000,
+        },
         ...{ firewall: null, allowUnguarded, clock: systemClock, logger: silentLogger },
       });
     await expect(backend(false).start()).rejects.toMatchObject({ code: 'isolation-unavailable' });

@@ -25,6 +25,7 @@ import { type DutyName, type LeaderParts, leaderDuties } from './reconcilers/lea
 import { AgentRepository } from './repositories/agents.ts';
 import { AuditRepository } from './repositories/audit.ts';
 import { ClusterKeyRepository } from './repositories/cluster-keys.ts';
+import { ClusterNetworkRepository } from './repositories/cluster-networks.ts';
 import { CustomizedImageRepository } from './repositories/customized-images.ts';
 import { DomainRepository } from './repositories/domains.ts';
 import { DotfileRepository } from './repositories/dotfiles.ts';
@@ -277,6 +278,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     kernels: new KernelRepository(db),
     agents: agentRows,
     clusterKeys: new ClusterKeyRepository(db),
+    clusterNetworks: new ClusterNetworkRepository(db),
     warmPools: warmPoolRows,
     catalog,
     logger: schedulerLogger,

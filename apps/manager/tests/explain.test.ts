@@ -18,7 +18,7 @@ beforeAll(async () => {
   // Ticks so rare that a session at the head of the queue keeps its priority while it is looked at.
   world = await createWorld({ config: { refusalBackoffMs: 2_000, refusalBackoffMaxMs: 2_000, tickMs: 1_000 } });
   one = await world.addAgent('i-one', { slots: { cpu: '4', mem: '4294967296' } });
-  for (const name of ['empty', 'imageless', 'elsewhere'])
+  for (const name of ['empty', 'imageless', 'elsewhere', 'apart'])
     await admin((api) => api.admin.resourceGroup.create({ name }));
   await admin((api) => api.admin.resourceGroup.create({ name: 'fenced', egress: { policy: 'none' } }));
 });
@@ -51,8 +51,9 @@ const destroy = (session: string) => admin((api) => api.session.destroy({ sessio
 const openFor = (agent: string, schedulable: boolean) =>
   admin((api) => api.admin.agent.modify({ id: agent, schedulable }));
 const join = async (resourceGroup: string, agent: string, options: Parameters<World['addAgent']>[1] = {}) => {
-  await world.addAgent(agent, options);
+  const joined = await world.addAgent(agent, options);
   await admin((api) => api.admin.agent.modify({ id: agent, resourceGroup }));
+  return joined;
 };
 
 /** The explanation once the code is its first reason. */
@@ -221,6 +222,21 @@ const cases: Readonly<Partial<Record<WaitingCode, Case['make']>>> = {
     await running();
     return { session: await id(), cure: () => limit(2) };
   },
+  'no-common-network': async () => {
+    const capacity = { slots: { cpu: '2', mem: '4294967296' }, backend: 'docker' } as const;
+    const left = await join('apart', 'i-left', capacity);
+    const right = await join('apart', 'i-right', capacity);
+    const resources = { cpu: 2 };
+    return {
+      session: await id({ resourceGroup: 'apart', clusterMode: 'multi-node', clusterSize: 2, resources }),
+      async cure(told) {
+        expect(told.headline).toContain('engines of one swarm');
+        left.swarm = { nodeId: 'left', swarmId: 'one', managers: ['left'] };
+        right.swarm = { nodeId: 'right', managers: ['left'] };
+        await Promise.all([left.register(), right.register()]);
+      },
+    };
+  },
   'behind-head-of-line': async () => {
     await running({ resources: { cpu: 3 } });
     const head = await id({ resources: { cpu: 4 }, name: 'the-head' });
@@ -250,7 +266,10 @@ describe('a session that waits', () => {
       const { headline, waiting, placement, reasons } = await explain(session);
       expect(headline).toContain('is RUNNING');
       expect(waiting).toBeNull();
-      expect(placement?.decisions).toMatchObject([{ strategy: 'dispersed', candidates: expect.any(Number) }]);
+      // One for a whole session, one for each kernel over several agents.
+      expect(placement?.decisions.length).toBeGreaterThan(0);
+      for (const decision of placement?.decisions ?? [])
+        expect(decision).toMatchObject({ strategy: 'dispersed', candidates: expect.any(Number) });
       // The whole way, with what it waited for.
       expect(reasons.map((entry) => entry.code)).toEqual(expect.arrayContaining(['queued', code, 'started']));
     },

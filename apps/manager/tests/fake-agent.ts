@@ -74,6 +74,7 @@ export interface FakeAgentOptions {
   /** What managers reach in its place. */
   readonly link?: (service: AgentService) => AgentService;
   readonly features?: readonly string[];
+  readonly swarm?: AgentRegistration['swarm'];
 }
 
 interface FakeKernel {
@@ -123,6 +124,12 @@ export class FakeAgent implements AgentService {
   failure = 'It fell over.';
   output = 'hello from the kernel\n';
   highestEpoch = 0;
+  /** Changed by `register`. */
+  swarm: AgentRegistration['swarm'];
+  /** Sessions whose networks it has made. */
+  readonly networks = new Set<string>();
+  /** Why it removes none, as often as it is here. */
+  readonly networkRefusals: AppError[] = [];
   readonly #options: FakeAgentOptions;
   readonly #identity: PeerIdentity;
   #server: RpcServer | undefined;
@@ -142,6 +149,7 @@ export class FakeAgent implements AgentService {
     this.#options = options;
     this.#identity = generateIdentity('agent', options.id);
     this.#token = options.token;
+    this.swarm = options.swarm;
   }
 
   get publicKey(): string {
@@ -172,6 +180,7 @@ export class FakeAgent implements AgentService {
       ],
       isolation: { ...simulated, egress: this.#options.enforcesEgress ? 'enforced' : 'open' },
       features: [...(this.#options.features ?? [])],
+      ...(this.swarm ? { swarm: this.swarm } : {}),
     };
   }
 
@@ -392,6 +401,24 @@ export class FakeAgent implements AgentService {
       });
     }
     return { accepted: true };
+  }
+
+  async ensureClusterNetwork({ sessionId }: { sessionId: string }, ctx: CallContext): Promise<{ network: string }> {
+    this.#admit(ctx.headers.epoch);
+    this.networks.add(sessionId);
+    return { network: `network-${sessionId}` };
+  }
+
+  async removeClusterNetwork({ sessionId }: { sessionId: string }, ctx: CallContext): Promise<void> {
+    this.#admit(ctx.headers.epoch);
+    const refusal = this.networkRefusals.shift();
+    if (refusal) throw refusal;
+    this.networks.delete(sessionId);
+  }
+
+  /** Tells what it offers once more. */
+  async register(): Promise<void> {
+    await this.#inRequest(() => this.api.register.mutate(this.registration));
   }
 
   async beginBatch({ kernelId }: { kernelId: string }): Promise<{ accepted: true }> {

@@ -33,6 +33,7 @@ import { maxClaimedSlots, maxWarmSlots, type WarmSlotReport, warmSlotSpecSchema 
 /** manager → agent. The real agent and the simulated one implement this. */
 
 const kernelInput = z.strictObject({ kernelId: kernelIdSchema });
+const sessionInput = z.object({ sessionId: z.uuid() });
 const destroyInput = z.strictObject({
   kernelId: kernelIdSchema,
   reason: z.string().max(64),
@@ -161,6 +162,14 @@ export interface AgentService {
    * Answers those that it has. @throws AppError `stale-epoch`, `unsupported-feature`
    */
   keepWarmSlots(input: WarmSlotsInput, ctx: CallContext): Promise<{ slots: WarmSlotReport[] }>;
+  /**
+   * Makes the network by which containers of a session on several machines reach each other, unless there is one. Answers
+   * its name. For agents whose engine manages a swarm.
+   * @throws AppError `unsupported-feature`, `stale-epoch`, `insufficient-capacity` when no address range is left
+   */
+  ensureClusterNetwork(input: { sessionId: string }, ctx: CallContext): Promise<{ network: string }>;
+  /** Nothing happens when there is none. @throws AppError as above; `engine-failed` while containers use it */
+  removeClusterNetwork(input: { sessionId: string }, ctx: CallContext): Promise<void>;
 }
 
 /** The agent's longest own wait is `holdMs`; the caller's deadline lies above it. */
@@ -169,10 +178,13 @@ const executeDeadlineMs = 45_000;
 const startServiceDeadlineMs = 40_000;
 /** Large images have many files. */
 const purgeDeadlineMs = 60_000;
+/** The nodes of a swarm agree upon it. */
+const clusterNetworkDeadlineMs = 30_000;
 
 export function createAgentRouter(service: AgentService) {
   const query = procedureFor('peer', { deadlineMs: 5_000 });
   const idempotent = procedureFor('peer', { idempotent: true, deadlineMs: 10_000 });
+  const ofSwarm = procedureFor('peer', { idempotent: true, deadlineMs: clusterNetworkDeadlineMs }).input(sessionInput);
   return router({
     createKernel: idempotent.input(kernelSpecSchema).mutation(({ input, ctx }) => service.createKernel(input, ctx)),
     destroyKernel: idempotent.input(destroyInput).mutation(({ input, ctx }) => service.destroyKernel(input, ctx)),
@@ -205,6 +217,8 @@ export function createAgentRouter(service: AgentService) {
       .input(purgeInput)
       .mutation(({ input, ctx }) => service.purgeImage(input, ctx)),
     keepWarmSlots: idempotent.input(warmSlotsInput).mutation(({ input, ctx }) => service.keepWarmSlots(input, ctx)),
+    ensureClusterNetwork: ofSwarm.mutation(({ input, ctx }) => service.ensureClusterNetwork(input, ctx)),
+    removeClusterNetwork: ofSwarm.mutation(({ input, ctx }) => service.removeClusterNetwork(input, ctx)),
   });
 }
 

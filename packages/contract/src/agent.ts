@@ -11,6 +11,16 @@ export const agentIdSchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$
 /** From which RPC version on an agent understands something. Version 2 reads the request id at the top level. */
 export const rpcVersions = { operationHeaders: 3, beginBatch: 4 } as const;
 
+/** Whether the engine of an agent belongs to a swarm: containers on nodes of one can share a network. */
+export const swarmNodeSchema = z.object({
+  nodeId: plainText(inputLimits.name),
+  /** Of the swarm. Only nodes that manage it know it, and make networks; absent: this one joins them. */
+  swarmId: plainText(inputLimits.name).optional(),
+  /** Nodes that manage the swarm, as this one knows them. */
+  managers: z.array(plainText(inputLimits.name)).max(100),
+});
+export type SwarmNode = z.infer<typeof swarmNodeSchema>;
+
 export const agentRegistrationSchema = z.object({
   agentId: agentIdSchema,
   /** New at each start of the agent process. */
@@ -32,6 +42,8 @@ export const agentRegistrationSchema = z.object({
   isolation: isolationReportSchema,
   /** What it can do that not every agent can; managers pass over what they do not know. Absent: nothing. */
   features: z.array(plainText(inputLimits.name)).max(100).optional(),
+  /** Absent: it has no engine, or that is in no swarm. */
+  swarm: swarmNodeSchema.optional(),
 });
 export type AgentRegistration = z.infer<typeof agentRegistrationSchema>;
 

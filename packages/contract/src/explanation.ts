@@ -52,6 +52,7 @@ export type WaitingReasonView =
   | Reason<'exceeds-agents', { readonly lacking: LackingView }>
   | Reason<'insufficient-resources', { readonly lacking: LackingView }>
   | Reason<'kernel-limit-reached', { readonly limit: number }>
+  | Reason<'no-common-network', { readonly resourceGroup: string }>
   | Reason<'behind-head-of-line', { readonly head: MentionedSessions }>
   | Reason<'pending-timeout', { readonly resourceGroup: string }>;
 export type WaitingCode = WaitingReasonView['code'];

@@ -32,6 +32,11 @@ export const kernelClusterSchema = z.strictObject({
     )
     .min(1)
     .max(inputLimits.clusterSize),
+  /** What engines of several machines call the network of the session; absent: it has none of that kind. */
+  network: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/)
+    .optional(),
 });
 export type KernelCluster = z.infer<typeof kernelClusterSchema>;
 

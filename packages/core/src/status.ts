@@ -319,6 +319,7 @@ export const statusReasons = {
   'no-agent-of-architecture': 'No reachable agent has the processor architecture of its image.',
   'designated-agent-unavailable': 'An agent that it has to be on is not available.',
   'exceeds-agents': 'It asks for more than any agent has at all.',
+  'no-common-network': 'Agents with room for all of its kernels have no network in common.',
   'kernel-limit-reached': 'Every agent that could take it holds as many kernels as it may.',
   'quota-exceeded': 'What it asks for goes beyond a limit of its owner, project or domain.',
   'starts-later': 'It is not to start before its time.',

@@ -235,6 +235,7 @@ export function sameButAmounts(before: AgentSnapshot, after: AgentSnapshot): boo
     before.architecture === after.architecture &&
     (before.fetchesImages ?? false) === (after.fetchesImages ?? false) &&
     (before.enforcesEgress ?? false) === (after.enforcesEgress ?? false) &&
+    before.clusterNetwork === after.clusterNetwork &&
     (before.images === after.images || before.images.join('\n') === after.images.join('\n')) &&
     capacities.length === Object.keys(before.capacity).length &&
     capacities.every((name) => Object.hasOwn(before.capacity, name) && before.capacity[name] === after.capacity[name])

@@ -2,7 +2,7 @@ import type { AgentTable } from './agent-table.ts';
 import { Tournament } from './candidates.ts';
 import type { Waiting } from './cluster.ts';
 import type { Decision, Lacking, PlacedKernel, Placement, WaitingReason } from './plan.ts';
-import type { Shape } from './shape.ts';
+import { agentsOf, networkOf, type Shape } from './shape.ts';
 
 /** Where one unit of placement goes. */
 export interface Choice {
@@ -15,6 +15,8 @@ export interface Choice {
 export interface Failure {
   readonly failed: Shape;
   readonly before: readonly Choice[];
+  /** There is room for all of them, but not where they reach each other. */
+  readonly apart?: true;
 }
 
 /** A further condition on agents, which counts what was placed under it. */
@@ -27,6 +29,14 @@ export interface Gate {
 
 /** No condition: agents are looked at one by one, as tables that are tried out need it. */
 export const anywhere: Gate = { allows: () => true, took: () => undefined, settle: () => undefined };
+
+/** Room that is held, and stays so or is given back. */
+interface Attempt {
+  readonly found: Choice[] | Failure;
+  giveBack(): void;
+  /** Keeps what was found; what was not enough is given back. */
+  settle(): Choice[] | Failure;
+}
 
 /** A tournament pays for itself when a shape is asked for several times. */
 const usesWorthTournament = 3;
@@ -48,24 +58,51 @@ export class Placing {
    * @param gate Agents that may be used; with one they are looked at one by one.
    */
   place(waiting: Waiting, gate?: Gate): Choice[] | Failure {
+    const wherever = this.#takeAll(waiting, gate);
+    if ('failed' in wherever.found || this.#meet(wherever.found)) return wherever.settle();
+    const { found: scattered } = wherever;
+    wherever.giveBack();
+    const first = scattered.map(({ agent }) => networkOf(this.table, agent));
+    for (const network of new Set([...first, ...waiting.shapes[0]!.kind.networks.keys()])) {
+      const together = this.#takeAll(waiting, gate, network).settle();
+      if (!('failed' in together)) return together;
+    }
+    return { failed: waiting.shapes[0]!, before: [], apart: true };
+  }
+
+  /** Takes room for the units one after the other, as far as there is any, in one network or wherever; until it is settled. */
+  #takeAll(waiting: Waiting, gate: Gate | undefined, network?: string): Attempt {
     const mark = this.table.mark();
     const next = this.roundRobin.get(waiting.group.name);
+    const giveBack = (): void => {
+      this.table.undo(mark);
+      if (next === undefined) this.roundRobin.delete(waiting.group.name);
+      else this.roundRobin.set(waiting.group.name, next);
+      gate?.settle(false);
+    };
+    const attemptOf = (found: Choice[] | Failure): Attempt => ({
+      found,
+      giveBack,
+      settle: () => {
+        if ('failed' in found) giveBack();
+        else gate?.settle(true);
+        return found;
+      },
+    });
     const choices: Choice[] = [];
     for (const shape of waiting.shapes) {
-      const choice = this.#choose(waiting, shape, gate);
-      if (!choice) {
-        this.table.undo(mark);
-        if (next === undefined) this.roundRobin.delete(waiting.group.name);
-        else this.roundRobin.set(waiting.group.name, next);
-        gate?.settle(false);
-        return { failed: shape, before: choices };
-      }
+      const choice = this.#choose(waiting, shape, gate, network);
+      if (!choice) return attemptOf({ failed: shape, before: choices });
       this.table.take(choice.agent, shape.slots, shape.kernels);
       gate?.took(choice.agent, shape);
       choices.push(choice);
     }
-    gate?.settle(true);
-    return choices;
+    return attemptOf(choices);
+  }
+
+  /** Whether kernels on these agents reach each other. */
+  #meet([first, ...others]: readonly Choice[]): boolean {
+    return others.every(({ agent }) => networkOf(this.table, agent) === networkOf(this.table, first!.agent));
   }
 
   /** Whether an agent has room for a shape now. */
@@ -98,9 +135,10 @@ export class Placing {
     };
   }
 
-  #choose(waiting: Waiting, shape: Shape, gate: Gate | undefined): Choice | undefined {
+  #choose(waiting: Waiting, shape: Shape, gate: Gate | undefined, network?: string): Choice | undefined {
     const { group, preferred, refusedBy } = waiting;
-    if (!gate && !preferred && !refusedBy && group.strategy !== 'roundrobin' && shape.uses >= usesWorthTournament) {
+    const isAny = !gate && !preferred && !refusedBy && network === undefined;
+    if (isAny && group.strategy !== 'roundrobin' && shape.uses >= usesWorthTournament) {
       shape.tournament ??= new Tournament(
         shape.kind.agents,
         (agent) => this.hasRoom(waiting, agent, shape),
@@ -109,11 +147,11 @@ export class Placing {
       const best = shape.tournament.best(this.table.changes, shape.kind.positions);
       return best && { agent: best.agent, shape, decision: this.decide(waiting, shape, best.agent, best.candidates) };
     }
-    return this.#look(waiting, shape, gate);
+    return this.#look(waiting, shape, gate, agentsOf(shape.kind, network));
   }
 
-  /** Looks at each agent. */
-  #look(waiting: Waiting, shape: Shape, gate: Gate | undefined): Choice | undefined {
+  /** Looks at each of the agents. */
+  #look(waiting: Waiting, shape: Shape, gate: Gate | undefined, agents: Int32Array): Choice | undefined {
     const { group } = waiting;
     const roundRobin = group.strategy === 'roundrobin';
     const ranked = waiting.preferred !== undefined || waiting.refusedBy !== undefined;
@@ -121,7 +159,6 @@ export class Placing {
     let best = -1;
     let bestRank = Number.POSITIVE_INFINITY;
     let equals: number[] = [];
-    const { agents } = shape.kind;
     const { amounts } = shape.slots;
     const free = Array.from(shape.slots.columns, (column) => this.table.free[column]!);
     const most = group.kernelLimit - shape.kernels;
@@ -168,7 +205,8 @@ export function placementOf({ session, shapes }: Waiting, choices: readonly Choi
 }
 
 /** Why there was no room; the table is as it was for `place`, which had no gate. */
-export function shortageOf({ group }: Waiting, { failed, before }: Failure, table: AgentTable): WaitingReason {
+export function shortageOf({ group }: Waiting, { failed, before, apart }: Failure, table: AgentTable): WaitingReason {
+  if (apart) return { code: 'no-common-network', data: { resourceGroup: group.name } };
   const mark = table.mark();
   for (const { agent, shape } of before) table.take(agent, shape.slots, shape.kernels);
   // An agent with room was passed over because of its kernels.

@@ -102,6 +102,7 @@ export type WaitingReason =
   | Reason<'exceeds-agents', { readonly lacking: Lacking }>
   | Reason<'insufficient-resources', { readonly lacking: Lacking }>
   | Reason<'kernel-limit-reached', { readonly limit: number }>
+  | Reason<'no-common-network', { readonly resourceGroup: string }>
   | Reason<'behind-head-of-line', { readonly head: string }>
   | Reason<'pending-timeout', { readonly resourceGroup: string }>;
 export type WaitingCode = WaitingReason['code'];
@@ -123,5 +124,6 @@ export const waitingCodes = [
   'exceeds-agents',
   'insufficient-resources',
   'kernel-limit-reached',
+  'no-common-network',
   'behind-head-of-line',
 ] as const satisfies readonly WaitingCode[];

@@ -3,7 +3,7 @@ import type { Cluster, Holding, Waiting } from './cluster.ts';
 import type { Group } from './group.ts';
 import { type Choice, type Placing, placementOf } from './placing.ts';
 import type { Reservation } from './plan.ts';
-import type { Shape } from './shape.ts';
+import { agentsOf, type Shape } from './shape.ts';
 import type { Owner, PreemptionOrder } from './snapshot.ts';
 
 /**
@@ -56,13 +56,30 @@ export function displace(
   walk: Walk,
 ): { choices: Choice[]; victims: Holding[] } | undefined {
   if (possible.length === 0) return undefined;
+  const networks = waiting.shapes.length > 1 ? [...waiting.shapes[0]!.kind.networks.keys()] : [];
+  if (networks.length <= 1) return displaceIn(undefined, waiting, possible, placing, walk);
+  for (const network of networks) {
+    const found = displaceIn(network, waiting, possible, placing, walk);
+    if (found) return found;
+  }
+  return undefined;
+}
+
+/** @param network In which all has to be; undefined: they all are in one. */
+function displaceIn(
+  network: string | undefined,
+  waiting: Waiting,
+  possible: readonly Holding[],
+  placing: Placing,
+  walk: Walk,
+): { choices: Choice[]; victims: Holding[] } | undefined {
   const { table } = placing;
   const mark = table.mark();
   const victims: Holding[] = [];
   const choices: Choice[] = [];
   for (const shape of waiting.shapes) {
     const left = possible.filter((holding) => !victims.includes(holding));
-    const choice = chooseAgent(waiting, shape, left, placing, walk);
+    const choice = chooseAgent(waiting, shape, agentsOf(shape.kind, network), left, placing, walk);
     if (!choice) {
       table.undo(mark);
       return undefined;
@@ -114,6 +131,7 @@ interface AgentChoice {
 function chooseAgent(
   waiting: Waiting,
   shape: Shape,
+  agents: Int32Array,
   possible: readonly Holding[],
   placing: Placing,
   walk: Walk,
@@ -129,7 +147,7 @@ function chooseAgent(
   }
   let best: { agent: number; victims: Holding[]; cost: number[] } | undefined;
   let candidates = 0;
-  for (const agent of shape.kind.agents) {
+  for (const agent of agents) {
     const victims = victimsOn(waiting, shape, agent, byAgent.get(agent) ?? [], table, walk);
     if (!victims) continue;
     candidates += 1;

@@ -72,6 +72,18 @@ describe('a plan', () => {
     );
   });
 
+  it('places, or makes room for, kernels of one session only where they reach each other', () => {
+    fc.assert(
+      fc.property(snapshots({ groups: everyOption }), (snapshot) => {
+        const networks = new Map(snapshot.agents.map(({ id, clusterNetwork }) => [id, clusterNetwork]));
+        const plan = schedule(snapshot);
+        for (const { kernels } of [...plan.placements, ...plan.reservations]) {
+          expect(new Set(kernels.map(({ agentId }) => networks.get(agentId))).size).toBe(1);
+        }
+      }),
+    );
+  });
+
   it('changes nothing more when it is carried out twice', () => {
     fc.assert(
       fc.property(snapshots(), (snapshot) => {

@@ -13,6 +13,8 @@ export interface Kind {
   readonly agents: Int32Array;
   /** Where an agent stands in `agents`, or −1. */
   readonly positions: Int32Array;
+  /** The same by the network on which kernels reach each other, each in order of their ids. */
+  readonly networks: ReadonlyMap<string, Int32Array>;
   /** Why `agents` is empty. */
   readonly obstacle: WaitingReason | undefined;
 }
@@ -64,7 +66,7 @@ function suitable(
   table: AgentTable,
   wanted: ReadonlyArray<readonly [key: string, kernel: KernelRequest]>,
   designated: readonly string[] | undefined,
-): Pick<Kind, 'agents' | 'positions' | 'obstacle'> {
+): Omit<Kind, 'set'> {
   const { name: resourceGroup } = group;
   let left = Array.from(group.agents);
   let obstacle: WaitingReason | undefined;
@@ -117,5 +119,29 @@ function suitable(
   left.forEach((agent, position) => {
     positions[agent] = position;
   });
-  return { agents: Int32Array.from(left), positions, obstacle };
+  const agents = Int32Array.from(left);
+  return { agents, positions, networks: byNetwork(agents, table), obstacle };
 }
+
+/** What stands for the network of an agent. */
+export function networkOf(table: AgentTable, agent: number): string {
+  return table.agents[agent]!.clusterNetwork ?? '';
+}
+
+function byNetwork(agents: Int32Array, table: AgentTable): Map<string, Int32Array> {
+  const members = new Map<string, number[]>();
+  for (const agent of agents) {
+    const network = networkOf(table, agent);
+    const others = members.get(network);
+    if (others) others.push(agent);
+    else members.set(network, [agent]);
+  }
+  return new Map([...members].map(([network, all]) => [network, Int32Array.from(all)]));
+}
+
+/** The agents that can take it; with a network only those in it. */
+export function agentsOf({ agents, networks }: Kind, network: string | undefined): Int32Array {
+  return network === undefined ? agents : (networks.get(network) ?? none);
+}
+
+const none = new Int32Array(0);

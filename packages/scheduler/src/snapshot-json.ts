@@ -63,6 +63,7 @@ const agent = z.strictObject({
   images: z.array(z.string()),
   fetchesImages: z.boolean().optional(),
   enforcesEgress: z.boolean().optional(),
+  clusterNetwork: z.string().optional(),
   capacity: slots,
   used: slots,
   reserved: slots.optional(),

@@ -93,6 +93,8 @@ export interface AgentSnapshot {
   readonly fetchesImages?: boolean;
   /** It keeps kernels to an egress policy. */
   readonly enforcesEgress?: boolean;
+  /** Kernels of one session reach each other on agents with the same; those without one have one in common, too. */
+  readonly clusterNetwork?: string;
   readonly capacity: ResourceSlots;
   /** Held by kernels, whether they run or are being started. */
   readonly used: ResourceSlots;
@@ -148,7 +150,10 @@ export interface PendingSession {
   readonly owner: Owner;
   /** In the order in which they are placed; never empty. */
   readonly kernels: readonly KernelRequest[];
-  /** `single-node`: all kernels on one agent. `multi-node`: each on its own or together, all or none. Default `single-node`. */
+  /**
+   * `single-node`: all kernels on one agent. `multi-node`: each on its own or together, all or none, and where they reach
+   * each other. Default `single-node`.
+   */
   readonly clusterMode?: 'single-node' | 'multi-node';
   /** Default `interactive`. */
   readonly type?: SessionType;

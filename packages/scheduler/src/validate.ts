@@ -1,7 +1,7 @@
 import { dependencyState } from '@backend.ai/core';
 import type { AgentTable } from './agent-table.ts';
 import type { Cluster, Waiting } from './cluster.ts';
-import { anywhere, lackingOf, Placing } from './placing.ts';
+import { anywhere, lackingOf, Placing, shortageOf } from './placing.ts';
 import type { WaitingReason } from './plan.ts';
 import { violatedQuotas, withinQuotas } from './quota.ts';
 import type { Shape } from './shape.ts';
@@ -79,9 +79,10 @@ export function exceedsAgents(waiting: Waiting, { table }: Cluster): WaitingReas
   if (shapes.length === 1) return undefined;
   const failed = table.withNothingHeld(() => {
     const choices = new Placing(table).place(waiting, anywhere);
-    return 'failed' in choices ? choices.failed : undefined;
+    return 'failed' in choices ? choices : undefined;
   });
-  return failed && exceeding(failed, table);
+  if (!failed) return undefined;
+  return failed.apart ? shortageOf(waiting, failed, table) : exceeding(failed.failed, table);
 }
 
 function exceeding(shape: Shape, table: AgentTable): WaitingReason {

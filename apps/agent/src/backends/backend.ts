@@ -13,6 +13,7 @@ import type {
   KernelSpec,
   RunResult,
   ServicePort,
+  SwarmNode,
   TerminalOptions,
   WarmSlotSpec,
 } from '@backend.ai/contract';
@@ -47,6 +48,8 @@ export interface Backend {
   readonly warmSlots?: BackendWarmSlots | undefined;
   /** Absent: kernels are not made of container images. */
   readonly images?: BackendImages | undefined;
+  /** Absent: it makes no networks over several machines. */
+  readonly clusterNetworks?: BackendClusterNetworks | undefined;
   /** Lets go of everything; kernels go on. */
   close(): Promise<void>;
 }
@@ -89,6 +92,14 @@ export interface BackendImages {
   purge(name: string, forced: boolean): Promise<boolean>;
 }
 
+/** Networks of sessions over several machines. */
+export interface BackendClusterNetworks {
+  /** Unless there is one; answers its name. @throws AppError `insufficient-capacity`, `engine-failed` */
+  ensure(sessionId: string): Promise<string>;
+  /** Nothing happens when there is none. @throws AppError `engine-failed` while it is in use */
+  remove(sessionId: string): Promise<void>;
+}
+
 /** Something of ours that no kernel has. */
 export interface Stray {
   /** What it is, for people: `container kernel.python.…`. */
@@ -109,6 +120,8 @@ export interface BackendCapabilities {
   readonly inventory: Inventory;
   /** Whether kernels outlive the agent process. */
   readonly adoption: boolean;
+  /** What its engine belongs to; another object whenever that has changed. */
+  readonly swarm?: SwarmNode | undefined;
 }
 
 /** What a step tells of itself before it ends: the image has to be fetched, which takes a while. */

@@ -11,7 +11,7 @@ import type {
 } from '@backend.ai/contract';
 import { AppError, type Clock } from '@backend.ai/core';
 import { requireRequestId } from '@backend.ai/telemetry';
-import type { BackendImages } from '../backends/backend.ts';
+import type { BackendClusterNetworks, BackendImages } from '../backends/backend.ts';
 import type { Tickets } from '../data-port/tickets.ts';
 import type { AgentState } from '../kernels/agent-state.ts';
 import { followLog, sourceOf } from '../kernels/follow-log.ts';
@@ -26,6 +26,8 @@ export interface AgentServiceOptions {
   readonly supervisor: KernelSupervisor;
   /** Undefined: its kernels are not made of container images. */
   readonly images: BackendImages | undefined;
+  /** Undefined: it makes none. */
+  readonly clusterNetworks: BackendClusterNetworks | undefined;
   readonly commits: KernelCommits;
   readonly tickets: Tickets;
   readonly clock: Clock;
@@ -169,6 +171,25 @@ export class LocalAgentService implements AgentService {
     state.admitEpoch(ctx.headers.epoch);
     supervisor.warmSlots.keep({ wished: slots, claimed });
     return { slots: supervisor.warmSlots.reports() };
+  }
+
+  async ensureClusterNetwork(
+    { sessionId }: Input<'ensureClusterNetwork'>,
+    ctx: CallContext,
+  ): Promise<{ network: string }> {
+    this.#options.state.admitEpoch(ctx.headers.epoch);
+    return { network: await this.#clusterNetworks.ensure(sessionId) };
+  }
+
+  async removeClusterNetwork({ sessionId }: Input<'removeClusterNetwork'>, ctx: CallContext): Promise<void> {
+    this.#options.state.admitEpoch(ctx.headers.epoch);
+    await this.#clusterNetworks.remove(sessionId);
+  }
+
+  get #clusterNetworks(): BackendClusterNetworks {
+    const { clusterNetworks } = this.#options;
+    if (!clusterNetworks) throw new AppError('unsupported-feature', 'This agent has no container engine.');
+    return clusterNetworks;
   }
 
   get #images(): BackendImages {

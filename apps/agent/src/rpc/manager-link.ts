@@ -10,6 +10,7 @@ import {
   type ManagersKnown,
   type Metrics,
   procedureMetas,
+  type SwarmNode,
   type WarmSlotReport,
 } from '@backend.ai/contract';
 import { backoffMs, type Clock, deferred, delay, newRequestId, parseRequestId } from '@backend.ai/core';
@@ -66,6 +67,7 @@ export class ManagerLink {
   #joinToken: string | undefined;
   /** What the manager knows of; replaced as a whole when it changes. */
   #toldImages: readonly Image[] = [];
+  #toldSwarm: SwarmNode | undefined;
   #sending = false;
   /** Warm slots have changed since they were told. */
   #slotsChanged = false;
@@ -194,6 +196,7 @@ export class ManagerLink {
     const told = registration();
     const reply = await client.api.register.mutate(told);
     this.#toldImages = told.images;
+    this.#toldSwarm = told.swarm;
     outbox.continueAfter(reply.ackedSeq);
     this.#keepKeys(reply);
     this.#status = {
@@ -243,7 +246,16 @@ export class ManagerLink {
     const told = new Set(beat.kernels.map(({ kernelId }) => kernelId));
     const unknown = reply.unknownKernels.filter((kernelId) => told.has(kernelId));
     if (unknown.length > 0) onUnknown(unknown);
+    await this.#tellSwarm(client);
     await this.#tellImages(client);
+  }
+
+  async #tellSwarm(client: RpcClient<AgentGatewayRouter>): Promise<void> {
+    const told = this.#options.registration();
+    if (told.swarm === this.#toldSwarm) return;
+    await client.api.register.mutate(told);
+    this.#toldSwarm = told.swarm;
+    this.#toldImages = told.images;
   }
 
   async #tellImages(client: RpcClient<AgentGatewayRouter>): Promise<void> {

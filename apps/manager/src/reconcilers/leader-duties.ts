@@ -4,6 +4,7 @@ import type { AgentClients } from '../clients/agent-clients.ts';
 import type { ManagerConfig } from '../config.ts';
 import type { AgentRepository } from '../repositories/agents.ts';
 import type { ClusterKeyRepository } from '../repositories/cluster-keys.ts';
+import type { ClusterNetworkRepository } from '../repositories/cluster-networks.ts';
 import type { KernelRepository } from '../repositories/kernels.ts';
 import type { QuotaRepository } from '../repositories/quotas.ts';
 import type { SessionTransitions } from '../repositories/session-transitions.ts';
@@ -17,12 +18,14 @@ import type { ImageCatalog } from '../services/images/image-catalog.ts';
 import { ImageSources } from '../services/images/image-sources.ts';
 import type { SecretBox } from '../services/keypairs/secret-box.ts';
 import { ClusterKeys } from '../services/sessions/cluster-keys.ts';
+import { ClusterNetworks } from '../services/sessions/cluster-networks.ts';
 import type { SessionChanges } from '../services/sessions/session-changes.ts';
 import { AdvanceSessions } from './advance-sessions.ts';
 import { EndDependents } from './end-dependents.ts';
 import { EndIdleSessions } from './end-idle-sessions.ts';
 import { FillWarmPools } from './fill-warm-pools.ts';
 import { ForgetClusterKeys } from './forget-cluster-keys.ts';
+import { RemoveClusterNetworks } from './remove-cluster-networks.ts';
 import { ScheduleSessions } from './schedule-sessions.ts';
 import { StartSessions } from './start-sessions.ts';
 import { SweepDeadlines } from './sweep-deadlines.ts';
@@ -38,6 +41,7 @@ export interface LeaderParts {
   readonly agents: AgentRepository;
   readonly quotas: QuotaRepository;
   readonly clusterKeys: ClusterKeyRepository;
+  readonly clusterNetworks: ClusterNetworkRepository;
   readonly warmPools: WarmPoolRepository;
   readonly catalog: ImageCatalog;
   readonly box: SecretBox;
@@ -58,6 +62,7 @@ export type DutyName =
   | 'sweep'
   | 'dependents'
   | 'keys'
+  | 'networks'
   | 'agents'
   | 'idle'
   | 'pools';
@@ -66,10 +71,12 @@ export type DutyName =
 export function leaderDuties(parts: LeaderParts, again: (name: DutyName) => void): Record<DutyName, Duty> {
   const { config, transitions, sessions, changes, directory, clusterKeys, clock, logger } = parts;
   const imageSources = new ImageSources(parts.box, config.imagePullPolicy);
+  const clusterNetworks = new ClusterNetworks({ ...parts, networks: parts.clusterNetworks });
   const start = new StartSessions({
     ...parts,
     ...config,
     clusterKeys: new ClusterKeys(clusterKeys, parts.box),
+    clusterNetworks,
     imageSources,
     again: () => again('start'),
     refusalBackoff: { initialMs: config.refusalBackoffMs, maxMs: config.refusalBackoffMaxMs },
@@ -106,6 +113,7 @@ export function leaderDuties(parts: LeaderParts, again: (name: DutyName) => void
     sweep: duty('sweep-deadlines', new SweepDeadlines(transitions, changes, config.deadlinesMs)),
     dependents: duty('end-dependents', new EndDependents(sessions, transitions, changes)),
     keys: duty('forget-cluster-keys', new ForgetClusterKeys(clusterKeys)),
+    networks: duty('remove-cluster-networks', new RemoveClusterNetworks(parts.clusterNetworks, clusterNetworks)),
     agents: duty('watch-agents', watch),
     pools: duty('fill-warm-pools', pools),
     idle: duty('end-idle-sessions', new EndIdleSessions({ ...parts, everyMs: config.judgeIdleEveryMs })),

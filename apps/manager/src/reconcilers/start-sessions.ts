@@ -4,12 +4,14 @@ import type { StartableKernel } from '../repositories/session-transitions.ts';
 import type { SchedulingMemory } from '../scheduling/scheduling-memory.ts';
 import type { ImageSources } from '../services/images/image-sources.ts';
 import type { ClusterKeys } from '../services/sessions/cluster-keys.ts';
+import type { ClusterNetworks } from '../services/sessions/cluster-networks.ts';
 import { type ClusterToStart, kernelSpecOf } from '../services/sessions/kernel-spec.ts';
 import type { OrderOptions } from './order-options.ts';
 
 export interface StartSessionsOptions extends OrderOptions {
   readonly memory: SchedulingMemory;
   readonly clusterKeys: ClusterKeys;
+  readonly clusterNetworks: ClusterNetworks;
   readonly imageSources: ImageSources;
   readonly refusalBackoff: { readonly initialMs: number; readonly maxMs: number };
 }
@@ -85,7 +87,7 @@ export class StartSessions {
     const { clients, clock, orderDeadlineMs: deadlineMs } = this.#options;
     const agentId = kernel.agentId ?? '';
     try {
-      const cluster = kernel.clusterSize > 1 ? await this.#cluster(kernel.sessionId) : undefined;
+      const cluster = kernel.clusterSize > 1 ? await this.#cluster(kernel.sessionId, epoch) : undefined;
       const spec = kernelSpecOf(kernel, cluster, this.#options.imageSources.of(kernel));
       await clients.call(agentId, (api) => api.createKernel.mutate(spec, { context: { deadlineMs, epoch } }));
       this.#confirmed.set(kernel.kernelId, clock.monotonic());
@@ -96,10 +98,11 @@ export class StartSessions {
     }
   }
 
-  async #cluster(sessionId: string): Promise<ClusterToStart> {
-    const { kernels, clusterKeys } = this.#options;
+  async #cluster(sessionId: string, epoch: number): Promise<ClusterToStart> {
+    const { kernels, clusterKeys, clusterNetworks } = this.#options;
     const [members, keyPair] = await Promise.all([kernels.cluster(sessionId), clusterKeys.ensure(sessionId)]);
-    return { members, keyPair };
+    const agentIds = members.flatMap(({ agentId }) => agentId ?? []);
+    return { members, keyPair, network: await clusterNetworks.ensure(sessionId, agentIds, epoch) };
   }
 
   async #askFirst(kernel: StartableKernel, epoch: number): Promise<void> {

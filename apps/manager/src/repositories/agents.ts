@@ -1,4 +1,4 @@
-import type { AgentRegistration, AgentStatus, Image, IsolationReport } from '@backend.ai/contract';
+import type { AgentRegistration, AgentStatus, Image, IsolationReport, SwarmNode } from '@backend.ai/contract';
 import { AppError, type KernelStatus } from '@backend.ai/core';
 import { type Database, fencedBy, sqlStateOf, sqlStates } from '@backend.ai/database';
 import { sql } from 'drizzle-orm';
@@ -29,6 +29,8 @@ export interface AgentRecord {
   /** Held by warm slots, beside what is in use. */
   readonly warm: Record<string, string>;
   readonly features: string[];
+  /** Null: it has no engine, or that is in no swarm. */
+  readonly swarm: SwarmNode | null;
 }
 
 /** A kernel that the database believes to be with an agent. */
@@ -81,15 +83,17 @@ export class AgentRepository {
       const [row] = await this.#db.execute<{ seq: string; resourceGroup: string }>(sql`
         with agent as (
           insert into agents (id, resource_group, status, address, data_address, rpc_version, version, architecture,
-            backend, isolation, images, boot_id, features)
+            backend, isolation, images, boot_id, features, swarm)
           values (${agent.agentId}, ${resourceGroup}, 'ALIVE', ${agent.address}, ${agent.dataAddress},
             ${agent.rpcVersion}, ${agent.version}, ${agent.architecture}, ${agent.backend},
             ${JSON.stringify(agent.isolation)}::jsonb, ${JSON.stringify(agent.images)}::jsonb, ${agent.bootId},
-            ${JSON.stringify(agent.features ?? [])}::jsonb)
+            ${JSON.stringify(agent.features ?? [])}::jsonb,
+            ${agent.swarm ? JSON.stringify(agent.swarm) : null}::jsonb)
           on conflict (id) do update set status = 'ALIVE',
             address = excluded.address, data_address = excluded.data_address, rpc_version = excluded.rpc_version,
             version = excluded.version, architecture = excluded.architecture, backend = excluded.backend,
             isolation = excluded.isolation, images = excluded.images, boot_id = excluded.boot_id, features = excluded.features,
+            swarm = excluded.swarm,
             last_heartbeat = now(), lost_at = null
           returning id, last_event_seq, resource_group
         ), offered as (
@@ -176,7 +180,7 @@ export class AgentRepository {
   async list(): Promise<AgentRecord[]> {
     const rows = await this.#db.execute<AgentRecord & Record<string, unknown>>(sql`
       select a.id, a.boot_id as "bootId", a.resource_group as "resourceGroup", a.status, a.address, a.data_address as "dataAddress",
-        a.rpc_version as "rpcVersion", a.version, a.architecture, a.backend, a.isolation, a.images, a.schedulable, a.features,
+        a.rpc_version as "rpcVersion", a.version, a.architecture, a.backend, a.isolation, a.images, a.schedulable, a.features, a.swarm,
         a.first_contact as "firstContact", a.last_heartbeat as "lastHeartbeat",
         coalesce(jsonb_object_agg(r.slot_name, r.capacity::text) filter (where r.slot_name is not null), '{}') as capacity,
         coalesce(jsonb_object_agg(r.slot_name, r.used::text) filter (where r.slot_name is not null), '{}') as used,

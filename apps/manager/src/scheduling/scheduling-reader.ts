@@ -19,6 +19,7 @@ import type { DailyUsage, UsageRepository } from '../repositories/usage.ts';
 import type { WarmPoolRepository } from '../repositories/warm-pools.ts';
 import type { AgentDirectory } from '../services/agents/agent-directory.ts';
 import { toAgentSnapshot } from '../services/agents/agent-snapshot.ts';
+import { Swarms } from '../services/agents/swarms.ts';
 import { toWarmSlot } from '../services/warm-pools/warm-key.ts';
 import { toQuota, toResourceGroup, toRunningSession } from './scheduling-rules.ts';
 
@@ -93,11 +94,14 @@ export class SchedulingReader {
       if (session.awaitsVictims) continue;
       for (const { agentId } of session.kernels) kernels.set(agentId, (kernels.get(agentId) ?? 0) + 1);
     }
+    const swarms = new Swarms(records);
     const agents = records.map((record) => {
       const kernelCount = kernels.get(record.id);
       const slots = warmSlots.get(record.id);
+      const clusterNetwork = swarms.clusterNetworkOf(record);
       return {
         ...toAgentSnapshot(record),
+        ...(clusterNetwork === undefined ? {} : { clusterNetwork }),
         ...(kernelCount === undefined ? {} : { kernelCount }),
         ...(slots ? { warmSlots: slots } : {}),
       };

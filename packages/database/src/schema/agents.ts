@@ -49,6 +49,8 @@ export const agents = pgTable(
     bootId: text('boot_id'),
     /** What it can do that not every agent can. */
     features: jsonb('features').$type<string[]>().notNull().default([]),
+    /** What its engine belongs to; null: nothing. */
+    swarm: jsonb('swarm').$type<Record<string, unknown>>(),
   },
   (table) => [
     check('agents_status_check', oneOf(table.status, agentStatuses)),

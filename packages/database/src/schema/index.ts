@@ -1,5 +1,6 @@
 export * from './agents.ts';
 export * from './audit.ts';
+export * from './cluster-networks.ts';
 export * from './coordination.ts';
 export * from './dotfiles.ts';
 export * from './identity.ts';

@@ -58,12 +58,13 @@ const agent = (index: number): fc.Arbitrary<AgentSnapshot> =>
       images: fc.subarray(['i1', 'i2'], { minLength: 1 }),
       fetchesImages: fc.boolean(),
       enforcesEgress: fc.constantFrom(true, true, false),
+      clusterNetwork: some(fc.constantFrom('n1', 'n2')),
       capacity: slots(12),
       warmSlots: some(fc.array(fc.record({ key: warmKey, slots: slots(3), ready: fc.boolean() }), { maxLength: 3 })),
     })
     .map(({ images, status, warmSlots, ...rest }) => ({
       id: `a${index}`,
-      ...rest,
+      ...compact(rest),
       status: status as AgentSnapshot['status'],
       images: images.map((image) => imageKey(image, rest.architecture)),
       used: {},

@@ -62,11 +62,13 @@ export function naiveSchedule(snapshot: Snapshot): NaivePlan {
         private: session.private ?? false,
         slots,
       });
-    } else if (typeof place(session, emptied(state)) === 'string') codes.set(session.sessionId, 'exceeds-agents');
-    else {
+      continue;
+    }
+    const alone = place(session, emptied(state));
+    if (typeof alone === 'object') {
       codes.set(session.sessionId, outcome);
       heads.add(session.resourceGroup);
-    }
+    } else codes.set(session.sessionId, alone === 'no-common-network' ? alone : 'exceeds-agents');
   }
   return { placed, codes };
 }
@@ -228,6 +230,26 @@ function place(
   session: PendingSession,
   state: State,
   besideSlots = false,
+): string[] | 'insufficient-resources' | 'kernel-limit-reached' | 'no-common-network' {
+  const copy = { ...state, free: new Map(state.free), kernels: new Map(state.kernels), next: new Map(state.next) };
+  const wherever = placeAmong(() => true, session, copy, besideSlots);
+  if (typeof wherever === 'string') return wherever;
+  const networkOf = ({ clusterNetwork = 'none' }: AgentSnapshot): string => clusterNetwork;
+  const found = wherever.map((id) => networkOf(state.snapshot.agents.find((agent) => agent.id === id)!));
+  const byId = [...state.snapshot.agents].sort((a, b) => (a.id < b.id ? -1 : 1));
+  for (const network of new Set([...found, ...byId.map(networkOf)])) {
+    const isMeant = (agent: AgentSnapshot): boolean => new Set(found).size === 1 || networkOf(agent) === network;
+    const together = placeAmong(isMeant, session, state, besideSlots);
+    if (typeof together === 'object') return together;
+  }
+  return 'no-common-network';
+}
+
+function placeAmong(
+  isMeant: (agent: AgentSnapshot) => boolean,
+  session: PendingSession,
+  state: State,
+  besideSlots: boolean,
 ): string[] | 'insufficient-resources' | 'kernel-limit-reached' {
   const group = groupOf(state, session.resourceGroup);
   const free = new Map(state.free);
@@ -239,6 +261,7 @@ function place(
     const wanted = nonZero(sum(kernels.map((kernel) => kernel.slots)));
     const roomy = state.snapshot.agents.filter(
       (agent) =>
+        isMeant(agent) &&
         agent.resourceGroup === session.resourceGroup &&
         agent.status === 'ALIVE' &&
         agent.schedulable &&

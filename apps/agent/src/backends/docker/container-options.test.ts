@@ -49,6 +49,18 @@ describe('the container of a kernel', () => {
     expect(HostConfig.Ulimits).toContainEqual({ Name: 'nofile', Soft: 4096, Hard: 4096 });
   });
 
+  it('is known by its name on the network of its session: over several machines, where it has one', () => {
+    const known = (one: ContainerRequest): unknown => {
+      const { HostConfig: { NetworkMode } = {}, NetworkingConfig } = containerOptions(one);
+      return [NetworkMode, NetworkingConfig];
+    };
+    const endpoints = (network: string) => ({ EndpointsConfig: { [network]: { Aliases: ['main1'] } } });
+    expect(known(request)).toEqual(['n', endpoints('n')]);
+    const cluster = { localRank: 0, replicas: { main: 1, sub: 0 }, hosts: [{ name: 'main1' }] };
+    const wide = { ...request, spec: { ...spec, cluster: { ...cluster, network: 'wide' } } };
+    expect(known(wide)).toEqual(['wide', endpoints('wide')]);
+  });
+
   it('writes only into its own folders', () => {
     const writable = HostConfig.Mounts?.filter(({ ReadOnly }) => !ReadOnly).map(({ Target }) => Target);
     expect(writable).toEqual(['/home/work', '/run/kernel', '/tmp']);

@@ -36,6 +36,7 @@ export interface ContainerRequest {
   readonly runnerFolder: string;
   /** What runs in any image. */
   readonly carried: CarriedPrograms | null;
+  /** Of the session on this machine. */
   readonly network: string;
   /** Its runner waits for a session. */
   readonly isWarm: boolean;
@@ -79,7 +80,7 @@ export function openFilesWithin(limits: string): number {
 
 /** The whole container: what runs in it, what it sees, what it may. Nothing is published, nothing hangs on the agent. */
 export function containerOptions(request: ContainerRequest): Docker.ContainerCreateOptions {
-  const { spec, image, user, network } = request;
+  const { spec, image, user } = request;
   const environment = kernelEnvironment(spec, ownView, user, image.environment, request.resources.devices.environ);
   return {
     name: request.name,
@@ -94,9 +95,17 @@ export function containerOptions(request: ContainerRequest): Docker.ContainerCre
     Cmd: [],
     Env: Object.entries(environment).map(([key, value]) => `${key}=${value}`),
     Healthcheck: { Test: ['NONE'] } as Docker.ContainerCreateOptions['Healthcheck'],
-    NetworkingConfig: { EndpointsConfig: { [network]: { Aliases: [spec.hostname] } } },
+    NetworkingConfig: { EndpointsConfig: { [firstNetworkOf(request)]: { Aliases: [spec.hostname] } } },
     HostConfig: hostConfig(request),
   };
+}
+
+/**
+ * On which kernels of its session know it by name; its own name means its address there. That over several machines, where
+ * it has one: that of this machine is joined besides.
+ */
+function firstNetworkOf({ spec, network }: ContainerRequest): string {
+  return spec.cluster?.network ?? network;
 }
 
 /** The runner of shells brings what it is written in, so that an image needs nothing but a shell. */
@@ -115,10 +124,10 @@ function runnerOf({ image: { language, interpreter, name }, carried, isWarm }: C
 }
 
 function hostConfig(request: ContainerRequest): Docker.HostConfig {
-  const { spec, resources, network, openFiles } = request;
+  const { spec, resources, openFiles } = request;
   return {
     Mounts: mountsOf(request),
-    NetworkMode: network,
+    NetworkMode: firstNetworkOf(request),
     // Names of the session's own kernels only: the engine would ask name servers on its behalf.
     ...(spec.egress?.policy === 'none' ? { Dns: ['127.0.0.1'] } : {}),
     // The first process reaps what is left over and passes signals on; the runner is its child.

@@ -7,6 +7,7 @@ import {
   canonicalArchitecture,
   parseSubnet,
   type ResourceSlots,
+  type Subnet,
   slotsFromTexts,
 } from '@backend.ai/core';
 import { BackgroundTasks, type Logger } from '@backend.ai/telemetry';
@@ -19,6 +20,7 @@ import { installRunner } from '../../runner/runner-installation.ts';
 import type {
   Backend,
   BackendCapabilities,
+  BackendClusterNetworks,
   BackendImages,
   KernelEnd,
   KernelPlan,
@@ -34,6 +36,7 @@ import { listScratch, scratchPaths, uidsInScratch } from '../scratch/scratch.ts'
 import { scratchPlan } from '../scratch/scratch-plan.ts';
 import { strayScratch } from '../scratch/stray-scratch.ts';
 import { carryPrograms, sweepCarriedPrograms } from './carried-programs.ts';
+import { ClusterNetworks } from './cluster-networks.ts';
 import { containerEnd } from './container-end.ts';
 import { openFilesWithin } from './container-options.ts';
 import { type DockerContext, type DockerDraft, type DockerFacts, saveFacts } from './draft.ts';
@@ -50,6 +53,7 @@ import { createContainerStep } from './steps/create-container.ts';
 import { ensureImageStep } from './steps/ensure-image.ts';
 import { makeNetworkStep } from './steps/make-network.ts';
 import { kernelOf, startContainerStep } from './steps/start-container.ts';
+import { SwarmMembership } from './swarm.ts';
 import { DockerWarmSlots } from './warm-slots.ts';
 
 export interface DockerBackendOptions {
@@ -61,6 +65,10 @@ export interface DockerBackendOptions {
   readonly subnetPool: string;
   /** Bits of the network of one session. */
   readonly subnetPrefix: number;
+  /** The same for networks of sessions over a swarm. */
+  readonly clusterSubnetPool: string;
+  readonly clusterSubnetPrefix: number;
+  readonly encryptClusterNetworks: boolean;
   readonly readOnlyRoot: boolean;
   /** Whether there may be kernels that reach the ports of this machine. */
   readonly allowUnguarded: boolean;
@@ -78,8 +86,8 @@ export interface DockerBackendOptions {
 
 /** A fetch that says nothing new for so long has failed. */
 const pullStallMs = 60_000;
-/** Others put images into the engine, too. */
-const imageScanMs = 20_000;
+/** Others put images into the engine, too, and make swarms of engines. */
+const engineScanMs = 20_000;
 
 /** Kernels are containers of an engine on this machine. */
 export class DockerBackend implements Backend {
@@ -88,6 +96,7 @@ export class DockerBackend implements Backend {
   readonly #scratchDir: string;
   #context: DockerContext | undefined;
   #capabilities: BackendCapabilities | undefined;
+  #clusterNetworks: ClusterNetworks | undefined;
   readonly #drafts = new Set<DockerDraft>();
 
   constructor(options: DockerBackendOptions) {
@@ -102,8 +111,8 @@ export class DockerBackend implements Backend {
 
   async start(): Promise<void> {
     const { dataDir, installationId, agentId, socketPath, subnetPrefix, clock, logger } = this.#options;
-    const pool = parseSubnet(this.#options.subnetPool);
-    if (!pool) throw new AppError('config-invalid', `${this.#options.subnetPool} is no range of addresses.`);
+    const pool = subnetOf(this.#options.subnetPool);
+    const clusterPool = subnetOf(this.#options.clusterSubnetPool);
     mkdirSync(this.#scratchDir, { recursive: true, mode: 0o700 });
     this.#refuseOthers();
     if (listScratch(this.#scratchDir).length === 0) sweepCarriedPrograms(dataDir);
@@ -115,7 +124,8 @@ export class DockerBackend implements Backend {
       tasks: new BackgroundTasks(logger),
       architecture: canonicalArchitecture(info.Architecture),
     });
-    const installed = new InstalledImages({ engine: imageEngine, clock, logger, tickMs: imageScanMs });
+    const installed = new InstalledImages({ engine: imageEngine, clock, logger, tickMs: engineScanMs });
+    const swarm = new SwarmMembership({ engine, clock, logger, tickMs: engineScanMs });
     const owner = { installationId, agentId };
     const uids = new UidPool(uidBaseOf(installationId));
     const keptHomes = new KeptHomes(join(dataDir, 'kept-homes'));
@@ -129,7 +139,7 @@ export class DockerBackend implements Backend {
     const firewall = await guardMachine(given, { areMadeHere, allowUnguarded, logger });
     const isolation = isolationOf(info, firewall !== null);
     this.#context = {
-      ...{ owner, engine, images, installed, uids, keptHomes, isolation, clock, logger },
+      ...{ owner, engine, images, installed, swarm, uids, keptHomes, isolation, clock, logger },
       networks: networks(firewall),
       runnerFolder: installRunner(dataDir),
       carried: shared(() => carryPrograms(dataDir)),
@@ -141,12 +151,20 @@ export class DockerBackend implements Backend {
       readOnlyRoot: this.#options.readOnlyRoot,
       startDeadlineMs: this.#options.startDeadlineMs,
     };
-    await installed.scan();
+    await Promise.all([installed.scan(), swarm.look()]);
     installed.start();
+    swarm.start();
+    this.#clusterNetworks = new ClusterNetworks({
+      ...{ engine, pool: clusterPool, prefix: this.#options.clusterSubnetPrefix, clock },
+      encrypted: this.#options.encryptClusterNetworks,
+    });
     this.#capabilities = {
       isolation,
       get images() {
         return installed.images;
+      },
+      get swarm() {
+        return swarm.node;
       },
       inventory: readMachineInventory(readOwnLimits(readCgroupView()), this.#options.reserve, this.#options.slots),
       adoption: true,
@@ -161,9 +179,16 @@ export class DockerBackend implements Backend {
   plan(spec: KernelSpec, requestId: string, resources: KernelResources): KernelPlan {
     if (spec.fake) throw new AppError('unsupported-feature', 'Only the simulated backend takes simulated behaviour.');
     if (spec.cluster?.hosts.some(({ address }) => address !== undefined)) {
-      throw new AppError('unsupported-feature', 'Containers of one session have to be on one machine.', {
-        hint: 'Ask for the cluster mode single-node, or for fewer kernels.',
-      });
+      throw new AppError(
+        'unsupported-feature',
+        'Containers of one session have to be on one machine, or in one swarm.',
+        {
+          hint: 'Ask for the cluster mode single-node, or make a swarm of the engines: docs/user/docker.md.',
+        },
+      );
+    }
+    if (spec.cluster?.network !== undefined && !this.capabilities.swarm) {
+      throw new AppError('unsupported-feature', 'The container engine of this agent is in no swarm any more.');
     }
     return this.#planOf(this.#draftOf(spec, requestId, resources));
   }
@@ -270,9 +295,13 @@ export class DockerBackend implements Backend {
     };
   }
 
+  get clusterNetworks(): BackendClusterNetworks | undefined {
+    return this.#clusterNetworks;
+  }
+
   async close(): Promise<void> {
     this.#context?.images.close();
-    await this.#context?.installed.stop();
+    await Promise.all([this.#context?.installed.stop(), this.#context?.swarm.stop()]);
     for (const draft of this.#drafts) draft.kernel?.close();
     this.#drafts.clear();
   }
@@ -331,6 +360,13 @@ export class DockerBackend implements Backend {
     if (!this.#context) throw new AppError('internal', 'The backend has not been started.');
     return this.#context;
   }
+}
+
+/** @throws AppError `config-invalid` */
+function subnetOf(text: string): Subnet {
+  const subnet = parseSubnet(text);
+  if (!subnet) throw new AppError('config-invalid', `${text} is no range of addresses.`);
+  return subnet;
 }
 
 /** The same answer for all who ask; what failed is tried again. */

@@ -13,6 +13,7 @@ import type { InstalledImages } from './images/installed-images.ts';
 import type { KernelImage } from './kernel-image.ts';
 import type { Owner } from './labels.ts';
 import type { SessionNetworks } from './session-networks.ts';
+import type { SwarmMembership } from './swarm.ts';
 
 /** What all kernels of a backend share. */
 export interface DockerContext {
@@ -20,6 +21,7 @@ export interface DockerContext {
   readonly engine: Engine;
   readonly images: ImageStore;
   readonly installed: InstalledImages;
+  readonly swarm: SwarmMembership;
   readonly networks: SessionNetworks;
   readonly uids: UidPool;
   readonly keptHomes: KeptHomes;

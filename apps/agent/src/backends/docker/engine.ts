@@ -264,10 +264,17 @@ export class Engine {
     );
   }
 
-  async createNetwork(options: Docker.NetworkCreateOptions, signal: AbortSignal): Promise<void> {
+  async createNetwork(options: Docker.NetworkCreateOptions, signal?: AbortSignal): Promise<void> {
     const create = (docker: Docker, abortSignal: AbortSignal): Promise<unknown> =>
       docker.createNetwork({ ...options, abortSignal });
     await this.call('create a network', create, { signal, timeoutMs: workTimeoutMs });
+  }
+
+  /** Beside those that it has; it need not run. */
+  async connectNetwork(network: string, containerId: string, signal: AbortSignal): Promise<void> {
+    const connect = (docker: Docker, abortSignal: AbortSignal): Promise<unknown> =>
+      docker.getNetwork(network).connect({ Container: containerId, abortSignal } as { Container: string });
+    await this.call('connect a container to a network', connect, { signal, timeoutMs: workTimeoutMs });
   }
 
   async removeNetwork(id: string): Promise<void> {
@@ -289,6 +296,13 @@ export interface EngineInfo {
   readonly OSType?: string;
   /** Whether its containers outlive it. */
   readonly LiveRestoreEnabled?: boolean;
+  readonly Swarm?: {
+    readonly NodeID?: string;
+    readonly LocalNodeState?: string;
+    readonly ControlAvailable?: boolean;
+    readonly RemoteManagers?: ReadonlyArray<{ readonly NodeID: string }> | null;
+    readonly Cluster?: { readonly ID?: string; readonly DataPathPort?: number } | null;
+  };
 }
 
 /** The HTTP status with which the engine has refused a call; undefined: it was not that. */

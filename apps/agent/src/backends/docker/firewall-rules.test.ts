@@ -15,7 +15,7 @@ function linesOf(egress: EgressPolicy, nameServers: string[] = [], present = doc
     .flatMap((line) => (line.startsWith(`-A ${chain} `) ? line.slice(`-A ${chain} `.length) : []));
 }
 
-it('drops what containers begin with the machine, cloud metadata and other networks, in this order', () => {
+it('drops what containers begin with the machine, engines of a swarm, cloud metadata and other networks, in this order', () => {
   expect(firewallRules(pool, [], [], docker).split('\n')).toEqual([
     '*filter',
     ':BACKENDAI-IN-0a630000-16 - [0:0]',
@@ -23,6 +23,10 @@ it('drops what containers begin with the machine, cloud metadata and other netwo
     '-A BACKENDAI-IN-0a630000-16 -s 10.99.0.0/16 -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN',
     '-A BACKENDAI-IN-0a630000-16 -s 10.99.0.0/16 -j DROP',
     '-A BACKENDAI-FWD-0a630000-16 -m physdev --physdev-is-bridged -j RETURN',
+    '-A BACKENDAI-FWD-0a630000-16 -s 10.99.0.0/16 -p udp --dport 4789 -j DROP',
+    '-A BACKENDAI-FWD-0a630000-16 -s 10.99.0.0/16 -p udp --dport 7946 -j DROP',
+    '-A BACKENDAI-FWD-0a630000-16 -s 10.99.0.0/16 -p tcp --dport 7946 -j DROP',
+    '-A BACKENDAI-FWD-0a630000-16 -s 10.99.0.0/16 -p tcp --dport 2377 -j DROP',
     '-A BACKENDAI-FWD-0a630000-16 -s 10.99.0.0/16 -d 169.254.0.0/16 -p udp --dport 53 -j RETURN',
     '-A BACKENDAI-FWD-0a630000-16 -s 10.99.0.0/16 -d 169.254.0.0/16 -p tcp --dport 53 -j RETURN',
     '-A BACKENDAI-FWD-0a630000-16 -s 10.99.0.0/16 -d 169.254.0.0/16 -j DROP',

@@ -31,12 +31,21 @@ export function egressChainOf(subnet: Subnet): string {
 
 /** Where clouds answer with credentials of the machine. */
 const linkLocal = '169.254.0.0/16';
+/** Where the nodes of a swarm take in what their networks carry, from anybody who sends it. */
+export const vxlanPort = 4789;
+/** By which the engines of a swarm talk, on this machine or others: what is sent there could end up in a network of another session. */
+const swarmPorts = [
+  ['udp', vxlanPort],
+  ['udp', 7946],
+  ['tcp', 7946],
+  ['tcp', 2377],
+] as const;
 /** What stays on the bridge of one session; it comes by in our chains where bridges are filtered, too. */
 const onOneBridge = '-m physdev --physdev-is-bridged -j RETURN';
 
 /**
  * Containers with an address of the pool may answer the machine but not call it, reach no link-local address but name
- * servers of clouds, and no other network of the pool. Those of a network with an egress policy reach what it allows of the
+ * servers of clouds, no engine of a swarm, and no other network of the pool. Those of a network with an egress policy reach what it allows of the
  * rest. Everything else is for the rules that follow ours.
  * @param present What `iptables -S` prints.
  * @param nameServers That networks with a list may ask, in any case.
@@ -63,6 +72,7 @@ export function firewallRules(
     `-A ${toMachine} -s ${range} -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN`,
     `-A ${toMachine} -s ${range} -j DROP`,
     `-A ${through} ${onOneBridge}`,
+    ...swarmPorts.map(([protocol, port]) => `-A ${through} -s ${range} -p ${protocol} --dport ${port} -j DROP`),
     ...['udp', 'tcp'].map(
       (protocol) => `-A ${through} -s ${range} -d ${linkLocal} -p ${protocol} --dport 53 -j RETURN`,
     ),

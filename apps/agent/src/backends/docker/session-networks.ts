@@ -1,13 +1,13 @@
 import { randomUUID } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import type { EgressPolicy } from '@backend.ai/contract';
-import { AppError, formatSubnet, parseSubnet, type Subnet } from '@backend.ai/core';
+import { AppError, formatSubnet, type Subnet } from '@backend.ai/core';
 import { type Engine, refusalOf } from './engine.ts';
 import type { Firewall } from './firewall.ts';
 import type { GuardedNetwork } from './firewall-rules.ts';
 import { labels, networkName, type Owner, ownedBy, sessionLabels } from './labels.ts';
-import { freeSubnet, routedSubnets } from './subnet-pool.ts';
+import { freeSubnet } from './subnet-pool.ts';
+import { type NetworkInfo, readRoutes, subnetsOf } from './taken-subnets.ts';
 
 export interface SessionNetworksOptions {
   readonly engine: Engine;
@@ -24,8 +24,6 @@ interface SessionHere {
   readonly kernels: Set<string>;
   readonly egress: EgressPolicy;
 }
-
-type NetworkInfo = Awaited<ReturnType<Engine['listNetworks']>>[number];
 
 /** Others may take an address range in the moment between looking and making. */
 const tries = 8;
@@ -200,19 +198,6 @@ export class SessionNetworks {
   }
 }
 
-function subnetsOf({ IPAM }: NetworkInfo): Subnet[] {
-  return (IPAM?.Config ?? []).flatMap(({ Subnet = '' }) => parseSubnet(Subnet) ?? []);
-}
-
 function isRouted(subnet: Subnet): boolean {
   return readRoutes().some((route) => isDeepStrictEqual(route, subnet));
-}
-
-function readRoutes(): Subnet[] {
-  try {
-    return routedSubnets(readFileSync('/proc/net/route', 'latin1'));
-  } catch {
-    // Not Linux, or hidden: the engine refuses what it knows to be taken.
-    return [];
-  }
 }

@@ -171,6 +171,9 @@ export class ProcessBackend implements Backend {
 
   plan(spec: KernelSpec, requestId: string, resources: KernelResources): KernelPlan {
     if (spec.fake) throw new AppError('unsupported-feature', 'Only the simulated backend takes simulated behaviour.');
+    if (spec.cluster?.network !== undefined) {
+      throw new AppError('unsupported-feature', 'Kernels that are no containers have no network of their own.');
+    }
     const runtime = this.#runtimes.find(({ image }) => image.name === spec.image || image.aliases.includes(spec.image));
     if (!runtime) {
       throw new AppError('unknown-image', `This agent does not offer the image "${spec.image}".`, {

@@ -45,6 +45,8 @@ export function reasonSentence(reason: WaitingReason, mention: Mention): string 
       return `No agent has enough free${lackingText(reason.data.lacking, ' free')}.`;
     case 'kernel-limit-reached':
       return `Every agent that could take it holds as many kernels as it may: ${reason.data.limit}.`;
+    case 'no-common-network':
+      return `No agents of the resource group ${reason.data.resourceGroup} have room for all of its kernels and a network in common: containers on several machines need engines of one swarm, a manager of which has an agent.`;
     case 'behind-head-of-line':
       return `It may not overtake ${mention.sessions([reason.data.head])}, which waits for resources.`;
     case 'pending-timeout':

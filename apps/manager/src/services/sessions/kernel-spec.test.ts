@@ -114,5 +114,10 @@ describe('what an agent is told of a kernel', () => {
       hosts: [{ name: 'main1' }, { name: 'sub1' }, { name: 'sub2', address: 'fd00::2' }],
     });
     expect(kernelSpecSchema.parse(spec)).toEqual(spec);
+    // On a network of their own they have names, and no addresses that are known before.
+    expect(kernelSpecOf(sub, { members, keyPair, network: 'net' }).cluster).toMatchObject({
+      hosts: [{ name: 'main1' }, { name: 'sub1' }, { name: 'sub2' }],
+      network: 'net',
+    });
   });
 });

@@ -38,6 +38,8 @@ export interface KernelToStart {
 export interface ClusterToStart {
   readonly members: readonly ClusterMember[];
   readonly keyPair: SshKeyPair;
+  /** By which containers on several machines reach each other; undefined: otherwise. */
+  readonly network?: string | undefined;
 }
 
 /** A bootstrap script has three quarters of the time that a kernel may take until it runs. */
@@ -68,7 +70,7 @@ export function kernelSpecOf(
     hostname,
     slots,
     environ: { ...kernel.environ, ...ownerEnviron(options.owner) },
-    ...(cluster ? { cluster: clusterOf(kernel, cluster.members), sshKeyPair: cluster.keyPair } : {}),
+    ...(cluster ? { cluster: clusterOf(kernel, cluster), sshKeyPair: cluster.keyPair } : {}),
     ...(shmem ? { shmem: Number(shmem) } : {}),
     ...(kernel.dotfiles ? { dotfiles: effectiveDotfiles(kernel.dotfiles) } : {}),
     ...(preopenPorts && preopenPorts.length > 0 ? { preopenPorts: [...preopenPorts] } : {}),
@@ -93,16 +95,17 @@ function beginsOnOrder({ hostname }: KernelToStart, members: readonly ClusterMem
   return (own?.agentRpcVersion ?? 0) >= rpcVersions.beginBatch;
 }
 
-function clusterOf(kernel: KernelToStart, members: readonly ClusterMember[]): KernelCluster {
+function clusterOf(kernel: KernelToStart, { members, network }: ClusterToStart): KernelCluster {
   const main = members.filter(({ role }) => role === 'main').length;
   return {
     localRank: members.findIndex(({ hostname }) => hostname === kernel.hostname),
     replicas: { main, sub: members.length - main },
     hosts: members.map(({ hostname: name, agentId, agentAddress }) => {
-      const address =
-        agentId === kernel.agentId ? undefined : agentAddress?.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1');
+      const isNear = network !== undefined || agentId === kernel.agentId;
+      const address = isNear ? undefined : agentAddress?.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1');
       return address ? { name, address } : { name };
     }),
+    ...(network === undefined ? {} : { network }),
   };
 }
 

@@ -1,0 +1,95 @@
+import { AppError, hasCode } from '@backend.ai/core';
+import type { AgentApi, AgentClients } from '../../clients/agent-clients.ts';
+import type { ClusterNetworkRecord, ClusterNetworkRepository } from '../../repositories/cluster-networks.ts';
+import type { AgentDirectory } from '../agents/agent-directory.ts';
+import { Swarms } from '../agents/swarms.ts';
+
+export interface ClusterNetworksOptions {
+  readonly networks: ClusterNetworkRepository;
+  readonly directory: Pick<AgentDirectory, 'list'>;
+  readonly clients: Pick<AgentClients, 'call'>;
+}
+
+/**
+ * Networks by which containers of one session on several machines reach each other: made by an agent whose engine manages
+ * the swarm of all of them. They are written down before they are ordered, so that after a crash somebody removes them.
+ */
+export class ClusterNetworks {
+  readonly #options: ClusterNetworksOptions;
+  /** By session, one order after the other: what is removed must not be made by an order that is still under way. */
+  readonly #turns = new Map<string, Promise<unknown>>();
+
+  constructor(options: ClusterNetworksOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * The name of the network, for a session with kernels on these agents. Undefined: they need none, or have no swarm in
+   * common; then the agents refuse to start containers of it.
+   * @throws AppError `state-conflict` when the session has ended, and what the agent answered
+   */
+  async ensure(sessionId: string, agentIds: readonly string[], epoch: number): Promise<string | undefined> {
+    const wanted = new Set(agentIds);
+    if (wanted.size < 2) return undefined;
+    const agents = await this.#options.directory.list();
+    const swarms = new Swarms(agents);
+    const found = agents.filter(({ id }) => wanted.has(id)).map((agent) => swarms.swarmOf(agent));
+    const [swarmId] = found;
+    if (!swarmId || found.length < wanted.size || found.some((other) => other !== swarmId)) return undefined;
+    const network = { sessionId, swarmId };
+    return await this.#inTurn(sessionId, async () => {
+      if (!(await this.#options.networks.record(network, epoch))) {
+        throw new AppError('state-conflict', 'The session needs no network any more.');
+      }
+      const made = await this.#ask(swarms, network, (api) =>
+        api.ensureClusterNetwork.mutate({ sessionId }, { context: { epoch } }),
+      );
+      return made.network;
+    });
+  }
+
+  /** It stays for another time while no agent manages its swarm. @throws AppError what the agent answered */
+  async remove(network: ClusterNetworkRecord, epoch: number): Promise<void> {
+    const { sessionId } = network;
+    await this.#inTurn(sessionId, async () => {
+      const swarms = new Swarms(await this.#options.directory.list());
+      if (swarms.managersOf(network.swarmId).length === 0) return;
+      await this.#ask(swarms, network, (api) => api.removeClusterNetwork.mutate({ sessionId }, { context: { epoch } }));
+      await this.#options.networks.forget(network);
+    });
+  }
+
+  /** The first of them that can be reached: all of them speak for the whole swarm. */
+  async #ask<T>(swarms: Swarms, { swarmId }: ClusterNetworkRecord, work: (api: AgentApi) => Promise<T>): Promise<T> {
+    let unreachable = new AppError(
+      'agent-unreachable',
+      'No agent with an engine that manages the swarm is reachable.',
+      {
+        data: { swarm: swarmId },
+      },
+    );
+    for (const agentId of swarms.managersOf(swarmId)) {
+      try {
+        return await this.#options.clients.call(agentId, work);
+      } catch (error) {
+        if (!hasCode(error, 'agent-unreachable')) throw error;
+        unreachable = error;
+      }
+    }
+    throw unreachable;
+  }
+
+  async #inTurn<T>(sessionId: string, work: () => Promise<T>): Promise<T> {
+    const before = this.#turns.get(sessionId);
+    const turn = (async () => {
+      await before?.catch(() => {});
+      return await work();
+    })();
+    this.#turns.set(sessionId, turn);
+    try {
+      return await turn;
+    } finally {
+      if (this.#turns.get(sessionId) === turn) this.#turns.delete(sessionId);
+    }
+  }
+}

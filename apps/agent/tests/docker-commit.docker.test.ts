@@ -132,7 +132,7 @@ describe('an image of a kernel in a container', () => {
       ...{ what: 'the moment in which its files are read', timeoutMs: 30_000 },
     });
     await api.destroyKernel.mutate({ kernelId, reason: 'user-requested', forced: true });
-    await w.gateway.waitForEvent(kernelId, 'kernel-terminated', 60_000);
+    await w.gateway.waitForEvent(kernelId, 'kernel-terminated');
     await waitFor(async () => (await dockerRemains(null, w.dataDir)).length === 0, {
       ...{ what: 'an engine without its traces', timeoutMs: 30_000 },
     });

@@ -1,11 +1,11 @@
-import { type ApiServices, createAgentGatewayRouter, type Scope } from '@backend.ai/contract';
+import type { ApiServices, Scope } from '@backend.ai/contract';
 import type { ConfigStore, EventBus, Leases, LiveValues } from '@backend.ai/coordination';
 import { type Clock, delay, newId, type StatusReason, systemClock } from '@backend.ai/core';
 import type { Database } from '@backend.ai/database';
-import { createRpcServer, type ListenOptions, type PeerIdentity, type RpcAddress } from '@backend.ai/rpc';
+import type { ListenOptions, PeerIdentity, RpcAddress } from '@backend.ai/rpc';
 import { Lifecycle } from '@backend.ai/runtime';
 import type { Snapshot } from '@backend.ai/scheduler';
-import { BackgroundTasks, currentRequestId, type Logger, ReconcileLoop } from '@backend.ai/telemetry';
+import { BackgroundTasks, currentRequestId, type Logger } from '@backend.ai/telemetry';
 import type { ManagerStatusView } from './admin.ts';
 import { createAdminApi } from './api/admin.ts';
 import { createAuthApi } from './api/auth.ts';
@@ -16,6 +16,7 @@ import { AgentClients } from './clients/agent-clients.ts';
 import { CallbackClient } from './clients/callback-client.ts';
 import { type ManagerConfigInput, parseManagerConfig } from './config.ts';
 import { BusinessLog, type ManagerEvents } from './events.ts';
+import { createGateway } from './gateway.ts';
 import { followChanges } from './hints.ts';
 import { createHttpServer, type HttpServerOptions } from './http/server.ts';
 import { createImaging } from './imaging.ts';
@@ -51,8 +52,7 @@ import { LoopTimes } from './scheduling/loop-times.ts';
 import { SchedulingMemory } from './scheduling/scheduling-memory.ts';
 import { SchedulingReader } from './scheduling/scheduling-reader.ts';
 import { AgentDirectory } from './services/agents/agent-directory.ts';
-import { AgentGatewayService } from './services/agents/agent-gateway-service.ts';
-import { KernelFacts } from './services/agents/kernel-facts.ts';
+import type { AgentGatewayService } from './services/agents/agent-gateway-service.ts';
 import { AuditLog } from './services/audit/audit-log.ts';
 import { ClusterService } from './services/cluster/cluster-service.ts';
 import { DotfileService } from './services/dotfiles/dotfile-service.ts';
@@ -73,7 +73,6 @@ import { PeerService } from './services/peers/peer-service.ts';
 import { ResourceGroupService } from './services/resource-groups/resource-group-service.ts';
 import { ResourcePresetService } from './services/resource-presets/resource-preset-service.ts';
 import { SessionTemplateService } from './services/session-templates/session-template-service.ts';
-import { BatchJobs } from './services/sessions/batch-jobs.ts';
 import { endAllSessions } from './services/sessions/end-all-sessions.ts';
 import { SessionCallbacks } from './services/sessions/session-callbacks.ts';
 import { SessionChanges } from './services/sessions/session-changes.ts';
@@ -317,57 +316,28 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     ...{ pools: warmPoolRows, presets: presetRows, images, agents: directory, catalog, clock },
     onChange: () => poolHints.announce(),
   });
-  const agentGateway = new AgentGatewayService({
-    agents: agentRows,
-    logs: kernelLogs,
-    directory,
-    clients,
-    peers,
-    facts: new KernelFacts(transitions),
-    pausing,
-    ...{ kernelStatistics, machineStatistics, statistics, warmPools },
-    changes,
-    batchJobs: new BatchJobs({
-      kernels: new KernelRepository(db),
+  const gateway = createGateway({
+    ...{
+      config,
+      db,
+      identity,
+      directory,
       clients,
+      peers,
+      pausing,
+      warmPools,
+      changes,
+      leader,
+      log,
       tasks,
       logger,
-      orderDeadlineMs: config.orderDeadlineMs,
-    }),
-    logger,
-    heartbeatMs: config.heartbeatMs,
-    missingGraceMs: config.agentLostGraceMs,
-    clock,
-  });
-  const rpcServer = createRpcServer({
-    router: createAgentGatewayRouter(agentGateway),
-    identity,
-    directory: peers.directory,
-    allow: ['agent'],
-    logger: logger.with({ module: 'rpc' }),
-    clock,
-  });
-  /** This manager: it orders nothing any more. It may come back with another key, at its next start. */
-  let revoked = false;
-  // At every manager: a peer may have been revoked, and an agent may have registered, through another one.
-  const syncPeers = new ReconcileLoop({
-    name: 'sync-peers',
-    tickMs: config.tickMs,
-    clock,
-    logger,
-    run: async () => {
-      const isKnown = await peers.knownNow();
-      if (!revoked && !isKnown(identity)) {
-        revoked = true;
-        log.managerRevoked(identity.id);
-        await leader.stop();
-      }
-      rpcServer.cutPeers(isKnown);
-      clients.cutPeers(isKnown);
-      clients.refreshMoved(await directory.reload());
+      clock,
     },
+    ...{ kernelStatistics, machineStatistics, statistics, transitions },
+    agents: agentRows,
+    logs: kernelLogs,
   });
-  peers.onRevoked(() => syncPeers.hint(currentRequestId()));
+  const { agentGateway, rpcServer, syncPeers } = gateway;
 
   const groups = new ResourceGroupService(groupRows, () => rules.announce());
   const customized = new CustomizedImageService({
@@ -522,7 +492,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
           startedAt,
           embedded: config.embedded,
           epoch: leader.epoch ?? null,
-          revoked,
+          revoked: gateway.isRevoked(),
           api: addresses.api ?? null,
           rpc: addresses.rpc?.address ?? addresses.rpcInProcess ?? null,
           connectedAgents: rpcServer.connected().flatMap(({ kind, id }) => (kind === 'agent' ? [id] : [])),

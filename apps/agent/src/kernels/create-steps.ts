@@ -17,11 +17,16 @@ export interface StepFailure {
   readonly error: AppError;
 }
 
+export interface StepsRun {
+  readonly timings: StepTiming[];
+  readonly failure: StepFailure | null;
+}
+
 /** Runs steps in order and says how long each took, or which one failed. Nothing is undone here. */
 export async function runSteps(
   steps: readonly CreateStep[],
   { signal, clock, afterStep, beforeStep, onNews = () => {} }: StepRunOptions,
-): Promise<{ readonly timings: StepTiming[]; readonly failure: StepFailure | null }> {
+): Promise<StepsRun> {
   const timings: StepTiming[] = [];
   for (const step of steps) {
     if (step.made) continue;

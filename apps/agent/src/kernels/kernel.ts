@@ -36,6 +36,11 @@ export class Kernel {
     this.fromSlot = fromSlot;
   }
 
+  /** Whether somebody wants it to end, or the agent gives its start up. */
+  get isUnwanted(): boolean {
+    return this.destroyReason !== undefined || this.abort.signal.aborted;
+  }
+
   /** @throws AppError `kernel-not-found` */
   get running(): KernelHandle {
     if (this.state === 'running' && this.handle) return this.handle;

@@ -1,17 +1,7 @@
-import {
-  type BatchEnd,
-  type KeptLog,
-  type KernelReport,
-  type KernelSpec,
-  keptLogBytes,
-  type Metrics,
-  type RunResult,
-  type StepTiming,
-} from '@backend.ai/contract';
+import type { KeptLog, KernelReport, KernelSpec, Metrics, RunResult, StepTiming } from '@backend.ai/contract';
 import {
   AppError,
   type Clock,
-  deferred,
   delay,
   hasCode,
   type RequestId,
@@ -21,26 +11,21 @@ import {
 } from '@backend.ai/core';
 import { type BackgroundTasks, type Logger, requireRequestId, runWithRequest } from '@backend.ai/telemetry';
 import type { Accelerators } from '../accelerators/accelerators.ts';
-import type { Backend, CreateStep, KernelEnd, KernelPlan } from '../backends/backend.ts';
-import { keepLog } from '../files/kept-log.ts';
+import type { Backend, KernelEnd, KernelPlan } from '../backends/backend.ts';
 import type { AllocationLedger } from '../resources/allocation-ledger.ts';
 import type { Allocation } from '../resources/inventory.ts';
 import { kernelResources } from '../resources/kernel-resources.ts';
-import { runSteps, type StepFailure } from './create-steps.ts';
+import { BatchJobs } from './batch-jobs.ts';
+import type { StepFailure } from './create-steps.ts';
 import { EndedKernels } from './ended-kernels.ts';
 import { Kernel } from './kernel.ts';
+import { KernelNews } from './kernel-news.ts';
+import { judgeOrder, refuseUnenforced } from './order.ts';
 import type { UnnumberedEvent } from './outbox.ts';
 import { Remains, type StrayView } from './remains.ts';
-import { attachDevicesStep } from './steps/attach-devices.ts';
+import { startOutcome, startPlan, withResources } from './start-plan.ts';
 import { reservedResourcesStep } from './steps/reserve-resources.ts';
 import { WarmSlots } from './warm-slots.ts';
-
-/** An event without what the supervisor adds itself. */
-type Report = UnnumberedEvent extends infer Event
-  ? Event extends unknown
-    ? Omit<Event, 'at' | 'requestId' | 'kernelId' | 'sessionId'>
-    : never
-  : never;
 
 export interface SupervisorOptions {
   readonly backend: Backend;
@@ -60,13 +45,6 @@ export interface SupervisorOptions {
   readonly strayGraceMs?: number | undefined;
 }
 
-/** Told of a kernel with its end. */
-interface Left {
-  readonly log?: string | undefined;
-  readonly console?: KeptLog | undefined;
-  readonly metrics?: Metrics | undefined;
-}
-
 /** The session of a kernel that this agent never heard of. */
 const unknownSession = '00000000-0000-0000-0000-000000000000';
 
@@ -81,18 +59,21 @@ export class KernelSupervisor {
   readonly #remains: Remains;
   /** Kernels that belong to nobody yet. */
   readonly warmSlots: WarmSlots;
+  readonly #news: KernelNews;
+  readonly #jobs: BatchJobs;
   #released = false;
-  readonly #letGo = new AbortController();
 
   constructor(options: SupervisorOptions) {
     this.#options = options;
     const { backend, clock, logger, strayGraceMs } = options;
     const lives = (kernelId: string): boolean => this.#kernels.has(kernelId) || this.warmSlots.has(kernelId);
+    this.#news = new KernelNews(options);
+    this.#jobs = new BatchJobs({ ...options, news: this.#news });
     this.#remains = new Remains({ backend, lives, clock, logger, strayGraceMs });
     this.warmSlots = new WarmSlots({
       ...options,
       remove: (kernel) => this.#remove(kernel, () => {}),
-      check: (kernel) => this.#refuseUnenforced(kernel),
+      check: (kernel) => refuseUnenforced(kernel, backend),
       isTaken: (id) => this.#kernels.has(id) || this.#remains.has(id) || this.#ended.get(id) !== undefined,
       onChange: () => options.onWarmSlots?.(),
     });
@@ -115,10 +96,10 @@ export class KernelSupervisor {
       logger.info('kernel recovered', { kernel_id: spec.kernelId, outcome: outcome.kind });
       if (outcome.kind === 'running') {
         this.#follow(kernel);
-        this.#followJob(kernel);
+        this.#jobs.follow(kernel);
       } else {
         kernel.state = 'terminating';
-        if (outcome.kind === 'ended' && outcome.batch) this.#jobEnded(kernel, outcome.batch);
+        if (outcome.kind === 'ended' && outcome.batch) this.#jobs.ended(kernel, outcome.batch);
         const finish = (): Promise<void> =>
           outcome.kind === 'ended' ? this.#finish(kernel, outcome.end) : this.#fail(kernel, interruptedStart());
         tasks.start('remove kernel', finish, kernel.requestId);
@@ -133,29 +114,30 @@ export class KernelSupervisor {
    * `shutting-down`
    */
   create(spec: KernelSpec): void {
-    const { ledger, tasks, clock } = this.#options;
+    const { backend, tasks, clock } = this.#options;
     const { kernelId } = spec;
-    if (this.#released) throw new AppError('shutting-down', 'The agent is shutting down.');
-    if (this.#kernels.has(kernelId)) return;
-    const ended = this.#ended.get(kernelId);
-    if (ended) {
-      this.#reportEnd(ended, ended.requestId, ended.end);
+    const facts = {
+      released: this.#released,
+      lives: this.#kernels.has(kernelId),
+      ended: this.#ended.get(kernelId),
+      isRemoved: this.#remains.has(kernelId),
+    };
+    const verdict = judgeOrder(spec, facts, backend);
+    if (verdict.act === 'none') return;
+    if (verdict.act === 'tell-end') {
+      const { ended } = verdict;
+      this.#news.end(ended, ended.requestId, ended.end);
       return;
     }
-    if (this.#remains.has(kernelId)) {
-      throw new AppError('state-conflict', 'What an earlier kernel of this id left is still being removed.');
-    }
-    this.#refuseUnenforced(spec);
     const requestId = requireRequestId();
     const startedAt = clock.monotonic();
     const slot = this.warmSlots.take(spec);
     const allocation = slot?.allocation ?? this.#reserve(spec);
-    const reserve = reservedResourcesStep(ledger, kernelId);
-    const reserved = { step: reserve.name, ms: Math.round((clock.monotonic() - startedAt) * 1000) / 1000 };
-    const plan = slot?.plan ?? this.#plan(spec, requestId, allocation, reserve);
+    const reserved = { step: 'reserve-resources', ms: Math.round((clock.monotonic() - startedAt) * 1000) / 1000 };
+    const plan = slot?.plan ?? this.#plan(spec, requestId, allocation);
     const kernel = new Kernel(spec, requestId, plan, allocation, slot !== undefined);
     this.#kernels.set(kernelId, kernel);
-    this.#report(kernel, { type: 'kernel-preparing' });
+    this.#news.tell(kernel, { type: 'kernel-preparing' });
     tasks.start('start kernel', () => this.#start(kernel, reserved), requestId);
   }
 
@@ -172,14 +154,14 @@ export class KernelSupervisor {
     const ended = this.#ended.get(kernelId);
     const session = ended?.sessionId ?? unknownSession;
     const end = ended?.end ?? { exitCode: null, reason: asReason(reason) };
-    this.#reportEnd({ kernelId, sessionId: session }, requestId, end);
+    this.#news.end({ kernelId, sessionId: session }, requestId, end);
   }
 
   /** Begins the batch job of a kernel that waits for this. @throws AppError `kernel-not-found` unless it runs, `session-paused` */
   beginBatch(kernelId: string): void {
     const kernel = this.get(kernelId);
     void kernel.listening;
-    if (kernel.batchWaits) this.#followJob(kernel, { ordered: true });
+    if (kernel.batchWaits) this.#jobs.follow(kernel, { ordered: true });
   }
 
   find(kernelId: string): Kernel | undefined {
@@ -239,7 +221,7 @@ export class KernelSupervisor {
   /** Starts no more kernels and follows none: they go on by themselves. Starts under way are given up. */
   async release(): Promise<void> {
     this.#released = true;
-    this.#letGo.abort();
+    this.#jobs.letGo();
     for (const kernel of this.#kernels.values()) {
       if (kernel.state === 'preparing') kernel.abort.abort();
     }
@@ -267,28 +249,12 @@ export class KernelSupervisor {
     }
   }
 
-  #refuseUnenforced({ egress }: KernelSpec): void {
-    const { kind, capabilities } = this.#options.backend;
-    if (!egress || egress.policy === 'open' || capabilities.isolation.egress === 'enforced') return;
-    throw new AppError(
-      'isolation-unavailable',
-      `This agent cannot keep kernels to the egress policy ${egress.policy}.`,
-      {
-        data: { backend: kind, egress: egress.policy },
-        hint: 'Give the resource group agents with containers and a firewall (root, iptables), or the policy open.',
-      },
-    );
-  }
-
   /** @throws AppError when there is none; then nothing is held */
-  #plan(spec: KernelSpec, requestId: RequestId, allocation: Allocation, reserve: CreateStep): KernelPlan {
-    const { backend, ledger, accelerators } = this.#options;
+  #plan(spec: KernelSpec, requestId: RequestId, allocation: Allocation): KernelPlan {
+    const { backend, ledger } = this.#options;
     const resources = kernelResources(allocation);
     try {
-      const plan = backend.plan(spec, requestId, resources);
-      const target = { kernelId: spec.kernelId, backend: backend.kind };
-      const attach = accelerators.concerns(allocation) ? [attachDevicesStep(resources, target, accelerators)] : [];
-      return { ...plan, steps: [reserve, ...attach, ...plan.steps] };
+      return withResources(backend.plan(spec, requestId, resources), spec.kernelId, resources, this.#options);
     } catch (error) {
       ledger.release(spec.kernelId);
       throw error;
@@ -312,33 +278,32 @@ export class KernelSupervisor {
   async #start(kernel: Kernel, reserved: StepTiming): Promise<void> {
     const { clock, logger, afterStep } = this.#options;
     const { kernelId } = kernel.spec;
-    const { timings, failure } = await runSteps(kernel.plan.steps, {
-      signal: kernel.abort.signal,
+    const run = await startPlan(kernel, {
       clock,
       beforeStep: (step) => {
-        if (step === kernel.plan.launchStep) this.#report(kernel, { type: 'kernel-creating' });
+        if (step === kernel.plan.launchStep) this.#news.tell(kernel, { type: 'kernel-creating' });
       },
       // The only news there is. Of a kernel that is to end nobody wants it.
       onNews: () => {
-        if (kernel.state === 'preparing') this.#report(kernel, { type: 'kernel-pulling' });
+        if (kernel.state === 'preparing') this.#news.tell(kernel, { type: 'kernel-pulling' });
       },
-      afterStep: afterStep && ((step) => afterStep(step, kernelId)),
+      afterStep,
     });
-    if (kernel.destroyReason || kernel.abort.signal.aborted) {
-      if (!failure)
-        return await this.#finish(kernel, { exitCode: null, reason: kernel.destroyReason ?? 'cluster-shutdown' });
-      return await this.#cancelled(kernel);
+    const outcome = startOutcome(kernel, run);
+    if (outcome.kind === 'failed') return await this.#fail(kernel, outcome.failure);
+    if (outcome.kind === 'unwanted') {
+      if (!outcome.complete) return await this.#cancelled(kernel);
+      return await this.#finish(kernel, { exitCode: null, reason: kernel.destroyReason ?? 'cluster-shutdown' });
     }
-    if (failure) return await this.#fail(kernel, failure);
     const handle = this.#follow(kernel);
     // Of a slot nothing was reserved anew.
-    const others = kernel.fromSlot ? timings : timings.slice(1);
+    const others = kernel.fromSlot ? outcome.timings : outcome.timings.slice(1);
     const { isolation, servicePorts } = handle;
-    this.#report(kernel, {
+    this.#news.tell(kernel, {
       ...{ type: 'kernel-started', steps: [reserved, ...others], isolation },
       ...(servicePorts.length > 0 ? { services: [...servicePorts] } : {}),
     });
-    this.#followJob(kernel);
+    this.#jobs.follow(kernel);
     logger.info('kernel started', { kernel_id: kernelId, steps: [reserved, ...others] });
   }
 
@@ -354,47 +319,18 @@ export class KernelSupervisor {
     return handle;
   }
 
-  /**
-   * Begins the batch job of a kernel that runs, or goes on waiting for one that was begun before. One that begins on an
-   * order waits for that, and reports tell so.
-   */
-  #followJob(kernel: Kernel, { ordered = false } = {}): void {
-    const { handle } = kernel;
-    const { batch } = kernel.spec;
-    if (!batch || !handle) return;
-    kernel.batchWaits = batch.onOrder === true && !ordered && !handle.batchBegan;
-    if (kernel.batchWaits) return;
-    const followed = deferred();
-    kernel.job = followed.promise;
-    const follow = async (): Promise<void> => {
-      try {
-        const end = await handle.runBatch(batch, this.#letGo.signal);
-        if (end) this.#jobEnded(kernel, end);
-      } finally {
-        followed.resolve();
-      }
-    };
-    this.#options.tasks.start('follow batch job', follow, kernel.requestId);
-  }
-
-  #jobEnded(kernel: Kernel, end: BatchEnd): void {
-    kernel.batch = end;
-    this.#report(kernel, { type: 'batch-finished', ...end });
-    this.#options.logger.info('batch job finished', { kernel_id: kernel.spec.kernelId, ...end });
-  }
-
   async #fail(kernel: Kernel, { step, error }: StepFailure): Promise<void> {
     const { kernelId } = kernel.spec;
     this.#options.logger.warn('kernel could not be started', { kernel_id: kernelId, step, error });
     if (kernel.fromSlot && step !== 'bootstrap') {
       return await this.#remove(kernel, () => {
-        if (kernel.destroyReason || kernel.abort.signal.aborted) this.#reportCancelled(kernel);
+        if (kernel.isUnwanted) this.#reportCancelled(kernel);
         else this.#startAfresh(kernel, step);
       });
     }
-    const log = await this.#endOfLog(kernel);
+    const log = await this.#news.endOfLog(kernel);
     await this.#remove(kernel, () => {
-      this.#report(kernel, {
+      this.#news.tell(kernel, {
         ...{ type: 'kernel-start-failed', error: error.toBody(kernel.requestId), failedStep: step },
         ...(log ? { log } : {}),
       });
@@ -408,7 +344,7 @@ export class KernelSupervisor {
         this.create(spec);
       } catch (error) {
         const body = AppError.from(error).toBody(requestId);
-        this.#send(spec, requestId, { type: 'kernel-start-failed', error: body, failedStep });
+        this.#news.send(spec, requestId, { type: 'kernel-start-failed', error: body, failedStep });
       }
     });
   }
@@ -420,7 +356,7 @@ export class KernelSupervisor {
 
   #reportCancelled(kernel: Kernel): void {
     const end = { exitCode: null, reason: kernel.destroyReason ?? 'cluster-shutdown' } as const;
-    this.#reportEnd(kernel.spec, kernel.destroyRequestId ?? kernel.requestId, end);
+    this.#news.end(kernel.spec, kernel.destroyRequestId ?? kernel.requestId, end);
   }
 
   async #finish(kernel: Kernel, { exitCode, reason }: KernelEnd): Promise<void> {
@@ -431,13 +367,13 @@ export class KernelSupervisor {
     // A job that ended first is told of first.
     await kernel.job;
     const lastWords = (await kernel.handle?.lastWords()) ?? new Map();
-    const log = await this.#endOfLog(kernel);
-    const console = this.#keptConsole(kernel);
+    const log = await this.#news.endOfLog(kernel);
+    const console = this.#news.keptConsole(kernel);
     const metrics = await this.#options.usedBy(kernel);
     await this.#remove(kernel, () => {
       const { sessionId, slots } = kernel.spec;
       this.#ended.add({ kernelId, sessionId, slots, requestId: kernel.requestId, end, lastWords, console });
-      this.#reportEnd(kernel.spec, kernel.destroyRequestId ?? kernel.requestId, end, { log, console, metrics });
+      this.#news.end(kernel.spec, kernel.destroyRequestId ?? kernel.requestId, end, { log, console, metrics });
       logger.info('kernel terminated', { kernel_id: kernelId, reason: end.reason, exit_code: end.exitCode });
     });
   }
@@ -449,47 +385,6 @@ export class KernelSupervisor {
       conclude();
       kernel.gone.resolve();
     });
-  }
-
-  /** Best effort: what is left of a log must not keep a kernel from ending. */
-  async #endOfLog({ spec, plan, handle }: Kernel): Promise<string | undefined> {
-    try {
-      // Bytes that are no text become longer; the event has its limit.
-      return (await (handle ?? plan.launched())?.logs(keptLogBytes))?.slice(-keptLogBytes);
-    } catch (error) {
-      this.#options.logger.warn('log of an ended kernel could not be read', { kernel_id: spec.kernelId, error });
-      return undefined;
-    }
-  }
-
-  #keptConsole({ spec, handle }: Kernel): KeptLog | undefined {
-    try {
-      return handle && keepLog(handle.console);
-    } catch (error) {
-      this.#options.logger.warn('log of an ended kernel could not be kept', { kernel_id: spec.kernelId, error });
-      return undefined;
-    }
-  }
-
-  #reportEnd(
-    spec: Pick<KernelSpec, 'kernelId' | 'sessionId'>,
-    requestId: RequestId,
-    { exitCode, reason }: KernelEnd,
-    { log, console, metrics }: Left = {},
-  ): void {
-    const left = { ...(log ? { log } : {}), ...(console ? { console } : {}), ...(metrics ? { metrics } : {}) };
-    this.#send(spec, requestId, { type: 'kernel-terminated', exitCode, reason, ...left });
-  }
-
-  #report(kernel: Kernel, event: Report): void {
-    this.#send(kernel.spec, kernel.requestId, event);
-  }
-
-  #send(spec: Pick<KernelSpec, 'kernelId' | 'sessionId'>, requestId: RequestId, event: Report): void {
-    const { kernelId, sessionId } = spec;
-    const at = new Date(this.#options.clock.now()).toISOString();
-    const complete = { ...event, at, requestId, kernelId, sessionId } as UnnumberedEvent;
-    runWithRequest({ requestId }, () => this.#options.report(complete));
   }
 }
 

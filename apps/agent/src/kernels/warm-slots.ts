@@ -17,10 +17,8 @@ import { slotAsKernel } from '../backends/slot-as-kernel.ts';
 import type { AllocationLedger } from '../resources/allocation-ledger.ts';
 import type { Allocation } from '../resources/inventory.ts';
 import { kernelResources } from '../resources/kernel-resources.ts';
-import { runSteps } from './create-steps.ts';
 import { Kernel } from './kernel.ts';
-import { attachDevicesStep } from './steps/attach-devices.ts';
-import { reservedResourcesStep } from './steps/reserve-resources.ts';
+import { startOutcome, startPlan, withResources } from './start-plan.ts';
 import { compareSlots, type ToldSlots } from './told-slots.ts';
 
 export interface WarmSlotsOptions {
@@ -229,19 +227,15 @@ export class WarmSlots {
   async #start(entry: Entry, kernel: Kernel): Promise<void> {
     const { clock, logger, afterStep, onChange } = this.#options;
     const { slotId } = entry.spec;
-    const { failure } = await runSteps(kernel.plan.steps, {
-      signal: kernel.abort.signal,
-      clock,
-      afterStep: afterStep && ((step) => afterStep(step, slotId)),
-    });
-    if (!failure && !kernel.abort.signal.aborted) {
+    const outcome = startOutcome(kernel, await startPlan(kernel, { clock, afterStep }));
+    if (outcome.kind === 'started') {
       this.#ready(entry);
       onChange();
       return;
     }
-    if (failure && !kernel.abort.signal.aborted) {
-      logger.warn('warm slot could not be started', { slot_id: slotId, ...failure });
-      entry.error = failure.error;
+    if (outcome.kind === 'failed') {
+      logger.warn('warm slot could not be started', { slot_id: slotId, ...outcome.failure });
+      entry.error = outcome.failure.error;
     }
     entry.state = 'failed';
     await this.#clear(entry, kernel);
@@ -273,12 +267,8 @@ export class WarmSlots {
   }
 
   #kernelOf(spec: WarmSlotSpec, requestId: RequestId, plan: SlotPlan, allocation: Allocation): Kernel {
-    const { ledger, accelerators, backend } = this.#options;
-    const { slotId } = spec;
-    const target = { kernelId: slotId, backend: backend.kind };
-    const attach = accelerators.concerns(allocation) ? [attachDevicesStep(plan.resources, target, accelerators)] : [];
-    const steps = [reservedResourcesStep(ledger, slotId), ...attach, ...plan.steps];
-    return new Kernel(slotAsKernel(spec), requestId, { ...plan, steps }, allocation);
+    const whole = withResources(plan, spec.slotId, plan.resources, this.#options);
+    return new Kernel(slotAsKernel(spec), requestId, whole, allocation);
   }
 }
 

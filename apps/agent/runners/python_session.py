@@ -1,11 +1,35 @@
 """The supervisor's side of interactive Python: a forked interpreter that keeps its state between executions."""
 
 import os
+import sys
 
 import _signal as signals
 import _socket
-from supervisor import HERE, Channel, OutputPipe, Refusal, exit_of, prepare_child, signal_group
+from supervisor import CHUNK, HERE, Channel, OutputPipe, Refusal, exit_of, prepare_child, signal_group
 from wire import decode, encode
+
+
+class UserChannel(Channel):
+    """The line to the interpreter. What was printed before a message is read before it, and what is printed after it is not."""
+
+    def __init__(self, loop, fd, on_line, read_printed):
+        self.read_printed = read_printed
+        Channel.__init__(self, loop, fd, on_line, lambda: None)
+
+    def read(self):
+        # A message that comes from now on may follow text that comes from now on: it stays for the next time.
+        size = unread_bytes(self.fd)
+        self.read_printed()
+        return Channel.read(self, min(size, CHUNK))
+
+
+def unread_bytes(fd):
+    from fcntl import ioctl
+
+    size = bytearray(4)
+    ioctl(fd, 0x541B, size)  # FIONREAD
+    # At the end of the stream there is nothing, and reading tells so.
+    return int.from_bytes(size, sys.byteorder) or 1
 
 
 class PythonSession:
@@ -29,7 +53,7 @@ class PythonSession:
         theirs.close()
         for pipe in self.pipes:
             pipe.give_away()
-        self.channel = Channel(self.loop, ours.detach(), self.message, lambda: None)
+        self.channel = UserChannel(self.loop, ours.detach(), self.message, self.drain)
         self.loop.children[self.pid] = self.ended
 
     def become_user(self, control):
@@ -109,17 +133,14 @@ class PythonSession:
         elif run is None:
             return
         elif kind == 'done' and isinstance(message.get('code'), int):
-            self.drain()
             self.run = None
             run.finish(message['code'])
         elif kind == 'input':
-            self.drain()
             run.flush_decoders()
             run.state = 'waiting-input'
             run.record({'t': 'waiting-input', 'p': message.get('password') is True})
             run.publish()
         elif kind == 'rich' and isinstance(message.get('data'), str):
-            self.drain()
             mime = message.get('mime')
             if isinstance(mime, str) and message.get('type') == 'media':
                 run.rich('media', message['data'], mime)

@@ -40,7 +40,8 @@ class Control:
     def show(self, kind, data, mime=None):
         """A picture or page. What is printed next travels another way, and must not overtake it."""
         self.send({'k': 'rich', 'type': kind, 'data': data, 'mime': mime})
-        wait_until_read(self.fd, UNREAD_OF_SOCKET)
+        # Nobody else keeps this line busy, as a program in the background does stdout.
+        wait_until_read(self.fd, UNREAD_OF_SOCKET, 1)
 
 
 class PipeFile(io.FileIO):
@@ -56,12 +57,12 @@ class PipeFile(io.FileIO):
         return io.FileIO.write(self, data)
 
 
-def wait_until_read(fd, unread_request):
-    """Bounded: order is worth a few milliseconds, not a hang."""
+def wait_until_read(fd, unread_request, seconds=0.05):
+    """Bounded: order is worth some time, not a hang."""
     from fcntl import ioctl
     from time import monotonic
 
-    deadline = monotonic() + 0.05
+    deadline = monotonic() + seconds
     unread = bytearray(4)
     try:
         while monotonic() < deadline:

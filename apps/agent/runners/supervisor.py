@@ -121,10 +121,10 @@ class Stream:
         if self.fd is not None and events & READABLE:
             self.pull()
 
-    def read(self):
+    def read(self, limit=CHUNK):
         """What is there now, or None. Its end closes this."""
         try:
-            data = os.read(self.fd, CHUNK)
+            data = os.read(self.fd, limit)
         except BlockingIOError:
             return None
         except OSError:

@@ -17,12 +17,17 @@ const onBothDatabases = [
 /** The longest of them, which the whole run of `scripts/test.sh` has on PostgreSQL alone: there more goes on at once. */
 const histories = ['apps/manager/tests/{crash-points,interleavings}.test.ts'];
 
-/** Real kernels, which need a Python of the machine, and managers that begin anew dozens of times: minutes. */
+/**
+ * What takes minutes together: real kernels, which need a Python of the machine, managers that begin anew dozens of times,
+ * and those whose loops and deadlines are waited for.
+ */
 const long = [
   'apps/agent/tests/**',
   'apps/agent/src/runner/{batch-steps,ipython,runner,runner-languages,terminals}.test.ts',
   'apps/agent/src/services/kernel-services.test.ts',
-  'apps/manager/tests/{backup,two-leaders}.test.ts',
+  'apps/manager/tests/{backup,explain,faults,follow-logs,lost-events,managers,scheduling-policies,state-changes,two-leaders,waiting,warm-pools}.test.ts',
+  'apps/standalone/tests/data-directory.test.ts',
+  'packages/database/tests/pglite.test.ts',
   ...histories,
 ];
 

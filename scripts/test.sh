@@ -4,7 +4,7 @@
 #   ./scripts/test.sh           lint, boundaries, types, unit, integration, packaging, servers, system tests and
 #                               tests on a container engine: the machine's, or as root one of our own (scripts/with-engine.sh)
 #   ./scripts/test.sh --quick   needs nothing outside npm: lint, boundaries, types, unit and integration tests but those that
-#                               take minutes: real kernels in processes, managers that begin anew dozens of times
+#                               take minutes: real kernels in processes, managers that begin anew or wait for deadlines
 #                               (`long` in vitest.config.ts)
 #   ./scripts/test.sh --soak    by hand: the heavier form of some tests (many crashes and random histories, long outages);
 #                               writes bench/results/soak.md

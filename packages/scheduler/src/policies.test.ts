@@ -206,6 +206,26 @@ describe('selection', () => {
   });
 });
 
+describe('preemption', () => {
+  it('makes room for the kernels of a session in one network, also where the first could be in no other', () => {
+    const networks = { a: ['one', 'i'], b: ['two', 'j'], c: ['one', 'j'] } as const;
+    const agents = Object.entries(networks).map(([id, [clusterNetwork, image]]) => ({
+      ...agent(id, 1_000n),
+      ...{ clusterNetwork, images: [imageKey(image, 'x')], used: { cpu: 1_000n }, kernelCount: 1 },
+    }));
+    const running = agents.map(({ id }, nth) => ({
+      ...{ sessionId: `of-${id}`, resourceGroup: 'default', startedAt: nth },
+      owner: session('s0', 'u', 0n).owner,
+      kernels: [{ kernelId: `k-${id}`, agentId: id, slots: { cpu: 1_000n } }],
+    }));
+    const [first] = session('s1', 'u', 1_000n).kernels;
+    const kernels = [first!, { ...first!, kernelId: 'k-2', image: 'j', role: 'sub' as const }];
+    const pending = [session('s1', 'u', 0n, { clusterMode: 'multi-node', kernels, jobPriority: 1 })];
+    const { reservations } = schedule(world({ preemption: { enabled: true } }, { agents, pending, running }));
+    expect(reservations.map(({ victims }) => victims.map(({ sessionId }) => sessionId))).toEqual([['of-a', 'of-c']]);
+  });
+});
+
 describe('fair share', () => {
   it('halves usage with each half life and forgets what is beyond the window', () => {
     const day = { cpu: 1_000_000n };

@@ -56,16 +56,16 @@ export function displace(
   walk: Walk,
 ): { choices: Choice[]; victims: Holding[] } | undefined {
   if (possible.length === 0) return undefined;
-  const networks = waiting.shapes.length > 1 ? [...waiting.shapes[0]!.kind.networks.keys()] : [];
-  if (networks.length <= 1) return displaceIn(undefined, waiting, possible, placing, walk);
-  for (const network of networks) {
+  if (waiting.shapes.length === 1) return displaceIn(undefined, waiting, possible, placing, walk);
+  // The others have to be where the first is, though they could be on agents of networks where that cannot.
+  for (const network of waiting.shapes[0]!.kind.networks.keys()) {
     const found = displaceIn(network, waiting, possible, placing, walk);
     if (found) return found;
   }
   return undefined;
 }
 
-/** @param network In which all has to be; undefined: they all are in one. */
+/** @param network In which all has to be; undefined: there is one unit only. */
 function displaceIn(
   network: string | undefined,
   waiting: Waiting,

@@ -38,6 +38,8 @@ export class KernelClock implements Clock {
     // An agent that died between the pause and its word of it, either way.
     this.#since = options.paused ? (since ?? now) : null;
     this.#pausedMs = !options.paused && since !== null ? pausedMs + (now - since) : pausedMs;
+    // Concluded once: a later agent would count the time until its own start.
+    if (this.#since !== since) this.#save();
   }
 
   now(): number {
@@ -60,7 +62,7 @@ export class KernelClock implements Clock {
 
   /** The kernel stands still, or goes on. */
   hold(still: boolean): void {
-    const { clock, file } = this.#options;
+    const { clock } = this.#options;
     if (still === (this.#since !== null)) return;
     for (const timer of this.#timers) timer.cancel();
     if (this.#since === null) this.#since = clock.now();
@@ -69,7 +71,11 @@ export class KernelClock implements Clock {
       this.#since = null;
     }
     for (const timer of this.#timers) this.#arm(timer);
-    replaceFileSync(file, JSON.stringify({ pausedMs: this.#pausedMs, since: this.#since }));
+    this.#save();
+  }
+
+  #save(): void {
+    replaceFileSync(this.#options.file, JSON.stringify({ pausedMs: this.#pausedMs, since: this.#since }));
   }
 
   #arm(timer: Timer): void {

@@ -5,12 +5,13 @@ import { chainsOf, egressChainOf, firewallRules, withoutNetwork } from './firewa
 
 const pool = parseSubnet('10.99.0.0/16')!;
 const subnet = parseSubnet('10.99.0.64/26')!;
+const bridge = 'br-0123456789ab';
 const chain = 'BACKENDAI-NET-0a630040-26';
 const docker = '-N DOCKER-USER\n-A DOCKER-USER -j RETURN';
 
 /** The chain of the network, without the name of the chain. */
 function linesOf(egress: EgressPolicy, nameServers: string[] = [], present = docker): string[] {
-  return firewallRules(pool, [{ subnet, egress }], nameServers, present)
+  return firewallRules(pool, [{ subnet, bridge, egress }], nameServers, present)
     .split('\n')
     .flatMap((line) => (line.startsWith(`-A ${chain} `) ? line.slice(`-A ${chain} `.length) : []));
 }
@@ -38,6 +39,22 @@ it('drops what containers begin with the machine, engines of a swarm, cloud meta
   ]);
 });
 
+it('drops what comes from a network with an address that is not of it, before anything is accepted but what stays on its bridge', () => {
+  const other = {
+    subnet: parseSubnet('10.99.0.128/26')!,
+    bridge: 'br-ba9876543210',
+    egress: { policy: 'none' } as const,
+  };
+  const networks = [{ subnet, bridge, egress: { policy: 'open' } as const }, other];
+  const lines = firewallRules(pool, networks, [], docker).split('\n');
+  const { toMachine, through } = chainsOf(pool);
+  const rulesOf = (name: string): string[] =>
+    lines.flatMap((line) => (line.startsWith(`-A ${name} `) ? line.slice(`-A ${name} `.length) : []));
+  const drops = ['-i br-0123456789ab ! -s 10.99.0.64/26 -j DROP', '-i br-ba9876543210 ! -s 10.99.0.128/26 -j DROP'];
+  expect(rulesOf(toMachine).slice(0, 2)).toEqual(drops);
+  expect(rulesOf(through).slice(0, 3)).toEqual(['-m physdev --physdev-is-bridged -j RETURN', ...drops]);
+});
+
 it('names chains by the range, within what iptables takes', () => {
   const { toMachine, through } = chainsOf(parseSubnet('192.168.128.0/17')!);
   expect([toMachine, through]).toEqual(['BACKENDAI-IN-c0a88000-17', 'BACKENDAI-FWD-c0a88000-17']);
@@ -48,7 +65,7 @@ it('names chains by the range, within what iptables takes', () => {
 it('enters chains once, before what is there; without Docker from where everything passes', () => {
   const egress: EgressPolicy = { policy: 'none' };
   const entriesOf = (present: string): string[] =>
-    firewallRules(pool, [{ subnet, egress }], [], present)
+    firewallRules(pool, [{ subnet, bridge, egress }], [], present)
       .split('\n')
       .filter((line) => line.startsWith('-I'));
   expect(entriesOf('-P FORWARD ACCEPT')).toEqual([
@@ -91,7 +108,7 @@ describe('the chain of a network', () => {
 
   it('is not made for an open one, and emptied where an earlier network of its range has left one', () => {
     const text = (present: string): string =>
-      firewallRules(pool, [{ subnet, egress: { policy: 'open' } }], [], present);
+      firewallRules(pool, [{ subnet, bridge, egress: { policy: 'open' } }], [], present);
     expect(text(docker)).not.toContain(chain);
     const left = text(`${docker}\n-N ${chain}\n-A DOCKER-USER -s 10.99.0.64/26 -j ${chain}`);
     expect(left.split('\n').filter((line) => line.includes(chain))).toEqual([`:${chain} - [0:0]`]);

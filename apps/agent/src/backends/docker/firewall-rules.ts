@@ -16,6 +16,8 @@ export interface FirewallChains {
 /** The network of a session, and what its kernels may call beyond the machine. */
 export interface GuardedNetwork {
   readonly subnet: Subnet;
+  /** The interface by which packets of its kernels come to the machine. */
+  readonly bridge: string;
   readonly egress: EgressPolicy;
 }
 
@@ -46,7 +48,8 @@ const onOneBridge = '-m physdev --physdev-is-bridged -j RETURN';
 /**
  * Containers with an address of the pool may answer the machine but not call it, reach no link-local address but name
  * servers of clouds, no engine of a swarm, and no other network of the pool. Those of a network with an egress policy reach what it allows of the
- * rest. Everything else is for the rules that follow ours.
+ * rest. What comes from a network with an address that is not of it goes nowhere: the rules, which go by addresses, would
+ * not know it. Everything else is for the rules that follow ours.
  * @param present What `iptables -S` prints.
  * @param nameServers That networks with a list may ask, in any case.
  */
@@ -67,11 +70,15 @@ export function firewallRules(
   const restricted = chained.filter(({ egress }) => egress.policy !== 'open');
   const enter = (chain: string, rule: string): string[] =>
     lines.has(`-A ${chain} ${rule}`) ? [] : [`-I ${chain} 1 ${rule}`];
+  // A container may have addresses of other networks, too, and send from any of them by any of its interfaces.
+  const foreign = networks.map(({ subnet, bridge }) => `-i ${bridge} ! -s ${formatSubnet(subnet)} -j DROP`);
   return restoreText([
     ...[toMachine, through, ...chained.map(({ subnet }) => egressChainOf(subnet))].map((chain) => `:${chain} - [0:0]`),
+    ...foreign.map((rule) => `-A ${toMachine} ${rule}`),
     `-A ${toMachine} -s ${range} -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN`,
     `-A ${toMachine} -s ${range} -j DROP`,
     `-A ${through} ${onOneBridge}`,
+    ...foreign.map((rule) => `-A ${through} ${rule}`),
     ...swarmPorts.map(([protocol, port]) => `-A ${through} -s ${range} -p ${protocol} --dport ${port} -j DROP`),
     ...['udp', 'tcp'].map(
       (protocol) => `-A ${through} -s ${range} -d ${linkLocal} -p ${protocol} --dport 53 -j RETURN`,

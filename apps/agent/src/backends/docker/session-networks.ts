@@ -137,7 +137,8 @@ export class SessionNetworks {
     await firewall.ensure(
       networks.flatMap((network): GuardedNetwork[] => {
         const session = this.#sessions.get(network.Labels?.[labels.session] ?? '');
-        return session ? subnetsOf(network).map((subnet) => ({ subnet, egress: session.egress })) : [];
+        const bridge = bridgeOf(network);
+        return session ? subnetsOf(network).map((subnet) => ({ subnet, bridge, egress: session.egress })) : [];
       }),
     );
   }
@@ -196,6 +197,11 @@ export class SessionNetworks {
     this.#turn = turn.catch(() => {});
     return turn;
   }
+}
+
+/** As the engine names the interface of a network that was given no name for it. */
+function bridgeOf({ Id, Options }: NetworkInfo): string {
+  return Options?.['com.docker.network.bridge.name'] ?? `br-${Id.slice(0, 12)}`;
 }
 
 function isRouted(subnet: Subnet): boolean {

@@ -12,6 +12,8 @@ export type UsagePeriod = (typeof usagePeriods)[number];
 
 /** Rows that one report may have: periods times whoever used something. */
 export const mostUsageRows = 10_000;
+/** Kernels that one answer may tell of. */
+export const mostKernelRows = 100_000;
 
 export const usageReportSchema = z.strictObject({
   from: z.iso.datetime({ offset: true }),

@@ -1,6 +1,7 @@
 import {
   type KernelUsage,
   type Metrics,
+  mostKernelRows,
   mostUsageRows,
   type ProjectUsage,
   type ProjectUsageInput,
@@ -23,6 +24,8 @@ const shortest: Readonly<Record<UsagePeriod, number>> = {
   whole: Number.POSITIVE_INFINITY,
 };
 
+type UsageRows = Pick<UsageRepository, 'report' | 'kernels'>;
+
 /** What is measured of kernels that run. */
 export interface LiveMetrics {
   find(kernelId: string): Promise<{ readonly metrics?: Metrics | undefined } | undefined>;
@@ -30,11 +33,11 @@ export interface LiveMetrics {
 
 /** How much was used, as far as the actor may see. */
 export class UsageService {
-  readonly #usage: UsageRepository;
+  readonly #usage: UsageRows;
   readonly #live: LiveMetrics;
   readonly #clock: Clock;
 
-  constructor(usage: UsageRepository, live: LiveMetrics, clock: Clock) {
+  constructor(usage: UsageRows, live: LiveMetrics, clock: Clock) {
     this.#usage = usage;
     this.#live = live;
     this.#clock = clock;
@@ -45,25 +48,34 @@ export class UsageService {
     const { by, period, user = null, project = null, domain = null } = input;
     const { from, to } = spanOf(input.from, input.to ?? this.#clock.now());
     // Before the database has to make them: one row of each would be too much already.
-    if ((Date.parse(to) - Date.parse(from)) / shortest[period] > mostUsageRows) throw tooLong();
+    if ((Date.parse(to) - Date.parse(from)) / shortest[period] > mostUsageRows) throw tooManyRows();
     const scope = scopeOf(actor, 'usage:read');
     const query = { from, to, by, period, user, project, domain, scope, limit: mostUsageRows + 1 };
     const rows = await this.#usage.report(query);
-    if (rows.length > mostUsageRows) throw tooLong();
+    if (rows.length > mostUsageRows) throw tooManyRows();
     return { from, to, by, period, rows: rows.map((row) => ({ ...row, period: toIso(row.period) })) };
   }
 
-  /** Kernel by kernel, of projects that used anything. @throws AppError `forbidden`, `invalid-input` as `report` does */
+  /**
+   * Kernel by kernel, of projects that used anything.
+   * @throws AppError `forbidden`, `invalid-input` for a time that ends before it begins, or too many kernels
+   */
   async projects(input: ProjectUsageInput, actor: UserActor): Promise<ProjectUsage[]> {
     scopeOf(actor, 'usage:read-kernels');
     const span = spanOf(input.from, input.to);
-    const rows = await this.#usage.kernels({ ...span, projects: input.projects ?? [], limit: mostUsageRows + 1 });
-    if (rows.length > mostUsageRows) throw tooLong();
+    const rows = await this.#usage.kernels({ ...span, projects: input.projects ?? [], limit: mostKernelRows + 1 });
+    if (rows.length > mostKernelRows) throw tooManyKernels();
+    const kernels = await Promise.all(
+      rows.map(async ({ projectId: id, projectName: name, domain, ...row }) => ({
+        project: { id, name, domain },
+        kernel: await this.#measured(row),
+      })),
+    );
     const projects = new Map<string, ProjectUsage>();
-    for (const { projectId: id, projectName: name, domain, ...row } of rows) {
-      const project = projects.get(id) ?? { id, name, domain, kernels: [] };
-      projects.set(id, project);
-      project.kernels.push(await this.#measured(row));
+    for (const { project, kernel } of kernels) {
+      const known = projects.get(project.id) ?? { ...project, kernels: [] };
+      projects.set(project.id, known);
+      known.kernels.push(kernel);
     }
     return [...projects.values()];
   }
@@ -89,9 +101,16 @@ function spanOf(begin: string, end: string | number): { from: string; to: string
   });
 }
 
-function tooLong(): AppError {
+function tooManyRows(): AppError {
   return new AppError('invalid-input', `The report has more than ${mostUsageRows} rows.`, {
     hint: 'Take longer periods, or a shorter time.',
     data: { fields: { period: 'makes too many rows' } },
+  });
+}
+
+function tooManyKernels(): AppError {
+  return new AppError('invalid-input', `In this time more than ${mostKernelRows} kernels held something.`, {
+    hint: 'Name fewer projects, or a shorter time.',
+    data: { fields: { projects: 'have too many kernels' } },
   });
 }

@@ -93,3 +93,30 @@ it('attempts count on from those of the leader before, one in the time of a tick
   await clock.advance(tickMs);
   expect(memory.attempted(session.sessionId)).toBe(5);
 });
+
+it('attempts count on from those of whoever led in between, and begin anew with each wait', async () => {
+  const { clock, rows, memory, waiting } = world();
+  const session = record();
+  const { sessionId } = session;
+  rows.push(session);
+  await waiting();
+  const attempts = async () => [...(await memory.snapshot(clock.now())).pending][0]?.attempts ?? 0;
+  memory.attempted(sessionId);
+  await clock.advance(tickMs);
+  expect(memory.attempted(sessionId)).toBe(2);
+  rows.splice(0, 1, { ...session, attempts: 4 });
+  memory.forgetAll();
+  await clock.advance(tickMs);
+  expect(await attempts()).toBe(4);
+  expect(memory.attempted(sessionId)).toBe(5);
+  expect(await attempts()).toBe(5);
+  // Who waits anew has a row that says so.
+  for (const [from, to] of [
+    ['PENDING', 'DEPRIORITIZING'],
+    ['DEPRIORITIZING', 'PENDING'],
+  ])
+    memory.sessionChanged({ sessionId, from, to } as unknown as SessionChange);
+  rows.splice(0, 1, session);
+  expect(await attempts()).toBe(0);
+  expect(memory.attempted(sessionId)).toBe(1);
+});

@@ -251,7 +251,8 @@ export class SchedulingMemory {
     const before = this.#attempts.get(sessionId);
     if (before && now - before.countedAt < this.#keptMs) return undefined;
     const session = this.#state.waiting(sessionId);
-    const count = (before?.count ?? session?.attempts ?? 0) + 1;
+    // Another may have led meanwhile, and have counted on.
+    const count = Math.max(before?.count ?? 0, session?.attempts ?? 0) + 1;
     this.#attempts.set(sessionId, { count, countedAt: now });
     if (session) this.#state.queue(this.#withPast(session));
     return count;
@@ -316,8 +317,9 @@ export class SchedulingMemory {
   /** With what happened to it before: attempts, and agents that refused it, which are not preferred any more. */
   #withPast(session: PendingSession): PendingSession {
     const refusals = this.#refusals.get(session.sessionId);
-    const attempts = this.#attempts.get(session.sessionId)?.count;
-    if (!refusals && attempts === undefined) return session;
+    const written = session.attempts ?? 0;
+    const attempts = Math.max(this.#attempts.get(session.sessionId)?.count ?? 0, written);
+    if (!refusals && attempts === written) return session;
     // An agent that refused may have done so because of the slot.
     const { designated, warmKey, ...others } = session;
     const rest = refusals || warmKey === undefined ? others : { ...others, warmKey };
@@ -328,7 +330,7 @@ export class SchedulingMemory {
     return {
       ...rest,
       ...(designated && left && left.length > 0 ? { designated: { ...designated, agents: left } } : {}),
-      ...(attempts === undefined ? {} : { attempts }),
+      ...(attempts > 0 ? { attempts } : {}),
       ...(refusals ? { notBefore: refusals.notBefore, refusedBy: refusals.agents } : {}),
     };
   }

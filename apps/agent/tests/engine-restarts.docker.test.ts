@@ -18,8 +18,6 @@ import { engineSocket, testImages } from './docker-world.ts';
 const image = 'backend.ai/shell:latest';
 const shell = { image };
 
-/** An engine that has to come back first. */
-
 describe.skipIf(!canStartEngine())('an engine that ends while kernels run', () => {
   let engine: DevEngine;
   let options: WorldOptions;

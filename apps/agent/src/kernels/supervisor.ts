@@ -24,7 +24,7 @@ import { judgeOrder, refuseUnenforced } from './order.ts';
 import type { UnnumberedEvent } from './outbox.ts';
 import { Remains, type StrayView } from './remains.ts';
 import { startOutcome, startPlan, withResources } from './start-plan.ts';
-import { reservedResourcesStep } from './steps/reserve-resources.ts';
+import { reservedResourcesStep, reserveResources } from './steps/reserve-resources.ts';
 import { WarmSlots } from './warm-slots.ts';
 
 export interface SupervisorOptions {
@@ -133,7 +133,7 @@ export class KernelSupervisor {
     const startedAt = clock.monotonic();
     const slot = this.warmSlots.take(spec);
     const allocation = slot?.allocation ?? this.#reserve(spec);
-    const reserved = { step: 'reserve-resources', ms: Math.round((clock.monotonic() - startedAt) * 1000) / 1000 };
+    const reserved = { step: reserveResources, ms: Math.round((clock.monotonic() - startedAt) * 1000) / 1000 };
     const plan = slot?.plan ?? this.#plan(spec, requestId, allocation);
     const kernel = new Kernel(spec, requestId, plan, allocation, slot !== undefined);
     this.#kernels.set(kernelId, kernel);
@@ -296,8 +296,8 @@ export class KernelSupervisor {
       return await this.#finish(kernel, { exitCode: null, reason: kernel.destroyReason ?? 'cluster-shutdown' });
     }
     const handle = this.#follow(kernel);
-    // Of a slot nothing was reserved anew.
-    const others = kernel.fromSlot ? outcome.timings : outcome.timings.slice(1);
+    // It was done when the order was taken, and timed then.
+    const others = outcome.timings.filter(({ step }) => step !== reserveResources);
     const { isolation, servicePorts } = handle;
     this.#news.tell(kernel, {
       ...{ type: 'kernel-started', steps: [reserved, ...others], isolation },

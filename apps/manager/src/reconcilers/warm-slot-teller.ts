@@ -4,7 +4,7 @@ import { type BackgroundTasks, type Logger, requireRequestId } from '@backend.ai
 import type { AgentClients } from '../clients/agent-clients.ts';
 
 export interface WarmSlotTellerOptions {
-  readonly clients: AgentClients;
+  readonly clients: Pick<AgentClients, 'call'>;
   readonly tasks: BackgroundTasks;
   readonly logger: Logger;
   /** An agent answers an order within this time, or is told again. */
@@ -23,15 +23,18 @@ export interface WarmSlotTelling {
   readonly epoch: number;
 }
 
-/** Agents that are told at the same time. */
+/** Agents that are told at the same time, and how many of them may have let their time pass the last time. */
 const atOnce = 16;
+const slowAtOnce = 8;
 
-/** Tells agents their slots in the background: one that hangs holds up no other, and hears what is newest when it comes to it. */
+/** Tells agents their slots in the background: those that hang hold up no others, and hear what is newest when it comes to them. */
 export class WarmSlotTeller {
   readonly #options: WarmSlotTellerOptions;
   /** By agent. */
   readonly #waiting = new Map<string, WarmSlotTelling & { readonly requestId: ReturnType<typeof requireRequestId> }>();
   readonly #hearing = new Set<string>();
+  /** Agents that did not answer in time when they were told last. */
+  readonly #slow = new Set<string>();
   readonly #stopped = new AbortController();
   /**
    * Agents that were told in this term to keep none, each with the life in which it was told: after another start it may
@@ -50,7 +53,7 @@ export class WarmSlotTeller {
 
   /** Agents that are not there any more are forgotten. */
   forgetOthers(known: ReadonlySet<string>): void {
-    for (const id of this.#bare.keys()) if (!known.has(id)) this.#bare.delete(id);
+    for (const ids of [this.#bare, this.#slow]) for (const id of ids.keys()) if (!known.has(id)) ids.delete(id);
   }
 
   tell(telling: WarmSlotTelling): void {
@@ -68,11 +71,15 @@ export class WarmSlotTeller {
   #next(): void {
     for (const [agentId, telling] of this.#waiting) {
       if (this.#hearing.size >= atOnce) return;
-      if (this.#hearing.has(agentId)) continue;
+      if (this.#hearing.has(agentId) || (this.#slow.has(agentId) && this.#slowHearing >= slowAtOnce)) continue;
       this.#waiting.delete(agentId);
       this.#hearing.add(agentId);
       this.#options.tasks.start('tell warm slots', () => this.#call(telling), telling.requestId);
     }
+  }
+
+  get #slowHearing(): number {
+    return [...this.#hearing].filter((agentId) => this.#slow.has(agentId)).length;
   }
 
   async #call({ agentId, bootId, slots, claimed, epoch }: WarmSlotTelling): Promise<void> {
@@ -81,8 +88,11 @@ export class WarmSlotTeller {
     const input = { slots, ...(claimed.length > 0 ? { claimed } : {}) };
     try {
       await clients.call(agentId, (api) => api.keepWarmSlots.mutate(input, { signal, context: { deadlineMs, epoch } }));
+      this.#slow.delete(agentId);
       if (slots.length + claimed.length === 0 && !this.#waiting.has(agentId)) this.#bare.set(agentId, bootId);
     } catch (error) {
+      if (hasCode(error, 'deadline-exceeded')) this.#slow.add(agentId);
+      else this.#slow.delete(agentId);
       // Whoever leads now takes care of it.
       if (!signal.aborted && !hasCode(error, 'stale-epoch')) {
         logger.warn('agent could not be told its warm slots', { agent: agentId, error });

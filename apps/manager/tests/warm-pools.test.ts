@@ -1,5 +1,6 @@
 import { agentFeatures, type CreateWarmPoolInput, resourceGroupOptionsSchema } from '@backend.ai/contract';
 import { waitFor } from '@backend.ai/testing';
+import { sql } from 'drizzle-orm';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { FakeAgent } from './fake-agent.ts';
 import { createWorld, type World } from './world.ts';
@@ -239,6 +240,23 @@ describe('a warm pool', () => {
     const { failing: told, shortage } = await pool();
     expect(told).toMatchObject([{ agent: 'i-fails', error: { message: failing.failure } }]);
     expect(shortage).toEqual([]);
+  });
+
+  it('forgets failures a while after their agent may be tried again, and counts from one when it fails after that', async () => {
+    world = await createWorld();
+    const agent = await world.addAgent('i-one', keeps);
+    agent.warmBehaviour = 'stall';
+    await makePool(1);
+    await waitFor(() => agent.warmSlots.size === 1, { what: 'a slot that is being started' });
+    await world.database.db.execute(sql`
+      insert into warm_pool_failures (pool_id, agent_id, failures, retry_at)
+      select p.id, 'i-one', 7, now() - interval '14 minutes' from warm_pools p`);
+    expect((await pool()).failing).toMatchObject([{ agent: 'i-one', failures: 7 }]);
+    await world.database.db.execute(sql`update warm_pool_failures set retry_at = now() - interval '16 minutes'`);
+    expect(await pool()).toMatchObject({ failing: [], failures: 0, retryAt: null, lastError: null });
+    const [slotId = ''] = agent.warmSlots.keys();
+    await agent.loseSlot(slotId);
+    expect((await pool()).failing).toMatchObject([{ agent: 'i-one', failures: 1 }]);
   });
 
   it('is filled at other agents while one hangs that is told its slots', async () => {

@@ -17,7 +17,7 @@ export interface WarmPoolRecord {
   readonly size: number;
   /** Kernels of its group may not call everything. */
   readonly restrictsEgress: boolean;
-  /** The latest failure first. */
+  /** The latest failure first; those long past do not count. */
   readonly failing: readonly FailingAgent[];
 }
 
@@ -60,11 +60,15 @@ export interface NewWarmSlot {
   readonly origin: { readonly registryId: string; readonly digest: string; readonly manifestDigest: string } | null;
 }
 
+/** Failures of `f` say something of its agent until a while after it may be tried again: later it is one like the others. */
+const isRecent = `f.retry_at > now() - interval '15 minutes'`;
+const inARow = sql.raw(`case when ${isRecent} then f.failures else 0 end`);
+
 const columns = sql.raw(`p.id, p.name, p.resource_group as "resourceGroup", p.image, p.architecture, p.slots,
   p.shmem::float8 as shmem, p.size, g.egress->>'policy' <> 'open' as "restrictsEgress",
   coalesce((select jsonb_agg(jsonb_build_object('agentId', f.agent_id, 'failures', f.failures,
       'retryAt', floor(extract(epoch from f.retry_at) * 1000), 'error', f.error) order by f.failed_at desc, f.agent_id)
-    from warm_pool_failures f where f.pool_id = p.id), '[]') as failing`);
+    from warm_pool_failures f where f.pool_id = p.id and ${isRecent}), '[]') as failing`);
 
 /** Warm pools as they are wished, and their slots as they are. Slots become kernels in `placement-sql.ts`. */
 export class WarmPoolRepository {
@@ -206,12 +210,12 @@ export class WarmPoolRepository {
       ), failure as (
         select g.pool_id, (array_agg(r.error))[1] as error from gone g join report r on r.id = g.id group by g.pool_id
       ), waiting as (
-        insert into warm_pool_failures as w (pool_id, agent_id, failures, retry_at, error)
-        select f.pool_id, ${agentId}, 1, now() + ${backoff.initialMs}::float8 * interval '1 millisecond', f.error
-        from failure f
-        on conflict (pool_id, agent_id) do update set failures = w.failures + 1, error = excluded.error,
+        insert into warm_pool_failures as f (pool_id, agent_id, failures, retry_at, error)
+        select x.pool_id, ${agentId}, 1, now() + ${backoff.initialMs}::float8 * interval '1 millisecond', x.error
+        from failure x
+        on conflict (pool_id, agent_id) do update set failures = ${inARow} + 1, error = excluded.error,
           failed_at = now(), retry_at = now() + least(${backoff.maxMs}::float8,
-            ${backoff.initialMs}::float8 * power(2, least(w.failures, 30))) * interval '1 millisecond'
+            ${backoff.initialMs}::float8 * power(2, least(${inARow}, 30))) * interval '1 millisecond'
       ), going as (
         delete from warm_pool_failures w
         where w.agent_id = ${agentId} and w.pool_id in (select m.pool_id from moved m where m.status = 'ready')

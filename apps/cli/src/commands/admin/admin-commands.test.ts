@@ -12,7 +12,11 @@ const echo: unknown = new Proxy(() => {}, {
   apply: (_target, _this, [input]: [unknown]) => Promise.resolve(input),
 });
 
-async function cli(line: string[], role: 'user' | 'superadmin' = 'superadmin'): Promise<CliOutcome> {
+async function cli(
+  line: string[],
+  role: 'user' | 'superadmin' = 'superadmin',
+  warmPool: unknown = echo,
+): Promise<CliOutcome> {
   api = await startFakeApi({
     role,
     services: {
@@ -23,7 +27,7 @@ async function cli(line: string[], role: 'user' | 'superadmin' = 'superadmin'): 
         agent: echo,
         registry: echo,
         image: echo,
-        warmPool: echo,
+        warmPool,
       },
     } as Services,
   });
@@ -89,6 +93,29 @@ describe('admin commands', () => {
     expect(await sent('admin warm-pool update small -n 8')).toMatchObject({ pool: { name: 'small', size: 8 } });
     await api[Symbol.asyncDispose]();
     expect(await sent('admin warm-pool delete small')).toMatchObject({ deleted: 'small' });
+  });
+
+  it('tell what failed in a warm pool as long as that keeps it from more, and of managers that tell no reasons none', async () => {
+    const pool = {
+      name: 'small',
+      resourceGroup: 'gpu',
+      image: 'python',
+      resources: {},
+      size: 1,
+      ready: 1,
+      starting: 0,
+    };
+    const failing = [{ agent: 'i-a', failures: 1, retryAt: 'soon', error: { message: 'No disk.' } }];
+    const listed = async (more: object): Promise<string> => {
+      const warmPool = { list: async () => [{ ...pool, ...more }] };
+      const { stdout } = await cli(['admin', 'warm-pool', 'list'], 'superadmin', warmPool);
+      await api[Symbol.asyncDispose]();
+      return stdout;
+    };
+    expect(await listed({ failing, shortage: [{ code: 'failing', agents: ['i-a'] }] })).toMatch(
+      /i-a: waits after slots that failed; No disk\. Next try at i-a soon\./,
+    );
+    for (const more of [{ failing, shortage: [] }, {}]) expect(await listed(more)).toMatch(/^small .* -$/m);
   });
 
   it.each([

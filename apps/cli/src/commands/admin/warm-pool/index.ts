@@ -27,12 +27,15 @@ const shortages: Readonly<Record<WarmPoolView['shortage'][number]['code'], strin
   'starting-others': 'starts others first',
 };
 
-function whyNotMore({ shortage, failing: [latest] }: WarmPoolView): string {
+/** Managers of before tell neither. */
+function whyNotMore({ shortage = [], failing: [latest] = [] }: WarmPoolView): string {
   const reasons = shortage.map(({ code, agents: [only, ...others] }) => {
     if (only === undefined) return shortages[code];
     return `${others.length === 0 ? only : `${others.length + 1} agents`}: ${shortages[code]}`;
   });
-  const failure = latest?.error ? [`${latest.error.message} Next try at ${latest.agent} ${latest.retryAt}.`] : [];
+  const isFailing = shortage.some(({ code }) => code === 'failing');
+  const failure =
+    isFailing && latest?.error ? [`${latest.error.message} Next try at ${latest.agent} ${latest.retryAt}.`] : [];
   return [...reasons, ...failure].join('; ') || '-';
 }
 

@@ -6,7 +6,7 @@ import { freeSubnet } from './subnet-pool.ts';
 import { type NetworkInfo, readRoutes, subnetsOf } from './taken-subnets.ts';
 
 export interface ClusterNetworksOptions {
-  readonly engine: Engine;
+  readonly engine: Pick<Engine, 'listNetworks' | 'createNetwork' | 'removeNetwork'>;
   /** Where networks get their addresses, in the whole swarm, and how many bits are given to each. */
   readonly pool: Subnet;
   readonly prefix: number;
@@ -30,6 +30,10 @@ export class ClusterNetworks implements BackendClusterNetworks {
   readonly #options: ClusterNetworksOptions;
   /** One after the other: a range must not be found free twice. */
   #turn: Promise<unknown> = Promise.resolve();
+  /** By network, the order that was given last: what is removed must not be made by one that came before. */
+  readonly #orders = new Map<string, Promise<unknown>>();
+  /** Networks whose removal was ordered last. */
+  readonly #unwanted = new Set<string>();
 
   constructor(options: ClusterNetworksOptions) {
     this.#options = options;
@@ -37,18 +41,30 @@ export class ClusterNetworks implements BackendClusterNetworks {
 
   async ensure(sessionId: string): Promise<string> {
     const name = clusterNetworkName(sessionId);
-    await this.#alone(() => this.#ensure(name, sessionId));
+    this.#unwanted.delete(name);
+    await this.#inTurn(name, () => this.#alone(() => this.#ensure(name, sessionId)));
     return name;
   }
 
   async remove(sessionId: string): Promise<void> {
-    await this.#remove(clusterNetworkName(sessionId));
+    const name = clusterNetworkName(sessionId);
+    this.#unwanted.add(name);
+    await this.#inTurn(name, async () => {
+      try {
+        await this.#remove(name);
+      } finally {
+        this.#unwanted.delete(name);
+      }
+    });
   }
 
   async #ensure(name: string, sessionId: string): Promise<void> {
     const { engine, pool, prefix, encrypted } = this.#options;
     const refused: Subnet[] = [];
     for (let tried = 1; ; tried++) {
+      if (this.#unwanted.has(name)) {
+        throw new AppError('cancelled', 'The network of the session is to be removed.');
+      }
       const present = await engine.listNetworks();
       if (present.some(({ Name }) => Name === name) && (await this.#isAgreed(name))) return;
       const subnet = freeSubnet(pool, prefix, [...present.flatMap(subnetsOf), ...readRoutes(), ...refused]);
@@ -123,6 +139,18 @@ export class ClusterNetworks implements BackendClusterNetworks {
       await delay(clock, pollMs);
     }
     return true;
+  }
+
+  /** After all that was ordered of this network before. */
+  async #inTurn<T>(name: string, work: () => Promise<T>): Promise<T> {
+    const before = this.#orders.get(name) ?? Promise.resolve();
+    const order = before.then(work, work);
+    this.#orders.set(name, order);
+    try {
+      return await order;
+    } finally {
+      if (this.#orders.get(name) === order) this.#orders.delete(name);
+    }
   }
 
   #alone<T>(work: () => Promise<T>): Promise<T> {

@@ -7,11 +7,6 @@ import { Lifecycle } from '@backend.ai/runtime';
 import type { Snapshot } from '@backend.ai/scheduler';
 import { BackgroundTasks, currentRequestId, type Logger } from '@backend.ai/telemetry';
 import type { ManagerStatusView } from './admin.ts';
-import { createAdminApi } from './api/admin.ts';
-import { createAuthApi } from './api/auth.ts';
-import { createClusterApi } from './api/cluster.ts';
-import { createSessionApi } from './api/session.ts';
-import { createUsageApi } from './api/usage.ts';
 import { AgentClients } from './clients/agent-clients.ts';
 import { CallbackClient } from './clients/callback-client.ts';
 import { type ManagerConfigInput, parseManagerConfig } from './config.ts';
@@ -22,26 +17,22 @@ import { createHttpServer, type HttpServerOptions } from './http/server.ts';
 import { createImaging } from './imaging.ts';
 import { openInstallationKey } from './installation.ts';
 import { createMonitoring } from './monitoring.ts';
+import { createPublicApi } from './public-api.ts';
 import { type DutyName, type LeaderParts, leaderDuties } from './reconcilers/leader-duties.ts';
 import { AgentRepository } from './repositories/agents.ts';
 import { AuditRepository } from './repositories/audit.ts';
 import { ClusterKeyRepository } from './repositories/cluster-keys.ts';
 import { ClusterNetworkRepository } from './repositories/cluster-networks.ts';
-import { CustomizedImageRepository } from './repositories/customized-images.ts';
-import { DomainRepository } from './repositories/domains.ts';
-import { DotfileRepository } from './repositories/dotfiles.ts';
 import { InstallationRepository } from './repositories/installation.ts';
 import { KernelLogRepository } from './repositories/kernel-logs.ts';
 import { KernelRepository } from './repositories/kernels.ts';
 import { KeypairRepository } from './repositories/keypairs.ts';
 import { type LedgerViolation, verifyLedger } from './repositories/ledger.ts';
 import { PeerRepository } from './repositories/peers.ts';
-import { ProjectRepository } from './repositories/projects.ts';
 import { QueueRepository } from './repositories/queue.ts';
 import { QuotaRepository } from './repositories/quotas.ts';
 import { ResourceGroupRepository } from './repositories/resource-groups.ts';
 import { ResourcePresetRepository } from './repositories/resource-presets.ts';
-import { SessionTemplateRepository } from './repositories/session-templates.ts';
 import { SessionTransitions } from './repositories/session-transitions.ts';
 import { SessionRepository } from './repositories/sessions.ts';
 import { UsageRepository } from './repositories/usage.ts';
@@ -55,11 +46,9 @@ import { AgentDirectory } from './services/agents/agent-directory.ts';
 import type { AgentGatewayService } from './services/agents/agent-gateway-service.ts';
 import { AuditLog } from './services/audit/audit-log.ts';
 import { ClusterService } from './services/cluster/cluster-service.ts';
-import { DotfileService } from './services/dotfiles/dotfile-service.ts';
 import { ExplainService } from './services/explain/explain-service.ts';
 import { FileService } from './services/files/file-service.ts';
 import { SessionActivity } from './services/idle/session-activity.ts';
-import { CustomizedImageService } from './services/images/customized-image-service.ts';
 import { pullProgressOf } from './services/images/pull-progress.ts';
 import { type AdminCredentials, InstallationService } from './services/installation/installation-service.ts';
 import { KernelService } from './services/kernels/kernel-service.ts';
@@ -70,16 +59,12 @@ import { type DataPortDialler, SessionDataPort } from './services/kernels/sessio
 import { KeypairChanges } from './services/keypairs/keypair-changes.ts';
 import { KeypairService } from './services/keypairs/keypair-service.ts';
 import { PeerService } from './services/peers/peer-service.ts';
-import { ResourceGroupService } from './services/resource-groups/resource-group-service.ts';
-import { ResourcePresetService } from './services/resource-presets/resource-preset-service.ts';
-import { SessionTemplateService } from './services/session-templates/session-template-service.ts';
 import { endAllSessions } from './services/sessions/end-all-sessions.ts';
 import { SessionCallbacks } from './services/sessions/session-callbacks.ts';
 import { SessionChanges } from './services/sessions/session-changes.ts';
 import { SessionCreation } from './services/sessions/session-creation.ts';
 import { SessionService } from './services/sessions/session-service.ts';
 import { StreamService } from './services/streams/stream-service.ts';
-import { UsageService } from './services/usage/usage-service.ts';
 import { WarmPoolService } from './services/warm-pools/warm-pool-service.ts';
 
 export interface ManagerOptions {
@@ -204,7 +189,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     },
   });
   const imaging = createImaging({ config, db, eventBus, liveValues, directory, clients, box, tasks, clock });
-  const { catalog, images, imageAdmin, registries, registryHttp, taskService } = imaging;
+  const { catalog, images, registryHttp, taskService } = imaging;
   const sessions = new SessionService({
     sessions: sessionRows,
     transitions,
@@ -339,62 +324,13 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   });
   const { agentGateway, rpcServer, syncPeers } = gateway;
 
-  const groups = new ResourceGroupService(groupRows, () => rules.announce());
-  const customized = new CustomizedImageService({
-    ...{ sessions, images, imageAdmin, catalog, clients, audit, clock },
-    owners: new CustomizedImageRepository(db),
-    agents: directory,
-    tasks: taskService,
+  const api = createPublicApi({
+    ...{ db, imaging, monitoring, creation, sessions, kernels, logFollower, pausing, explanations, warmPools },
+    ...{ cluster, keypairs, directory, clients, box, audit, clock },
+    rows: { agents: agentRows, groups: groupRows, presets: presetRows, quotas, usage: usageRows },
+    onTenantsChanged: () => keypairChanges.announce(),
+    onRulesChanged: () => rules.announce(),
   });
-  const presets = new ResourcePresetService({
-    presets: presetRows,
-    groups: groupRows,
-    quotas,
-    agents: agentRows,
-  });
-  const api: ApiServices = {
-    auth: createAuthApi(keypairs),
-    cluster: createClusterApi(cluster),
-    image: {
-      list: (ctx) => images.list(ctx),
-      get: (input, ctx) => images.get(input, ctx),
-      delete: (input, ctx) => customized.delete(input, ctx),
-    },
-    task: taskService,
-    session: createSessionApi(creation, sessions, kernels, logFollower, customized, pausing, {
-      statistics,
-      idle,
-      explanations,
-    }),
-    dotfile: new DotfileService({
-      dotfiles: new DotfileRepository(db),
-      projects: new ProjectRepository(db),
-      domains: new DomainRepository(db),
-      audit,
-    }),
-    sessionTemplate: new SessionTemplateService(new SessionTemplateRepository(db), audit),
-    usage: createUsageApi(new UsageService(usageRows, kernelStatistics, clock)),
-    resourceGroup: { list: (input, ctx) => groups.usable(input, ctx) },
-    resourcePreset: presets,
-    admin: createAdminApi({
-      ...{
-        db,
-        box,
-        audit,
-        clock,
-        directory,
-        sessions,
-        machineStatistics,
-        groups,
-        presets,
-        imageAdmin,
-        registries,
-        warmPools,
-      },
-      onTenantsChanged: () => keypairChanges.announce(),
-      onRulesChanged: () => rules.announce(),
-    }),
-  };
   let ready = false;
   const health = (): { live: boolean; ready: boolean } => ({ live: true, ready });
   const http =

@@ -125,7 +125,7 @@ export class DockerBackend implements Backend {
       architecture: canonicalArchitecture(info.Architecture),
     });
     const installed = new InstalledImages({ engine: imageEngine, clock, logger, tickMs: engineScanMs });
-    const swarm = new SwarmMembership({ engine, clock, logger, tickMs: engineScanMs });
+    const swarm = new SwarmMembership({ engine, pool, clusterPool, clock, logger, tickMs: engineScanMs });
     const owner = { installationId, agentId };
     const uids = new UidPool(uidBaseOf(installationId));
     const keptHomes = new KeptHomes(join(dataDir, 'kept-homes'));

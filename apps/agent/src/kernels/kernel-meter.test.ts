@@ -97,6 +97,24 @@ describe('the meter of kernels', () => {
     expect(of('a')?.metrics).toMatchObject({ cpu_util: { current: 0, unit: 'percent' }, net_rx: { unit: 'bps' } });
   });
 
+  it('tells nothing of accelerators that can be measured no more, and concludes with what was known of them', async () => {
+    const devices = { cuda_util: { kind: 'gauge', unit: 'percent', value: 30, capacity: 100 } } as const;
+    let told: Measurements = devices;
+    const kernel = running('a', async () => ({ cpuMs: 10, memoryBytes: null }));
+    const { meter, clock, of } = meterWith(async () => told, kernel);
+    await clock.advance(1);
+    expect(of('a')?.metrics).toHaveProperty('cuda_util');
+    told = {};
+    await clock.advance(10_000);
+    expect(of('a')?.metrics).toHaveProperty('cuda_util');
+    await clock.advance(10_000);
+    expect(Object.keys(of('a')?.metrics ?? {}).sort()).toEqual(['cpu_used', 'cpu_util', 'io_scratch_size']);
+    expect(await meter.conclude(kernel)).toMatchObject({ cuda_util: { current: 30 }, cpu_used: { current: 10 } });
+    told = devices;
+    await clock.advance(5_000);
+    expect(of('a')?.metrics).toHaveProperty('cuda_util');
+  });
+
   it('measures a kernel whose accelerators do not answer', async () => {
     let cpuMs = 10;
     let answer = (_devices: Measurements): void => {};

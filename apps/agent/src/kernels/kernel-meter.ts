@@ -4,7 +4,7 @@ import { type Logger, ReconcileLoop } from '@backend.ai/telemetry';
 import type { KernelUsage } from '../backends/backend.ts';
 import { inTime } from '../statistics/in-time.ts';
 import { finalMeasurements, kernelMeasurements } from '../statistics/kernel-measurements.ts';
-import { type Measurements, MetricHistories } from '../statistics/metric-histories.ts';
+import { currentForMs, type Measurements, MetricHistories } from '../statistics/metric-histories.ts';
 import type { Kernel } from './kernel.ts';
 
 export interface KernelMeterOptions {
@@ -25,7 +25,6 @@ const deadlineMs = 2_000;
 interface Record {
   readonly histories: MetricHistories;
   measuredAt: number | undefined;
-  metrics: Metrics;
   /** Not asked again before it has answered. */
   underWay: boolean;
   /** Told once in the log, until it can be measured again. */
@@ -69,12 +68,13 @@ export class KernelMeter {
     await Promise.all([this.#loop.stop(), this.#devicesLoop.stop()]);
   }
 
-  /** The newest measurement of each kernel that has one. */
+  /** The newest measurement of each kernel that has one: what can be measured no more is soon left out. */
   measurements(): KernelMeasurement[] {
     const now = this.#options.clock.monotonic();
     return [...this.#options.kernels()].flatMap((kernel) => {
-      const { measuredAt, metrics = {} } = this.#records.get(kernel) ?? {};
-      if (measuredAt === undefined) return [];
+      const { histories, measuredAt } = this.#records.get(kernel) ?? {};
+      if (!histories || measuredAt === undefined) return [];
+      const metrics = histories.metrics(measuredAt - currentForMs(this.#options.intervalMs));
       const { cpu_used: cpu, cpu_util: rate, mem } = metrics;
       const measurement: KernelMeasurement = {
         kernelId: kernel.spec.kernelId,
@@ -94,9 +94,9 @@ export class KernelMeter {
     const record = this.#recordOf(kernel);
     if (kernel.handle && !record.underWay) {
       const usage = await this.#ask(kernel, record);
-      if (usage) this.#add(record, grown(finalMeasurements(usage, capacityOf(kernel)), record.metrics));
+      if (usage) this.#add(record, grown(finalMeasurements(usage, capacityOf(kernel)), record.histories.metrics()));
     }
-    return record.measuredAt === undefined ? undefined : record.metrics;
+    return record.measuredAt === undefined ? undefined : record.histories.metrics();
   }
 
   async #run(): Promise<void> {
@@ -113,16 +113,14 @@ export class KernelMeter {
   async #measureDevices(kernel: Kernel): Promise<void> {
     const measurements = await this.#options.devicesOf(kernel);
     if (kernel.state !== 'running') return;
-    const record = this.#recordOf(kernel);
-    record.histories.add(measurements, this.#options.clock.monotonic());
-    record.metrics = record.histories.metrics();
+    this.#recordOf(kernel).histories.add(measurements, this.#options.clock.monotonic());
   }
 
   #recordOf(kernel: Kernel): Record {
     const known = this.#records.get(kernel);
     if (known) return known;
     const record: Record = {
-      ...{ histories: new MetricHistories(), measuredAt: undefined, metrics: {}, underWay: false, failing: false },
+      ...{ histories: new MetricHistories(), measuredAt: undefined, underWay: false, failing: false },
     };
     this.#records.set(kernel, record);
     return record;
@@ -131,7 +129,6 @@ export class KernelMeter {
   #add(record: Record, measurements: ReturnType<typeof kernelMeasurements>): void {
     record.measuredAt = this.#options.clock.monotonic();
     record.histories.add(measurements, record.measuredAt);
-    record.metrics = record.histories.metrics();
   }
 
   async #ask(kernel: Kernel, record: Record): Promise<KernelUsage | undefined> {

@@ -3,7 +3,7 @@ import type { Clock } from '@backend.ai/core';
 import { type Logger, ReconcileLoop } from '@backend.ai/telemetry';
 import { inTime } from './in-time.ts';
 import { MachineFiles } from './machine-measurements.ts';
-import { type Measurements, MetricHistories } from './metric-histories.ts';
+import { currentForMs, type Measurements, MetricHistories } from './metric-histories.ts';
 
 export interface MachineMeterOptions {
   /** On the disk that counts. */
@@ -21,6 +21,7 @@ const deadlineMs = 2_000;
 /** Measures the machine that this agent runs on, every few seconds. */
 export class MachineMeter {
   readonly #clock: Clock;
+  readonly #intervalMs: number;
   readonly #files: MachineFiles;
   readonly #histories = new MetricHistories();
   readonly #loop: ReconcileLoop;
@@ -29,6 +30,7 @@ export class MachineMeter {
 
   constructor({ folder, devices, intervalMs: tickMs, clock, logger }: MachineMeterOptions) {
     this.#clock = clock;
+    this.#intervalMs = tickMs;
     this.#files = new MachineFiles(folder);
     this.#loop = new ReconcileLoop({ name: 'measure machine', tickMs, clock, logger, run: () => this.#run() });
     const measureDevices = async (): Promise<void> => this.#add(await devices());
@@ -45,9 +47,9 @@ export class MachineMeter {
     this.#files.close();
   }
 
-  /** Empty before the first measurement. */
+  /** Empty before the first measurement; what can be measured no more is soon left out. */
   metrics(): Metrics {
-    return this.#histories.metrics();
+    return this.#histories.metrics(this.#clock.monotonic() - currentForMs(this.#intervalMs));
   }
 
   async #run(): Promise<void> {

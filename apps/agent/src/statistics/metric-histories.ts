@@ -4,6 +4,14 @@ import { follow, type Measurement, type MetricHistory, roundedMetric } from './m
 /** By name. Null: it cannot be measured now, and what was known last stays. */
 export type Measurements = Readonly<Record<string, Measurement | null>>;
 
+/**
+ * For how long a number that cannot be measured any more stands for the present: one look may fail, and a plugin may take
+ * five seconds for each.
+ */
+export function currentForMs(intervalMs: number): number {
+  return 3 * Math.max(intervalMs, 5_000);
+}
+
 /** What was measured of one thing, a kernel or a machine, number by number. */
 export class MetricHistories {
   readonly #histories = new Map<string, MetricHistory>();
@@ -16,8 +24,11 @@ export class MetricHistories {
     }
   }
 
-  metrics(): Metrics {
-    const told = [...this.#histories].flatMap(([name, { metric }]) => (metric ? [[name, roundedMetric(metric)]] : []));
+  /** @param sinceMs Numbers that were measured last before this are left out */
+  metrics(sinceMs = Number.NEGATIVE_INFINITY): Metrics {
+    const told = [...this.#histories].flatMap(([name, { atMs, metric }]) =>
+      metric && atMs >= sinceMs ? [[name, roundedMetric(metric)]] : [],
+    );
     return Object.fromEntries(told);
   }
 }

@@ -72,7 +72,7 @@ describe('what is known of running sessions', () => {
     agent.exit(kernelId);
     await world.until(id, 'TERMINATED');
     await waitFor(async () => (await stats()).cpu.usedMs === 1_000, { what: 'its last use' });
-    expect(await world.liveValues().get(`kernel:${kernelId}:statistics`)).toBeNull();
+    await waitFor(async () => (await world.liveValues().get(`kernel:${kernelId}:statistics`)) === null);
   });
 
   it('what an ended kernel had used in all is told by its agent with its end, and stays', async () => {

@@ -125,10 +125,30 @@ describe('statistics of kernels', () => {
     expect(await statistics.find(kernelId)).toBeUndefined();
   });
 
-  it('are gone when the agent measures the kernel no more, and expire when nobody measures', async () => {
-    const { clock, statistics, tell } = world();
+  it('are known at the end of a kernel that its agent, back from a time away, measures no more', async () => {
+    const { statistics, tell } = world();
     await tell(statistics, [measurement(5, 1)]);
     await tell(statistics, []);
+    expect(await statistics.find(kernelId)).toMatchObject({ cpuMs: 5 });
+    expect(statistics.end('a', kernelId)).toMatchObject({ cpuMs: 5 });
+  });
+
+  it('are taken over at the end of a kernel whose agent came back to another manager, unless live values are away', async () => {
+    const { manager, statistics, tell, goAway } = world();
+    await tell(statistics, [measurement(5, 1)]);
+    const other = manager();
+    expect(other.end('a', kernelId)).toBeUndefined();
+    goAway(true);
+    expect(await other.takeOver(kernelId)).toBeUndefined();
+    goAway(false);
+    expect(await other.takeOver(kernelId)).toMatchObject({ cpuMs: 5 });
+    expect(await other.find(kernelId)).toBeUndefined();
+  });
+
+  it('are gone when the agent has the kernel no more, and expire when nobody measures', async () => {
+    const { clock, statistics, tell } = world();
+    await tell(statistics, [measurement(5, 1)]);
+    await tell(statistics, [], []);
     expect(await statistics.find(kernelId)).toBeUndefined();
     await tell(statistics, [measurement(5, 1)]);
     await clock.advance(120_001);

@@ -77,7 +77,7 @@ export class KernelStatistics {
     this.#underWay.set(agentId, keeping.promise);
     this.#options.tasks.start('keep statistics', async () => {
       try {
-        await this.#keep(agentId, ours, paused, now);
+        await this.#keep(agentId, ours, kernels, paused, now);
         this.#failing = false;
       } catch (error) {
         if (!this.#failing)
@@ -90,7 +90,10 @@ export class KernelStatistics {
     });
   }
 
-  /** The kernel has ended: nothing of it is kept. Answers what was known last, if its agent told this manager. */
+  /**
+   * The kernel has ended: nothing of it is kept. Answers what was known last, if its agent told this manager; else see
+   * `takeOver`.
+   */
   end(agentId: string, kernelId: string): KernelUse | undefined {
     const { tasks, liveValues } = this.#options;
     const last = this.#known.get(agentId)?.get(kernelId);
@@ -102,6 +105,18 @@ export class KernelStatistics {
       });
     }
     return last;
+  }
+
+  /** The same of a kernel whose agent told another manager. Undefined also where live values are away: ends do not wait for them. */
+  async takeOver(kernelId: string): Promise<KernelUse | undefined> {
+    try {
+      const last = await this.find(kernelId);
+      if (last) await this.#options.liveValues.delete(keyOf(kernelId));
+      return last;
+    } catch (error) {
+      this.#options.logger.warn('statistics of an ended kernel cannot be read', { kernel_id: kernelId, error });
+      return undefined;
+    }
   }
 
   /** What is kept of one kernel and cannot be read counts as nothing: it is kept anew with the next measurement. */
@@ -119,12 +134,14 @@ export class KernelStatistics {
   async #keep(
     agentId: string,
     measurements: readonly KernelMeasurement[],
+    kernels: ReadonlySet<string>,
     paused: ReadonlySet<string>,
     now: number,
   ): Promise<void> {
     const { liveValues, keepMs } = this.#options;
     const before = this.#known.get(agentId) ?? new Map<string, KernelUse>();
-    const present = new Map<string, KernelUse>();
+    // One that is measured no more may have ended while its agent was away: its end is still to be told.
+    const present = new Map([...before].filter(([kernelId]) => kernels.has(kernelId)));
     await Promise.all(
       measurements.map(async ({ kernelId, ageMs, ...measured }) => {
         const last = before.get(kernelId) ?? (await this.find(kernelId));

@@ -39,7 +39,8 @@ export class StatisticsService {
    * @param metrics What it had used in all, by its agent; older ones do not tell, and what was known last has to do
    */
   async end(agentId: string, kernelId: string, endedAtMs: number, metrics: Metrics | undefined): Promise<void> {
-    const last = this.#options.statistics.end(agentId, kernelId);
+    const { statistics, rows } = this.#options;
+    const last = statistics.end(agentId, kernelId) ?? (metrics ? undefined : await statistics.takeOver(kernelId));
     if (!last && !metrics) return;
     const { series: _, ...kept } = last ?? { ...nothingKnown, series: [] };
     const { cpu_used: cpu, mem } = metrics ?? {};
@@ -48,7 +49,7 @@ export class StatisticsService {
       ...{ memoryBytes: mem?.current ?? kept.memoryBytes, memoryPeakBytes: mem?.max ?? kept.memoryPeakBytes },
     };
     const measured = measuredUse(metrics ?? last?.metrics ?? {});
-    await this.#options.rows.keep(kernelId, agentId, { ...kept, ...final, measured });
+    await rows.keep(kernelId, agentId, { ...kept, ...final, measured });
   }
 }
 

@@ -153,6 +153,16 @@ describe('accelerator plugins', () => {
     ]);
   });
 
+  it('are in the way of nothing when the processes of a kernel cannot be found', async () => {
+    const { accelerators, records } = acceleratorsOf([smallPlugin('a', { measureKernel: async () => [] })]);
+    await accelerators.refresh();
+    const fails = () => {
+      throw new Error('Too many open files.');
+    };
+    expect(await accelerators.measureKernel('k', holding({ 'a.device': { 'a-0': '1' } }), fails)).toEqual(new Map());
+    expect(records).toMatchObject([{ msg: 'accelerator plugin could not measure' }]);
+  });
+
   it('refuse that an operator states an amount that they find', async () => {
     const { accelerators } = acceleratorsOf([smallPlugin('a')]);
     await accelerators.refresh();

@@ -155,17 +155,16 @@ export class Accelerators {
     return await this.#measure(what, what, (plugin, _entry, signal) => plugin.measureDevices?.(signal));
   }
 
-  /** What one kernel does with its devices, by plugin key. */
+  /** What one kernel does with its devices, by plugin key. Does not throw, also when its processes cannot be found. */
   async measureKernel(
     kernelId: string,
     allocation: Allocation,
     pids: () => readonly number[],
   ): Promise<ReadonlyMap<string, readonly DeviceMeasurement[]>> {
     if (!this.concerns(allocation)) return new Map();
-    const measured = pids();
     return await this.#measure('measuring a kernel', kernelId, (plugin, { inventory }, signal) => {
       const shares = sharesOf(plugin.key, inventory, allocation);
-      return Object.keys(shares).length === 0 ? undefined : plugin.measureKernel?.({ shares, pids: measured }, signal);
+      return Object.keys(shares).length === 0 ? undefined : plugin.measureKernel?.({ shares, pids: pids() }, signal);
     });
   }
 

@@ -16,7 +16,7 @@ export async function measureKernel(
 ): Promise<KernelUsage> {
   const counted = meter.read();
   if (counted.cpuMs !== null && counted.memoryBytes !== null) return counted;
-  const pids = pidsOf(processes, table, mayLeaveTree);
+  const pids = pidsToMeasure(processes, table, mayLeaveTree);
   return {
     ...counted,
     cpuMs: counted.cpuMs ?? cpuMsOf(pids),
@@ -24,7 +24,8 @@ export async function measureKernel(
   };
 }
 
-function pidsOf(processes: KernelProcesses, table: () => ProcessTable, mayLeaveTree: boolean): number[] {
+/** Its living processes, as far as they are looked for to be measured: at a moment that may be a second ago. */
+export function pidsToMeasure(processes: KernelProcesses, table: () => ProcessTable, mayLeaveTree: boolean): number[] {
   const { cgroups, monitor, label, uid } = processes;
   if (cgroups.length > 0) return processesIn(cgroups).filter(isRunning);
   const root = monitor && isAlive(monitor) ? monitor.pid : null;

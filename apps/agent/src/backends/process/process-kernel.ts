@@ -2,14 +2,14 @@ import type { ChildProcess } from 'node:child_process';
 import type { Duplex } from 'node:stream';
 import { AppError, delay } from '@backend.ai/core';
 import { canFreeze, freezeCgroups, isFrozen } from '../../resources/cgroups.ts';
-import { isAlive } from '../../resources/processes.ts';
+import { isAlive, type ProcessTable } from '../../resources/processes.ts';
 import type { KernelUsage } from '../backend.ts';
 import { askToEnd } from '../scratch/ask-to-end.ts';
 import { RunnerKernel, type RunnerKernelOptions } from '../scratch/runner-kernel.ts';
 import { connectToPort } from './connect-to-port.ts';
 import { endProcesses, type KernelProcesses, kernelProcesses } from './end-processes.ts';
 import { findInit } from './find-init.ts';
-import { measureKernel } from './measure-kernel.ts';
+import { measureKernel, pidsToMeasure } from './measure-kernel.ts';
 import type { MemoryWatch } from './memory-watch.ts';
 import type { RecentProcesses } from './recent-processes.ts';
 import { readSandboxStatus } from './sandbox-status.ts';
@@ -61,12 +61,11 @@ export class ProcessKernel extends RunnerKernel {
   }
 
   measure(): Promise<KernelUsage> {
-    const { recentProcesses, isolation } = this.#options;
-    return measureKernel(this.meter, this.#processes, () => recentProcesses.get(), isolation.sandbox === 'none');
+    return measureKernel(this.meter, this.#processes, ...this.#found());
   }
 
   pids(): number[] {
-    return kernelProcesses(this.#options.processes);
+    return pidsToMeasure(this.#processes, ...this.#found());
   }
 
   /** Its first process is known from the moment the runner has answered. */
@@ -117,11 +116,17 @@ export class ProcessKernel extends RunnerKernel {
   protected async askToEnd(): Promise<void> {
     const { clock } = this.#options;
     await askToEnd({
-      pids: () => this.pids(),
+      pids: () => kernelProcesses(this.#processes),
       interruptRunner: () => this.interruptRunner(),
       isOver: () => this.isOver,
       clock,
     });
+  }
+
+  /** Where its processes are looked for, and whether programs may have left its tree. */
+  #found(): [table: () => ProcessTable, mayLeaveTree: boolean] {
+    const { recentProcesses, isolation } = this.#options;
+    return [() => recentProcesses.get(), isolation.sandbox === 'none'];
   }
 
   #watchMemory(): void {

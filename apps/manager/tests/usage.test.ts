@@ -110,11 +110,10 @@ describe('usage', () => {
         ...more,
       },
     });
-    const metrics = {
-      ...{ cpu_used: metric(1_800_000), mem: metric(0, { max: 4_096 }), io_write: metric(100) },
-      cuda_util: metric(0, { avg: 50, capacity: 100 }),
-    };
-    agent.lastMetrics.set(kernelId, metrics);
+    const metrics = { cpu_used: metric(1_800_000), mem: metric(0, { max: 4_096 }), io_write: metric(100) };
+    const known = { atMs: Date.now(), cpuMs: null, cpuPercent: null, memoryBytes: null, memoryPeakBytes: 4_096 };
+    const use = { ...known, metrics, busySeconds: { cuda: 3_600 }, series: [] };
+    await world.liveValues().set(`kernel:${kernelId}:statistics`, JSON.stringify(use), 600_000);
     agent.exit(kernelId);
     await world.until(id, 'TERMINATED');
     // As if it had run from half past twelve to half past two.

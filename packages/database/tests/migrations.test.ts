@@ -2,7 +2,7 @@ import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { migratedTemplate, tempDirectory, testDatabase } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import {
   type DatabaseHandle,
   managerMigrations,
@@ -144,4 +144,27 @@ it('brings a copied template of an older version up to date', async () => {
   await handle.db.execute('create schema public');
   expect(await migrate(handle.db, { directory: managerMigrations })).toContain('0001_initial');
   await handle.close();
+});
+
+it('keeps how long devices were busy, of which earlier managers kept the average', async () => {
+  const handle = await testDatabase();
+  onTestFinished(() => handle.close());
+  const name = '0024_busy_seconds';
+  await handle.db.execute(sql`delete from schema_migrations where name = ${name}`);
+  const before = { counted: { cpuSeconds: 3 }, busyDevices: { cuda: 0.5 }, memoryPeakBytes: 7 };
+  const none = { counted: {}, busyDevices: {}, memoryPeakBytes: null };
+  for (const measured of [before, none]) {
+    await handle.db.execute(sql`
+      insert into usage_records (id, session_id, session_name, kernel_id, domain_name, project_id, user_id, access_key,
+        resource_group, agent_id, slots, began_at, ended_at, measured)
+      select gen_random_uuid(), gen_random_uuid(), 's', gen_random_uuid(), 'd', gen_random_uuid(), gen_random_uuid(), 'k',
+        'g', 'a', '{}', now() - interval '1 hour', now(), ${JSON.stringify(measured)}::jsonb`);
+  }
+  expect(await migrate(handle.db, { directory: managerMigrations })).toEqual([name]);
+  expect(
+    await handle.db.execute(sql`select measured from usage_records order by measured->'memoryPeakBytes' desc`),
+  ).toEqual([
+    { measured: { counted: { cpuSeconds: 3, cudaSeconds: 1_800 }, memoryPeakBytes: 7 } },
+    { measured: { counted: {}, memoryPeakBytes: null } },
+  ]);
 });

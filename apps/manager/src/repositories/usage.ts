@@ -113,8 +113,6 @@ export class UsageRepository {
         select m.starts_at, m.id, m.name, c.key, sum(c.amount) as amount
         from measured m cross join lateral (
           select key, value::float8 * m.within / m.lasted as amount from jsonb_each_text(m.measured->'counted')
-          union all
-          select key || 'Seconds', value::float8 * m.within from jsonb_each_text(m.measured->'busyDevices')
         ) c group by m.starts_at, m.id, m.name, c.key
         union all
         select starts_at, id, name, 'memoryPeakBytes', max((measured->>'memoryPeakBytes')::float8)

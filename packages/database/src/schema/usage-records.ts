@@ -5,10 +5,8 @@ import { moment } from './columns.ts';
 
 /** What a kernel used of all that it held, as far as it was measured. */
 export interface MeasuredUse {
-  /** From its start to its end: `cpuSeconds`, `readBytes`, `writtenBytes`. */
+  /** From its start to its end: `cpuSeconds`, `readBytes`, `writtenBytes`, and how long devices were busy (`cudaSeconds`). */
   readonly counted: Readonly<Record<string, number>>;
-  /** How many devices of each accelerator were busy, on average: `cuda`. */
-  readonly busyDevices: Readonly<Record<string, number>>;
   readonly memoryPeakBytes: number | null;
 }
 

@@ -1,4 +1,4 @@
-import type { KernelMeasurement } from '@backend.ai/contract';
+import type { KernelMeasurement, Metrics } from '@backend.ai/contract';
 import { InProcessLiveValues, type LiveValues } from '@backend.ai/coordination';
 import { newId } from '@backend.ai/core';
 import { BackgroundTasks } from '@backend.ai/telemetry';
@@ -61,6 +61,29 @@ describe('statistics of kernels', () => {
     const known = await statistics.find(kernelId);
     expect(known).toMatchObject({ cpuMs: 10_000, memoryBytes: 100, memoryPeakBytes: 900 });
     expect(known?.series.map(({ cpuMs }) => cpuMs)).toEqual([0, 10_000]);
+  });
+
+  it('count how long devices were busy while somebody measured, also where agents and managers start anew', async () => {
+    const { clock, manager, statistics, tell } = world();
+    const busy = (percent: number) => ({
+      ...{ unit: 'percent', current: percent, capacity: 200, min: percent, max: percent },
+      ...{ sum: percent, avg: percent, diff: 0, rate: 0 },
+    });
+    const beat = async (afterMs: number, percent: number | null, by: KernelStatistics) => {
+      await clock.advance(afterMs);
+      const metrics: Metrics = { cpu_util: busy(90) };
+      if (percent !== null) metrics.cuda_util = busy(percent);
+      await tell(by, [measurement(0, 1, { metrics })]);
+      return (await by.find(kernelId))?.busySeconds;
+    };
+    expect(await beat(0, 200, statistics)).toEqual({ cuda: 0 });
+    expect(await beat(10_000, 200, statistics)).toEqual({ cuda: 20 });
+    expect(await beat(10_000, 0, statistics)).toEqual({ cuda: 20 });
+    expect(await beat(10_000, null, statistics)).toEqual({ cuda: 20 });
+    // The agent was away, and this manager is another one.
+    const other = manager();
+    expect(await beat(100_000, 50, other)).toEqual({ cuda: 50 });
+    expect(other.end('a', kernelId)?.busySeconds).toEqual({ cuda: 50 });
   });
 
   it('are averages of the time in which programs ran, also under another manager: pausing excuses from nothing', async () => {

@@ -3,6 +3,7 @@ import type { LiveValues } from '@backend.ai/coordination';
 import { type Clock, deferred } from '@backend.ai/core';
 import type { BackgroundTasks, Logger } from '@backend.ai/telemetry';
 import { z } from 'zod';
+import { withBusySeconds } from './busy-seconds.ts';
 import { addPoint, otherValues } from './usage-series.ts';
 
 const amount = z.number().nullable();
@@ -14,6 +15,8 @@ const kernelUseSchema = z.object({
   memoryBytes: amount,
   memoryPeakBytes: amount,
   metrics: metricsSchema.optional(),
+  /** How long devices of each accelerator (`cuda`) were busy in all: two at half load for a second are one second. */
+  busySeconds: z.record(z.string(), z.number()).optional(),
   /** Whether its programs stood still when it was measured, and for how long they have in all. */
   paused: z.boolean().optional(),
   pausedMs: z.number().optional(),
@@ -160,19 +163,25 @@ export class KernelStatistics {
 /** The same one when there is nothing newer: measurements are told until they are followed by others. */
 function following(
   last: KernelUse | undefined,
-  measured: Omit<KernelUse, 'series' | 'pausedMs'>,
+  measured: Omit<KernelUse, 'series' | 'pausedMs' | 'busySeconds'>,
   keepMs: number,
 ): KernelUse {
   const { atMs, cpuMs, memoryBytes, metrics = {} } = measured;
   if (last && atMs - last.atMs < sameWithinMs) return last;
   const pausedMs = (last?.pausedMs ?? 0) + (last?.paused ? atMs - last.atMs : 0);
   const point = { atMs, pausedMs, cpuMs, memoryBytes, others: otherValues(metrics) };
-  const peaks = [measured.memoryPeakBytes, last?.memoryPeakBytes].filter((peak) => typeof peak === 'number');
   return {
     ...{ ...measured, pausedMs },
-    memoryPeakBytes: peaks.length === 0 ? null : Math.max(...peaks),
+    busySeconds: withBusySeconds(last?.busySeconds, metrics, last ? atMs - last.atMs : 0),
+    memoryPeakBytes: highest(measured.memoryPeakBytes, last?.memoryPeakBytes),
     series: addPoint(last?.series ?? [], point, keepMs),
   };
+}
+
+/** Of peaks told by several: an agent knows of none before it started. Null: none is known. */
+export function highest(...peaks: ReadonlyArray<number | null | undefined>): number | null {
+  const known = peaks.filter((peak) => typeof peak === 'number');
+  return known.length === 0 ? null : Math.max(...known);
 }
 
 /** The age of a measurement is rounded, and the way to here takes its time. */

@@ -1,7 +1,7 @@
 import type { KernelStatisticsView, Metrics, SessionStatisticsView, UsePoint, UserActor } from '@backend.ai/contract';
 import type { KernelStatisticsRepository, MeasuredKernel } from '../../repositories/kernel-statistics.ts';
 import type { SessionService } from '../sessions/session-service.ts';
-import type { KernelStatistics, KernelUse } from './kernel-statistics.ts';
+import { highest, type KernelStatistics, type KernelUse } from './kernel-statistics.ts';
 import { measuredUse } from './measured-use.ts';
 import { averageOf, type UsageSeries } from './usage-series.ts';
 
@@ -46,9 +46,9 @@ export class StatisticsService {
     const { cpu_used: cpu, mem } = metrics ?? {};
     const final = metrics && {
       ...{ atMs: endedAtMs, metrics, cpuMs: cpu?.current ?? kept.cpuMs },
-      ...{ memoryBytes: mem?.current ?? kept.memoryBytes, memoryPeakBytes: mem?.max ?? kept.memoryPeakBytes },
+      ...{ memoryBytes: mem?.current ?? kept.memoryBytes, memoryPeakBytes: highest(mem?.max, kept.memoryPeakBytes) },
     };
-    const measured = measuredUse(metrics ?? last?.metrics ?? {});
+    const measured = measuredUse(metrics ?? last?.metrics ?? {}, last);
     await rows.keep(kernelId, agentId, { ...kept, ...final, measured });
   }
 }

@@ -1,4 +1,4 @@
-import { AppError, newId } from '@backend.ai/core';
+import { AppError, type ErrorCode, newId } from '@backend.ai/core';
 import { runWithRequest } from '@backend.ai/telemetry';
 import { waitFor } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
@@ -11,7 +11,8 @@ let manager: FakeAgent;
 let worker: FakeAgent;
 
 beforeAll(async () => {
-  world = await createWorld();
+  // One that cannot be reached stays one that could be asked.
+  world = await createWorld({ config: { agentLostAfterMs: 600_000 } });
   const managers = ['node-1', 'node-3'];
   manager = await join('i-manager', { nodeId: 'node-1', managers, swarmId: 'swarm' });
   worker = await join('i-worker', { nodeId: 'node-2', managers });
@@ -99,17 +100,43 @@ describe('the network of containers on several machines', () => {
     expect(manager.networks.has(id)).toBe(false);
   });
 
-  it('is made by another manager of the swarm when one cannot be reached', async () => {
-    const second = await join('i-second', { nodeId: 'node-3', managers: ['node-1', 'node-3'], swarmId: 'swarm' });
-    await manager.stop();
-    const { id } = await world.create({
-      ...{ clusterMode: 'multi-node', clusterSize: 2, resources: { cpu: 3 } },
-      designatedAgents: ['i-second', 'i-worker'],
+  describe('with another manager of its swarm', () => {
+    let second: FakeAgent;
+    beforeAll(async () => {
+      second = await join('i-second', { nodeId: 'node-3', managers: ['node-1', 'node-3'], swarmId: 'swarm' });
     });
-    await world.until(id, 'RUNNING');
-    expect(second.networks.has(id)).toBe(true);
-    await destroy(id);
-    await withoutNetworks();
-    expect(second.networks.has(id)).toBe(false);
+    afterEach(() => {
+      manager.engineFailure = undefined;
+    });
+
+    it.each([
+      ['agent is away', () => manager.stop()],
+      ['engine is away', () => fail('engine-unavailable')],
+      ['engine manages the swarm no more', () => fail('unsupported-feature')],
+    ])('is made and removed by that one when of the first the %s', async (_, happen) => {
+      await happen();
+      const { id } = await createBesides();
+      await world.until(id, 'RUNNING');
+      expect(second.networks.has(id)).toBe(true);
+      await destroy(id);
+      await withoutNetworks();
+      expect(second.networks.has(id)).toBe(false);
+    });
+
+    it('is made by that one when the first fails to', async () => {
+      fail('engine-failed');
+      const { id } = await createBesides();
+      await world.until(id, 'RUNNING');
+      expect(second.networks.has(id)).toBe(true);
+    });
+
+    function fail(code: ErrorCode): void {
+      manager.engineFailure = new AppError(code, 'It cannot.');
+    }
+    const createBesides = () =>
+      world.create({
+        ...{ clusterMode: 'multi-node', clusterSize: 2, resources: { cpu: 3 } },
+        designatedAgents: ['i-second', 'i-worker'],
+      });
   });
 });

@@ -90,15 +90,19 @@ export class FakeAgent extends FakeKernels implements AgentService {
   readonly networks = new Set<string>();
   /** Why it removes none, as often as it is here. */
   readonly networkRefusals: AppError[] = [];
+  /** Thrown by all that is asked of its swarm. */
+  engineFailure: AppError | undefined;
 
   async ensureClusterNetwork({ sessionId }: { sessionId: string }, ctx: CallContext): Promise<{ network: string }> {
     this.admit(ctx.headers.epoch);
+    if (this.engineFailure) throw this.engineFailure;
     this.networks.add(sessionId);
     return { network: `network-${sessionId}` };
   }
 
   async removeClusterNetwork({ sessionId }: { sessionId: string }, ctx: CallContext): Promise<void> {
     this.admit(ctx.headers.epoch);
+    if (this.engineFailure) throw this.engineFailure;
     const refusal = this.networkRefusals.shift();
     if (refusal) throw refusal;
     this.networks.delete(sessionId);

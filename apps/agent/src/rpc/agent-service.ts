@@ -11,7 +11,7 @@ import type {
 } from '@backend.ai/contract';
 import { AppError, type Clock } from '@backend.ai/core';
 import { requireRequestId } from '@backend.ai/telemetry';
-import type { BackendClusterNetworks, BackendImages } from '../backends/backend.ts';
+import type { Backend, BackendClusterNetworks, BackendImages } from '../backends/backend.ts';
 import type { Tickets } from '../data-port/tickets.ts';
 import type { AgentState } from '../kernels/agent-state.ts';
 import { followLog, sourceOf } from '../kernels/follow-log.ts';
@@ -24,10 +24,7 @@ export interface AgentServiceOptions {
   readonly version: string;
   readonly state: AgentState;
   readonly supervisor: KernelSupervisor;
-  /** Undefined: its kernels are not made of container images. */
-  readonly images: BackendImages | undefined;
-  /** Undefined: it makes none. */
-  readonly clusterNetworks: BackendClusterNetworks | undefined;
+  readonly backend: Pick<Backend, 'capabilities' | 'images' | 'clusterNetworks'>;
   readonly commits: KernelCommits;
   readonly tickets: Tickets;
   readonly clock: Clock;
@@ -187,13 +184,16 @@ export class LocalAgentService implements AgentService {
   }
 
   get #clusterNetworks(): BackendClusterNetworks {
-    const { clusterNetworks } = this.#options;
-    if (!clusterNetworks) throw new AppError('unsupported-feature', 'This agent has no container engine.');
+    const { capabilities, clusterNetworks } = this.#options.backend;
+    // Engines come to manage a swarm, and cease to, while the manager knows what was so before.
+    if (!clusterNetworks || capabilities.swarm?.swarmId === undefined) {
+      throw new AppError('unsupported-feature', 'This agent has no container engine that manages a swarm.');
+    }
     return clusterNetworks;
   }
 
   get #images(): BackendImages {
-    const { images } = this.#options;
+    const { images } = this.#options.backend;
     if (!images) throw new AppError('unsupported-feature', 'This agent has no container engine.');
     return images;
   }

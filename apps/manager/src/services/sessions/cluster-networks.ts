@@ -1,4 +1,4 @@
-import { AppError, hasCode } from '@backend.ai/core';
+import { AppError, type ErrorCode, hasCode } from '@backend.ai/core';
 import type { AgentApi, AgentClients } from '../../clients/agent-clients.ts';
 import type { ClusterNetworkRecord, ClusterNetworkRepository } from '../../repositories/cluster-networks.ts';
 import type { AgentDirectory } from '../agents/agent-directory.ts';
@@ -9,6 +9,11 @@ export interface ClusterNetworksOptions {
   readonly directory: Pick<AgentDirectory, 'list'>;
   readonly clients: Pick<AgentClients, 'call'>;
 }
+
+/** An agent that answers so says nothing of the swarm: another one may manage it. */
+const notThere: readonly ErrorCode[] = ['agent-unreachable', 'engine-unavailable', 'unsupported-feature'];
+/** To remove a network fails in the same way everywhere while it is in use; to make one may fail at one engine only. */
+const notMadeThere: readonly ErrorCode[] = [...notThere, 'engine-failed'];
 
 /**
  * Networks by which containers of one session on several machines reach each other: made by an agent whose engine manages
@@ -41,7 +46,7 @@ export class ClusterNetworks {
       if (!(await this.#options.networks.record(network, epoch))) {
         throw new AppError('state-conflict', 'The session needs no network any more.');
       }
-      const made = await this.#ask(swarms, network, (api) =>
+      const made = await this.#ask(swarms, network, notMadeThere, (api) =>
         api.ensureClusterNetwork.mutate({ sessionId }, { context: { epoch } }),
       );
       return made.network;
@@ -54,29 +59,32 @@ export class ClusterNetworks {
     await this.#inTurn(sessionId, async () => {
       const swarms = new Swarms(await this.#options.directory.list());
       if (swarms.managersOf(network.swarmId).length === 0) return;
-      await this.#ask(swarms, network, (api) => api.removeClusterNetwork.mutate({ sessionId }, { context: { epoch } }));
+      await this.#ask(swarms, network, notThere, (api) =>
+        api.removeClusterNetwork.mutate({ sessionId }, { context: { epoch } }),
+      );
       await this.#options.networks.forget(network);
     });
   }
 
-  /** The first of them that can be reached: all of them speak for the whole swarm. */
-  async #ask<T>(swarms: Swarms, { swarmId }: ClusterNetworkRecord, work: (api: AgentApi) => Promise<T>): Promise<T> {
-    let unreachable = new AppError(
-      'agent-unreachable',
-      'No agent with an engine that manages the swarm is reachable.',
-      {
-        data: { swarm: swarmId },
-      },
-    );
+  /** The first of them that can do it: all of them speak for the whole swarm. */
+  async #ask<T>(
+    swarms: Swarms,
+    { swarmId }: ClusterNetworkRecord,
+    passedOn: readonly ErrorCode[],
+    work: (api: AgentApi) => Promise<T>,
+  ): Promise<T> {
+    let failure = new AppError('agent-unreachable', 'No agent with an engine that manages the swarm is reachable.', {
+      data: { swarm: swarmId },
+    });
     for (const agentId of swarms.managersOf(swarmId)) {
       try {
         return await this.#options.clients.call(agentId, work);
       } catch (error) {
-        if (!hasCode(error, 'agent-unreachable')) throw error;
-        unreachable = error;
+        if (!hasCode(error, ...passedOn)) throw error;
+        failure = error;
       }
     }
-    throw unreachable;
+    throw failure;
   }
 
   async #inTurn<T>(sessionId: string, work: () => Promise<T>): Promise<T> {

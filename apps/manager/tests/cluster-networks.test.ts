@@ -3,6 +3,7 @@ import { runWithRequest } from '@backend.ai/telemetry';
 import { waitFor } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { ClusterNetworkRepository } from '../src/repositories/cluster-networks.ts';
 import type { FakeAgent } from './fake-agent.ts';
 import { createWorld, type World } from './world.ts';
 
@@ -57,6 +58,21 @@ describe('the network of containers on several machines', () => {
     await destroy(id);
     await withoutNetworks();
     expect([...manager.networks]).toEqual([]);
+  });
+
+  it('is not written down any more once its session ends', async () => {
+    const { id } = await create();
+    await world.until(id, 'RUNNING');
+    const epoch = world.manager.services.leaderEpoch() ?? 0;
+    const takenBack = new Error('All of it is taken back.');
+    const attempt = world.database.db.transaction(async (tx) => {
+      const networks = new ClusterNetworkRepository(tx);
+      expect(await networks.record({ sessionId: id, swarmId: 'other' }, epoch)).toBe(true);
+      await tx.execute(sql`update sessions set status = 'TERMINATING' where id = ${id}::uuid`);
+      expect(await networks.record({ sessionId: id, swarmId: 'other' }, epoch)).toBe(false);
+      throw takenBack;
+    });
+    await expect(attempt).rejects.toBe(takenBack);
   });
 
   it('is not needed on one machine', async () => {

@@ -16,12 +16,12 @@ export class ClusterNetworkRepository {
     this.#db = db;
   }
 
-  /** Before it is made. False: the session has ended, or another manager leads. */
+  /** Before it is made. False: the session ends or has ended, or another manager leads. */
   async record({ sessionId, swarmId }: ClusterNetworkRecord, epoch: number): Promise<boolean> {
     const rows = await this.#db.execute(sql`
       insert into cluster_networks (session_id, swarm_id)
       select s.id, ${swarmId}::text from sessions s
-      where s.id = ${sessionId}::uuid and s.status not in (${terminalTexts}) and ${fencedBy(epoch)}
+      where s.id = ${sessionId}::uuid and s.status not in ('TERMINATING', ${terminalTexts}) and ${fencedBy(epoch)}
       on conflict (session_id, swarm_id) do update set swarm_id = excluded.swarm_id
       returning session_id`);
     return rows.length > 0;

@@ -5,7 +5,7 @@ import type { AgentDirectory } from '../agents/agent-directory.ts';
 import { Swarms } from '../agents/swarms.ts';
 
 export interface ClusterNetworksOptions {
-  readonly networks: ClusterNetworkRepository;
+  readonly networks: Pick<ClusterNetworkRepository, 'record' | 'forget'>;
   readonly directory: Pick<AgentDirectory, 'list'>;
   readonly clients: Pick<AgentClients, 'call'>;
 }
@@ -23,6 +23,8 @@ export class ClusterNetworks {
   readonly #options: ClusterNetworksOptions;
   /** By session, one order after the other: what is removed must not be made by an order that is still under way. */
   readonly #turns = new Map<string, Promise<unknown>>();
+  /** By session and swarm, orders to make a network that no removal followed: all kernels of a session need one at once. */
+  readonly #making = new Map<string, Promise<string>>();
 
   constructor(options: ClusterNetworksOptions) {
     this.#options = options;
@@ -31,7 +33,7 @@ export class ClusterNetworks {
   /**
    * The name of the network, for a session with kernels on these agents. Undefined: they need none, or have no swarm in
    * common; then the agents refuse to start containers of it.
-   * @throws AppError `state-conflict` when the session has ended, and what the agent answered
+   * @throws AppError `state-conflict` when the session ends or has ended, and what the agent answered
    */
   async ensure(sessionId: string, agentIds: readonly string[], epoch: number): Promise<string | undefined> {
     const wanted = new Set(agentIds);
@@ -42,20 +44,33 @@ export class ClusterNetworks {
     const [swarmId] = found;
     if (!swarmId || found.length < wanted.size || found.some((other) => other !== swarmId)) return undefined;
     const network = { sessionId, swarmId };
-    return await this.#inTurn(sessionId, async () => {
-      if (!(await this.#options.networks.record(network, epoch))) {
-        throw new AppError('state-conflict', 'The session needs no network any more.');
-      }
-      const made = await this.#ask(swarms, network, notMadeThere, (api) =>
-        api.ensureClusterNetwork.mutate({ sessionId }, { context: { epoch } }),
-      );
-      return made.network;
-    });
+    const key = keyOf(network);
+    const underWay = this.#making.get(key);
+    if (underWay) return await underWay;
+    const making = this.#inTurn(sessionId, () => this.#make(swarms, network, epoch));
+    this.#making.set(key, making);
+    try {
+      return await making;
+    } finally {
+      if (this.#making.get(key) === making) this.#making.delete(key);
+    }
+  }
+
+  async #make(swarms: Swarms, network: ClusterNetworkRecord, epoch: number): Promise<string> {
+    if (!(await this.#options.networks.record(network, epoch))) {
+      throw new AppError('state-conflict', 'The session needs no network any more.');
+    }
+    const { sessionId } = network;
+    const made = await this.#ask(swarms, network, notMadeThere, (api) =>
+      api.ensureClusterNetwork.mutate({ sessionId }, { context: { epoch } }),
+    );
+    return made.network;
   }
 
   /** It stays for another time while no agent manages its swarm. @throws AppError what the agent answered */
   async remove(network: ClusterNetworkRecord, epoch: number): Promise<void> {
     const { sessionId } = network;
+    this.#making.delete(keyOf(network));
     await this.#inTurn(sessionId, async () => {
       const swarms = new Swarms(await this.#options.directory.list());
       if (swarms.managersOf(network.swarmId).length === 0) return;
@@ -100,4 +115,8 @@ export class ClusterNetworks {
       if (this.#turns.get(sessionId) === turn) this.#turns.delete(sessionId);
     }
   }
+}
+
+function keyOf({ sessionId, swarmId }: ClusterNetworkRecord): string {
+  return `${sessionId} ${swarmId}`;
 }

@@ -33,7 +33,7 @@ import { maxClaimedSlots, maxWarmSlots, type WarmSlotReport, warmSlotSpecSchema 
 /** manager → agent. The real agent and the simulated one implement this. */
 
 const kernelInput = z.strictObject({ kernelId: kernelIdSchema });
-const sessionInput = z.object({ sessionId: z.uuid() });
+const sessionInput = z.strictObject({ sessionId: z.uuid() });
 const destroyInput = z.strictObject({
   kernelId: kernelIdSchema,
   reason: z.string().max(64),

@@ -29,7 +29,7 @@ const pollMs = 50;
 
 /**
  * A container engine that a test may stop, kill and start again, beside that of the machine: folders, socket and control
- * groups of its own, and no rules in the machine's firewall. Containers have networks only where they ask for one.
+ * groups of its own, and no rules in the machine's firewall.
  */
 export class DevEngine {
   readonly socket: string;
@@ -38,6 +38,7 @@ export class DevEngine {
   readonly #keeperSocket: string;
   #engine: ChildProcess | undefined;
   #keeper: ChildProcess | undefined;
+  #ownBridge: string | undefined;
 
   /** @param folder Taken over whole; its path has to be short */
   constructor(folder: string) {
@@ -57,7 +58,7 @@ export class DevEngine {
   } = {}): Promise<void> {
     await this.#startKeeper();
     const folders = ['--data-root', join(this.#folder, 'data'), '--exec-root', join(this.#folder, 'exec')];
-    const machine = ['--bridge=none', '--iptables=false', '--ip-forward=false', '--userland-proxy=false'];
+    const machine = [`--bridge=${this.#bridge()}`, '--iptables=false', '--ip-forward=false', '--userland-proxy=false'];
     const cgroups = ['--cgroup-parent', `/${this.#cgroup}`, '--exec-opt', 'native.cgroupdriver=cgroupfs'];
     const places = ['--host', `unix://${this.socket}`, '--containerd', this.#keeperSocket];
     const rest = [
@@ -70,6 +71,18 @@ export class DevEngine {
     this.#engine = this.#spawn('dockerd', ...places, ...folders, ...machine, ...cgroups, ...rest);
     const ping = { socketPath: this.socket, path: '/_ping' };
     await this.#until(this.#engine, () => answers(ping));
+  }
+
+  /** One of its own: an engine without any takes that of the machine's engine away. */
+  #bridge(): string {
+    const name = `bai${process.pid}e`;
+    if (!existsSync(`/sys/class/net/${name}`)) {
+      execFileSync('ip', ['link', 'add', name, 'type', 'bridge']);
+      execFileSync('ip', ['address', 'add', `10.218.${process.pid % 250}.1/28`, 'dev', name]);
+      execFileSync('ip', ['link', 'set', name, 'up']);
+      this.#ownBridge = name;
+    }
+    return name;
   }
 
   /** What keeps containers is a process of its own, which outlives the engine, as on Debian. */
@@ -132,7 +145,10 @@ export class DevEngine {
       signalAll(pids, 'SIGKILL');
       await pause(pollMs);
     }
-    for (const bridge of bridges) execFileSync('ip', ['link', 'delete', bridge]);
+    for (const bridge of [...bridges, ...(this.#ownBridge ? [this.#ownBridge] : [])]) {
+      execFileSync('ip', ['link', 'delete', bridge]);
+    }
+    this.#ownBridge = undefined;
     const mounts = readFileSync('/proc/self/mounts', 'utf8')
       .split('\n')
       .map((line) => line.split(' ')[1] ?? '');

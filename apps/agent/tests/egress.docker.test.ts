@@ -29,7 +29,7 @@ const list: EgressPolicy = {
 function entries(): string[] {
   const lines = iptables('-S').split('\n');
   const ours = [chains.toMachine, chains.through, 'BACKENDAI-NET-0ad6'];
-  return lines.filter((line) => /^-A (INPUT|DOCKER-USER) /.test(line) && ours.some((name) => line.includes(name)));
+  return lines.filter((line) => /^-A (INPUT|FORWARD) /.test(line) && ours.some((name) => line.includes(name)));
 }
 
 /** As `iptables -F` would, without what others have there. */

@@ -1,11 +1,16 @@
 import { execFileSync } from 'node:child_process';
 import { onTestFinished } from 'vitest';
+import { firewallTable } from '../src/backends/docker/firewall-rules.ts';
 import { runCode, type StartedAgent, textOf } from './agent-world.ts';
 
 /** What is beyond the machine, and how far a kernel gets there. */
 
+/** In the table that our rules are in. */
 export function iptables(...args: string[]): string {
-  return execFileSync('iptables', ['-w', '5', ...args], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+  return execFileSync('iptables', ['-w', '5', '-t', firewallTable, ...args], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
 }
 
 /**

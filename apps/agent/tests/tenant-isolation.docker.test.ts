@@ -29,7 +29,7 @@ async function world() {
 
 function removeRules(): void {
   iptables('-D', 'INPUT', '-j', chains.toMachine);
-  iptables('-D', 'DOCKER-USER', '-j', chains.through);
+  iptables('-D', 'FORWARD', '-j', chains.through);
   for (const chain of [chains.toMachine, chains.through]) {
     iptables('-F', chain);
     iptables('-X', chain);

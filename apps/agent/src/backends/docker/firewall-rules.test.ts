@@ -7,18 +7,18 @@ const pool = parseSubnet('10.99.0.0/16')!;
 const subnet = parseSubnet('10.99.0.64/26')!;
 const bridge = 'br-0123456789ab';
 const chain = 'BACKENDAI-NET-0a630040-26';
-const docker = '-N DOCKER-USER\n-A DOCKER-USER -j RETURN';
+const bare = '-P INPUT ACCEPT\n-P FORWARD ACCEPT';
 
 /** The chain of the network, without the name of the chain. */
-function linesOf(egress: EgressPolicy, nameServers: string[] = [], present = docker): string[] {
+function linesOf(egress: EgressPolicy, nameServers: string[] = [], present = bare): string[] {
   return firewallRules(pool, [{ subnet, bridge, egress }], nameServers, present)
     .split('\n')
     .flatMap((line) => (line.startsWith(`-A ${chain} `) ? line.slice(`-A ${chain} `.length) : []));
 }
 
 it('drops what containers begin with the machine, engines of a swarm, cloud metadata and other networks, in this order', () => {
-  expect(firewallRules(pool, [], [], docker).split('\n')).toEqual([
-    '*filter',
+  expect(firewallRules(pool, [], [], bare).split('\n')).toEqual([
+    '*mangle',
     ':BACKENDAI-IN-0a630000-16 - [0:0]',
     ':BACKENDAI-FWD-0a630000-16 - [0:0]',
     '-A BACKENDAI-IN-0a630000-16 -s 10.99.0.0/16 -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN',
@@ -33,7 +33,7 @@ it('drops what containers begin with the machine, engines of a swarm, cloud meta
     '-A BACKENDAI-FWD-0a630000-16 -s 10.99.0.0/16 -d 169.254.0.0/16 -j DROP',
     '-A BACKENDAI-FWD-0a630000-16 -s 10.99.0.0/16 -d 10.99.0.0/16 -j DROP',
     '-I INPUT 1 -j BACKENDAI-IN-0a630000-16',
-    '-I DOCKER-USER 1 -j BACKENDAI-FWD-0a630000-16',
+    '-I FORWARD 1 -j BACKENDAI-FWD-0a630000-16',
     'COMMIT',
     '',
   ]);
@@ -46,7 +46,7 @@ it('drops what comes from a network with an address that is not of it, before an
     egress: { policy: 'none' } as const,
   };
   const networks = [{ subnet, bridge, egress: { policy: 'open' } as const }, other];
-  const lines = firewallRules(pool, networks, [], docker).split('\n');
+  const lines = firewallRules(pool, networks, [], bare).split('\n');
   const { toMachine, through } = chainsOf(pool);
   const rulesOf = (name: string): string[] =>
     lines.flatMap((line) => (line.startsWith(`-A ${name} `) ? line.slice(`-A ${name} `.length) : []));
@@ -62,19 +62,19 @@ it('names chains by the range, within what iptables takes', () => {
   expect(Math.max(...names.map(({ length }) => length))).toBeLessThanOrEqual(28);
 });
 
-it('enters chains once, before what is there; without Docker from where everything passes', () => {
+it('enters chains once, before what is there', () => {
   const egress: EgressPolicy = { policy: 'none' };
   const entriesOf = (present: string): string[] =>
     firewallRules(pool, [{ subnet, bridge, egress }], [], present)
       .split('\n')
       .filter((line) => line.startsWith('-I'));
-  expect(entriesOf('-P FORWARD ACCEPT')).toEqual([
+  expect(entriesOf(bare)).toEqual([
     '-I INPUT 1 -j BACKENDAI-IN-0a630000-16',
     '-I FORWARD 1 -j BACKENDAI-FWD-0a630000-16',
     `-I FORWARD 1 -s 10.99.0.64/26 -j ${chain}`,
   ]);
-  const entered = `-A INPUT -j BACKENDAI-IN-0a630000-16\n-A DOCKER-USER -s 10.99.0.64/26 -j ${chain}`;
-  expect(entriesOf(`${docker}\n${entered}`)).toEqual(['-I DOCKER-USER 1 -j BACKENDAI-FWD-0a630000-16']);
+  const entered = `-A INPUT -j BACKENDAI-IN-0a630000-16\n-A FORWARD -s 10.99.0.64/26 -j ${chain}`;
+  expect(entriesOf(`${bare}\n${entered}`)).toEqual(['-I FORWARD 1 -j BACKENDAI-FWD-0a630000-16']);
 });
 
 describe('the chain of a network', () => {
@@ -109,21 +109,21 @@ describe('the chain of a network', () => {
   it('is not made for an open one, and emptied where an earlier network of its range has left one', () => {
     const text = (present: string): string =>
       firewallRules(pool, [{ subnet, bridge, egress: { policy: 'open' } }], [], present);
-    expect(text(docker)).not.toContain(chain);
-    const left = text(`${docker}\n-N ${chain}\n-A DOCKER-USER -s 10.99.0.64/26 -j ${chain}`);
+    expect(text(bare)).not.toContain(chain);
+    const left = text(`${bare}\n-N ${chain}\n-A FORWARD -s 10.99.0.64/26 -j ${chain}`);
     expect(left.split('\n').filter((line) => line.includes(chain))).toEqual([`:${chain} - [0:0]`]);
   });
 
   it('goes with every line that leads to it', () => {
-    const present = `-N ${chain}\n-N ${chain}0\n-A DOCKER-USER -s 10.99.0.64/26 -j ${chain}\n-A ${chain} -j DROP`;
+    const present = `-N ${chain}\n-N ${chain}0\n-A FORWARD -s 10.99.0.64/26 -j ${chain}\n-A ${chain} -j DROP`;
     expect(withoutNetwork(subnet, present)?.split('\n')).toEqual([
-      '*filter',
-      `-D DOCKER-USER -s 10.99.0.64/26 -j ${chain}`,
+      '*mangle',
+      `-D FORWARD -s 10.99.0.64/26 -j ${chain}`,
       `-F ${chain}`,
       `-X ${chain}`,
       'COMMIT',
       '',
     ]);
-    expect(withoutNetwork(subnet, docker)).toBeNull();
+    expect(withoutNetwork(subnet, bare)).toBeNull();
   });
 });

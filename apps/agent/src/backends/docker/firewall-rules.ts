@@ -7,6 +7,12 @@ import { formatSubnet, type Subnet } from '@backend.ai/core';
  * and lose only our own lines.
  */
 
+/**
+ * Passed before the table of filters, in which engines change what comes first: Docker takes the chain that it leaves to
+ * others out of the way of packets and puts it back, each time it makes a network.
+ */
+export const firewallTable = 'mangle';
+
 /** Chains of our own, one pair for each range of addresses. */
 export interface FirewallChains {
   readonly toMachine: string;
@@ -50,7 +56,7 @@ const onOneBridge = '-m physdev --physdev-is-bridged -j RETURN';
  * servers of clouds, no engine of a swarm, and no other network of the pool. Those of a network with an egress policy reach what it allows of the
  * rest. What comes from a network with an address that is not of it goes nowhere: the rules, which go by addresses, would
  * not know it. Everything else is for the rules that follow ours.
- * @param present What `iptables -S` prints.
+ * @param present What `iptables -S` prints of that table.
  * @param nameServers That networks with a list may ask, in any case.
  */
 export function firewallRules(
@@ -62,7 +68,6 @@ export function firewallRules(
   const lines = new Set(present.split('\n'));
   const { toMachine, through } = chainsOf(pool);
   const range = formatSubnet(pool);
-  const entrance = forwardEntrance(lines);
   // A chain that an earlier network of this range has left is emptied for one that needs none.
   const chained = networks.filter(
     ({ subnet, egress }) => egress.policy !== 'open' || lines.has(`-N ${egressChainOf(subnet)}`),
@@ -90,8 +95,8 @@ export function firewallRules(
     ),
     // Before what is there: that may accept everything.
     ...enter('INPUT', `-j ${toMachine}`),
-    ...enter(entrance, `-j ${through}`),
-    ...restricted.flatMap(({ subnet }) => enter(entrance, entryOf(subnet))),
+    ...enter('FORWARD', `-j ${through}`),
+    ...restricted.flatMap(({ subnet }) => enter('FORWARD', entryOf(subnet))),
   ]);
 }
 
@@ -122,11 +127,6 @@ function returnRules({ to, protocol, ports }: EgressRule): string[] {
   );
 }
 
-/** Docker leaves a chain to others, and passes it before its own rules. Other engines have none. */
-function forwardEntrance(lines: ReadonlySet<string>): string {
-  return lines.has('-N DOCKER-USER') ? 'DOCKER-USER' : 'FORWARD';
-}
-
 function entryOf(subnet: Subnet): string {
   return `-s ${formatSubnet(subnet)} -j ${egressChainOf(subnet)}`;
 }
@@ -136,5 +136,5 @@ function rangeName({ base, prefix }: Subnet): string {
 }
 
 function restoreText(lines: readonly string[]): string {
-  return ['*filter', ...lines, 'COMMIT', ''].join('\n');
+  return [`*${firewallTable}`, ...lines, 'COMMIT', ''].join('\n');
 }

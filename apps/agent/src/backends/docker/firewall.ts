@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { AppError, type Subnet } from '@backend.ai/core';
 import { findProgram, searchFolders } from '../../files/programs.ts';
-import { firewallRules, type GuardedNetwork, withoutNetwork } from './firewall-rules.ts';
+import { firewallRules, firewallTable, type GuardedNetwork, withoutNetwork } from './firewall-rules.ts';
 import { nameServersOfMachine } from './name-servers.ts';
 
 /**
@@ -28,7 +28,7 @@ export function findFirewall(pool: Subnet, nameServers: () => string[] = nameSer
   const iptables = findProgram('iptables', folders);
   const restore = findProgram('iptables-restore', folders);
   if (process.getuid?.() !== 0 || iptables === null || restore === null) return null;
-  const present = (): Promise<string> => run(iptables, [...waiting, '-S']);
+  const present = (): Promise<string> => run(iptables, [...waiting, '-t', firewallTable, '-S']);
   const apply = (rules: string): Promise<string> => run(restore, [...waiting, '--noflush'], rules);
   return {
     ensure: async (networks) => {

@@ -76,7 +76,7 @@ export class DevEngine {
   /** One of its own: an engine without any takes that of the machine's engine away. */
   #bridge(): string {
     const name = `bai${process.pid}e`;
-    if (!existsSync(`/sys/class/net/${name}`)) {
+    if (!interfaces().includes(name)) {
       execFileSync('ip', ['link', 'add', name, 'type', 'bridge']);
       execFileSync('ip', ['address', 'add', `10.218.${process.pid % 250}.1/28`, 'dev', name]);
       execFileSync('ip', ['link', 'set', name, 'up']);
@@ -137,7 +137,7 @@ export class DevEngine {
 
   /** As when the machine loses its power: no process, mount, bridge or file of a run is left; images and containers are. */
   async loseHost(): Promise<void> {
-    const bridges = readdirSync('/sys/class/net').filter((name) => this.#isBridge(name));
+    const bridges = interfaces().filter((name) => this.#isBridge(name));
     await this.kill();
     for (;;) {
       const pids = this.#processes();
@@ -217,6 +217,11 @@ function answers(ping: RequestOptions): Promise<boolean> {
     asked.on('error', () => resolve(false));
     asked.end();
   });
+}
+
+/** Of this network namespace: /sys may show those of another one. */
+function interfaces(): string[] {
+  return [...readFileSync('/proc/self/net/dev', 'utf8').matchAll(/^ *([^\s:]+):/gm)].map(([, name = '']) => name);
 }
 
 function hasEnded(child: ChildProcess): boolean {

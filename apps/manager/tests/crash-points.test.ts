@@ -214,7 +214,7 @@ const ways: readonly Way[] = [
         reached: runs,
       },
     ],
-    atLeast: 9,
+    atLeast: 6,
     stride: 2,
   },
   {

@@ -38,7 +38,18 @@ describe.skipIf(!canStartEngine())('a machine that restarts with sessions in con
 
   test('all of them have ended because of it, nothing is left, and others start', { timeout: 240_000 }, async () => {
     await cluster.json(['session', 'create', '--name', 'works', ...small, image]);
-    await cluster.json(['session', 'create', '--name', 'batch-job', '--type', 'batch', ...small, '-c', 'sleep 600', image]);
+    await cluster.json([
+      'session',
+      'create',
+      '--name',
+      'batch-job',
+      '--type',
+      'batch',
+      ...small,
+      '-c',
+      'sleep 600',
+      image,
+    ]);
     await waitFor(async () => (await info('batch-job')).status === 'RUNNING');
     await cluster.kill();
     await engine.loseHost();

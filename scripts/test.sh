@@ -21,7 +21,7 @@ case "${1:-}" in
   *) echo "Usage: ./scripts/test.sh [--quick|--soak]" >&2; exit 2 ;;
 esac
 
-export TURBO_TELEMETRY_DISABLED=1 VITE_CONFIG_NATIVE_IGNORE_WARNING=true FORCE_COLOR=0
+export TURBO_TELEMETRY_DISABLED=1 VITE_CONFIG_NATIVE_IGNORE_WARNING=true NO_COLOR=1
 if [ "$mode" = soak ]; then export SOAK=1 INTERLEAVINGS=60; fi
 work=$(mktemp -d)
 results=$work/results
@@ -142,7 +142,8 @@ checks=
 cat "$work/checks.log"
 
 step 'Result'
-# One outside of every test fails a run in which all tests pass.
+# What failed, and errors outside of every test, which fail a run in which all tests pass.
+grep -A 5 '^ *FAIL ' "$work/errors.log" | cut -c1-300 || true
 grep -A 20 'Unhandled Errors' "$work/errors.log" || true
 save=()
 if [ "$mode" = soak ]; then save=(bench/results/soak.md); fi

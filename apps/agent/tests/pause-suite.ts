@@ -45,7 +45,7 @@ export function pauseSuite(options: WorldOptions, image: { readonly image?: stri
     await w.expectNoRemains(kernelId);
   };
 
-  it('stands still and goes on where it was; what it did can be read meanwhile', { timeout: 60_000 }, async () => {
+  it('stands still and goes on where it was; what it did can be read meanwhile', async () => {
     const world = await counting();
     const { started, kernelId, w } = world;
     const { api } = started;
@@ -75,13 +75,13 @@ export function pauseSuite(options: WorldOptions, image: { readonly image?: stri
     await ended(world);
   });
 
-  it.each([false, true])('is ended when it is paused, forced: %s', { timeout: 60_000 }, async (forced) => {
+  it.each([false, true])('is ended when it is paused, forced: %s', async (forced) => {
     const world = await counting();
     await world.started.api.pauseKernel.mutate({ kernelId: world.kernelId });
     await ended(world, forced);
   });
 
-  it('is taken over paused by an agent that was started again', { timeout: 60_000 }, async () => {
+  it('is taken over paused by an agent that was started again', async () => {
     const { w, started, kernelId } = await counting();
     await started.api.pauseKernel.mutate({ kernelId });
     await started.agent.close();

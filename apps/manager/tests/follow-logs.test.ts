@@ -1,7 +1,8 @@
 import { deflateRawSync } from 'node:zlib';
 import type { CallContext, FollowedLog } from '@backend.ai/contract';
+import { AppError } from '@backend.ai/core';
 import { waitFor } from '@backend.ai/testing';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { FakeAgent } from './fake-agent.ts';
 import { createWorld, type World } from './world.ts';
 
@@ -88,6 +89,18 @@ describe('following the output of a session', () => {
     await agent.stop();
     write(2);
     await agent.start();
+    await waitFor(() => reader.text() === agent.output, { what: 'what was written meanwhile' });
+    await reader.stop();
+  });
+
+  it('goes on when its agent says that it is shutting down', async () => {
+    const reader = read();
+    write(2);
+    await waitFor(() => reader.text() === agent.output);
+    const refusal = new AppError('shutting-down', 'The service is shutting down.');
+    const refused = vi.spyOn(agent, 'readLog').mockRejectedValueOnce(refusal);
+    await waitFor(() => refused.mock.settledResults.some(({ value }) => value === refusal));
+    write(2);
     await waitFor(() => reader.text() === agent.output, { what: 'what was written meanwhile' });
     await reader.stop();
   });

@@ -44,8 +44,8 @@ export class AgentClients {
 
   /**
    * Runs calls against an agent.
-   * @throws AppError `agent-unreachable` when it cannot be reached; otherwise what the agent answered, or
-   * `deadline-exceeded` when the outcome is unknown
+   * @throws AppError `agent-unreachable` when it cannot be reached or is shutting down; otherwise what the agent answered,
+   * or `deadline-exceeded` when the outcome is unknown
    */
   async call<T>(agentId: string, work: (api: AgentApi) => Promise<T>): Promise<T> {
     const client = await this.#clientFor(agentId);
@@ -53,7 +53,7 @@ export class AgentClients {
       if (client.state !== 'ready') await this.#connect(client);
       return await work(client.api);
     } catch (error) {
-      const lost = hasCode(error, 'connection-lost', 'server-unreachable', 'peer-rejected');
+      const lost = hasCode(error, 'connection-lost', 'server-unreachable', 'peer-rejected', 'shutting-down');
       const late = hasCode(error, 'deadline-exceeded') && client.state !== 'ready';
       if (lost || late) throw unreachable(agentId, error);
       throw error;

@@ -270,7 +270,7 @@ export class Engine {
     await this.call('create a network', create, { signal, timeoutMs: workTimeoutMs });
   }
 
-  /** Beside those that it has; it need not run. */
+  /** Beside those that it has. */
   async connectNetwork(network: string, containerId: string, signal: AbortSignal): Promise<void> {
     const connect = (docker: Docker, abortSignal: AbortSignal): Promise<unknown> =>
       docker.getNetwork(network).connect({ Container: containerId, abortSignal } as { Container: string });

@@ -28,8 +28,6 @@ export function createContainerStep(draft: DockerDraft, context: DockerContext):
         resources: containerResources(spec, image, slots, draft.resources, processLimit),
       });
       draft.containerId = await engine.createContainer(options, signal);
-      // The way to the agent, and beyond.
-      if (spec.cluster?.network) await engine.connectNetwork(networks.nameOf(network), draft.containerId, signal);
       await ensureInterpreter(engine, draft.containerId, image);
       draft.services = await servicesOf(engine, draft.containerId, image);
     },

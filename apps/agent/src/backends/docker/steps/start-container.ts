@@ -8,7 +8,8 @@ import type { ContainerInfo } from '../engine.ts';
 
 /** Starts the container with the runner in it. When it is undone, nothing of the kernel runs any more. */
 export function startContainerStep(draft: DockerDraft, context: DockerContext): CreateStep {
-  const { engine } = context;
+  const { engine, networks } = context;
+  const { spec, network } = draft;
   return {
     name: 'start-container',
     async run(signal) {
@@ -20,6 +21,9 @@ export function startContainerStep(draft: DockerDraft, context: DockerContext): 
         if (!hasCode(cause, 'engine-failed')) throw cause;
         throw new AppError('kernel-start-failed', 'The container of the kernel could not be started.', { cause });
       }
+      // The way to the agent, and beyond. Of several networks that a container has at its start the engine joins any first,
+      // and its own name means its address in the first.
+      if (spec.cluster?.network) await engine.connectNetwork(networks.nameOf(network), containerId, signal);
       const info = await engine.inspectContainer(containerId);
       if (!info) throw new AppError('kernel-start-failed', 'The container of the kernel has vanished.');
       draft.container = info;

@@ -186,7 +186,6 @@ describe.skipIf(withoutServers)('two managers and two agents on PostgreSQL, Redi
     await installation.etcd.pause();
     try {
       await waitFor(async () => (await installation.leader()) === undefined, {
-        timeoutMs: 60_000,
         intervalMs: 200,
         what: 'nobody leads without etcd',
       });

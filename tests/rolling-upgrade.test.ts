@@ -55,11 +55,10 @@ describe.skipIf(impossible)('an upgrade from the previous commit, a process at a
   it('ends the old manager: its agent goes to the new one with the sessions', async () => {
     expect(await installation.managers[0]?.end('SIGTERM')).toBe(0);
     await waitFor(async () => (await installation.managerStatus(2)).connectedAgents.includes('i-1'), {
-      timeoutMs: 60_000,
       intervalMs: 200,
       what: 'the old agent is connected to the new manager',
     });
-    await waitFor(async () => (await installation.managerStatus(2)).epoch !== null, { timeoutMs: 60_000 });
+    await waitFor(async () => (await installation.managerStatus(2)).epoch !== null);
     await old.remembers(2);
     await runsSessions(installation, 2);
   });

@@ -135,7 +135,7 @@ export async function visit(
     },
   });
   try {
-    const opened = waitFor(() => /is at (\S+) until/.exec(said)?.[1], { timeoutMs: 60_000 });
+    const opened = waitFor(() => /is at (\S+) until/.exec(said)?.[1]);
     const early = ending.then(({ stderr }) => Promise.reject(new Error(`${command.join(' ')} ended: ${stderr}`)));
     const address = await Promise.race([opened, early]);
     const text = await (await fetch(`http://${address}${path}`)).text();

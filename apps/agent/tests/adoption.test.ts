@@ -99,13 +99,14 @@ describe('an agent that is killed', () => {
     world.gateway.refuseEvents = new Error('the database is away');
     const unheard = kernelSpec();
     await first.api.createKernel.mutate(unheard);
-    await waitFor(async () => (await first.api.checkKernel.query({ kernelId: unheard.kernelId })).state === 'running', {
-      timeoutMs: 60_000,
-    });
+    await waitFor(
+      async () => (await first.api.checkKernel.query({ kernelId: unheard.kernelId })).state === 'running',
+      {},
+    );
     const starting = kernelSpec();
     await first.api.createKernel.mutate(starting);
     // Only the folder, its first trace: looking through all processes takes longer than the start that is to be met.
-    await waitFor(() => existsSync(join(dataDir, 'scratch', starting.kernelId)), { intervalMs: 1, timeoutMs: 60_000 });
+    await waitFor(() => existsSync(join(dataDir, 'scratch', starting.kernelId)), { intervalMs: 1 });
     await first.kill('SIGKILL');
     world.gateway.refuseEvents = undefined;
     const second = await world.start();
@@ -116,7 +117,7 @@ describe('an agent that is killed', () => {
     const known = kernels.map(({ kernelId }) => kernelId);
     expect(known).toEqual(expect.arrayContaining([running.kernelId, unheard.kernelId]));
     if (!known.includes(starting.kernelId)) {
-      await waitFor(() => remainsOf(starting.kernelId, dataDir).length === 0, { timeoutMs: 60_000 });
+      await waitFor(() => remainsOf(starting.kernelId, dataDir).length === 0);
     }
     await second.kill('SIGTERM');
     for (const { kernelId } of [running, unheard, starting]) expect(remainsOf(kernelId, dataDir)).toEqual([]);

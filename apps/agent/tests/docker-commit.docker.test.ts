@@ -28,7 +28,7 @@ async function commit({ api }: StartedAgent, kernelId: string, image: string, la
       const now = await api.checkCommit.query({ kernelId });
       return now.state !== 'committing' && now;
     },
-    { what: 'the end of the commit', timeoutMs: 60_000 },
+    { what: 'the end of the commit' },
   );
 }
 
@@ -154,7 +154,6 @@ describe('an image of a kernel in a container', () => {
     expect(textOf(await runCode(started.api, kernelId, 'print(1)'))).toBe('1\n');
     await waitFor(async () => (await commit(started, kernelId, image)).state === 'done', {
       what: 'the image',
-      timeoutMs: 60_000,
     });
   });
 

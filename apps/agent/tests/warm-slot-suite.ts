@@ -25,7 +25,7 @@ export const stateOf = (w: AgentWorld, slotId: string) =>
   w.gateway.warmSlots.find((slot) => slot.slotId === slotId)?.state;
 
 export async function untilSlot(w: AgentWorld, slotId: string, state: 'ready' | 'failed' | 'starting' | undefined) {
-  await waitFor(() => stateOf(w, slotId) === state, { timeoutMs: 60_000, what: `slot ${slotId} is ${state}` });
+  await waitFor(() => stateOf(w, slotId) === state, { what: `slot ${slotId} is ${state}` });
 }
 
 /** What every backend does that starts kernels ahead. */
@@ -219,15 +219,12 @@ export function warmSlotSuite(name: string, { image, steps, ...world }: WarmSlot
         await api.keepWarmSlots.mutate({ slots: [slot] });
         await untilSlot(w, slot.slotId, 'ready');
         await api.createKernel.mutate(orderFor(slot));
-        const end = await waitFor(
-          () =>
-            w.gateway
-              .of(slot.slotId)
-              .find(
-                ({ type }) =>
-                  type === 'kernel-started' || type === 'kernel-start-failed' || type === 'kernel-terminated',
-              ),
-          { timeoutMs: 60_000 },
+        const end = await waitFor(() =>
+          w.gateway
+            .of(slot.slotId)
+            .find(
+              ({ type }) => type === 'kernel-started' || type === 'kernel-start-failed' || type === 'kernel-terminated',
+            ),
         );
         expect(end.type).toBe('kernel-started');
         expect(agent.status()).toMatchObject({ used: amounts, kernels: [{ state: 'running' }] });

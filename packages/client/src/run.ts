@@ -1,5 +1,5 @@
 import type { ApiRouter, ConsoleItem, RunResult, RunStatus } from '@backend.ai/contract';
-import { AppError, backoffMs, type ErrorBody, hasCode, newId } from '@backend.ai/core';
+import { AppError, backoffMs, type ErrorBody, hasCode, Lane, newId } from '@backend.ai/core';
 import type { inferRouterInputs } from '@trpc/server';
 import type { Rpc } from './rpc.ts';
 
@@ -67,8 +67,8 @@ export class Run implements AsyncIterable<ConsoleItem> {
   #accepted = false;
   /** How often the program has asked for input. */
   #questions = 0;
-  /** Calls of `write` and `end` go one after another. */
-  #inputs: Promise<unknown> = Promise.resolve();
+  /** Calls of `write` and `end`. */
+  readonly #inputs = new Lane();
   #wakers = new Set<() => void>();
 
   constructor(rpc: Rpc, session: string, first: FirstCall, options: RunOptions, requestId: string) {
@@ -115,26 +115,20 @@ export class Run implements AsyncIterable<ConsoleItem> {
    */
   write(text: string): Promise<void> {
     const parts = this.#mode === 'query' ? linesOf(text) : chunksOf(text);
-    return this.#inTurn(async () => {
+    return this.#inputs.follow(async () => {
       for (const code of parts) await this.#give({ code, options: {} });
     });
   }
 
   /** No more input will come: the program reads end-of-file. */
   end(): Promise<void> {
-    return this.#inTurn(() => this.#give({ code: '', options: { eof: true } }));
+    return this.#inputs.follow(() => this.#give({ code: '', options: { eof: true } }));
   }
 
   /** As Ctrl-C at a terminal. */
   async interrupt(): Promise<void> {
     await this.#rpc.session.interrupt.mutate({ session: this.#session }, this.#context());
     this.#wake();
-  }
-
-  #inTurn(work: () => Promise<void>): Promise<void> {
-    const done = this.#inputs.then(work);
-    this.#inputs = done.catch(() => {});
-    return done;
   }
 
   /** Output in these replies is left for the reader, which asks for it from its own cursor. */

@@ -12,6 +12,7 @@ export * from './ids.ts';
 export * from './image-labels.ts';
 export * from './image-reference.ts';
 export * from './inner-link.ts';
+export * from './lane.ts';
 export * from './loopback.ts';
 export * from './plain-json.ts';
 export * from './request-signature.ts';

@@ -45,11 +45,16 @@ export interface PoolLimits {
 }
 
 /** Why an agent gets no slot, or no more of them. `closed`: not alive, or not open to new sessions. */
-export const poolObstacles = [
-  ...(['closed', 'other-architecture', 'keeps-no-slots', 'egress-policy', 'image-missing'] as const),
-  ...(['failing', 'no-room', 'too-many-slots', 'starting-others'] as const),
-] as const;
-export type PoolObstacle = (typeof poolObstacles)[number];
+export type PoolObstacle =
+  | 'closed'
+  | 'other-architecture'
+  | 'keeps-no-slots'
+  | 'egress-policy'
+  | 'image-missing'
+  | 'failing'
+  | 'no-room'
+  | 'too-many-slots'
+  | 'starting-others';
 
 /** What agents hold for slots while a plan is made. */
 class Holdings {

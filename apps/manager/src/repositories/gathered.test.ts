@@ -1,6 +1,6 @@
-import { AppError, deferred } from '@backend.ai/core';
+import { AppError, deferred, Lane } from '@backend.ai/core';
 import { describe, expect, it } from 'vitest';
-import { Gathered, Lane } from './gathered.ts';
+import { Gathered } from './gathered.ts';
 
 /** Doubles numbers; odd ones only by themselves. */
 function doubling(most = 100, lane?: Lane) {

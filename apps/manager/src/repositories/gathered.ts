@@ -1,22 +1,12 @@
+import { Lane } from '@backend.ai/core';
 import { isOutage } from '@backend.ai/database';
-
-/** Work that would meet at the same rows, one after the other. */
-export class Lane {
-  #last: Promise<unknown> = Promise.resolve();
-
-  follow<T>(work: () => Promise<T>): Promise<T> {
-    const mine = this.#last.then(work, work);
-    this.#last = mine.catch(() => {});
-    return mine;
-  }
-}
 
 export interface GatheredOptions<Item, Outcome> {
   /** One statement for all of them. Outcomes stand where their items do; undefined: nothing came of it. */
   readonly work: (items: readonly Item[]) => Promise<ReadonlyArray<Outcome | undefined>>;
   /** Items of one statement at most. */
   readonly most: number;
-  /** Its own unless given. */
+  /** Its own unless given: that of others whose statements would meet at the same rows. */
   readonly lane?: Lane;
 }
 

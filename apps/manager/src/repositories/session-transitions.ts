@@ -8,11 +8,11 @@ import type {
   SessionStatus,
   StatusReason,
 } from '@backend.ai/core';
-import { isTerminal, kernelSourcesOf, sourcesOf } from '@backend.ai/core';
+import { isTerminal, kernelSourcesOf, Lane, sourcesOf } from '@backend.ai/core';
 import type { Database } from '@backend.ai/database';
 import { sql } from 'drizzle-orm';
 import type { AuditEntry } from './audit.ts';
-import { Gathered, Lane } from './gathered.ts';
+import { Gathered } from './gathered.ts';
 import { type PlacementWrite, placement, type Term } from './placement-sql.ts';
 import { admission, type ReservationWrite, reservation } from './reservation-sql.ts';
 import type { SessionOptions } from './session-rows.ts';

@@ -1,4 +1,4 @@
-import { AppError, type Clock, delay, formatSubnet, type Subnet } from '@backend.ai/core';
+import { AppError, type Clock, delay, formatSubnet, Lane, Lanes, type Subnet } from '@backend.ai/core';
 import type { BackendClusterNetworks } from '../backend.ts';
 import { type Engine, refusalOf } from './engine.ts';
 import { labels } from './labels.ts';
@@ -29,9 +29,9 @@ const unusedWithinMs = 15_000;
 export class ClusterNetworks implements BackendClusterNetworks {
   readonly #options: ClusterNetworksOptions;
   /** One after the other: a range must not be found free twice. */
-  #turn: Promise<unknown> = Promise.resolve();
-  /** By network, the order that was given last: what is removed must not be made by one that came before. */
-  readonly #orders = new Map<string, Promise<unknown>>();
+  readonly #ranges = new Lane();
+  /** Orders by network: what is removed must not be made by one that came before. */
+  readonly #orders = new Lanes<string>();
   /** Networks whose removal was ordered last. */
   readonly #unwanted = new Set<string>();
 
@@ -42,14 +42,14 @@ export class ClusterNetworks implements BackendClusterNetworks {
   async ensure(sessionId: string): Promise<string> {
     const name = clusterNetworkName(sessionId);
     this.#unwanted.delete(name);
-    await this.#inTurn(name, () => this.#alone(() => this.#ensure(name, sessionId)));
+    await this.#orders.follow(name, () => this.#ranges.follow(() => this.#ensure(name, sessionId)));
     return name;
   }
 
   async remove(sessionId: string): Promise<void> {
     const name = clusterNetworkName(sessionId);
     this.#unwanted.add(name);
-    await this.#inTurn(name, async () => {
+    await this.#orders.follow(name, async () => {
       try {
         await this.#remove(name);
       } finally {
@@ -139,24 +139,6 @@ export class ClusterNetworks implements BackendClusterNetworks {
       await delay(clock, pollMs);
     }
     return true;
-  }
-
-  /** After all that was ordered of this network before. */
-  async #inTurn<T>(name: string, work: () => Promise<T>): Promise<T> {
-    const before = this.#orders.get(name) ?? Promise.resolve();
-    const order = before.then(work, work);
-    this.#orders.set(name, order);
-    try {
-      return await order;
-    } finally {
-      if (this.#orders.get(name) === order) this.#orders.delete(name);
-    }
-  }
-
-  #alone<T>(work: () => Promise<T>): Promise<T> {
-    const turn = this.#turn.then(work, work);
-    this.#turn = turn.catch(() => {});
-    return turn;
   }
 }
 

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import type { EgressPolicy } from '@backend.ai/contract';
-import { AppError, formatSubnet, type Subnet } from '@backend.ai/core';
+import { AppError, formatSubnet, Lane, type Subnet } from '@backend.ai/core';
 import { type Engine, refusalOf } from './engine.ts';
 import type { Firewall } from './firewall.ts';
 import type { GuardedNetwork } from './firewall-rules.ts';
@@ -36,7 +36,7 @@ export class SessionNetworks {
   readonly #options: SessionNetworksOptions;
   readonly #sessions = new Map<string, SessionHere>();
   /** One after the other: a range must not be found free twice, nor a network removed while a kernel comes to it. */
-  #turn: Promise<unknown> = Promise.resolve();
+  readonly #orders = new Lane();
 
   constructor(options: SessionNetworksOptions) {
     this.#options = options;
@@ -52,7 +52,7 @@ export class SessionNetworks {
    */
   async areMadeHere(): Promise<boolean> {
     const { engine, owner } = this.#options;
-    return await this.#alone(async () => {
+    return await this.#orders.follow(async () => {
       const [present] = await engine.listNetworks(ownedBy(owner.installationId));
       if (present) return subnetsOf(present).some(isRouted);
       const probe = randomUUID();
@@ -73,7 +73,7 @@ export class SessionNetworks {
 
   /** Puts the rules of all networks in place that are in use, which somebody may have flushed. @throws AppError `isolation-unavailable` */
   async guard(): Promise<void> {
-    await this.#alone(() => this.#guard());
+    await this.#orders.follow(() => this.#guard());
   }
 
   /**
@@ -81,7 +81,7 @@ export class SessionNetworks {
    * here with another egress policy, `isolation-unavailable`, `engine-failed`, `engine-unavailable`
    */
   async join(sessionId: string, kernelId: string, egress: EgressPolicy, signal: AbortSignal): Promise<void> {
-    await this.#alone(async () => {
+    await this.#orders.follow(async () => {
       const present = this.#sessions.get(sessionId);
       if (present && !isDeepStrictEqual(present.egress, egress)) {
         throw new AppError('state-conflict', 'Kernels of this session are here with another egress policy.', {
@@ -96,7 +96,7 @@ export class SessionNetworks {
 
   /** Removes it with the last kernel of the session. */
   async leave(sessionId: string, kernelId: string): Promise<void> {
-    await this.#alone(async () => {
+    await this.#orders.follow(async () => {
       const kernels = this.#sessions.get(sessionId)?.kernels ?? new Set();
       if ([...kernels].some((each) => each !== kernelId)) {
         kernels.delete(kernelId);
@@ -120,7 +120,7 @@ export class SessionNetworks {
         name: network.Name,
         createdAt: Date.parse(network.Created),
         remove: () =>
-          this.#alone(async () => {
+          this.#orders.follow(async () => {
             if (!this.#isUsed(network)) await this.#remove(network);
           }),
       }));
@@ -190,12 +190,6 @@ export class SessionNetworks {
         refused.push(subnet);
       }
     }
-  }
-
-  #alone<T>(work: () => Promise<T>): Promise<T> {
-    const turn = this.#turn.then(work, work);
-    this.#turn = turn.catch(() => {});
-    return turn;
   }
 }
 

@@ -10,7 +10,7 @@ import type {
   ServicePort,
   TerminalOptions,
 } from '@backend.ai/contract';
-import { AppError, type Clock, type Deferred, deferred, type StatusReason } from '@backend.ai/core';
+import { AppError, type Clock, type Deferred, deferred, Lane, type StatusReason } from '@backend.ai/core';
 import type { Logger } from '@backend.ai/telemetry';
 import { ConsoleFiles } from '../../files/console-log.ts';
 import { HomeFiles } from '../../files/home-files.ts';
@@ -67,8 +67,8 @@ export abstract class RunnerKernel implements KernelHandle {
   #paused: boolean;
   /** Of time limits. */
   readonly #clock: KernelClock;
-  /** The last change between paused and not: they follow one another. */
-  #changing: Promise<void> = Promise.resolve();
+  /** Between paused and not. */
+  readonly #changes = new Lane();
 
   constructor(options: RunnerKernelOptions) {
     const { paths, uid, isolation, cgroups, services } = options;
@@ -230,17 +230,13 @@ export abstract class RunnerKernel implements KernelHandle {
   }
 
   #hold(still: boolean): Promise<void> {
-    const change = async (): Promise<void> => {
+    return this.#changes.follow(async () => {
       // Going on is asked for always: a pause that was given up may have come later.
       if (still && (this.#paused || this.#stopReason !== undefined)) return;
       await this.hold(still);
       this.#paused = still;
       this.#clock.hold(still);
-    };
-    const changed = this.#changing.then(change);
-    // Whoever asked for it hears of a failure; the next change is tried all the same.
-    this.#changing = changed.catch(() => {});
-    return changed;
+    });
   }
 
   /** Ends it for a reason that nobody waits for. */

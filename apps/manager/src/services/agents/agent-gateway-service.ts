@@ -10,7 +10,7 @@ import {
   type RegistrationReply,
   type WarmSlotReport,
 } from '@backend.ai/contract';
-import { AppError, type Clock, hasCode, parseRequestId } from '@backend.ai/core';
+import { AppError, type Clock, hasCode, Lanes, parseRequestId } from '@backend.ai/core';
 import { ensureRequestId, type Logger, requireRequestId } from '@backend.ai/telemetry';
 import type { AgentClients } from '../../clients/agent-clients.ts';
 import { BusinessLog } from '../../events.ts';
@@ -59,7 +59,7 @@ export class AgentGatewayService implements AgentGateway {
   readonly #options: AgentGatewayOptions;
   readonly #log: BusinessLog;
   /** One agent's messages are handled in their order. */
-  readonly #lines = new Map<string, Promise<unknown>>();
+  readonly #lines = new Lanes<string>();
   /**
    * Number of the last event known to be stored, by agent. May lag behind when the agent talked to another manager: the
    * number in the database is what decides.
@@ -79,7 +79,7 @@ export class AgentGatewayService implements AgentGateway {
     const { agents, directory, clients, peers, heartbeatMs } = this.#options;
     const { agentId, bootId, backend } = input;
     checkOwn(agentId, ctx);
-    return await this.#inLine(agentId, async () => {
+    return await this.#lines.follow(agentId, async () => {
       // At first the token that let it in decides; what it says itself counts only if that said nothing.
       const initialGroup = (await peers.resourceGroupOf('agent', agentId)) ?? input.resourceGroup;
       const images = this.#usableImages(agentId, input.images);
@@ -95,10 +95,10 @@ export class AgentGatewayService implements AgentGateway {
   async heartbeat(input: Heartbeat, ctx: CallContext): Promise<HeartbeatReply> {
     checkOwn(input.agentId, ctx);
     const { agentId } = input;
-    const { reply, missing } = await this.#inLine(agentId, () => this.#heartbeat(input));
+    const { reply, missing } = await this.#lines.follow(agentId, () => this.#heartbeat(input));
     // The agent is asked outside its line: what it has to tell meanwhile does not wait for its answers.
     const absent = [...(await this.#absentOf(agentId, missing)), ...this.#longMissing(agentId)];
-    if (absent.length > 0) await this.#inLine(agentId, () => this.#lost(agentId, absent));
+    if (absent.length > 0) await this.#lines.follow(agentId, () => this.#lost(agentId, absent));
     return reply;
   }
 
@@ -160,7 +160,7 @@ export class AgentGatewayService implements AgentGateway {
     ctx: CallContext,
   ): Promise<{ ackedSeq: number }> {
     checkOwn(agentId, ctx);
-    return await this.#inLine(agentId, async () => {
+    return await this.#lines.follow(agentId, async () => {
       const { agents } = this.#options;
       const counted = this.#counted.get(agentId) ?? (await agents.ackedSeq(agentId));
       if (counted === undefined) {
@@ -185,7 +185,7 @@ export class AgentGatewayService implements AgentGateway {
     ctx: CallContext,
   ): Promise<void> {
     checkOwn(agentId, ctx);
-    await this.#inLine(agentId, () => this.#options.warmPools.tell(agentId, slots));
+    await this.#lines.follow(agentId, () => this.#options.warmPools.tell(agentId, slots));
   }
 
   async reportImages({ agentId, images }: { agentId: string; images: Image[] }, ctx: CallContext): Promise<void> {
@@ -303,17 +303,6 @@ export class AgentGatewayService implements AgentGateway {
         if (clusterSize > 1 && to === 'RUNNING' && from !== to) batchJobs.begin({ sessionId });
       }
     }, parseRequestId(requestId));
-  }
-
-  #inLine<T>(agentId: string, work: () => Promise<T>): Promise<T> {
-    const before = this.#lines.get(agentId) ?? Promise.resolve();
-    const mine = before.then(work, work);
-    const settled = mine.catch(() => {});
-    this.#lines.set(agentId, settled);
-    void settled.then(() => {
-      if (this.#lines.get(agentId) === settled) this.#lines.delete(agentId);
-    });
-    return mine;
   }
 }
 

@@ -1,4 +1,4 @@
-import { AppError, type ErrorCode, hasCode } from '@backend.ai/core';
+import { AppError, type ErrorCode, hasCode, Lanes } from '@backend.ai/core';
 import type { AgentApi, AgentClients } from '../../clients/agent-clients.ts';
 import type { ClusterNetworkRecord, ClusterNetworkRepository } from '../../repositories/cluster-networks.ts';
 import type { AgentDirectory } from '../agents/agent-directory.ts';
@@ -22,7 +22,7 @@ const notMadeThere: readonly ErrorCode[] = [...notThere, 'engine-failed'];
 export class ClusterNetworks {
   readonly #options: ClusterNetworksOptions;
   /** By session, one order after the other: what is removed must not be made by an order that is still under way. */
-  readonly #turns = new Map<string, Promise<unknown>>();
+  readonly #turns = new Lanes<string>();
   /** By session and swarm, orders to make a network that no removal followed: all kernels of a session need one at once. */
   readonly #making = new Map<string, Promise<string>>();
 
@@ -47,7 +47,7 @@ export class ClusterNetworks {
     const key = keyOf(network);
     const underWay = this.#making.get(key);
     if (underWay) return await underWay;
-    const making = this.#inTurn(sessionId, () => this.#make(swarms, network, epoch));
+    const making = this.#turns.follow(sessionId, () => this.#make(swarms, network, epoch));
     this.#making.set(key, making);
     try {
       return await making;
@@ -71,7 +71,7 @@ export class ClusterNetworks {
   async remove(network: ClusterNetworkRecord, epoch: number): Promise<void> {
     const { sessionId } = network;
     this.#making.delete(keyOf(network));
-    await this.#inTurn(sessionId, async () => {
+    await this.#turns.follow(sessionId, async () => {
       const swarms = new Swarms(await this.#options.directory.list());
       if (swarms.managersOf(network.swarmId).length === 0) return;
       await this.#ask(swarms, network, notThere, (api) =>
@@ -100,20 +100,6 @@ export class ClusterNetworks {
       }
     }
     throw failure;
-  }
-
-  async #inTurn<T>(sessionId: string, work: () => Promise<T>): Promise<T> {
-    const before = this.#turns.get(sessionId);
-    const turn = (async () => {
-      await before?.catch(() => {});
-      return await work();
-    })();
-    this.#turns.set(sessionId, turn);
-    try {
-      return await turn;
-    } finally {
-      if (this.#turns.get(sessionId) === turn) this.#turns.delete(sessionId);
-    }
   }
 }
 

@@ -1,6 +1,6 @@
 /**
- * `npm run bench -- NAME [--quick] [--json] [--save]`: runs one benchmark, or lists them. `--save` writes the table with machine
- * and versions to bench/results/NAME.json and NAME.md.
+ * `npm run bench -- NAME [--quick] [--json] [--save]`: runs one benchmark, or lists them. `--save` writes the table
+ * with machine and versions to bench/results/NAME.json and NAME.md.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';

@@ -74,7 +74,10 @@ export class TestCluster {
     await waitFor(() => !isAlive(this.pid));
   }
 
-  /** Asserts that the books are right, ends the cluster with its sessions, asserts that nothing stays, and removes the data directory. */
+  /**
+   * Asserts that the books are right, ends the cluster with its sessions, asserts that nothing stays, and removes the
+   * data directory.
+   */
   async stop(): Promise<void> {
     const verified = isAlive(this.pid) ? await this.cli(['mgr', 'verify', '--json']) : undefined;
     const result = await this.cli(['down']);

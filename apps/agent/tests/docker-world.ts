@@ -72,7 +72,10 @@ export const dockerOptions = {
   remains: dockerRemains,
 } satisfies WorldOptions;
 
-/** Containers, networks and images in the making that the agent of a data folder has; of one kernel only, when it is named. */
+/**
+ * Containers, networks and images in the making that the agent of a data folder has; of one kernel only, when it is
+ * named.
+ */
 export async function dockerRemains(kernelId: string | null, dataDir: string): Promise<string[]> {
   const { installationId } = JSON.parse(readFileSync(join(dataDir, 'agent.json'), 'utf8')) as {
     installationId: string;

@@ -8,7 +8,10 @@ import { type PlannedBundle, repository } from './bundle-plan.ts';
  * several times faster than loading its modules one by one.
  */
 
-/** Packages with files of their own beside the code (workers, WebAssembly, binaries), with optional natives, or large and seldom needed. */
+/**
+ * Packages with files of their own beside the code (workers, WebAssembly, binaries), with optional natives, or large
+ * and seldom needed.
+ */
 const external = [
   '@electric-sql/pglite',
   '@lydell/node-pty',

@@ -127,7 +127,10 @@ function gone(): AppError {
   return new AppError('connection-lost', 'This manager was killed.');
 }
 
-/** A step by its name, when it changed anything: the change of a state where the answer tells it, else the table that matters most. */
+/**
+ * A step by its name, when it changed anything: the change of a state where the answer tells it, else the table that
+ * matters most.
+ */
 function nameOf(text: string): (done: unknown) => string | undefined {
   const tables = [...text.matchAll(written)].map(([, table]) => table ?? '');
   const chief = ['resource_allocations', 'sessions'].find((table) => tables.includes(table)) ?? tables[0];

@@ -36,7 +36,10 @@ export interface FakeKernel {
 export abstract class FakeKernels extends FakeLink {
   readonly kernels = new Map<string, FakeKernel>();
   readonly createCalls: Array<{ kernelId: string; requestId: string; epoch: number | undefined }> = [];
-  /** Kernels that it has started, each time; without those that failed or that it lost, which it may be told to start again. */
+  /**
+   * Kernels that it has started, each time; without those that failed or that it lost, which it may be told to start
+   * again.
+   */
   starts: string[] = [];
   /** Kernels whose batch jobs it was told to begin, each time; they began with the first. */
   readonly begun: string[] = [];

@@ -57,7 +57,10 @@ const gatewayMetas = procedureMetas(createAgentGatewayRouter({} as AgentGatewayS
 let names = 0;
 const heartbeatMs = 250;
 
-/** The links of a simulated agent: what it says of itself and of its kernels, and how that is delivered, late, twice or never. */
+/**
+ * The links of a simulated agent: what it says of itself and of its kernels, and how that is delivered, late, twice or
+ * never.
+ */
 export abstract class FakeLink {
   readonly id: string;
   /** What its heartbeats tell of the use of kernels. */

@@ -141,7 +141,10 @@ export interface SessionApi {
   /** The session now and after each change, until it has ended. */
   watch(input: z.infer<typeof bySession>, ctx: CallContext): AsyncIterable<SessionView>;
   destroy(input: z.infer<typeof destroySessionSchema>, ctx: CallContext): Promise<DestroySessionResult>;
-  /** Records the wish that a running session starts anew, under the same id and name. @throws AppError `session-not-running` */
+  /**
+   * Records the wish that a running session starts anew, under the same id and name.
+   * @throws AppError `session-not-running`
+   */
   restart(input: z.infer<typeof bySession>, ctx: CallContext): Promise<SessionView>;
   /**
    * Makes the programs of a running session stand still; it keeps its resources. Doing so twice is harmless.
@@ -150,7 +153,10 @@ export interface SessionApi {
   pause(input: z.infer<typeof bySession>, ctx: CallContext): Promise<SessionView>;
   /** Lets them go on. @throws AppError `session-not-running` */
   resume(input: z.infer<typeof bySession>, ctx: CallContext): Promise<SessionView>;
-  /** Gives a running session another name. @throws AppError `session-not-running`, `invalid-session-name`, `session-exists` */
+  /**
+   * Gives a running session another name.
+   * @throws AppError `session-not-running`, `invalid-session-name`, `session-exists`
+   */
   rename(input: z.infer<typeof renameSessionSchema>, ctx: CallContext): Promise<SessionView>;
   /**
    * Begins to make an image of what the files of its main kernel are now, and returns a task to watch. It is its owner's.

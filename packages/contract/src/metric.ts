@@ -22,8 +22,8 @@ export type Metric = z.infer<typeof metricSchema>;
 /**
  * By name, as the official API calls them. Of kernels: `cpu_util` (milliseconds per second: 1000 is one core), `cpu_used`,
  * `mem`, `io_read`, `io_write`, `net_rx`, `net_tx`, `io_scratch_size`; of machines `cpu_util` (milliseconds since the
- * measurement before, of that time), `mem`, `disk`, `net_rx`, `net_tx`; of both those of accelerators (`cuda_util`, `cuda_mem` …).
- * What cannot be measured is absent.
+ * measurement before, of that time), `mem`, `disk`, `net_rx`, `net_tx`; of both those of accelerators (`cuda_util`,
+ * `cuda_mem` …). What cannot be measured is absent.
  */
 export const metricsSchema = z.record(z.string().regex(/^[a-z][a-z0-9_.-]{0,63}$/), metricSchema);
 export type Metrics = z.infer<typeof metricsSchema>;

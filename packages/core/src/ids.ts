@@ -28,7 +28,10 @@ function freshBytes(size: number): number {
   return used - size;
 }
 
-/** The text of the last id, to be written over: most events and requests need a new one, and putting strings together is slow. */
+/**
+ * The text of the last id, to be written over: most events and requests need a new one, and putting strings together is
+ * slow.
+ */
 const text = Buffer.from('00000000-0000-7000-8000-000000000000');
 const digits = Buffer.from('0123456789abcdef');
 

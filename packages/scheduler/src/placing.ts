@@ -70,7 +70,10 @@ export class Placing {
     return { failed: waiting.shapes[0]!, before: [], apart: true };
   }
 
-  /** Takes room for the units one after the other, as far as there is any, in one network or wherever; until it is settled. */
+  /**
+   * Takes room for the units one after the other, as far as there is any, in one network or wherever; until it is
+   * settled.
+   */
   #takeAll(waiting: Waiting, gate: Gate | undefined, network?: string): Attempt {
     const mark = this.table.mark();
     const next = this.roundRobin.get(waiting.group.name);

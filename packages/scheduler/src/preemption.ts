@@ -7,8 +7,8 @@ import { agentsOf, type Shape } from './shape.ts';
 import type { Owner, PreemptionOrder } from './snapshot.ts';
 
 /**
- * Chooses sessions that have to leave so that one may take their place, or nobody. What it needs is taken from the table; what
- * victims hold is not given back, as they still hold it.
+ * Chooses sessions that have to leave so that one may take their place, or nobody. What it needs is taken from the
+ * table; what victims hold is not given back, as they still hold it.
  * @param claimed Victims of this pass; those chosen are added.
  */
 export function preemptFor(

@@ -55,8 +55,8 @@ const harmless: ReadonlySet<WaitingCode> = new Set([
 ]);
 
 /**
- * Ways in which a session would start, those with the fewest changes first. Empty when it starts anyway, and when it has waited
- * for too long.
+ * Ways in which a session would start, those with the fewest changes first. Empty when it starts anyway, and when it
+ * has waited for too long.
  */
 export function remediesFor(
   waiting: Waiting,
@@ -82,7 +82,10 @@ export function remediesFor(
 const after = (before: readonly Change[], rest: readonly Remedy[]): Remedy[] =>
   rest.map((remedy) => [...before, ...remedy]).sort((a, b) => a.length - b.length);
 
-/** `next`: nobody is before it. `in turn`: those before it are placed, or wait for something of their own. `behind`: not so. */
+/**
+ * `next`: nobody is before it. `in turn`: those before it are placed, or wait for something of their own. `behind`: not
+ * so.
+ */
 function turnOf(waiting: Waiting, cluster: Cluster, plan: Plan): 'next' | 'in turn' | 'behind' {
   let turn: 'next' | 'in turn' = 'next';
   const { group, session, scopes } = waiting;

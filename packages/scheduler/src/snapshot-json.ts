@@ -152,8 +152,8 @@ const snapshot = z.strictObject({
 });
 
 /**
- * The text of a snapshot: JSON with amounts as decimal texts, keys and lists in a fixed order, so that snapshots which mean the
- * same have the same text.
+ * The text of a snapshot: JSON with amounts as decimal texts, keys and lists in a fixed order, so that snapshots which
+ * mean the same have the same text.
  */
 export function serialiseSnapshot({ now, groups, agents, pending, running, quotas, fairShares }: Snapshot): string {
   const by = <T>(list: readonly T[], key: (item: T) => string): T[] =>

@@ -94,7 +94,10 @@ export interface BackendImages {
 
 /** Networks of sessions over several machines. */
 export interface BackendClusterNetworks {
-  /** Unless there is one; answers its name. @throws AppError `insufficient-capacity`, `engine-failed`, `cancelled` by a removal */
+  /**
+   * Unless there is one; answers its name.
+   * @throws AppError `insufficient-capacity`, `engine-failed`, `cancelled` by a removal
+   */
   ensure(sessionId: string): Promise<string>;
   /** Nothing happens when there is none. @throws AppError `engine-failed` while it is in use */
   remove(sessionId: string): Promise<void>;

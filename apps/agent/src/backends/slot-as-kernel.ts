@@ -32,7 +32,10 @@ const comesLater: ReadonlySet<string> = new Set<keyof KernelSpec>([
   'batch',
 ]);
 
-/** Whether an order asks for what the slot is, and besides only for what comes later. What nobody thought of does not suit. */
+/**
+ * Whether an order asks for what the slot is, and besides only for what comes later. What nobody thought of does not
+ * suit.
+ */
 export function suitsSlot(order: KernelSpec, slot: WarmSlotSpec): boolean {
   const there = slotAsKernel(slot) as Readonly<Record<string, unknown>>;
   const asked = order as Readonly<Record<string, unknown>>;

@@ -53,7 +53,10 @@ function runProgram(file: string, args: readonly string[], signal: AbortSignal):
   });
 }
 
-/** As `runProgram`, of one that is looked for where `searchFolders` finds it. @throws AppError `internal` when it is nowhere */
+/**
+ * As `runProgram`, of one that is looked for where `searchFolders` finds it.
+ * @throws AppError `internal` when it is nowhere
+ */
 export async function runFoundProgram(
   name: string,
   path: string,

@@ -36,7 +36,10 @@ const strayGraceMs = 60_000;
 /** What could not be removed is tried again after this many milliseconds at most, sooner at first. */
 const sweepTickMs = 30_000;
 
-/** Removes what kernels leave: their own steps are undone until they are, and what bears our mark and is nobody's goes too. */
+/**
+ * Removes what kernels leave: their own steps are undone until they are, and what bears our mark and is nobody's goes
+ * too.
+ */
 export class Remains {
   readonly #options: RemainsOptions;
   readonly #left = new Map<string, Left>();

@@ -157,7 +157,10 @@ export class KernelSupervisor {
     this.#news.end({ kernelId, sessionId: session }, requestId, end);
   }
 
-  /** Begins the batch job of a kernel that waits for this. @throws AppError `kernel-not-found` unless it runs, `session-paused` */
+  /**
+   * Begins the batch job of a kernel that waits for this.
+   * @throws AppError `kernel-not-found` unless it runs, `session-paused`
+   */
   beginBatch(kernelId: string): void {
     const kernel = this.get(kernelId);
     void kernel.listening;

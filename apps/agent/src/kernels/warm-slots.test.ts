@@ -20,7 +20,10 @@ const orderFor = (slot: WarmSlotSpec): KernelSpec => ({
   accessKey: 'AKTEST',
 });
 
-/** Simulated kernels that are not removed before `removal` says so; the last step of handing a slot over fails if asked for. */
+/**
+ * Simulated kernels that are not removed before `removal` says so; the last step of handing a slot over fails if asked
+ * for.
+ */
 async function supervisorWith(capacity: Record<string, number>, failStep?: string) {
   const removal = deferred<void>();
   let removing = 0;

@@ -8,7 +8,10 @@ import { dirname, join } from 'node:path';
 
 export type Controller = 'memory' | 'pids' | 'cpu';
 export const controllers: readonly Controller[] = ['memory', 'pids', 'cpu'];
-/** Controllers that limit nothing: they count (`io` in version 2 only), or make programs stand still. In version 1 they may have trees of their own. */
+/**
+ * Controllers that limit nothing: they count (`io` in version 2 only), or make programs stand still. In version 1 they
+ * may have trees of their own.
+ */
 export type Accountant = 'cpuacct' | 'blkio' | 'io' | 'freezer';
 const accountants: readonly Accountant[] = ['cpuacct', 'blkio', 'io', 'freezer'];
 

@@ -2,7 +2,10 @@ import type { ClusterNetworkRepository } from '../repositories/cluster-networks.
 import type { ClusterNetworks } from '../services/sessions/cluster-networks.ts';
 import { eachItem } from './each-item.ts';
 
-/** The network of a session over several machines goes when the session has ended; what cannot go now is tried with each pass. */
+/**
+ * The network of a session over several machines goes when the session has ended; what cannot go now is tried with each
+ * pass.
+ */
 export class RemoveClusterNetworks {
   readonly #rows: Pick<ClusterNetworkRepository, 'ofEnded'>;
   readonly #networks: Pick<ClusterNetworks, 'remove'>;

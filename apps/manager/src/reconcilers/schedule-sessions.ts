@@ -162,7 +162,10 @@ export class ScheduleSessions {
     return conflicts;
   }
 
-  /** RESERVED → SCHEDULED → PREPARING, in the order of reservations: on each agent the first that does not fit holds up the others. */
+  /**
+   * RESERVED → SCHEDULED → PREPARING, in the order of reservations: on each agent the first that does not fit holds up
+   * the others.
+   */
   async #admit(epoch: number, signal: AbortSignal): Promise<void> {
     const { memory, transitions, begin } = this.#options;
     const blocked = new Set<string>();

@@ -27,7 +27,10 @@ export interface WarmSlotTelling {
 const atOnce = 16;
 const slowAtOnce = 8;
 
-/** Tells agents their slots in the background: those that hang hold up no others, and hear what is newest when it comes to them. */
+/**
+ * Tells agents their slots in the background: those that hang hold up no others, and hear what is newest when it comes
+ * to them.
+ */
 export class WarmSlotTeller {
   readonly #options: WarmSlotTellerOptions;
   /** By agent. */

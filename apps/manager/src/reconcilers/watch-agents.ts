@@ -18,9 +18,9 @@ export interface WatchAgentsOptions {
 }
 
 /**
- * An agent not heard of is LOST: what was being started there, or held a place, starts elsewhere (should the agent come back with it, a
- * heartbeat tells it to end that one). What ran there is left alone for a generous time, because unreachable is not
- * dead, and then given up.
+ * An agent not heard of is LOST: what was being started there, or held a place, starts elsewhere (should the agent come
+ * back with it, a heartbeat tells it to end that one). What ran there is left alone for a generous time, because
+ * unreachable is not dead, and then given up.
  */
 export class WatchAgents {
   readonly #options: WatchAgentsOptions;

@@ -34,7 +34,10 @@ export class AgentAdministrationRepository {
     return [...rows];
   }
 
-  /** In one statement; another group only while it has no kernels, unless `force`. @throws AppError `object-not-found` for the group */
+  /**
+   * In one statement; another group only while it has no kernels, unless `force`.
+   * @throws AppError `object-not-found` for the group
+   */
   async modify(
     id: string,
     values: { schedulable?: boolean | undefined; resourceGroup?: string | undefined; force: boolean },

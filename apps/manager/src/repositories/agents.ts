@@ -72,7 +72,8 @@ export class AgentRepository {
 
   /**
    * Records what an agent offers. What it no longer offers keeps its row with no capacity, because allocations may
-   * still be open. One that was known stays in its group: an administrator may have moved it. @throws AppError `invalid-input` for an unknown resource group
+   * still be open. One that was known stays in its group: an administrator may have moved it. @throws AppError
+   * `invalid-input` for an unknown resource group
    */
   async register(
     agent: AgentRegistration,

@@ -107,7 +107,10 @@ export const withinQuotas: SQL = sql`quotas as materialized (
       and coalesce((w.limits ->> w.slot_name)::numeric, 0) < w.amount + coalesce(h.amount, 0)
   )`;
 
-/** A CTE of the same statement, which takes the turns of the sessions of `enough`. In one order, so that no two wait for each other. */
+/**
+ * A CTE of the same statement, which takes the turns of the sessions of `enough`. In one order, so that no two wait for
+ * each other.
+ */
 export const quotaTurns: SQL = sql`turns as (
     insert into quota_turns (scope)
     select distinct q.kind || ':' || q.id from quotas q join enough e on e.id = q.session_id order by 1

@@ -41,7 +41,10 @@ export function egressChainOf(subnet: Subnet): string {
 const linkLocal = '169.254.0.0/16';
 /** Where the nodes of a swarm take in what their networks carry, from anybody who sends it. */
 export const vxlanPort = 4789;
-/** By which the engines of a swarm talk, on this machine or others: what is sent there could end up in a network of another session. */
+/**
+ * By which the engines of a swarm talk, on this machine or others: what is sent there could end up in a network of
+ * another session.
+ */
 const swarmPorts = [
   ['udp', vxlanPort],
   ['udp', 7946],
@@ -53,9 +56,9 @@ const onOneBridge = '-m physdev --physdev-is-bridged -j RETURN';
 
 /**
  * Containers with an address of the pool may answer the machine but not call it, reach no link-local address but name
- * servers of clouds, no engine of a swarm, and no other network of the pool. Those of a network with an egress policy reach what it allows of the
- * rest. What comes from a network with an address that is not of it goes nowhere: the rules, which go by addresses, would
- * not know it. Everything else is for the rules that follow ours.
+ * servers of clouds, no engine of a swarm, and no other network of the pool. Those of a network with an egress policy
+ * reach what it allows of the rest. What comes from a network with an address that is not of it goes nowhere: the
+ * rules, which go by addresses, would not know it. Everything else is for the rules that follow ours.
  * @param present What `iptables -S` prints of that table.
  * @param nameServers That networks with a list may ask, in any case.
  */

@@ -15,7 +15,10 @@ export interface Firewall {
    * @throws AppError `isolation-unavailable`
    */
   ensure(networks: readonly GuardedNetwork[]): Promise<void>;
-  /** Takes away what a network has of its own. While it has containers, they may call more. @throws AppError `isolation-unavailable` */
+  /**
+   * Takes away what a network has of its own. While it has containers, they may call more.
+   * @throws AppError `isolation-unavailable`
+   */
   release(subnet: Subnet): Promise<void>;
 }
 

@@ -71,7 +71,10 @@ export class SessionNetworks {
     this.#sessions.set(sessionId, session);
   }
 
-  /** Puts the rules of all networks in place that are in use, which somebody may have flushed. @throws AppError `isolation-unavailable` */
+  /**
+   * Puts the rules of all networks in place that are in use, which somebody may have flushed.
+   * @throws AppError `isolation-unavailable`
+   */
   async guard(): Promise<void> {
     await this.#orders.follow(() => this.#guard());
   }

@@ -4,7 +4,10 @@ import { isUuid } from '@backend.ai/core';
 import { removeTree } from '../../files/remove-tree.ts';
 import { readFacts } from './facts.ts';
 
-/** The folder of one kernel: `<data>/scratch/<kernel id>/`. Only home, run, tmp, shm and config belong to the kernel's user. */
+/**
+ * The folder of one kernel: `<data>/scratch/<kernel id>/`. Only home, run, tmp, shm and config belong to the kernel's
+ * user.
+ */
 export interface ScratchPaths {
   readonly folder: string;
   /** /home/work inside. */

@@ -3,7 +3,10 @@ import { publicStatus } from './session-shapes.ts';
 
 /** Usage in the words of the official REST API. */
 
-/** What a kernel had and used, and what those of a project did together. Memory and traffic in bytes, processor time in ms. */
+/**
+ * What a kernel had and used, and what those of a project did together. Memory and traffic in bytes, processor time in
+ * ms.
+ */
 const amounts = {
   cpu_allocated: ({ slots }) => Number(slots.cpu ?? 0),
   cpu_used: ({ metrics }) => metrics.cpu_used?.current ?? 0,

@@ -67,7 +67,10 @@ export class AgentGatewayService implements AgentGateway {
   readonly #counted = new Map<string, number>();
   /** Kernels that an agent is being asked for. */
   readonly #asked = new Set<string>();
-  /** By agent: kernels that it does not report and was asked for in vain, each with the moment (monotonic) of the first time. */
+  /**
+   * By agent: kernels that it does not report and was asked for in vain, each with the moment (monotonic) of the first
+   * time.
+   */
   readonly #missing = new Map<string, Map<string, number>>();
 
   constructor(options: AgentGatewayOptions) {

@@ -116,7 +116,10 @@ export interface BackupSurvey {
   readonly keys: readonly Line<'key-file'>[];
 }
 
-/** Reads all of it, so that what is wrong shows before anything is made. @throws AppError `invalid-input`, `file-not-found` */
+/**
+ * Reads all of it, so that what is wrong shows before anything is made.
+ * @throws AppError `invalid-input`, `file-not-found`
+ */
 export async function surveyBackup(file: string): Promise<BackupSurvey> {
   let head: Line<'head'> | undefined;
   const settings: Line<'setting'>[] = [];

@@ -110,7 +110,10 @@ export class KernelStatistics {
     return last;
   }
 
-  /** The same of a kernel whose agent told another manager. Undefined also where live values are away: ends do not wait for them. */
+  /**
+   * The same of a kernel whose agent told another manager. Undefined also where live values are away: ends do not wait
+   * for them.
+   */
   async takeOver(kernelId: string): Promise<KernelUse | undefined> {
     try {
       const last = await this.find(kernelId);

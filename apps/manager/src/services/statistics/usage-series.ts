@@ -40,8 +40,8 @@ export function otherValues(metrics: Metrics): Record<string, number> {
 export const stepMs = 15_000;
 
 /**
- * By a clock that stands still with the programs of the kernel, as do all lengths of time here: while they are paused they can
- * use nothing, and no point is added.
+ * By a clock that stands still with the programs of the kernel, as do all lengths of time here: while they are paused
+ * they can use nothing, and no point is added.
  */
 function ranAt({ atMs, pausedMs = 0 }: UsagePoint): number {
   return atMs - pausedMs;

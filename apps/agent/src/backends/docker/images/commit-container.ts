@@ -76,7 +76,10 @@ export async function commitContainer(
   }
 }
 
-/** It exists for moments only, but an agent that is killed meanwhile leaves it: it bears our mark and no value of the session. */
+/**
+ * It exists for moments only, but an agent that is killed meanwhile leaves it: it bears our mark and no value of the
+ * session.
+ */
 function draftConfig({ Config }: ContainerInfo): { Env: string[]; Labels: Record<string, string> } {
   const { [ownLabels.installation]: installation = '', [ownLabels.kernel]: kernel = '' } = Config.Labels;
   return {

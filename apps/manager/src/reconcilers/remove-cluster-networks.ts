@@ -15,7 +15,9 @@ export class RemoveClusterNetworks {
     this.#networks = networks;
   }
 
-  async run(epoch: number): Promise<void> {
-    await eachItem(await this.#rows.ofEnded(), (network) => this.#networks.remove(network, epoch));
+  async run(epoch: number, signal: AbortSignal): Promise<void> {
+    await eachItem(await this.#rows.ofEnded(), async (network) => {
+      if (!signal.aborted) await this.#networks.remove(network, epoch, signal);
+    });
   }
 }

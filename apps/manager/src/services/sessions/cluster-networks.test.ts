@@ -41,7 +41,7 @@ it('is ordered anew after its removal was, and not before it is gone', async () 
   const { networks, ensure, asked, gate, told } = world();
   const first = ensure('a');
   await asked.promise;
-  const removal = networks.remove({ sessionId: 'a', swarmId: 'swarm' }, 1);
+  const removal = networks.remove({ sessionId: 'a', swarmId: 'swarm' }, 1, new AbortController().signal);
   const again = ensure('a');
   gate.resolve();
   await Promise.all([first, removal, again]);

@@ -67,15 +67,19 @@ export class ClusterNetworks {
     return made.network;
   }
 
-  /** It stays for another time while no agent manages its swarm. @throws AppError what the agent answered */
-  async remove(network: ClusterNetworkRecord, epoch: number): Promise<void> {
+  /**
+   * It stays for another time while no agent manages its swarm.
+   * @param signal Ends the wait for the agent, which may go on with it.
+   * @throws AppError what the agent answered
+   */
+  async remove(network: ClusterNetworkRecord, epoch: number, signal: AbortSignal): Promise<void> {
     const { sessionId } = network;
     this.#making.delete(keyOf(network));
     await this.#turns.follow(sessionId, async () => {
       const swarms = new Swarms(await this.#options.directory.list());
       if (swarms.managersOf(network.swarmId).length === 0) return;
       await this.#ask(swarms, network, notThere, (api) =>
-        api.removeClusterNetwork.mutate({ sessionId }, { context: { epoch } }),
+        api.removeClusterNetwork.mutate({ sessionId }, { signal, context: { epoch } }),
       );
       await this.#options.networks.forget(network);
     });

@@ -55,7 +55,9 @@ it('dotfiles are made from local files, listed, printed, changed and deleted', a
   expect((await cli('dotfile list')).stdout).toMatch(/\.vimrc +600 +7\n/);
   expect((await cli('dotfile get .vimrc')).stdout).toBe('set nu\n');
   await cli('dotfile update .vimrc -f local');
-  expect((await cli('dotfile get .vimrc --json')).json).toMatchObject({ dotfile: { permission: '644' } });
+  expect((await cli('dotfile get .vimrc --json')).json).toMatchObject({ dotfile: { permission: '600' } });
+  await cli('dotfile update .vimrc -f local --perm 640');
+  expect(files.get('.vimrc')).toMatchObject({ permission: '640' });
   expect((await cli('dotfile delete .vimrc')).exitCode).toBe(0);
   expect((await cli('dotfile get .vimrc')).exitCode).toBe(1);
   expect((await cli('dotfile create .vimrc -f absent')).exitCode).toBe(2);

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { ApiCommand, writeTable } from '@backend.ai/cli-kit';
-import type { DotfileOwner } from '@backend.ai/client';
+import type { DotfileOwner, DotfileView } from '@backend.ai/client';
 import { Command, Option } from 'clipanion';
 import { readText } from '../../session-creating-command.ts';
 
@@ -57,13 +57,12 @@ export class DotfileGet extends DotfileCommand {
 
 abstract class DotfileWriting extends DotfileCommand {
   file = Option.String('-f,--file', { required: true, description: 'Local file with what it contains' });
-  permission = Option.String('--perm,--permission', '644', { description: 'Three octal digits' });
   dotfilePath = Option.String({ name: 'PATH', required: true });
 
-  protected get dotfile(): { path: string; permission: string; content: string; owner?: DotfileOwner } {
+  protected dotfile(permission: string): DotfileView & { owner?: DotfileOwner } {
     const content = readText('--file', resolve(this.context.cwd, this.file));
     const { of: owner } = this;
-    return { path: this.dotfilePath, permission: this.permission, content, ...(owner ? { owner } : {}) };
+    return { path: this.dotfilePath, permission, content, ...(owner ? { owner } : {}) };
   }
 }
 
@@ -78,8 +77,10 @@ export class DotfileCreate extends DotfileWriting {
     ],
   });
 
+  permission = Option.String('--perm,--permission', '644', { description: 'Three octal digits (644)' });
+
   override async perform(): Promise<undefined> {
-    await (await this.connect()).dotfiles.create(this.dotfile);
+    await (await this.connect()).dotfiles.create(this.dotfile(this.permission));
     if (this.json) return void this.printJson({ created: this.dotfilePath });
     this.say(`Sessions that start from now on have ${this.dotfilePath}.`);
   }
@@ -93,8 +94,12 @@ export class DotfileUpdate extends DotfileWriting {
     examples: [['From a local file', '$0 dotfile update .vimrc -f ~/.vimrc']],
   });
 
+  permission = Option.String('--perm,--permission', { description: 'Three octal digits; else as before' });
+
   override async perform(): Promise<undefined> {
-    await (await this.connect()).dotfiles.modify(this.dotfile);
+    const { dotfiles } = await this.connect();
+    const permission = this.permission ?? (await dotfiles.get(this.dotfilePath, this.of)).permission;
+    await dotfiles.modify(this.dotfile(permission));
     if (this.json) return void this.printJson({ updated: this.dotfilePath });
     this.say(`Sessions that start from now on have the new ${this.dotfilePath}.`);
   }

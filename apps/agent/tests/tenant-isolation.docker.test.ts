@@ -1,5 +1,6 @@
 import { execFile, execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
+import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import { networkInterfaces } from 'node:os';
@@ -7,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { parseSubnet, systemClock } from '@backend.ai/core';
 import { silentLogger } from '@backend.ai/telemetry';
-import { makeTempDirectory, tempDirectory } from '@backend.ai/testing';
+import { makeTempDirectory, tempDirectory, waitFor } from '@backend.ai/testing';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { DockerBackend } from '../src/backends/docker/docker-backend.ts';
 import { chainsOf } from '../src/backends/docker/firewall-rules.ts';
@@ -72,6 +73,16 @@ async function addressOf(kernelId: string): Promise<{ address: string; gateway: 
   return { address: endpoint!.IPAddress, gateway: endpoint!.Gateway };
 }
 
+/** One more in its container, to which the machine knows the way. */
+async function giveAddress(kernelId: string, address: string): Promise<void> {
+  const [found] = await docker.listContainers({ filters: { label: [`ai.backend.kernel-id=${kernelId}`] } });
+  const [{ NetworkID: network = '' } = {}] = Object.values(found?.NetworkSettings.Networks ?? {});
+  const { State } = await docker.getContainer(found!.Id).inspect();
+  const inContainer = ['--target', String(State.Pid), '--net', 'ip', 'address', 'add', `${address}/32`, 'dev', 'eth0'];
+  execFileSync('nsenter', inContainer, { stdio: ['ignore', 'pipe', 'pipe'] });
+  execFileSync('ip', ['route', 'add', `${address}/32`, 'dev', `br-${network.slice(0, 12)}`]);
+}
+
 describe.runIf(process.getuid?.() === 0)('a session in containers', () => {
   const image = images.python;
 
@@ -111,6 +122,33 @@ describe.runIf(process.getuid?.() === 0)('a session in containers', () => {
       await runCode(api, kernelId, 'import socket\ns = socket.create_server(("", 8123))');
     expect(await dial(api, main.kernelId, 'sub1', 8123)).toBe('open');
     expect(await dial(api, main.kernelId, (await addressOf(stranger.kernelId)).address, 8123)).toBe('dropped');
+  });
+
+  it('sends from no address but those of its network', async () => {
+    const w = await world();
+    const { api } = await w.startAgent();
+    const { kernelId } = await startKernel(w, api, { image });
+    const foreign = '198.51.100.78';
+    await giveAddress(kernelId, foreign);
+    const heard: string[] = [];
+    const listener = createSocket('udp4', (message, { address }) => heard.push(`${message} from ${address}`));
+    onTestFinished(() => void listener.close());
+    await new Promise<void>((resolve) => listener.bind(0, '0.0.0.0', resolve));
+    const { gateway } = await addressOf(kernelId);
+    const send = (text: string) =>
+      runCode(
+        api,
+        kernelId,
+        `import socket
+s = socket.socket(type=socket.SOCK_DGRAM)
+s.bind(("${foreign}", 0))
+s.sendto(b"${text}", ("${gateway}", ${listener.address().port}))`,
+      );
+    await send('first');
+    iptables('-F', chains.toMachine);
+    await send('second');
+    await waitFor(() => heard.length > 0, { what: 'what is sent without rules' });
+    expect(heard).toEqual([`second from ${foreign}`]);
   });
 
   it('reaches no metadata of a cloud, also after somebody has flushed the rules', async () => {

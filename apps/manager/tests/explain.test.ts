@@ -261,9 +261,12 @@ describe('a session that waits', () => {
       const told = await explained(session, code as WaitingCode);
       expect(told.status).toBe('PENDING');
       expect(told.waiting?.ways.length).toBeGreaterThan(0);
+      // An explanation is computed when it is asked for: the leader may come to the session only later.
+      const codes = async () => (await explain(session)).reasons.map((entry) => entry.code);
+      await waitFor(async () => (await codes()).includes(code), { what: `${session} has waited for ${code}` });
       await cure(told);
       await world.until(session, 'RUNNING');
-      const { headline, waiting, placement, reasons } = await explain(session);
+      const { headline, waiting, placement } = await explain(session);
       expect(headline).toContain('is RUNNING');
       expect(waiting).toBeNull();
       // One for a whole session, one for each kernel over several agents.
@@ -271,7 +274,7 @@ describe('a session that waits', () => {
       for (const decision of placement?.decisions ?? [])
         expect(decision).toMatchObject({ strategy: 'dispersed', candidates: expect.any(Number) });
       // The whole way, with what it waited for.
-      expect(reasons.map((entry) => entry.code)).toEqual(expect.arrayContaining(['queued', code, 'started']));
+      expect(await codes()).toEqual(expect.arrayContaining(['queued', code, 'started']));
     },
   );
 

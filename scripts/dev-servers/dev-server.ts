@@ -5,7 +5,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { AppError } from '@backend.ai/core';
 import { identifyProcess, isProcessAlive, type ProcessIdentity } from '@backend.ai/runtime';
 import { requirePort } from './ports.ts';
-import { isListed, processTree, signalAll } from './processes.ts';
+import { isListed, isStopped, processTree, signalAll } from './processes.ts';
 
 /** What every `startX` takes. */
 export interface DevServerOptions {
@@ -125,9 +125,18 @@ export class DevServer {
     return this.#end('SIGKILL');
   }
 
-  /** Connections stay open and nothing is answered until `resume`. */
+  /** Connections stay open, and once this has resolved nothing is answered until `resume`. */
   async pause(): Promise<void> {
-    if (this.#process) signalAll(await processTree(this.#process.pid), 'SIGSTOP');
+    if (!this.#process) return;
+    const { pid } = this.#process;
+    // A thread on another processor goes on for a moment after the signal, and may have made a process meanwhile.
+    for (;;) {
+      const tree = await processTree(pid);
+      signalAll(tree, 'SIGSTOP');
+      const stopped = await Promise.all([...tree, ...(await processTree(pid))].map(isStopped));
+      if (stopped.every(Boolean)) return;
+      await pause(1);
+    }
   }
 
   async resume(): Promise<void> {

@@ -33,6 +33,18 @@ async function parentOf(pid: number): Promise<number | undefined> {
   return parent === undefined ? undefined : Number(parent);
 }
 
+/** Whether none of its threads runs: all of them were stopped by a signal, or it has ended. */
+export async function isStopped(pid: number): Promise<boolean> {
+  const threads = await readdir(`/proc/${pid}/task`).catch(() => []);
+  const states = await Promise.all(
+    threads.map(async (thread) => {
+      const status = await readFile(`/proc/${pid}/task/${thread}/status`, 'utf8').catch(() => '');
+      return /^State:\t(\S)/m.exec(status)?.[1] ?? 'X';
+    }),
+  );
+  return states.every((state) => 'TtZX'.includes(state));
+}
+
 /** To each that still exists. */
 export function signalAll(pids: readonly number[], signal: NodeJS.Signals): void {
   for (const pid of pids) {

@@ -1,8 +1,9 @@
 import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { describe, expect, inject, it, onTestFinished } from 'vitest';
-import { freePort, portOwner, requirePort, startRedis } from '../../../scripts/dev-servers/index.ts';
+import { freePort, portOwner, requirePort, startEtcd, startRedis } from '../../../scripts/dev-servers/index.ts';
 import { tempDirectory } from '../src/index.ts';
 
 /** One exchange with Redis: what it answered within the time, or null. */
@@ -54,6 +55,21 @@ describe('servers for development and tests', () => {
     expect(await ask(redis.port, 'PING', 100)).toBeNull();
     await redis.resume();
     expect(await ask(redis.port, 'PING')).toContain('+PONG');
+  });
+
+  it('have no thread that goes on once they are paused, however busy they are', async () => {
+    const etcd = await startEtcd({ directory: await tempDirectory() });
+    onTestFinished(() => etcd.kill());
+    const state = (thread: string): string | undefined =>
+      readFileSync(`/proc/${etcd.pid}/task/${thread}/stat`, 'utf8').split(') ').at(-1)?.[0];
+    for (let round = 0; round < 6; round++) {
+      const asked = Promise.allSettled(Array.from({ length: 32 }, () => fetch(`${etcd.url}/metrics`)));
+      await etcd.pause();
+      const states = readdirSync(`/proc/${etcd.pid}/task`).map(state);
+      expect(new Set(states)).toEqual(new Set(['T']));
+      await etcd.resume();
+      await asked;
+    }
   });
 
   it('are found again by their directory', async () => {

@@ -73,14 +73,16 @@ async function addressOf(kernelId: string): Promise<{ address: string; gateway: 
   return { address: endpoint!.IPAddress, gateway: endpoint!.Gateway };
 }
 
-/** One more in its container, to which the machine knows the way. */
-async function giveAddress(kernelId: string, address: string): Promise<void> {
+/** One more in its container, to which the machine knows the way: through the interface that this answers. */
+async function giveAddress(kernelId: string, address: string): Promise<string> {
   const [found] = await docker.listContainers({ filters: { label: [`ai.backend.kernel-id=${kernelId}`] } });
   const [{ NetworkID: network = '' } = {}] = Object.values(found?.NetworkSettings.Networks ?? {});
   const { State } = await docker.getContainer(found!.Id).inspect();
   const inContainer = ['--target', String(State.Pid), '--net', 'ip', 'address', 'add', `${address}/32`, 'dev', 'eth0'];
   execFileSync('nsenter', inContainer, { stdio: ['ignore', 'pipe', 'pipe'] });
-  execFileSync('ip', ['route', 'add', `${address}/32`, 'dev', `br-${network.slice(0, 12)}`]);
+  const bridge = `br-${network.slice(0, 12)}`;
+  execFileSync('ip', ['route', 'add', `${address}/32`, 'dev', bridge]);
+  return bridge;
 }
 
 describe.runIf(process.getuid?.() === 0)('a session in containers', () => {
@@ -129,7 +131,7 @@ describe.runIf(process.getuid?.() === 0)('a session in containers', () => {
     const { api } = await w.startAgent();
     const { kernelId } = await startKernel(w, api, { image });
     const foreign = '198.51.100.78';
-    await giveAddress(kernelId, foreign);
+    const bridge = await giveAddress(kernelId, foreign);
     const heard: string[] = [];
     const listener = createSocket('udp4', (message, { address }) => heard.push(`${message} from ${address}`));
     onTestFinished(() => void listener.close());
@@ -145,7 +147,11 @@ s.bind(("${foreign}", 0))
 s.sendto(b"${text}", ("${gateway}", ${listener.address().port}))`,
       );
     await send('first');
-    iptables('-F', chains.toMachine);
+    const drop =
+      iptables('-S', 'INPUT')
+        .split('\n')
+        .find((line) => line.includes(`-i ${bridge} `)) ?? '';
+    iptables(...drop.replace('-A', '-D').split(' '));
     await send('second');
     await waitFor(() => heard.length > 0, { what: 'what is sent without rules' });
     expect(heard).toEqual([`second from ${foreign}`]);

@@ -1,12 +1,12 @@
 import type { EgressPolicy } from '@backend.ai/contract';
 import { parseSubnet } from '@backend.ai/core';
 import { describe, expect, it } from 'vitest';
-import { chainsOf, egressChainOf, firewallRules, withoutNetwork } from './firewall-rules.ts';
+import { chainsOf, firewallRules, networkChainOf, withoutNetwork } from './firewall-rules.ts';
 
 const pool = parseSubnet('10.99.0.0/16')!;
 const subnet = parseSubnet('10.99.0.64/26')!;
 const bridge = 'br-0123456789ab';
-const chain = 'BACKENDAI-NET-0a630040-26';
+const chain = 'BACKENDAI-br-0123456789ab';
 const bare = '-P INPUT ACCEPT\n-P FORWARD ACCEPT';
 
 /** The chain of the network, without the name of the chain. */
@@ -47,18 +47,19 @@ it('drops what comes from a network with an address that is not of it, before an
   };
   const networks = [{ subnet, bridge, egress: { policy: 'open' } as const }, other];
   const lines = firewallRules(pool, networks, [], bare).split('\n');
-  const { toMachine, through } = chainsOf(pool);
   const rulesOf = (name: string): string[] =>
     lines.flatMap((line) => (line.startsWith(`-A ${name} `) ? line.slice(`-A ${name} `.length) : []));
-  const drops = ['-i br-0123456789ab ! -s 10.99.0.64/26 -j DROP', '-i br-ba9876543210 ! -s 10.99.0.128/26 -j DROP'];
-  expect(rulesOf(toMachine).slice(0, 2)).toEqual(drops);
-  expect(rulesOf(through).slice(0, 3)).toEqual(['-m physdev --physdev-is-bridged -j RETURN', ...drops]);
+  const onOneBridge = '-m physdev --physdev-is-bridged -j RETURN';
+  expect(rulesOf(chain)).toEqual([onOneBridge, '! -s 10.99.0.64/26 -j DROP']);
+  expect(rulesOf('BACKENDAI-br-ba9876543210')).toEqual([onOneBridge, '! -s 10.99.0.128/26 -j DROP', '-j DROP']);
+  expect(lines).toContain('-I INPUT 1 ! -s 10.99.0.64/26 -i br-0123456789ab -j DROP');
+  expect(lines).toContain('-I INPUT 1 ! -s 10.99.0.128/26 -i br-ba9876543210 -j DROP');
 });
 
-it('names chains by the range, within what iptables takes', () => {
+it('names chains by the range, those of networks by their interface, within what iptables takes', () => {
   const { toMachine, through } = chainsOf(parseSubnet('192.168.128.0/17')!);
   expect([toMachine, through]).toEqual(['BACKENDAI-IN-c0a88000-17', 'BACKENDAI-FWD-c0a88000-17']);
-  const names = [toMachine, through, egressChainOf(parseSubnet('192.168.255.252/30')!)];
+  const names = [toMachine, through, networkChainOf(bridge)];
   expect(Math.max(...names.map(({ length }) => length))).toBeLessThanOrEqual(28);
 });
 
@@ -71,16 +72,23 @@ it('enters chains once, before what is there', () => {
   expect(entriesOf(bare)).toEqual([
     '-I INPUT 1 -j BACKENDAI-IN-0a630000-16',
     '-I FORWARD 1 -j BACKENDAI-FWD-0a630000-16',
+    `-I INPUT 1 ! -s 10.99.0.64/26 -i ${bridge} -j DROP`,
+    `-I FORWARD 1 -i ${bridge} -j ${chain}`,
     `-I FORWARD 1 -s 10.99.0.64/26 -j ${chain}`,
   ]);
-  const entered = `-A INPUT -j BACKENDAI-IN-0a630000-16\n-A FORWARD -s 10.99.0.64/26 -j ${chain}`;
-  expect(entriesOf(`${bare}\n${entered}`)).toEqual(['-I FORWARD 1 -j BACKENDAI-FWD-0a630000-16']);
+  const entered = `-A INPUT -j BACKENDAI-IN-0a630000-16\n-A FORWARD -i ${bridge} -j ${chain}`;
+  expect(entriesOf(`${bare}\n${entered}`)).toEqual([
+    '-I FORWARD 1 -j BACKENDAI-FWD-0a630000-16',
+    `-I INPUT 1 ! -s 10.99.0.64/26 -i ${bridge} -j DROP`,
+    `-I FORWARD 1 -s 10.99.0.64/26 -j ${chain}`,
+  ]);
 });
 
 describe('the chain of a network', () => {
   it('lets nothing leave but what stays among its own kernels, where the policy is none', () => {
     expect(linesOf({ policy: 'none' }, ['192.0.2.53'])).toEqual([
       '-m physdev --physdev-is-bridged -j RETURN',
+      '! -s 10.99.0.64/26 -j DROP',
       '-j DROP',
     ]);
   });
@@ -94,6 +102,7 @@ describe('the chain of a network', () => {
     ];
     expect(linesOf({ policy: 'allow-list', allow }, ['192.0.2.53'])).toEqual([
       '-m physdev --physdev-is-bridged -j RETURN',
+      '! -s 10.99.0.64/26 -j DROP',
       '-d 192.0.2.53/32 -p udp --dport 53:53 -j RETURN',
       '-d 192.0.2.53/32 -p tcp --dport 53:53 -j RETURN',
       '-d 10.0.0.0/8 -j RETURN',
@@ -106,24 +115,27 @@ describe('the chain of a network', () => {
     ]);
   });
 
-  it('is not made for an open one, and emptied where an earlier network of its range has left one', () => {
-    const text = (present: string): string =>
-      firewallRules(pool, [{ subnet, bridge, egress: { policy: 'open' } }], [], present);
-    expect(text(bare)).not.toContain(chain);
-    const left = text(`${bare}\n-N ${chain}\n-A FORWARD -s 10.99.0.64/26 -j ${chain}`);
-    expect(left.split('\n').filter((line) => line.includes(chain))).toEqual([`:${chain} - [0:0]`]);
-  });
-
-  it('goes with every line that leads to it', () => {
-    const present = `-N ${chain}\n-N ${chain}0\n-A FORWARD -s 10.99.0.64/26 -j ${chain}\n-A ${chain} -j DROP`;
-    expect(withoutNetwork(subnet, present)?.split('\n')).toEqual([
+  it('goes with every line that leads to it, and leaves those of another network alone, of whatever range', () => {
+    const others = [
+      `-N ${chain}0`,
+      '-A INPUT ! -s 10.99.0.64/26 -i br-ba9876543210 -j DROP',
+      '-A FORWARD -i br-ba9876543210 -j BACKENDAI-br-ba9876543210',
+      '-A FORWARD -s 10.99.0.64/26 -j BACKENDAI-br-ba9876543210',
+    ];
+    const ours = [
+      `-A INPUT ! -s 10.99.0.64/26 -i ${bridge} -j DROP`,
+      `-A FORWARD -i ${bridge} -j ${chain}`,
+      `-A FORWARD -s 10.99.0.64/26 -j ${chain}`,
+    ];
+    const present = [`-N ${chain}`, ...others, ...ours, `-A ${chain} -j DROP`].join('\n');
+    expect(withoutNetwork(bridge, present)?.split('\n')).toEqual([
       '*mangle',
-      `-D FORWARD -s 10.99.0.64/26 -j ${chain}`,
+      ...ours.map((line) => line.replace('-A', '-D')),
       `-F ${chain}`,
       `-X ${chain}`,
       'COMMIT',
       '',
     ]);
-    expect(withoutNetwork(subnet, bare)).toBeNull();
+    expect(withoutNetwork(bridge, [bare, ...others].join('\n'))).toBeNull();
   });
 });

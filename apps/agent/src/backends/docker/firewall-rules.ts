@@ -32,9 +32,12 @@ export function chainsOf(pool: Subnet): FirewallChains {
   return { toMachine: `BACKENDAI-IN-${rangeName(pool)}`, through: `BACKENDAI-FWD-${rangeName(pool)}` };
 }
 
-/** The chain of one session's network; others on this machine have other networks, so that nobody has its name, too. */
-export function egressChainOf(subnet: Subnet): string {
-  return `BACKENDAI-NET-${rangeName(subnet)}`;
+/**
+ * The chain of one session's network, by its interface: other agents of this machine may have the same pool, with this
+ * engine or another one, and an address range of one that is about to remove its network may be in use here by then.
+ */
+export function networkChainOf(bridge: string): string {
+  return `BACKENDAI-${bridge}`;
 }
 
 /** Where clouds answer with credentials of the machine. */
@@ -71,52 +74,58 @@ export function firewallRules(
   const lines = new Set(present.split('\n'));
   const { toMachine, through } = chainsOf(pool);
   const range = formatSubnet(pool);
-  // A chain that an earlier network of this range has left is emptied for one that needs none.
-  const chained = networks.filter(
-    ({ subnet, egress }) => egress.policy !== 'open' || lines.has(`-N ${egressChainOf(subnet)}`),
-  );
-  const restricted = chained.filter(({ egress }) => egress.policy !== 'open');
   const enter = (chain: string, rule: string): string[] =>
     lines.has(`-A ${chain} ${rule}`) ? [] : [`-I ${chain} 1 ${rule}`];
-  // A container may have addresses of other networks, too, and send from any of them by any of its interfaces.
-  const foreign = networks.map(({ subnet, bridge }) => `-i ${bridge} ! -s ${formatSubnet(subnet)} -j DROP`);
   return restoreText([
-    ...[toMachine, through, ...chained.map(({ subnet }) => egressChainOf(subnet))].map((chain) => `:${chain} - [0:0]`),
-    ...foreign.map((rule) => `-A ${toMachine} ${rule}`),
+    ...[toMachine, through, ...networks.map(({ bridge }) => networkChainOf(bridge))].map(
+      (chain) => `:${chain} - [0:0]`,
+    ),
     `-A ${toMachine} -s ${range} -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN`,
     `-A ${toMachine} -s ${range} -j DROP`,
     `-A ${through} ${onOneBridge}`,
-    ...foreign.map((rule) => `-A ${through} ${rule}`),
     ...swarmPorts.map(([protocol, port]) => `-A ${through} -s ${range} -p ${protocol} --dport ${port} -j DROP`),
     ...['udp', 'tcp'].map(
       (protocol) => `-A ${through} -s ${range} -d ${linkLocal} -p ${protocol} --dport 53 -j RETURN`,
     ),
     `-A ${through} -s ${range} -d ${linkLocal} -j DROP`,
     `-A ${through} -s ${range} -d ${range} -j DROP`,
-    ...chained.flatMap(({ subnet, egress }) =>
-      egressRules(egress, nameServers).map((rule) => `-A ${egressChainOf(subnet)} ${rule}`),
+    ...networks.flatMap((network) =>
+      networkRules(network, nameServers).map((rule) => `-A ${networkChainOf(network.bridge)} ${rule}`),
     ),
     // Before what is there: that may accept everything.
     ...enter('INPUT', `-j ${toMachine}`),
     ...enter('FORWARD', `-j ${through}`),
-    ...restricted.flatMap(({ subnet }) => enter('FORWARD', entryOf(subnet))),
+    ...networks.flatMap(({ subnet, bridge }) => [
+      ...enter('INPUT', `${foreign(subnet)} -i ${bridge} -j DROP`),
+      // By both: an engine may call its interfaces otherwise, and an address alone can be one of somebody else's.
+      ...enter('FORWARD', `-i ${bridge} -j ${networkChainOf(bridge)}`),
+      ...enter('FORWARD', `-s ${formatSubnet(subnet)} -j ${networkChainOf(bridge)}`),
+    ]),
   ]);
 }
 
-/** Takes away what a network had of its own; null: it had nothing. */
-export function withoutNetwork(subnet: Subnet, present: string): string | null {
-  const chain = egressChainOf(subnet);
+/** Takes away what the network of this interface had of its own; null: it had nothing. */
+export function withoutNetwork(bridge: string, present: string): string | null {
+  const chain = networkChainOf(bridge);
   const lines = present.split('\n');
-  if (!lines.includes(`-N ${chain}`)) return null;
-  const entries = lines.filter((line) => line.startsWith('-A ') && line.endsWith(` -j ${chain}`));
-  return restoreText([...entries.map((line) => line.replace('-A', '-D')), `-F ${chain}`, `-X ${chain}`]);
+  const isEntry = (line: string): boolean => line.includes(` -i ${bridge} `) || line.endsWith(` -j ${chain}`);
+  const entries = lines.filter((line) => /^-A (INPUT|FORWARD) /.test(line) && isEntry(line));
+  const chains = lines.includes(`-N ${chain}`) ? [`-F ${chain}`, `-X ${chain}`] : [];
+  const undone = [...entries.map((line) => line.replace('-A', '-D')), ...chains];
+  return undone.length === 0 ? null : restoreText(undone);
 }
 
 /** What a chain does with packets that leave a network: to return them is to let them pass. */
-function egressRules(egress: EgressPolicy, nameServers: readonly string[]): string[] {
-  if (egress.policy === 'open') return [];
+function networkRules({ subnet, egress }: GuardedNetwork, nameServers: readonly string[]): string[] {
+  const always = [onOneBridge, `${foreign(subnet)} -j DROP`];
+  if (egress.policy === 'open') return always;
   const allowed = egress.policy === 'none' ? [] : [...nameServers.map(nameService), ...egress.allow];
-  return [onOneBridge, ...allowed.flatMap(returnRules), '-j DROP'];
+  return [...always, ...allowed.flatMap(returnRules), '-j DROP'];
+}
+
+/** A container may have addresses of other networks, too, and send from any of them by any of its interfaces. */
+function foreign(subnet: Subnet): string {
+  return `! -s ${formatSubnet(subnet)}`;
 }
 
 function nameService(address: string): EgressRule {
@@ -128,10 +137,6 @@ function returnRules({ to, protocol, ports }: EgressRule): string[] {
   return (protocol ? [protocol] : ['udp', 'tcp']).flatMap((each) =>
     ports.map((text) => `-d ${to} -p ${each} --dport ${(parsePorts(text) ?? []).join(':')} -j RETURN`),
   );
-}
-
-function entryOf(subnet: Subnet): string {
-  return `-s ${formatSubnet(subnet)} -j ${egressChainOf(subnet)}`;
 }
 
 function rangeName({ base, prefix }: Subnet): string {

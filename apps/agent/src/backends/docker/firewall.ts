@@ -19,7 +19,7 @@ export interface Firewall {
    * Takes away what a network has of its own. While it has containers, they may call more.
    * @throws AppError `isolation-unavailable`
    */
-  release(subnet: Subnet): Promise<void>;
+  release(bridge: string): Promise<void>;
 }
 
 /**
@@ -37,8 +37,8 @@ export function findFirewall(pool: Subnet, nameServers: () => string[] = nameSer
     ensure: async (networks) => {
       await apply(firewallRules(pool, networks, nameServers(), await present()));
     },
-    release: async (subnet) => {
-      const rules = withoutNetwork(subnet, await present());
+    release: async (bridge) => {
+      const rules = withoutNetwork(bridge, await present());
       if (rules !== null) await apply(rules);
     },
   };

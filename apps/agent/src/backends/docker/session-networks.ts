@@ -149,7 +149,7 @@ export class SessionNetworks {
   /** Its rules first, as it has no containers any more: afterwards its addresses may be those of another one. */
   async #remove(network: NetworkInfo): Promise<void> {
     const { engine, firewall } = this.#options;
-    if (firewall) for (const subnet of subnetsOf(network)) await firewall.release(subnet);
+    await firewall?.release(bridgeOf(network));
     await engine.removeNetwork(network.Id);
   }
 

@@ -19,6 +19,7 @@ const reportLimit = 4096;
 const backlogLimit = 64 << 20;
 /** Made with one program, which costs more than a run. */
 const fifosAtOnce = 16;
+const stuckCheckMs = 100;
 
 /** `read` tells that it waits, and whether for a secret. */
 const readWrapper = `
@@ -75,7 +76,7 @@ class ShellSession {
     });
     for (const stream of [child.stdin, child.stdio[this.report]]) stream.on('error', () => {});
     child.on('error', (error) => this.runner.console(Buffer.from(`runner: ${error.message}\n`)));
-    child.on('exit', (code, signal) => this.ended(code, signal));
+    child.on('exit', (code, signal) => this.ended(child, code, signal));
     this.prepare();
   }
 
@@ -143,16 +144,38 @@ class ShellSession {
 
   interrupt() {
     signalGroup(this.child.pid, 'SIGINT');
+    if (!this.run) return;
     // The signal may have hit the report itself.
-    if (this.run) this.command(`printf 'done ${this.count} 130\\n' >&${this.report}`);
+    this.command(`printf 'done ${this.count} 130\\nsettled\\n' >&${this.report}`);
+    clearInterval(this.stuckCheck);
+    this.stuckCheck = setInterval(() => this.replaceIfStuck(), stuckCheckMs);
+  }
+
+  /**
+   * BusyBox jumps out of whatever the signal interrupts. From glibc's `fflush` it takes the lock along, for which it then
+   * waits without end: another shell takes its place.
+   */
+  replaceIfStuck() {
+    const { child } = this;
+    const waitsIn = attempt(() => fs.readFileSync(`/proc/${child.pid}/wchan`, 'utf8'));
+    // A shell has one thread, and nobody to wait for. What the user's code put in its place may.
+    const isShell = attempt(() => fs.readlinkSync(`/proc/${child.pid}/exe`) === fs.realpathSync(this.shell));
+    if (!isShell || !waitsIn?.startsWith('futex')) return;
+    this.run?.output('stderr', Buffer.from('runner: The interrupted shell hung and is replaced: its state is lost.\n'));
+    this.stuck = child;
+    child.kill('SIGKILL');
   }
 
   /** The user's code has the same descriptor: nothing here is trusted beyond its form. */
   message(child, line) {
     const { run } = this;
-    if (child !== this.child || !run) return;
+    if (child !== this.child) return;
     const [kind, first, second = ''] = line.split(' ');
-    if (kind === 'input') {
+    if (kind === 'settled') {
+      clearInterval(this.stuckCheck);
+    } else if (!run) {
+      return;
+    } else if (kind === 'input') {
       this.drain();
       run.ask(first === 's');
     } else if (Number(first) !== this.count) {
@@ -173,12 +196,13 @@ class ShellSession {
   }
 
   /** `exit`, `exec` or a crash: its run ends with that status, and a fresh shell takes its place. */
-  ended(code, signal) {
+  ended(child, code, signal) {
+    clearInterval(this.stuckCheck);
     this.drain();
     for (const pipe of this.pipes) pipe.close();
-    this.child.stdio[this.report].destroy();
+    child.stdio[this.report].destroy();
     this.start();
-    if (this.run) this.finish(...exitOf(code, signal));
+    if (this.run) this.finish(...(this.stuck === child ? [130] : exitOf(code, signal)));
   }
 
   /** Commands for the first word, files for the others, seen from the shell's directory. */

@@ -63,7 +63,8 @@ const snippets: Record<RunnerLanguage, Snippets> = {
       'echo out; until [ -e heard-1 ]; do sleep 0.01; done; echo err >&2; until [ -e heard-2 ]; do sleep 0.01; done; echo out',
     fail: 'ls /does/not/exist; false',
     exitWith3: 'exit 3',
-    loop: 'echo looping; while :; do :; done',
+    // No command in it flushes output: an interrupted flush may cost the shell its state (see the busy loop below).
+    loop: 'echo looping; while case x in esac; do case x in esac; done',
     ask: 'printf "name? "; read name; echo "got $name"',
     closeOutput: 'exec 1>&-',
     hello: 'echo hello',
@@ -164,6 +165,17 @@ export function runnerSuite({ title, language, newKernel, isMissing = false, has
         expect((await kernel.follow(client, 'a', 0)).exitCode).toBe(130);
         expect(await client.interrupt()).toBe(false);
         expect((await kernel.finish(client, code.recall)).stdout).toBe('42\n');
+      });
+
+      it.runIf(language === 'shell')('goes on however often a busy loop is interrupted', async () => {
+        for (let round = 0; round < 200; round++) {
+          const runId = kernel.nextRunId();
+          await client.execute(runId, { mode: 'query', code: 'echo looping; while :; do :; done' });
+          await untilOutput(client, runId);
+          await client.interrupt();
+          expect(await kernel.follow(client, runId, 0)).toMatchObject({ exitCode: 130 });
+          expect((await kernel.finish(client, code.hello)).stdout).toBe('hello\n');
+        }
       });
 
       it('runs queued executions one after another and drops an interrupted one', async () => {

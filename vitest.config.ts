@@ -38,6 +38,9 @@ const leftOut = leftOutOf[process.env.TEST_RUN ?? ''] ?? [];
 /** They need a container engine that may be used, with our images in it. */
 const onDocker = ['{packages,apps}/*/tests/**/*.docker.test.ts', 'tests/*.docker.test.ts'];
 
+/** They need root and Debian's podman; `scripts/with-engine.sh --podman` starts it for them. */
+const onPodman = ['apps/*/tests/*.podman.test.ts'];
+
 /** Half of their time was loading the same modules for each file: they replace no module and keep no state in one. */
 const isolate = false;
 
@@ -71,8 +74,9 @@ export default defineConfig({
           server,
           name: 'integration',
           isolate,
+          globalSetup: ['packages/testing/vitest-databases.ts'],
           include: ['packages/*/tests/**/*.test.ts', 'apps/*/tests/**/*.test.ts'],
-          exclude: ['**/node_modules/**', ...onServers, ...onDocker, ...packaging, ...leftOut],
+          exclude: ['**/node_modules/**', ...onServers, ...onDocker, ...onPodman, ...packaging, ...leftOut],
           testTimeout: 120_000,
           hookTimeout: 120_000,
         },
@@ -88,6 +92,17 @@ export default defineConfig({
           name: 'docker',
           include: onDocker,
           globalSetup: ['scripts/images/vitest-setup.ts'],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
+      },
+      {
+        ...shared,
+        test: {
+          server,
+          name: 'podman',
+          include: onPodman,
+          globalSetup: ['scripts/images/vitest-setup-podman.ts'],
           testTimeout: 120_000,
           hookTimeout: 120_000,
         },

@@ -17,7 +17,7 @@ export {
   migrationsHash,
   requireMigrated,
 } from './migrations.ts';
-export { openPglite, type PgliteOptions } from './pglite.ts';
+export { openPglite, type PgliteOptions, type PgliteServer, startPglite } from './pglite.ts';
 export { oldestPostgres, openPostgres, type PostgresOptions } from './postgres.ts';
 export { dropDatabase, ensureDatabase, type NewDatabase, withDatabase } from './postgres-databases.ts';
 export * from './schema/index.ts';

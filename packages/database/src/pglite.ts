@@ -1,6 +1,6 @@
 import { chmod, rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { type DirectoryLock, lockDirectory } from '@backend.ai/runtime';
+import { lockDirectory } from '@backend.ai/runtime';
 import postgres from 'postgres';
 import { prepareDataDirectory } from './data-directory.ts';
 import { type DatabaseHandle, databaseOver } from './database.ts';
@@ -20,6 +20,19 @@ export interface PgliteOptions {
   readonly workerUrl?: URL | undefined;
 }
 
+/** The embedded database as a server, which takes one connection at a time. */
+export interface PgliteServer {
+  /**
+   * A new connection, once the former one has ended. It finds what that one left: rows, settings of the session, and a
+   * transaction that it did not end.
+   *
+   * @throws AppError `internal` while statements of the former one are not answered
+   */
+  connect(deadlines?: Partial<Deadlines>): Promise<DatabaseHandle>;
+  /** Ends the database in order. Safe to call twice. */
+  close(): Promise<void>;
+}
+
 /**
  * The embedded database: PostgreSQL in WebAssembly, in a thread of its own. It is reached with postgres.js over the
  * real wire protocol, so that repositories meet one driver, one error class and one set of types everywhere.
@@ -30,26 +43,50 @@ export interface PgliteOptions {
  * @throws AppError `data-directory-locked` when another process has it open
  */
 export async function openPglite(options: PgliteOptions): Promise<DatabaseHandle> {
-  if (options.dataDir === 'memory') return connect(null, undefined, options);
+  const server = await startPglite(options);
+  try {
+    const connection = await server.connect(options.deadlines);
+    const close = async (): Promise<void> => {
+      await connection.close();
+      await server.close();
+    };
+    return { ...connection, close: once(close) };
+  } catch (error) {
+    await server.close();
+    throw error;
+  }
+}
+
+/** The same without a connection, for those that make several one after the other. */
+export async function startPglite(options: Omit<PgliteOptions, 'deadlines'>): Promise<PgliteServer> {
+  if (options.dataDir === 'memory') return serverOver(await WorkerEngine.start(null, options.workerUrl));
   const dataDir = resolve(options.dataDir);
   const lock = await lockDirectory(dataDir, { pidFile: `${dataDir}.pid` });
   try {
     await prepareDataDirectory(dataDir, options.templateDir, options.workerUrl);
     // PGlite makes its files without regard to the umask.
     await chmod(dataDir, 0o700);
-    return await connect(dataDir, lock, options);
+    const engine = await WorkerEngine.start(dataDir, options.workerUrl);
+    return serverOver(engine, async () => {
+      // Left by PGlite; it would be taken for a living server's by tools that look into the directory.
+      await rm(`${dataDir}/postmaster.pid`, { force: true });
+      await lock.release();
+    });
   } catch (error) {
     await lock.release();
     throw error;
   }
 }
 
-async function connect(
-  dataDir: string | null,
-  lock: DirectoryLock | undefined,
-  options: PgliteOptions,
-): Promise<DatabaseHandle> {
-  const engine = await WorkerEngine.start(dataDir, options.workerUrl);
+function serverOver(engine: WorkerEngine, release?: () => Promise<void>): PgliteServer {
+  const close = async (): Promise<void> => {
+    await engine.close();
+    await release?.();
+  };
+  return { connect: (deadlines) => connect(engine, deadlines), close: once(close) };
+}
+
+async function connect(engine: WorkerEngine, deadlines: Partial<Deadlines> = {}): Promise<DatabaseHandle> {
   const client = postgres({
     // Not in the types of postgres.js, but its documented way to bring an own stream.
     ...{ socket: () => engine.connect() },
@@ -63,22 +100,18 @@ async function connect(
   });
   // Past the deadlines, which are meant for statements and not for the first breath of a database on a busy machine.
   await client.unsafe("set timezone to 'UTC'");
-  const db = databaseOver(client, { ...defaultDeadlines, ...options.deadlines });
-
-  let closed: Promise<void> | undefined;
-  const shut = async (): Promise<void> => {
-    await client.end({ timeout: 2 });
-    await engine.close();
-    // Left by PGlite; it would be taken for a living server's by tools that look into the directory.
-    if (dataDir !== null) await rm(`${dataDir}/postmaster.pid`, { force: true });
-    await lock?.release();
-  };
   return {
-    db,
-    withDeadlines: (deadlines) => databaseOver(client, deadlines),
-    close: () => {
-      closed ??= shut();
-      return closed;
-    },
+    db: databaseOver(client, { ...defaultDeadlines, ...deadlines }),
+    withDeadlines: (others) => databaseOver(client, others),
+    close: once(() => client.end({ timeout: 2 })),
+  };
+}
+
+/** `work`, done at the first call, whose end all calls wait for. */
+function once(work: () => Promise<void>): () => Promise<void> {
+  let done: Promise<void> | undefined;
+  return () => {
+    done ??= work();
+    return done;
   };
 }

@@ -29,6 +29,7 @@ export class WorkerEngine {
   readonly #ended = deferred();
   #failure: Error | undefined;
   #socket: EngineSocket | undefined;
+  #unanswered = 0;
 
   private constructor(worker: Worker) {
     this.#worker = worker;
@@ -54,10 +55,19 @@ export class WorkerEngine {
     return engine;
   }
 
-  /** A new connection; the former one, if any, must have ended. */
+  /**
+   * A new connection; the former one, if any, must have ended.
+   *
+   * @throws AppError `internal` while what the former one asked for is not answered: it would take those answers for its own
+   */
   connect(): Duplex {
     if (this.#failure) throw this.#failure;
-    this.#socket = new EngineSocket((bytes) => this.#worker.postMessage(bytes, [bytes.buffer as ArrayBuffer]));
+    if (this.#unanswered > 0)
+      throw new AppError('internal', 'The embedded database is still at work for a former connection.');
+    this.#socket = new EngineSocket((bytes) => {
+      this.#unanswered += 1;
+      this.#worker.postMessage(bytes, [bytes.buffer as ArrayBuffer]);
+    });
     return this.#socket;
   }
 
@@ -72,6 +82,7 @@ export class WorkerEngine {
 
   #receive(message: Uint8Array | WorkerNotice): void {
     if (message instanceof Uint8Array) {
+      this.#unanswered -= 1;
       this.#socket?.receive(message);
     } else if (message === 'closed') {
       this.#end(new Error('The embedded database is closed.'));

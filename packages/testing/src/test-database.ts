@@ -16,7 +16,8 @@ import {
   openPostgres,
   withDatabase,
 } from '@backend.ai/database';
-import { providedServers } from './servers.ts';
+import { EmbeddedDatabases } from './embedded-databases.ts';
+import { provided, providedServers } from './servers.ts';
 import { fastTempRoot, makeTempDirectory } from './temp-directory.ts';
 
 let template: Promise<string> | undefined;
@@ -46,15 +47,24 @@ async function prepareTemplate(): Promise<string> {
 }
 
 /**
- * An own, empty, migrated database that `close` removes: on PostgreSQL in the vitest project `servers`, else PGlite in a
- * temporary directory. A test file that uses it can run on both.
+ * An own, empty, migrated database that `close` removes or empties: on PostgreSQL in the vitest project `servers`, else
+ * PGlite in a temporary directory. A test file that uses it can run on both.
  */
 export async function testDatabase(deadlines: Partial<Deadlines> = {}): Promise<DatabaseHandle> {
   const servers = await providedServers();
   return servers ? onPostgres(servers.postgresUrl, deadlines) : onPglite(deadlines);
 }
 
+let embedded: EmbeddedDatabases | undefined;
+
 async function onPglite(deadlines: Partial<Deadlines>): Promise<DatabaseHandle> {
+  const shared = await provided('embeddedDatabases');
+  if (shared === undefined) return onOwnPglite(deadlines);
+  embedded ??= new EmbeddedDatabases(shared, await migratedTemplate());
+  return embedded.take(deadlines);
+}
+
+async function onOwnPglite(deadlines: Partial<Deadlines>): Promise<DatabaseHandle> {
   const [templateDir, directory] = await Promise.all([migratedTemplate(), makeTempDirectory(fastTempRoot())]);
   const handle = await openPglite({ dataDir: join(directory.path, 'db'), templateDir, deadlines });
   return {

@@ -10,7 +10,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import ts from 'typescript';
+import { parseSync, Visitor } from 'vite';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 
@@ -77,9 +77,9 @@ function checkFile(file: string, text: string): Violation[] {
   const violations: Violation[] = [];
   const say = (message: string): number => violations.push({ file, message });
   const owner = /^(packages|apps)\/([^/]+)\//.exec(file);
-  const imports = ts.preProcessFile(text, true, true).importedFiles.map((found) => found.fileName);
+  const source = read(file, text);
 
-  for (const name of imports) {
+  for (const name of source.imports) {
     const scoped = /^@backend\.ai\/([^/]+)(\/.*)?$/.exec(name);
     if (scoped && owner) {
       const [, target = '', subpath] = scoped;
@@ -112,14 +112,46 @@ function checkFile(file: string, text: string): Violation[] {
       if (library.test(name) && !rooms.test(file)) say(`imports ${name} outside of its room`);
     }
   }
-  if (owner && !isTest(file)) violations.push(...checkCalls(file, text));
+  if (owner && !isTest(file)) violations.push(...checkUses(file, source));
   return violations;
 }
 
+interface Source {
+  /** What it imports, reexports or takes types of, as it is written. */
+  readonly imports: readonly string[];
+  readonly timers: readonly string[];
+  readonly environment: boolean;
+}
+
+function read(file: string, text: string): Source {
+  const { program, errors } = parseSync(file, text);
+  if (errors[0]) throw new Error(`${file}: ${errors[0].message}`);
+  const imports: string[] = [];
+  const timers: string[] = [];
+  let environment = false;
+  const takeFrom = ({ source }: { source: unknown }): void => {
+    const { value } = (source ?? {}) as { value?: unknown };
+    if (typeof value === 'string') imports.push(value);
+  };
+  new Visitor({
+    ImportDeclaration: takeFrom,
+    ExportNamedDeclaration: takeFrom,
+    ExportAllDeclaration: takeFrom,
+    ImportExpression: takeFrom,
+    TSImportType: takeFrom,
+    CallExpression({ callee }) {
+      if (callee.type === 'Identifier' && /^set(Interval|Timeout)$/.test(callee.name)) timers.push(callee.name);
+    },
+    MemberExpression({ object, property }) {
+      if (object.type !== 'Identifier' || property.type !== 'Identifier') return;
+      if (object.name === 'process' && property.name === 'env') environment = true;
+    },
+  }).visit(program);
+  return { imports, timers, environment };
+}
+
 /** Raw timers and the environment, outside of the rooms that own them. */
-function checkCalls(file: string, text: string): Violation[] {
-  const violations: Violation[] = [];
-  const source = ts.createSourceFile(file, text, ts.ScriptTarget.ES2023, true);
+function checkUses(file: string, { timers, environment }: Source): Violation[] {
   const mayReadEnvironment =
     /(^|\/)(config|environment|dev)\.ts$|^packages\/cli-kit\/|^apps\/cli\/|\/commands\/|\/scripts\//.test(file);
   // A timer of the clock keeps no process alive; the SDK and the command line wait for nothing else.
@@ -127,19 +159,13 @@ function checkCalls(file: string, text: string): Violation[] {
     /^packages\/(core\/src\/clock|telemetry\/src\/background|client\/src\/(api-link|run)|cli-kit\/src\/run-commands)\.ts$/.test(
       file,
     );
-  const visit = (node: ts.Node): void => {
-    if (ts.isCallExpression(node) && ts.isIdentifier(node.expression)) {
-      const name = node.expression.text;
-      if ((name === 'setInterval' || name === 'setTimeout') && !mayUseTimers) {
-        violations.push({ file, message: `calls ${name}: take a Clock, or a ReconcileLoop` });
-      }
-    }
-    if (ts.isPropertyAccessExpression(node) && node.getText(source) === 'process.env' && !mayReadEnvironment) {
-      violations.push({ file, message: 'reads process.env: values travel as arguments from config.ts' });
-    }
-    ts.forEachChild(node, visit);
-  };
-  visit(source);
+  const violations: Violation[] = [];
+  if (!mayUseTimers) {
+    for (const name of timers) violations.push({ file, message: `calls ${name}: take a Clock, or a ReconcileLoop` });
+  }
+  if (environment && !mayReadEnvironment) {
+    violations.push({ file, message: 'reads process.env: values travel as arguments from config.ts' });
+  }
   return violations;
 }
 

@@ -9,7 +9,7 @@ export async function runCommands(
   argv: readonly string[],
   context: CliContext,
 ): Promise<number> {
-  const cli = cliOf(commands);
+  const cli = cliOf(sharingFirstWord(commands, argv));
   let command: ReturnType<typeof cli.process>;
   try {
     command = cli.process([...argv], context);
@@ -25,6 +25,18 @@ export async function runCommands(
   } catch (thrown) {
     return tellUsage(thrown, argv, context);
   }
+}
+
+/**
+ * Those that the command line can mean, or all when it means none of them. The grammar of every command together takes
+ * longer to build than most commands take to run.
+ */
+function sharingFirstWord(
+  commands: readonly CommandClass<CliContext>[],
+  [first]: readonly string[],
+): readonly CommandClass<CliContext>[] {
+  const meant = commands.filter(({ paths }) => paths?.some(([word]) => word === first));
+  return meant.length > 0 ? meant : commands;
 }
 
 /** Of the command or group that the first words name. */

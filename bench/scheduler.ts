@@ -7,7 +7,7 @@ import {
   type Snapshot,
   schedule,
 } from '@backend.ai/scheduler';
-import { naiveSchedule } from '../packages/scheduler/src/testing/naive-schedule.ts';
+import { naiveSchedule } from '@backend.ai/scheduler/testing';
 import { type Bench, type BenchResult, percentile } from './bench.ts';
 
 const gib = 1024n ** 3n * 1000n;

@@ -68,7 +68,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       }
       rpcServer.cutPeers(isKnown);
       clients.cutPeers(isKnown);
-      clients.refreshMoved(await directory.reload());
+      clients.refreshMoved((await directory.reload()).byId);
     },
   });
   peers.onRevoked(() => syncPeers.hint(currentRequestId()));

@@ -88,9 +88,11 @@ const cases: Readonly<Partial<Record<WaitingCode, Case['make']>>> = {
     one.behaviour = 'refuse';
     return {
       session: await id(),
-      cure(told) {
+      async cure(told) {
         expect(told.waiting?.estimate.basis).toBe('start-moment');
         expect(changeOf(told, 'wait-until').at).toBe(told.waiting?.estimate.at);
+        const why = 'i-one refused it: The agent is full. It is tried again at';
+        await waitFor(async () => (await explain(told.sessionId)).headline.includes(why), { what: why });
         one.behaviour = 'start';
       },
     };

@@ -9,8 +9,17 @@ import { newId, type RequestId, type UserRole } from '@backend.ai/core';
 import { runWithRequest } from '@backend.ai/telemetry';
 import type { World } from './world.ts';
 
-const makeCaller = (world: World) => createCallerFactory(createApiRouter(world.manager.services.api));
+const makeCaller = ({ api }: World['manager']['services']) => createCallerFactory(createApiRouter(api));
 export type ApiCaller = ReturnType<ReturnType<typeof makeCaller>>;
+
+/** A router costs 20 ms, and tests ask as many actors. */
+const callers = new WeakMap<World['manager']['services'], ReturnType<typeof makeCaller>>();
+
+function callerOf({ services }: World['manager']): ReturnType<typeof makeCaller> {
+  const caller = callers.get(services) ?? makeCaller(services);
+  callers.set(services, caller);
+  return caller;
+}
 
 export interface Member {
   readonly actor: UserActor;
@@ -33,7 +42,7 @@ export function apiOf(
   id: string = newId(),
 ): <T>(work: (api: ApiCaller) => Promise<T>) => Promise<T> {
   const requestId = id as RequestId;
-  const api = makeCaller(world)({ requestId, actor, headers: {}, signal: undefined });
+  const api = callerOf(world.manager)({ requestId, actor, headers: {}, signal: undefined });
   return (work) =>
     runWithRequest({ requestId }, () =>
       work(api).catch((error: unknown) => {

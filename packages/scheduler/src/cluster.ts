@@ -267,13 +267,18 @@ export function expiryOf({ session, group }: Pick<Waiting, 'session' | 'group'>)
 /** The first moment at which a plan changes though nothing has happened; Infinity: never. */
 export function unchangedUntil(cluster: Cluster, now: number): number {
   let until = Number.POSITIVE_INFINITY;
+  const note = (at: number | undefined): void => {
+    if (at !== undefined && at > now && at < until) until = at;
+  };
   for (const { options, queue } of cluster.groups.values()) {
-    const { backfill, preemption } = options;
+    const { backfill, preemption, pendingTimeoutMs = 0 } = options;
     // Both look at how long others have run or will run.
     if (queue.length > 0 && (backfill || preemption?.enabled)) return now + 1;
     for (const waiting of queue) {
-      const moments = [waiting.session.notBefore, waiting.session.startsAt, expiryOf(waiting)];
-      for (const at of moments) if (at !== undefined && at > now) until = Math.min(until, at);
+      if (pendingTimeoutMs > 0) note(expiryOf(waiting));
+      if (waiting.plain) continue;
+      note(waiting.session.notBefore);
+      note(waiting.session.startsAt);
     }
   }
   return until;

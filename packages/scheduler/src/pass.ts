@@ -6,7 +6,8 @@ import { type Choice, Placing, placementOf, shortageOf } from './placing.ts';
 import type { Placement, Plan, Reservation, WaitingReason } from './plan.ts';
 import { preemptFor } from './preemption.ts';
 import { countSession } from './quota.ts';
-import { exceedsAgents, obstacleBefore } from './validate.ts';
+import { Reasons } from './reasons.ts';
+import { exceedsAgents, knownToExceed, obstacleBefore } from './validate.ts';
 import { WarmSlotsOfPass } from './warm-slots.ts';
 
 /** After so many failed attempts a session at the head of its queue loses priority. */
@@ -47,7 +48,7 @@ class Pass {
   readonly #counted: Waiting[] = [];
   readonly #placements: Placement[] = [];
   readonly #reservations: Reservation[] = [];
-  readonly #reasons = new Map<string, WaitingReason>();
+  readonly #reasons = new Reasons();
   readonly #attempted: string[] = [];
   readonly #deprioritised: Array<{ sessionId: string; priority: number }> = [];
   readonly #expired: string[] = [];
@@ -112,7 +113,7 @@ class Pass {
 
   /** What `#consider` finds behind the head of a closed group: most of a long queue is here. */
   #behindClosed({ reason }: Head, waiting: Waiting): void {
-    this.#reasons.set(waiting.session.sessionId, obstacleBefore(waiting, this.#cluster, this.#now) ?? reason);
+    this.#reasons.add(waiting.session.sessionId, obstacleBefore(waiting, this.#cluster, this.#now) ?? reason);
   }
 
   #consider(waiting: Waiting): void {
@@ -120,12 +121,12 @@ class Pass {
     const { sessionId } = session;
     if (this.#now >= expiryOf(waiting)) {
       this.#expired.push(sessionId);
-      this.#reasons.set(sessionId, { code: 'pending-timeout', data: { resourceGroup: group.name } });
+      this.#reasons.add(sessionId, { code: 'pending-timeout', data: { resourceGroup: group.name } });
       return;
     }
     const obstacle = obstacleBefore(waiting, this.#cluster, this.#now);
     if (obstacle) {
-      this.#reasons.set(sessionId, obstacle);
+      this.#reasons.add(sessionId, obstacle);
       return;
     }
     const head = this.#heads.get(group);
@@ -134,17 +135,13 @@ class Pass {
   }
 
   #first(waiting: Waiting): void {
-    const { sessionId } = waiting.session;
+    if (this.#tooLarge(waiting, knownToExceed(waiting))) return;
     const choices = this.#warm?.place(waiting, this.#placing) ?? this.#placing.place(waiting);
     if (!('failed' in choices)) {
       this.#place(waiting, choices);
       return;
     }
-    const exceeds = exceedsAgents(waiting, this.#cluster);
-    if (exceeds) {
-      this.#reasons.set(sessionId, exceeds);
-      return;
-    }
+    if (this.#tooLarge(waiting)) return;
     const reservation = preemptFor(waiting, this.#cluster, this.#placing, this.#claimed, this.#now);
     if (reservation) {
       this.#reservations.push(reservation);
@@ -159,7 +156,7 @@ class Pass {
   #lead(waiting: Waiting, reason: WaitingReason): void {
     const { sessionId, priority, attempts = 0 } = waiting.session;
     const { group } = waiting;
-    this.#reasons.set(sessionId, reason);
+    this.#reasons.add(sessionId, reason);
     this.#attempted.push(sessionId);
     if (attempts + 1 >= attemptsBeforeGivingUp && priority > 0) {
       this.#deprioritised.push({ sessionId, priority: Math.max(0, priority - priorityLostByGivingUp) });
@@ -175,19 +172,23 @@ class Pass {
 
   #behind({ gate, reason }: Head, waiting: Waiting): void {
     if (gate?.consider(waiting)) {
+      if (this.#tooLarge(waiting, knownToExceed(waiting))) return;
       const choices = this.#placing.place(waiting, gate);
       if (!('failed' in choices)) {
         this.#place(waiting, choices, true);
         return;
       }
       // Smaller than the head's excuse: it would not fit anywhere, ever.
-      const exceeds = exceedsAgents(waiting, this.#cluster);
-      if (exceeds) {
-        this.#reasons.set(waiting.session.sessionId, exceeds);
-        return;
-      }
+      if (this.#tooLarge(waiting)) return;
     }
-    this.#reasons.set(waiting.session.sessionId, reason);
+    this.#reasons.add(waiting.session.sessionId, reason);
+  }
+
+  /** Whether no agent would have room with nothing on it, which is then its reason. */
+  #tooLarge(waiting: Waiting, maybe = true): boolean {
+    const exceeds = maybe ? exceedsAgents(waiting, this.#cluster) : undefined;
+    if (exceeds) this.#reasons.add(waiting.session.sessionId, exceeds);
+    return exceeds !== undefined;
   }
 
   #place(waiting: Waiting, choices: Choice[], backfilled = false): void {

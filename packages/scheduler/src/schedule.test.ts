@@ -55,6 +55,10 @@ describe('a plan', () => {
         const named = [...plan.placements, ...plan.reservations].map((p) => p.sessionId);
         expect([...named, ...plan.reasons.keys()].sort()).toEqual(snapshot.pending.map((s) => s.sessionId).sort());
         for (const { code } of plan.reasons.values()) expect(statusReasons).toHaveProperty(code);
+        const told: unknown[] = [];
+        plan.reasons.forEach((reason, sessionId) => void told.push([sessionId, reason]));
+        expect([told, plan.reasons.size]).toEqual([[...plan.reasons], told.length]);
+        expect(plan.reasons.has('nobody')).toBe(false);
       }),
     );
   });

@@ -64,6 +64,12 @@ function suitableAgents({ shapes }: Waiting): WaitingReason | undefined {
   return undefined;
 }
 
+/** Whether that was found for one of its requests already: then nobody has to look for room for it. */
+export function knownToExceed({ shapes }: Waiting): boolean {
+  for (const { exceeds } of shapes) if (exceeds) return true;
+  return false;
+}
+
 /** Whether the session would have no room even with nothing running: it then holds back nobody. */
 export function exceedsAgents(waiting: Waiting, { table }: Cluster): WaitingReason | undefined {
   const { shapes, group } = waiting;

@@ -47,7 +47,7 @@ export class FillWarmPools {
     const { pools, directory, clock } = this.#options;
     const [records, present] = await Promise.all([pools.list(), pools.slots()]);
     const isIdle = records.length === 0 && present.length === 0;
-    const agents = isIdle ? await directory.list() : [...(await directory.reload()).values()];
+    const agents = (isIdle ? await directory.known() : await directory.reload()).list;
     let slots = present;
     if (!isIdle) {
       const wished = await this.#wishedOf(records);

@@ -199,8 +199,9 @@ export class ScheduleSessions {
   async #writeReasons(reasons: Plan['reasons'], epoch: number): Promise<void> {
     const { memory, sessions, changes } = this.#options;
     const changed: Array<{ sessionId: string } & WaitingReason> = [];
-    for (const [sessionId, reason] of reasons)
+    reasons.forEach((reason, sessionId) => {
       if (memory.reasonOf(sessionId) !== reason.code) changed.push({ sessionId, ...reason });
+    });
     if (changed.length === 0) return;
     const written = await sessions.writeReasons(changed, epoch);
     for (const row of written) memory.reasonWritten(row.sessionId, row.reason);
@@ -212,10 +213,10 @@ export class ScheduleSessions {
     this.#cancelWake?.();
     this.#cancelWake = undefined;
     let next = Number.POSITIVE_INFINITY;
-    for (const { code, data } of reasons.values()) {
+    reasons.forEach(({ code, data }) => {
       if (code === 'agent-refused') next = Math.min(next, Date.parse(data.nextTryAt));
       else if (code === 'starts-later') next = Math.min(next, Date.parse(data.startsAt));
-    }
+    });
     if (Number.isFinite(next))
       this.#cancelWake = this.#options.clock.setTimer(Math.min(next - now + 1, longestTimerMs), this.#options.again);
   }

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { WarmSlotSpec } from '@backend.ai/contract';
 import { hasCode } from '@backend.ai/core';
 import { type BackgroundTasks, type Logger, requireRequestId } from '@backend.ai/telemetry';
@@ -47,6 +48,8 @@ export class WarmSlotTeller {
 
   constructor(options: WarmSlotTellerOptions) {
     this.#options = options;
+    // Each of the calls listens; from eleven on Node.js would take that for a leak.
+    setMaxListeners(atOnce, this.#stopped.signal);
   }
 
   /** Whether it has nothing to hear, as it is to keep none and knows. */

@@ -32,7 +32,12 @@ function world() {
     marks: async () => ({ waiting: markOf(rows), holding: markOf([]), agents: '', rules: '' }),
   };
   const sources = {
-    ...{ queue, clock, directory: { reload: async () => new Map() }, groups: { schedulingOptions: async () => [] } },
+    ...{
+      queue,
+      clock,
+      directory: { reload: async () => ({ list: [] }) },
+      groups: { schedulingOptions: async () => [] },
+    },
     warmPools: { slots: async () => [] },
     quotas: { liveOwners: async () => [owner], limits: async () => [] },
   } as unknown as SchedulingSources;

@@ -87,7 +87,7 @@ export class SchedulingReader {
   async cluster(): Promise<{ agents: readonly AgentSnapshot[]; running: readonly RunningSession[] }> {
     const { directory, queue } = this.#sources;
     const warmSlots = await this.warmSlots();
-    const records = [...(await directory.reload()).values()];
+    const records = (await directory.reload()).list;
     const running = (await queue.holding()).map(toRunningSession);
     const kernels = new Map<string, number>();
     for (const session of running) {

@@ -29,7 +29,7 @@ export class AgentAdminService implements AgentAdminApi {
   async list(filter: ListAgentsInput): Promise<AgentAdminView[]> {
     const [details, agents] = await Promise.all([this.#agents.details(filter), this.#directory.reload()]);
     const views = details.map(async ({ id, kernels, lostAt }) => {
-      const agent = agents.get(id);
+      const agent = agents.byId.get(id);
       if (!agent) return [];
       const { address, schedulable } = agent;
       const view = toAgentView(agent, await this.#machines.find(id));

@@ -2,6 +2,7 @@ import type { EventBus } from '@backend.ai/coordination';
 import type { BackgroundTasks } from '@backend.ai/telemetry';
 import type { ManagerEvents } from '../../events.ts';
 import type { AgentRecord, AgentRepository } from '../../repositories/agents.ts';
+import { KnownAgents } from './known-agents.ts';
 
 /**
  * The agents as this process knows them: read again after somebody said that they changed, and by everybody who calls
@@ -12,7 +13,7 @@ export class AgentDirectory {
   readonly #bus: EventBus<ManagerEvents>;
   readonly #tasks: BackgroundTasks;
   readonly #listeners = new Set<(agentId: string) => void>();
-  #known: Promise<ReadonlyMap<string, AgentRecord>> | undefined;
+  #known: Promise<KnownAgents> | undefined;
   #stopListening: (() => void) | undefined;
 
   constructor(agents: AgentRepository, bus: EventBus<ManagerEvents>, tasks: BackgroundTasks) {
@@ -30,15 +31,19 @@ export class AgentDirectory {
     this.#stopListening = undefined;
   }
 
-  async list(): Promise<AgentRecord[]> {
-    return [...(await this.#load()).values()];
+  async list(): Promise<readonly AgentRecord[]> {
+    return (await this.#load()).list;
+  }
+
+  known(): Promise<KnownAgents> {
+    return this.#load();
   }
 
   async find(agentId: string): Promise<AgentRecord | undefined> {
-    return (await this.#load()).get(agentId) ?? (await this.reload()).get(agentId);
+    return (await this.#load()).byId.get(agentId) ?? (await this.reload()).byId.get(agentId);
   }
 
-  reload(): Promise<ReadonlyMap<string, AgentRecord>> {
+  reload(): Promise<KnownAgents> {
     this.#known = undefined;
     return this.#load();
   }
@@ -61,9 +66,9 @@ export class AgentDirectory {
     for (const listener of [...this.#listeners]) listener(agentId);
   }
 
-  #load(): Promise<ReadonlyMap<string, AgentRecord>> {
+  #load(): Promise<KnownAgents> {
     if (!this.#known) {
-      const loading = this.#agents.list().then((records) => new Map(records.map((agent) => [agent.id, agent])));
+      const loading = this.#agents.list().then((records) => new KnownAgents(records));
       this.#known = loading;
       loading.catch(() => {
         if (this.#known === loading) this.#known = undefined;

@@ -1,11 +1,12 @@
 import type {
   PlacementDecision,
   PlacementExplanation,
+  Refusal,
   SessionExplanation,
   UserActor,
   WaitingExplanation,
 } from '@backend.ai/contract';
-import { type Clock, explainReason, waitingStatuses } from '@backend.ai/core';
+import { type Clock, type ErrorBody, explainReason, waitingStatuses } from '@backend.ai/core';
 import { SchedulingState, type Snapshot } from '@backend.ai/scheduler';
 import type { QueueRepository } from '../../repositories/queue.ts';
 import type { SessionRecord } from '../../repositories/session-rows.ts';
@@ -71,18 +72,25 @@ export class ExplainService {
     const snapshot = state.snapshot(now);
     const seen = new Viewer(actor, snapshot, record.id);
     const ids = mentionedIn(explained).filter((id) => seen.sees(id));
-    if (ids.length === 0) return toWaitingView(explained, seen);
-    return toWaitingView(explained, new Viewer(actor, snapshot, record.id, await queue.names(ids)));
+    const refusal = refusalOf(record);
+    if (ids.length === 0) return toWaitingView(explained, seen, refusal);
+    return toWaitingView(explained, new Viewer(actor, snapshot, record.id, await queue.names(ids)), refusal);
   }
 }
 
 /** That an agent refused it, and until when it is left alone, is in the memory of the leader and in the session's row. */
 function withRefusal(snapshot: Snapshot, { id, statusReason, statusData }: SessionRecord): Snapshot {
-  const { nextTryAt, agents } = statusData as { nextTryAt?: string; agents?: string[] };
+  const { nextTryAt, agent, agents } = statusData as { nextTryAt?: string; agent?: string; agents?: string[] };
   if (statusReason !== 'agent-refused' || nextTryAt === undefined) return snapshot;
-  const refusal = { notBefore: Date.parse(nextTryAt), refusedBy: agents ?? [] };
+  const refusal = { notBefore: Date.parse(nextTryAt), refusedBy: agents ?? (agent === undefined ? [] : [agent]) };
   const pending = snapshot.pending.map((session) => (session.sessionId === id ? { ...session, ...refusal } : session));
   return { ...snapshot, pending };
+}
+
+/** Null: none refused it, or what it said is not known any more. */
+function refusalOf({ statusReason, statusData }: SessionRecord): Refusal | null {
+  const { error } = statusData as { error?: ErrorBody };
+  return statusReason === 'agent-refused' && error ? { code: error.code, message: error.message } : null;
 }
 
 function headlineOf(record: SessionRecord, waiting: WaitingExplanation | null): string {

@@ -5,6 +5,7 @@ import {
   type MentionedAgents,
   type MentionedSessions,
   type PreemptionView,
+  type Refusal,
   type UserActor,
   type WaitingCode,
   type WaitingExplanation,
@@ -91,14 +92,18 @@ export function mentionedIn({ reasons, remedies, preemption }: SchedulerExplanat
   return [...new Set([...ids, ...(preemption?.sessions ?? [])])];
 }
 
-export function toWaitingView(explained: SchedulerExplanation, viewer: Viewer): WaitingExplanation {
+export function toWaitingView(
+  explained: SchedulerExplanation,
+  viewer: Viewer,
+  refusal: Refusal | null,
+): WaitingExplanation {
   const { resourceGroup, policy, position, queueLength, agents, preemption, estimate } = explained;
   return {
     resourceGroup,
     policy,
     position,
     queueLength,
-    reasons: explained.reasons.map((reason) => toReasonView(reason, viewer)),
+    reasons: explained.reasons.map((reason) => toReasonView(reason, viewer, refusal)),
     agents: {
       total: agents.total,
       open: agents.open,
@@ -129,12 +134,12 @@ function toAgentView({ agentId, obstacles, lacking }: AgentExplanation, viewer: 
   return { agent: viewer.agent(agentId), obstacles, lacking };
 }
 
-function toReasonView(reason: WaitingReason, viewer: Viewer): WaitingReasonView {
-  const message = reasonSentence(reason, viewer.mention);
+function toReasonView(reason: WaitingReason, viewer: Viewer, refusal: Refusal | null): WaitingReasonView {
+  const message = reasonSentence(reason, viewer.mention, refusal?.message);
   switch (reason.code) {
     case 'agent-refused': {
       const { nextTryAt, agents } = reason.data;
-      return { code: reason.code, message, data: { nextTryAt, agents: viewer.agents(agents) } };
+      return { code: reason.code, message, data: { nextTryAt, agents: viewer.agents(agents), error: refusal } };
     }
     case 'designated-agent-unavailable':
       return { code: reason.code, message, data: { agents: viewer.agents(reason.data.agents) } };

@@ -12,12 +12,16 @@ export interface Mention {
 /** For operators, who see everything. */
 export const byId: Mention = { sessions: (ids) => ids.join(', '), agents: (ids) => ids.join(', ') };
 
-/** One sentence with the figures. */
-export function reasonSentence(reason: WaitingReason, mention: Mention): string {
+/**
+ * One sentence with the figures.
+ * @param refusal What the agent said that refused last, where that is known
+ */
+export function reasonSentence(reason: WaitingReason, mention: Mention, refusal?: string): string {
   switch (reason.code) {
     case 'agent-refused': {
       const { agents, nextTryAt } = reason.data;
-      return `${agents.length > 0 ? mention.agents(agents) : 'An agent'} refused it; it is tried again at ${nextTryAt}.`;
+      const why = refusal === undefined ? '.' : `: ${refusal}`;
+      return `${agents.length > 0 ? mention.agents(agents) : 'An agent'} refused it${why} It is tried again at ${nextTryAt}.`;
     }
     case 'starts-later':
       return `It is not to start before ${reason.data.startsAt}.`;

@@ -15,7 +15,7 @@ it('an image that its agent has made and does not offer is a failure', async () 
     sessions: { recorded: (_request: unknown, _actor: unknown, work: (of: unknown) => unknown) => work(record) },
     images: { findKnown: async () => undefined, customizedBy: async () => [] },
     owners: { find: async () => ({ userId: 'u', email: 'u@test', maxCustomizedImages: 0 }) },
-    agents: { find: async () => agent, reload: async () => new Map([['a', agent]]) },
+    agents: { find: async () => agent, reload: async () => ({ byId: new Map([['a', agent]]) }) },
     clients: { call: async () => ({ state: 'done' }) },
     tasks: {
       start: async (started: Task) => {

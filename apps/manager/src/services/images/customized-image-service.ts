@@ -186,7 +186,7 @@ export class CustomizedImageService {
     const { agents, catalog, clock } = this.#options;
     const end = clock.monotonic() + offeredWithinMs;
     while (!signal.aborted && clock.monotonic() < end) {
-      const agent = (await agents.reload()).get(agentId);
+      const agent = (await agents.reload()).byId.get(agentId);
       if (agent && offersImage(agent, { name, architecture })) return void catalog.announce();
       await delay(clock, askMs, signal);
     }

@@ -8,7 +8,9 @@ import {
 } from '@backend.ai/core';
 import type { AgentRecord } from '../../repositories/agents.ts';
 import type { ImageRecord } from '../../repositories/images.ts';
+import type { KnownAgents } from '../agents/known-agents.ts';
 import type { KnownImages } from './image-catalog.ts';
+import { imageIdentity } from './image-offers.ts';
 
 /** One image for one architecture, wherever it is. */
 export interface FoundImageRef {
@@ -48,10 +50,6 @@ interface Candidate {
   readonly isReady: boolean;
 }
 
-export function imageIdentity({ name, architecture }: Pick<Image, 'name' | 'architecture'>): string {
-  return `${architecture} ${name}`;
-}
-
 /** As agents would offer it. */
 export function imageOfRecord({ name, architecture, labels, digest }: ImageRecord): Image {
   const { language, minSlots, maxSlots, shmem, role } = readImageLabels(labels);
@@ -63,10 +61,18 @@ export function offersImage(agent: AgentRecord, { name, architecture }: Pick<Ima
 }
 
 /** Agents that have the image or would fetch it. */
-export function agentsFor(agents: readonly AgentRecord[], image: Image, isKnownToRegistry: boolean): AgentRecord[] {
-  return agents.filter(
+export function agentsFor(
+  { list, offers }: Pick<KnownAgents, 'list' | 'offers'>,
+  image: Image,
+  isKnownToRegistry: boolean,
+): readonly AgentRecord[] {
+  const identity = imageIdentity(image);
+  const [only, ...others] = offers.filter((offer) => imageIdentity(offer.image) === identity);
+  if (!isKnownToRegistry && others.length === 0) return only?.agents ?? [];
+  const having = new Set([only, ...others].flatMap((offer) => offer?.agents ?? []));
+  return list.filter(
     (agent) =>
-      offersImage(agent, image) ||
+      having.has(agent) ||
       (isKnownToRegistry && agent.backend === 'docker' && agent.architecture === image.architecture),
   );
 }
@@ -77,7 +83,7 @@ export function agentsFor(agents: readonly AgentRecord[], image: Image, isKnownT
  * @param architecture Canonical; undefined: any.
  */
 export function findImage(
-  agents: readonly AgentRecord[],
+  agents: Pick<KnownAgents, 'list' | 'offers'>,
   { images, aliases }: KnownImages,
   ref: string,
   architecture: string | undefined,
@@ -98,9 +104,12 @@ export function findImage(
     )
       return;
     const key = imageIdentity(image);
-    const before = candidates.get(key);
-    if (before?.isReady) return;
-    candidates.set(key, { image: before?.image ?? image, record: before?.record ?? record, rank, isReady: isReady() });
+    const before = candidates.get(key) ?? { image, record, rank, isReady: false };
+    candidates.set(key, {
+      ...before,
+      rank: Math.max(before.rank, rank),
+      isReady: before.isReady || isReady(),
+    });
   };
   for (const record of images) {
     const isShort =
@@ -109,8 +118,9 @@ export function findImage(
     const image = imageOfRecord(record);
     consider(image, record, isShort, () => agentsFor(agents, image, true).some(({ status }) => status === 'ALIVE'));
   }
-  for (const { status, images: offered } of agents) {
-    for (const image of offered) consider(image, undefined, image.aliases.includes(ref), () => status === 'ALIVE');
+  for (const offer of agents.offers) {
+    const isReady = (): boolean => offer.agents.some(({ status }) => status === 'ALIVE');
+    consider(offer.image, undefined, offer.image.aliases.includes(ref), isReady);
   }
   const [best] = [...candidates.values()].sort(
     (a, b) =>

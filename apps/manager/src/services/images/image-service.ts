@@ -11,13 +11,13 @@ import {
   type FoundImageRef,
   findImage,
   type ImageViewer,
-  imageIdentity,
   imageOfRecord,
   maySeeImage,
   offersImage,
   ownNamesOf,
 } from './find-image.ts';
 import type { ImageCatalog, KnownImages } from './image-catalog.ts';
+import { imageIdentity } from './image-offers.ts';
 
 export interface ResolvedImage {
   readonly image: Image;
@@ -39,17 +39,15 @@ export class ImageService implements Pick<ImageApi, 'list' | 'get'> {
 
   async list(ctx: CallContext): Promise<ImageView[]> {
     const viewer = viewerOf(actorOf(ctx));
-    const [agents, known] = await Promise.all([this.#agents.list(), this.#catalog.known()]);
+    const [agents, known] = await Promise.all([this.#agents.known(), this.#catalog.known()]);
     const found = new Map<string, FoundImageRef>();
     for (const record of known.images) {
       const image = imageOfRecord(record);
       found.set(imageIdentity(image), { image, record, agents: agentsFor(agents, image, true) });
     }
-    for (const agent of agents) {
-      for (const image of agent.images) {
-        const key = imageIdentity(image);
-        if (!found.has(key)) found.set(key, { image, record: undefined, agents });
-      }
+    for (const { image } of agents.offers) {
+      const key = imageIdentity(image);
+      if (!found.has(key)) found.set(key, { image, record: undefined, agents: agents.list });
     }
     return [...found.values()]
       .filter(({ image }) => maySeeImage(viewer, image))
@@ -90,12 +88,11 @@ export class ImageService implements Pick<ImageApi, 'list' | 'get'> {
     const wanted = architecture === undefined ? undefined : canonicalArchitecture(architecture);
     const found = await this.findKnown(ref, wanted, viewer);
     if (found) return found;
-    const [reloaded, images] = await Promise.all([this.#agents.reload(), this.#catalog.reload()]);
-    const agents = [...reloaded.values()];
+    const [agents, images] = await Promise.all([this.#agents.reload(), this.#catalog.reload()]);
     const again = findImage(agents, images, ref, wanted, viewer);
     if (again) return again;
-    if (agents.length === 0) throw new AppError('no-agent', 'No agent has joined the cluster yet.');
-    throw unknownImage(ref, wanted, agents, images.images, viewer);
+    if (agents.list.length === 0) throw new AppError('no-agent', 'No agent has joined the cluster yet.');
+    throw unknownImage(ref, wanted, agents.list, images.images, viewer);
   }
 
   /** Among those that this process knows. @param architecture Canonical */
@@ -104,13 +101,13 @@ export class ImageService implements Pick<ImageApi, 'list' | 'get'> {
     architecture: string | undefined,
     viewer: ImageViewer,
   ): Promise<FoundImageRef | undefined> {
-    return findImage(...(await Promise.all([this.#agents.list(), this.#catalog.known()])), ref, architecture, viewer);
+    return findImage(...(await Promise.all([this.#agents.known(), this.#catalog.known()])), ref, architecture, viewer);
   }
 
   /** Names of the images that were made of sessions of a user, read anew. */
   async customizedBy(userId: string): Promise<string[]> {
     const [agents, known] = await Promise.all([this.#agents.reload(), this.#catalog.reload()]);
-    const names = [...[...agents.values()].flatMap(({ images }) => images), ...known.images].map(({ name }) => name);
+    const names = [...agents.offers.map(({ image }) => image), ...known.images].map(({ name }) => name);
     return [...new Set(names)].filter((name) => findCustomizedImage(name)?.ownerId === userId);
   }
 }

@@ -54,7 +54,7 @@ export class SessionCreation {
     const { images, agents } = this.#options;
     const resolved = await images.resolve(input.image, input.architecture, viewerOf(owner));
     checkRole(resolved.image, input.type);
-    const { slots, shmem } = decideSlots(input, resolved, await agents.list());
+    const { slots, shmem } = decideSlots(input, resolved, (await agents.known()).slotNames);
     const kernels = kernelPlaces(input.clusterSize).map((place): NewKernel => ({ ...place, id: newId<KernelId>() }));
     const [main] = kernels as [NewKernel, ...NewKernel[]];
     const [resourceGroup, ...otherGroups] = decideResourceGroups(input.resourceGroup, slots, resolved.agents);

@@ -68,15 +68,15 @@ export interface DecidedSlots {
 /**
  * The amounts each kernel gets: what was asked, and the image's minimum for the rest. Shared memory is a part of the
  * memory and comes on top of the image's minimum.
+ * @param knownSlots Of which any agent has something.
  * @throws AppError `unknown-slot`, `invalid-input`, `insufficient-capacity`
  */
 export function decideSlots(
   request: Pick<CreateSessionInput, 'resources' | 'resourceOpts' | 'clusterMode' | 'clusterSize'>,
   { image, agents }: ResolvedImage,
-  allAgents: readonly AgentRecord[],
+  knownSlots: ReadonlySet<string>,
 ): DecidedSlots {
-  const known = new Set(allAgents.flatMap((agent) => Object.keys(agent.capacity)));
-  const asked = parseResourceSlots(request.resources, known);
+  const asked = parseResourceSlots(request.resources, knownSlots);
   const shmem = parseShmem(request.resourceOpts.shmem) ?? (image.shmem === undefined ? null : BigInt(image.shmem));
   const imageLeast = slotsFromTexts(image.minSlots);
   const least = shmem === null ? imageLeast : addSlots(imageLeast, { mem: shmem * 1000n });
@@ -104,10 +104,9 @@ export function decideSlots(
   }
   // One that no agent could have now waits for one that can.
   if (agents.length === 0) return { slots: wanted, shmem };
-  const capacities = agents.map(capacityOf);
   // On a single node all kernels have to find room together.
   const together = request.clusterMode === 'single-node' ? times(request.clusterSize, wanted) : wanted;
-  if (!capacities.some((capacity) => fits(together, capacity))) throw tooLarge(together, capacities);
+  if (!agents.some((agent) => fits(together, capacityOf(agent)))) throw tooLarge(together, agents.map(capacityOf));
   return { slots: wanted, shmem };
 }
 
@@ -154,8 +153,12 @@ export function decideResourceGroups(
   agents: readonly AgentRecord[],
 ): [string, ...string[]] {
   if (named) return [named];
-  const able = agents.filter((agent) => fits(slots, capacityOf(agent)));
-  const [first, ...others] = [...new Set(able.map((agent) => agent.resourceGroup))].sort(
+  const able = new Set<string>();
+  for (const agent of agents) {
+    const { resourceGroup } = agent;
+    if (!able.has(resourceGroup) && fits(slots, capacityOf(agent))) able.add(resourceGroup);
+  }
+  const [first, ...others] = [...able].sort(
     (a, b) => Number(b === 'default') - Number(a === 'default') || (a < b ? -1 : 1),
   );
   return [first ?? 'default', ...others];

@@ -65,7 +65,7 @@ export class WarmPoolService implements WarmPoolApi {
       clusterMode: 'single-node',
       clusterSize: 1,
     } as const;
-    const { slots, shmem } = decideSlots(request, resolved, await agents.list());
+    const { slots, shmem } = decideSlots(request, resolved, (await agents.known()).slotNames);
     const { name: image, architecture } = resolved.image;
     try {
       await pools.create({

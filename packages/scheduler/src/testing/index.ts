@@ -1,0 +1,1 @@
+export { type NaivePlan, naiveSchedule } from './naive-schedule.ts';

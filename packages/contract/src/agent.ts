@@ -62,6 +62,7 @@ export const kernelReportSchema = z.object({
   batch: batchEndSchema.optional(),
   batchWaits: z.literal(true).optional(),
   paused: z.boolean().optional(),
+  unknown: z.boolean().optional(),
 });
 
 /** Full truth of an agent at one moment, sent every few seconds and after each registration. */

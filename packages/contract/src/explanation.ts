@@ -1,4 +1,4 @@
-import type { AgentObstacle, SessionStatus, StatusReason } from '@backend.ai/core';
+import type { AgentObstacle, ErrorCode, SessionStatus, StatusReason } from '@backend.ai/core';
 
 /**
  * Why a session waits, what would let it start, when that is expected; or why it was placed where it is.
@@ -36,9 +36,18 @@ interface Reason<Code extends StatusReason, Data> {
   readonly data: Data;
 }
 
+/** What the agent said that refused last. */
+export interface Refusal {
+  readonly code: ErrorCode;
+  readonly message: string;
+}
+
 /** A rule that the session does not pass now. */
 export type WaitingReasonView =
-  | Reason<'agent-refused', { readonly nextTryAt: string; readonly agents: MentionedAgents }>
+  | Reason<
+      'agent-refused',
+      { readonly nextTryAt: string; readonly agents: MentionedAgents; readonly error: Refusal | null }
+    >
   | Reason<'starts-later', { readonly startsAt: string }>
   | Reason<'dependency-unfinished', { readonly sessions: MentionedSessions }>
   | Reason<'dependency-failed', { readonly sessions: MentionedSessions }>

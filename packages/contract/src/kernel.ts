@@ -160,6 +160,8 @@ export interface KernelReport {
   readonly batchWaits?: true | undefined;
   /** Its programs stand still. Absent: they do not, or its agent cannot make them. */
   readonly paused?: boolean | undefined;
+  /** Its agent cannot find out what has become of it: the state says no more than that it was there. */
+  readonly unknown?: boolean | undefined;
 }
 
 export const batchEndSchema = z.object({

@@ -137,12 +137,15 @@ export function invalidInput(cause: unknown): AppError {
 export const router: typeof t.router = t.router;
 export const createCallerFactory: typeof t.createCallerFactory = t.createCallerFactory;
 
+const checked = t.procedure.use(({ ctx, meta, next }) => {
+  if (!meta) throw new AppError('internal', 'This procedure does not state who may call it.');
+  checkAccess(meta.access, ctx.actor);
+  return next();
+});
+
 /** The start of every procedure: states who may call it and enforces that. */
 export function procedureFor(access: Access, options: Omit<ProcedureMeta, 'access'> = {}) {
-  return t.procedure.meta({ access, ...options }).use(({ ctx, next }) => {
-    checkAccess(access, ctx.actor);
-    return next();
-  });
+  return checked.meta({ access, ...options });
 }
 
 /** @throws AppError `auth-missing`, `forbidden`, `peer-rejected` */

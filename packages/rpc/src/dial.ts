@@ -52,17 +52,20 @@ function dialWebSocket(url: string, options: DialOptions): Promise<Duplex> {
     socket.once('upgrade', (response) => {
       raw = response.socket;
     });
-    const onError = (cause: Error): void =>
+    const settled = (): void => options.signal?.removeEventListener('abort', giveUp);
+    const onError = (cause: Error): void => {
+      settled();
       reject(
         new AppError('server-unreachable', `${url} cannot be reached: ${cause.message}`, {
           hint: 'Is the peer running, and is its address right?',
           cause,
         }),
       );
+    };
     socket.once('error', onError);
     socket.once('open', () => {
       socket.off('error', onError);
-      options.signal?.removeEventListener('abort', giveUp);
+      settled();
       const { pingMs, clock } = options;
       resolve(webSocketDuplex(socket, raw as Socket, { remote: url, pingMs, clock }));
     });

@@ -180,6 +180,7 @@ describe.each<Transport>(['websocket', 'in-process'])('a link (%s)', (transport)
   describe('deadlines and cancellation', () => {
     it('ends an operation at its deadline: the signal aborts and the caller learns it from the server', async () => {
       const { api } = (await start()).client();
+      await api.echo.query('connected');
       // The server's is earlier by as much as a quarter of a second.
       const failure = await failureOf(api.hang.query({ deaf: false }, { context: { deadlineMs: 2_500 } }));
       expect(failure).toMatchObject({ code: 'deadline-exceeded', message: 'hang did not answer in time.' });
@@ -188,6 +189,7 @@ describe.each<Transport>(['websocket', 'in-process'])('a link (%s)', (transport)
 
     it('answers in time also for a procedure that does not listen to its signal', async () => {
       const { api } = (await start()).client();
+      await api.echo.query('connected');
       const failure = await failureOf(api.hang.query({ deaf: true }, { context: { deadlineMs: 60 } }));
       expect(failure).toMatchObject({ code: 'deadline-exceeded' });
       expect(await api.echo.query('still here')).toBe('still here');

@@ -24,6 +24,7 @@ for package in "$@"; do
       [ -n "$had_postgresql" ] || for start in /etc/postgresql/*/main/start.conf; do echo manual >"$start"; done ;;
     redis-server) services+=(redis-server) ;;
     etcd-server) services+=(etcd) ;;
+    podman) services+=(podman.socket podman.service podman-restart.service podman-auto-update.timer podman-auto-update.service) ;;
     docker.io) services+=(docker.service docker.socket containerd) ;;
   esac
 done

@@ -49,6 +49,12 @@ if [ "$mode" != quick ]; then
     command -v dockerd >/dev/null || missing+=(docker.io)
     with_engine=(./scripts/with-engine.sh "$work/engine")
   fi
+  # One that speaks Docker's protocol in its own way, and is started by root only; with its networks and its init.
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    command -v podman >/dev/null || missing+=(podman)
+    [ -e /usr/lib/podman/netavark ] || missing+=(netavark)
+    [ -e /usr/libexec/podman/catatonit ] || missing+=(catatonit)
+  fi
   if [ "${#missing[@]}" -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
       step "Installing system packages: ${missing[*]}"
@@ -134,6 +140,18 @@ if [ "$mode" = full ]; then
     leave_out docker 'a container engine' 'its images cannot be built here.'
   else
     test_projects docker "${with_engine[@]}" || failed=1
+  fi
+fi
+
+if [ "$mode" = full ]; then
+  step 'Tests: podman'
+  with_podman=(./scripts/with-engine.sh --podman "$work/podman")
+  if [ "$(id -u)" != 0 ] || ! command -v podman >/dev/null; then
+    leave_out podman Podman 'only root can start it, where it is installed (Debian: podman, netavark, catatonit).'
+  elif ! "${with_podman[@]}" true; then
+    leave_out podman Podman 'it cannot be started on this machine.'
+  else
+    test_projects podman "${with_podman[@]}" || failed=1
   fi
 fi
 

@@ -5,7 +5,7 @@ import { pipeline } from 'node:stream/promises';
 import { createClient } from '@backend.ai/client';
 import { makeTempDirectory, waitFor } from '@backend.ai/testing';
 import { beforeAll, expect, it } from 'vitest';
-import { derivedImage, docker, dockerRemains, testImages } from '../apps/agent/tests/docker-world.ts';
+import { derivedImage, docker, dockerRemains, spareNetworks, testImages } from '../apps/agent/tests/docker-world.ts';
 import { type DevServer, startDockerRegistry } from '../scripts/dev-servers/index.ts';
 import { TestCluster } from './support/cluster.ts';
 
@@ -123,5 +123,5 @@ it('a session is made of an image that its agent fetches with the password that 
   expect((await start('there')).states).not.toContain('PULLING');
   expect(JSON.stringify(cluster.logs())).not.toContain(credentials.password);
   for (const session of ['fetched', 'there']) await cluster.json(['session', 'destroy', session]);
-  await waitFor(async () => (await dockerRemains(null, `${cluster.dataDir}/agent`)).length === 0);
+  await waitFor(async () => (await dockerRemains(null, `${cluster.dataDir}/agent`, spareNetworks)).length === 0);
 });

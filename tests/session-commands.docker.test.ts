@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { derivedImage, dockerRemains, testImages } from '../apps/agent/tests/docker-world.ts';
+import { derivedImage, dockerRemains, spareNetworks, testImages } from '../apps/agent/tests/docker-world.ts';
 import { sessionCommands, visit } from './support/session-commands.ts';
 
 const images = await testImages();
@@ -47,6 +47,6 @@ describe('commands of sessions in containers', () => {
   });
 
   it('nothing of ended sessions is left in the engine', async () => {
-    expect(await dockerRemains(null, join(cluster().dataDir, 'agent'))).toEqual([]);
+    expect(await dockerRemains(null, join(cluster().dataDir, 'agent'), spareNetworks)).toEqual([]);
   });
 });

@@ -14,6 +14,7 @@ import {
 import { type RequestOptions, request } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { engineSocket, makeTempDirectory } from '@backend.ai/testing';
 import { isListed, signalAll } from './processes.ts';
 import { programPath } from './programs.ts';
 
@@ -47,6 +48,19 @@ export class DevEngine {
     this.#cgroup = `backendai-engine-${process.pid}-${Date.now()}`;
     this.socket = join(this.#folder, 'docker.sock');
     this.#keeperSocket = join(this.#folder, 'exec/containerd/c.sock');
+  }
+
+  /** One in a temporary folder, started, with these images of the engine of this machine. */
+  static async withImages(...images: readonly string[]): Promise<DevEngine> {
+    const engine = new DevEngine((await makeTempDirectory()).path);
+    try {
+      await engine.start();
+      await loadImages(engineSocket(), engine.socket, ...images);
+    } catch (error) {
+      await engine.remove();
+      throw error;
+    }
+    return engine;
   }
 
   /** Resolves when it answers. @throws Error with the end of its log */
@@ -238,7 +252,7 @@ function textOf(path: string): string {
 }
 
 /** Carries images of one engine into another. */
-export async function loadImages(from: string, into: string, ...names: readonly string[]): Promise<void> {
+async function loadImages(from: string, into: string, ...names: readonly string[]): Promise<void> {
   const query = names.map((name) => `names=${encodeURIComponent(name)}`).join('&');
   await new Promise<void>((resolve, reject) => {
     const fail = (error: Error): void => reject(error);

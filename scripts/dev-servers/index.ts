@@ -1,5 +1,5 @@
 export { DevServer, type DevServerOptions, type RunningServer, runningIn, stopIn } from './dev-server.ts';
-export { canStartEngine, DevEngine, loadImages } from './docker-engine.ts';
+export { canStartEngine, DevEngine } from './docker-engine.ts';
 export { type DockerRegistryOptions, startDockerRegistry } from './docker-registry.ts';
 export { startEtcd } from './etcd.ts';
 export { freePort, requirePort } from './ports.ts';

@@ -16,7 +16,8 @@ export interface EngineImage {
 }
 
 interface Call {
-  readonly query?: Readonly<Record<string, string>>;
+  /** Of a list each entry is a parameter of its own. */
+  readonly query?: Readonly<Record<string, string | readonly string[]>>;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Readable;
 }
@@ -83,12 +84,19 @@ export class Engine {
 
   /** Makes an image of one layer of a tar archive. */
   async importImage(reference: string, archive: Readable, changes: readonly string[]): Promise<void> {
-    const query = { fromSrc: '-', ...splitTag(reference), changes: changes.join('\n') };
-    await this.#read('POST', '/images/create', {
-      query,
+    const answer = await this.#read('POST', '/images/create', {
+      query: { fromSrc: '-', changes },
       headers: { 'content-type': 'application/x-tar' },
       body: archive,
     });
+    // The last of several lines.
+    const { status: id, error } = JSON.parse(answer.trim().split('\n').at(-1) ?? '') as {
+      status?: string;
+      error?: string;
+    };
+    if (!id) throw refusal(error ?? answer);
+    // Named afterwards: Podman takes in a name, but no tag.
+    await this.#tag(id, reference);
   }
 
   /** By the Dockerfile in `context`, a tar archive; tells its output line by line. */
@@ -111,12 +119,16 @@ export class Engine {
 
   /** Under a name of its registry, which the image is given for it. */
   async pushImage(reference: string, target: string, credentials: object, tell: (line: string) => void): Promise<void> {
+    await this.#tag(reference, target);
     const { repo, tag } = splitTag(target);
-    await this.#read('POST', `/images/${reference}/tag`, { query: { repo, tag } });
     // Of the variant for URLs, and with padding, which Node leaves out.
     const auth = Buffer.from(JSON.stringify(credentials)).toString('base64').replaceAll('+', '-').replaceAll('/', '_');
     const headers = { 'x-registry-auth': auth };
     await this.#follow(`/images/${repo}/push`, { query: { tag }, headers }, tell);
+  }
+
+  async #tag(image: string, name: string): Promise<void> {
+    await this.#read('POST', `/images/${image}/tag`, { query: splitTag(name) });
   }
 
   /** Of a call that answers with lines of JSON, the last of which may be its failure. */
@@ -141,7 +153,7 @@ export class Engine {
   }
 
   #send(method: string, path: string, call: Call = {}): Promise<IncomingMessage> {
-    const query = call.query ? `?${new URLSearchParams(call.query)}` : '';
+    const query = call.query ? `?${queryText(call.query)}` : '';
     return new Promise((resolve, reject) => {
       const outgoing = request(
         { ...this.#address, method, path: `${path}${query}`, headers: { ...call.headers } },
@@ -179,6 +191,13 @@ function addressOf(host: string): Address {
   throw new AppError('invalid-input', `DOCKER_HOST is neither unix:///PATH nor tcp://HOST:PORT: ${host}`, {
     hint: 'Engines are reached over a socket or plain TCP only.',
   });
+}
+
+function queryText(query: NonNullable<Call['query']>): string {
+  const entries = Object.entries(query).flatMap(([name, values]) =>
+    [values].flat().map((value): [string, string] => [name, value]),
+  );
+  return new URLSearchParams(entries).toString();
 }
 
 function splitTag(reference: string): { repo: string; tag: string } {

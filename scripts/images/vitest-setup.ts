@@ -6,9 +6,14 @@ import { promisify } from 'node:util';
 const images = ['shell', 'python', 'debian'];
 
 /** An engine that answers and has the images, before any file of the project runs; building them takes minutes once. */
-export default async function prepareEngine(): Promise<void> {
+export default function prepareEngine(): Promise<void> {
+  return ensureImages(images);
+}
+
+/** In the engine of DOCKER_HOST, or of the machine. */
+export async function ensureImages(names: readonly string[]): Promise<void> {
   const script = join(import.meta.dirname, '../build-images.sh');
-  await promisify(execFile)(script, images).catch((error: { stderr?: string }) => {
+  await promisify(execFile)(script, names).catch((error: { stderr?: string }) => {
     throw new Error(`Tests on a container engine cannot run here. ${error.stderr}`);
   });
 }

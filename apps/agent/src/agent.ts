@@ -30,11 +30,17 @@ import { BackgroundTasks, ensureRequestId, type Logger, ReconcileLoop } from '@b
 import { Accelerators, type PluginStatus } from './accelerators/accelerators.ts';
 import { pluginSources } from './accelerators/load-plugins.ts';
 import type { Backend } from './backends/backend.ts';
-import { type BackendKind, backendByItself, backendsPresent } from './backends/choose-backend.ts';
+import { type BackendKind, backendByItself, backendsBefore } from './backends/choose-backend.ts';
 import { examineEngine } from './backends/engine-report.ts';
 import { FakeBackend } from './backends/fake/fake-backend.ts';
 import { ProcessBackend } from './backends/process/process-backend.ts';
-import { type AgentConfig, type AgentDependencies, type AgentOptions, parseAgentConfig } from './config.ts';
+import {
+  type AgentConfig,
+  type AgentDependencies,
+  type AgentOptions,
+  engineSocket,
+  parseAgentConfig,
+} from './config.ts';
 import { DataPort } from './data-port/data-port.ts';
 import { Tickets } from './data-port/tickets.ts';
 import { AgentState } from './kernels/agent-state.ts';
@@ -60,6 +66,8 @@ export interface AgentStatusView {
   readonly version: string;
   readonly startedAt: string;
   readonly backend: BackendKind;
+  /** Why no kernels are started now; null: they are. */
+  readonly outage: string | null;
   readonly registration: LinkStatus['state'];
   /** The line to the manager in more detail. */
   readonly link: LinkStatus;
@@ -155,7 +163,8 @@ export class Agent {
   }
 
   /**
-   * Takes over its kernels, listens, and begins to look for its manager; does not wait for one.
+   * Takes over its kernels, listens, and begins to look for its manager; does not wait for one, nor for a container
+   * engine.
    * @throws AppError `isolation-unavailable`, `port-in-use`, `config-invalid`
    */
   async start(
@@ -193,6 +202,7 @@ export class Agent {
       version: agentVersion,
       startedAt: this.#startedAt,
       backend: backend.kind,
+      outage: supervisor.outage ? withCause(supervisor.outage) : null,
       registration: link.status.state,
       link: link.status,
       isolation,
@@ -407,9 +417,10 @@ export class Agent {
   }
 
   async #makeBackend(installationId: string): Promise<Backend> {
-    const kind = await this.#backendKind();
     const { docker, dataDir, slots, reserve, allowUnisolated, sandbox, useCgroups, processLimit, startDeadlineMs } =
       this.#config;
+    const socketPath = engineSocket(this.#config);
+    const kind = await this.#backendKind(socketPath);
     const { runtimes, fakeScript } = this.#dependencies;
     const clock = this.#clock;
     const parsedSlots = slots && slotsFromTexts(slots);
@@ -418,12 +429,11 @@ export class Agent {
     if (kind === 'docker') {
       // It takes long to load, and most agents of a small machine do without.
       const { DockerBackend } = await import('./backends/docker/docker-backend.ts');
-      const { socket: socketPath, ...settings } = docker;
       const { rpc } = this.#config;
       return new DockerBackend({
-        ...{ ...settings, dataDir, installationId, socketPath, processLimit, startDeadlineMs, clock, logger },
+        ...{ ...docker, dataDir, installationId, socketPath, processLimit, startDeadlineMs, clock, logger },
         agentId: this.#identity.id,
-        allowUnguarded: settings.allowUnguarded || !('host' in rpc) || isLoopback(rpc.host),
+        allowUnguarded: docker.allowUnguarded || !('host' in rpc) || isLoopback(rpc.host),
         slots: parsedSlots,
         reserve,
       });
@@ -445,13 +455,13 @@ export class Agent {
     });
   }
 
-  async #backendKind(): Promise<BackendKind> {
-    const { backend, dataDir, docker } = this.#config;
+  async #backendKind(socket: string): Promise<BackendKind> {
+    const { backend, dataDir } = this.#config;
     if (backend !== 'auto') return backend;
-    const engine = await examineEngine(docker.socket);
-    const kind = backendByItself(backendsPresent(dataDir), engine);
+    const engine = await examineEngine(socket);
+    const kind = backendByItself(backendsBefore(dataDir), engine);
     const images = engine.state === 'ready' ? engine.images : null;
-    this.#logger.info('backend chosen', { backend: kind, engine: docker.socket, state: engine.state, images });
+    this.#logger.info('backend chosen', { backend: kind, engine: socket, state: engine.state, images });
     return kind;
   }
 
@@ -503,6 +513,11 @@ export class Agent {
     if (!this.#parts) throw new AppError('internal', 'The agent has not been started.');
     return this.#parts;
   }
+}
+
+/** For operators. */
+function withCause({ message, cause }: AppError): string {
+  return cause instanceof Error ? `${message} (${cause.message})` : message;
 }
 
 /** See `Agent.create`. */

@@ -3,6 +3,7 @@ import { AppError, type Clock, isLoopback, parseSubnet } from '@backend.ai/core'
 import type { PeerIdentity } from '@backend.ai/rpc';
 import type { Logger } from '@backend.ai/telemetry';
 import { z } from 'zod';
+import { engineSocketFor } from './backends/choose-backend.ts';
 import type { FakeScript } from './backends/fake/fake-backend.ts';
 import type { Interpreter } from './backends/process/runtimes.ts';
 
@@ -13,8 +14,8 @@ const tlsSchema = z.strictObject({ cert: z.string(), key: z.string() });
 
 /** Where kernels are containers. */
 export const dockerSchema = z.strictObject({
-  /** Of Docker, or of Podman's compatible service. */
-  socket: z.string().startsWith('/').default('/var/run/docker.sock'),
+  /** Of Docker, or of Podman's compatible service. Absent: see `engineSocketFor`. */
+  socket: z.string().startsWith('/').optional(),
   /** The networks of sessions are parts of it. */
   subnetPool: z
     .string()
@@ -22,6 +23,8 @@ export const dockerSchema = z.strictObject({
     .default('10.99.0.0/16'),
   /** Bits of the network of one session: 26 leaves room for 60 kernels. */
   subnetPrefix: z.number().int().min(16).max(29).default(26),
+  /** Networks that are ready before a session comes. */
+  spareNetworks: z.number().int().min(0).max(64).default(4),
   /** The networks of sessions over a swarm are parts of it; the same for all agents of a swarm, and apart from all others. */
   clusterSubnetPool: z
     .string()
@@ -125,6 +128,11 @@ export interface AgentDependencies {
 }
 
 export type AgentOptions = z.input<typeof agentConfigSchema> & AgentDependencies;
+
+/** Of the container engine, if one is used. */
+export function engineSocket({ docker, dataDir }: Pick<AgentOptions, 'docker' | 'dataDir'>): string {
+  return docker?.socket ?? engineSocketFor(dataDir, process.env);
+}
 
 /** @throws AppError `config-invalid` */
 export function parseAgentConfig(input: z.input<typeof agentConfigSchema>): AgentConfig {

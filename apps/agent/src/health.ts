@@ -5,25 +5,29 @@ import { dirname, join } from 'node:path';
 import { AppError, hasCode } from '@backend.ai/core';
 import { callAdminSocket, type Dependency } from '@backend.ai/runtime';
 import type { AgentStatusView } from './agent.ts';
-import { defaultEngineSocket, type EngineReport, examineEngine, isSupported } from './backends/engine-report.ts';
+import { backendByItself, backendsBefore } from './backends/choose-backend.ts';
+import { type EngineReport, examineEngine, isSupported } from './backends/engine-report.ts';
 import { findSandboxTools } from './backends/process/tools.ts';
+import { engineSocket } from './config.ts';
 import { findProgram, searchFolders } from './files/programs.ts';
 import type { AgentServerOptions } from './server-config.ts';
 
 /** What an agent needs, as it can be seen from beside: the agent may run or not. */
 export function dependenciesOf({ agent, runDir }: AgentServerOptions): Dependency[] {
-  const { managers, dataDir, backend, docker, path = '' } = agent;
+  const { managers, dataDir, backend, path = '' } = agent;
   const common: Dependency[] = [
     { name: 'Manager', check: (signal) => managerOf(managers, join(runDir, 'agent.sock'), signal) },
     { name: 'Data folder', check: () => writableFolder(dirname(dataDir)) },
   ];
   if (backend === 'fake') return common;
-  const socket = docker?.socket ?? defaultEngineSocket;
-  if (backend === 'docker') return [...common, { name: 'Container engine', check: () => containerEngine(socket) }];
+  if (backend === 'docker')
+    return [...common, { name: 'Container engine', check: async () => containerEngine(engineSocket(agent)) }];
   return [
     ...common,
-    // Whether `auto` takes it or not: without one, kernels are processes.
-    ...(backend === 'process' ? [] : [{ name: 'Container engine', check: () => containerEngineIfAny(socket) }]),
+    // Whether `auto` takes it or not.
+    ...(backend === 'process'
+      ? []
+      : [{ name: 'Container engine', check: async () => engineByItself(engineSocket(agent), dataDir) }]),
     { name: 'Sandbox', check: () => sandboxTools(path) },
     { name: 'Runtimes', check: () => runtimes(path) },
   ];
@@ -109,9 +113,11 @@ async function containerEngine(socket: string): Promise<string> {
   return `${product} ${version} at ${socket}, ${images.length} images for sessions`;
 }
 
-async function containerEngineIfAny(socket: string): Promise<string> {
+/** Of an agent that chooses by itself. @throws AppError as `containerEngine` where it has chosen the engine before */
+async function engineByItself(socket: string, dataDir: string): Promise<string> {
   const engine = await examineEngine(socket);
-  return engine.state === 'ready'
+  const isWanted = engine.state === 'ready' || backendByItself(backendsBefore(dataDir), engine) === 'docker';
+  return isWanted
     ? await containerEngine(socket)
     : `${engineProblems[engine.state]} at ${socket}; kernels are processes`;
 }

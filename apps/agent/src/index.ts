@@ -3,8 +3,8 @@ export { pluginSources } from './accelerators/load-plugins.ts';
 export * from './admin-handlers.ts';
 export * from './agent.ts';
 export type { BackendCapabilities } from './backends/backend.ts';
+export { engineSocketFor } from './backends/choose-backend.ts';
 export {
-  defaultEngineSocket,
   type EngineReport,
   examineEngine,
   isSupported,

@@ -37,7 +37,7 @@ const sections = {
         .default('/var/lib/backend.ai/agent')
         .describe('Folder of this agent: its key, kernels and their files. Nothing else may lie there'),
       backend: known.backend.describe(
-        'What makes kernels: containers (docker), sandboxed processes, or nothing real (fake). auto: containers where the engine answers and has an image for kernels, otherwise processes',
+        'What makes kernels: containers (docker), sandboxed processes, or nothing real (fake). auto: containers where the engine answers and has an image for kernels, or was used before and does not answer; otherwise processes',
       ),
       resourceGroup: known.resourceGroup.describe('Which sessions may come here; a join token may say otherwise'),
       startDeadlineMs: known.startDeadlineMs.meta({ description: 'How long a kernel may take to start', unit: ms }),
@@ -119,11 +119,16 @@ const sections = {
     .describe('What kernels may use.'),
   docker: z
     .strictObject({
-      socket: path()
-        .default('/var/run/docker.sock')
-        .describe("Socket of the container engine: Docker, or Podman's compatible service"),
+      socket: path().optional().meta({
+        description:
+          "Socket of the container engine; left out: that of the containers that the agent has, else Docker's, or where there is none Podman's",
+        example: '/run/podman/podman.sock',
+      }),
       subnetPool: docker.subnetPool.describe('Range of addresses that networks of sessions are cut from'),
       subnetPrefix: docker.subnetPrefix.describe('Size of the network of one session, in bits of its prefix'),
+      spareNetworks: docker.spareNetworks.describe(
+        'Networks that are ready before a session comes, which then starts sooner; each takes a range of addresses, all of them 1/16 of the pool at most',
+      ),
       clusterSubnetPool: docker.clusterSubnetPool.describe(
         'Range of addresses that networks of sessions over a swarm are cut from; apart from every other network of its machines',
       ),

@@ -1,3 +1,4 @@
+import { AppError } from '@backend.ai/core';
 import { loadOrCreateIdentity } from '@backend.ai/rpc';
 import type { RunningService } from '@backend.ai/runtime';
 import { startComponentServer } from '@backend.ai/runtime/server';
@@ -34,7 +35,12 @@ export function startAgentServer(options: AgentServerOptions, logger: Logger): P
       return {
         addresses: { RPC: address, Data: dataAddress },
         handlers: agentHandlers(() => agent),
-        dependencies: [{ name: 'Manager', check: async () => registrationOf(agent) }],
+        dependencies: [
+          { name: 'Manager', check: async () => registrationOf(agent) },
+          ...(agent.status().backend === 'docker'
+            ? [{ name: 'Container engine', check: async () => engineOf(agent) }]
+            : []),
+        ],
         gauges: [
           {
             name: 'backend_agent_kernels',
@@ -59,6 +65,13 @@ function registrationOf(agent: Agent): string {
   const { state, manager, lastError } = agent.status().link;
   if (state === 'registered') return manager ?? '';
   throw new Error(lastError ?? 'not connected yet');
+}
+
+/** @throws what keeps kernels from being started */
+function engineOf(agent: Agent): string {
+  const { outage } = agent.status();
+  if (outage === null) return 'answers';
+  throw new AppError('engine-unavailable', outage);
 }
 
 function countBy(names: readonly string[]): Record<string, number> {

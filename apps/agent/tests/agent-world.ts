@@ -270,16 +270,15 @@ type Api = StartedAgent['api'];
 export async function startKernel(world: AgentWorld, api: Api, overrides: Partial<KernelSpec> = {}) {
   const spec = kernelSpec(overrides);
   await api.createKernel.mutate(spec);
-  const started = await waitFor(
-    () => {
-      const failed = world.gateway.of(spec.kernelId).find(({ type }) => type === 'kernel-start-failed');
-      if (failed)
-        throw new Error(JSON.stringify([failed, world.logs.records.filter(({ level }) => level !== 'debug')]));
-      return world.gateway.of(spec.kernelId).find((event) => event.type === 'kernel-started');
-    },
-    { what: 'kernel-started' },
+  const outcome = await waitFor(
+    () =>
+      world.gateway.of(spec.kernelId).find(({ type }) => type === 'kernel-started' || type === 'kernel-start-failed'),
+    { what: 'the kernel started or failed to' },
   );
-  return { spec, kernelId: spec.kernelId, started };
+  if (outcome.type !== 'kernel-started') {
+    throw new Error(JSON.stringify([outcome, world.logs.records.filter(({ level }) => level !== 'debug')]));
+  }
+  return { spec, kernelId: spec.kernelId, started: outcome };
 }
 
 /** Runs to the end, following with `continue`, and gives everything together. */

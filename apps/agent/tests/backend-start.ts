@@ -13,6 +13,7 @@ const backend = new DockerBackend({
     socketPath,
     subnetPool,
     subnetPrefix: 26,
+    spareNetworks: 0,
     clusterSubnetPool: '10.98.0.0/16',
     clusterSubnetPrefix: 24,
     encryptClusterNetworks: false,

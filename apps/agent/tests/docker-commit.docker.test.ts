@@ -141,7 +141,7 @@ describe('an image of a kernel in a container', () => {
 
   it('is not made by an engine that hangs, and the kernel goes on', { timeout: 120_000 }, async () => {
     const engine = await sluggishEngine();
-    const w = await agentWorld({ ...dockerOptions, docker: { socket: engine.path } });
+    const w = await agentWorld({ ...dockerOptions, docker: { ...dockerOptions.docker, socket: engine.path } });
     const started = await w.startAgent();
     const { kernelId } = await startKernel(w, started.api, python);
     engine.hang();

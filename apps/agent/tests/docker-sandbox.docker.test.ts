@@ -186,7 +186,7 @@ print(len(started) < 64)`;
 describe('an agent and its engine', () => {
   it('goes on with its heartbeats while the engine hangs, and ends a kernel when it answers again', async () => {
     const engine = await sluggishEngine();
-    const w = await agentWorld({ ...dockerOptions, docker: { socket: engine.path } });
+    const w = await agentWorld({ ...dockerOptions, docker: { ...dockerOptions.docker, socket: engine.path } });
     const { api } = await w.startAgent();
     const { kernelId } = await startKernel(w, api, shell);
     engine.hang();

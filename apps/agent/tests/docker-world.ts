@@ -6,6 +6,7 @@ import Docker from 'dockerode';
 import { pack } from 'tar-stream';
 import { afterAll, onTestFinished } from 'vitest';
 import { labels, ownedBy } from '../src/backends/docker/labels.ts';
+import { dockerSchema } from '../src/config.ts';
 import type { WorldOptions } from './agent-world.ts';
 
 export const engineSocket = findSocket();
@@ -65,18 +66,22 @@ export async function derivedImage(
   return tag;
 }
 
-/** What an agent needs to make containers of the engine of this machine. */
+/** What an agent needs to make containers of the engine of this machine. None of its networks is kept for others. */
 export const dockerOptions = {
   backend: 'docker',
-  docker: { socket: engineSocket },
+  docker: { socket: engineSocket, spareNetworks: 0 },
   remains: dockerRemains,
 } satisfies WorldOptions;
+
+/** As many as an agent has unless it is told otherwise. */
+export const spareNetworks = dockerSchema.parse({}).spareNetworks;
 
 /**
  * Containers, networks and images in the making that the agent of a data folder has; of one kernel only, when it is
  * named.
+ * @param spares Networks that it may have ready for kernels to come, and which are not told of
  */
-export async function dockerRemains(kernelId: string | null, dataDir: string): Promise<string[]> {
+export async function dockerRemains(kernelId: string | null, dataDir: string, spares = 0): Promise<string[]> {
   const { installationId } = JSON.parse(readFileSync(join(dataDir, 'agent.json'), 'utf8')) as {
     installationId: string;
   };
@@ -88,7 +93,7 @@ export async function dockerRemains(kernelId: string | null, dataDir: string): P
     ...containers
       .filter(({ Labels }) => kernelId === null || Labels[labels.kernel] === kernelId)
       .map(({ Names }) => `container ${Names.join()}`),
-    ...networks.map(({ Name }) => `network ${Name}`),
+    ...networks.slice(spares).map(({ Name }) => `network ${Name}`),
   ];
 }
 

@@ -33,28 +33,43 @@ export function neighbour(...addresses: string[]): void {
   }
 }
 
+/** A call to a host and port. */
+export type Call = readonly [host: string, port: number, protocol?: 'tcp' | 'udp'];
+
 /** What the kernel gets when it connects: `open`, `refused` by whom it reached, or `dropped` on the way. */
-export function dial(api: StartedAgent['api'], kernelId: string, host: string, port: number): Promise<string> {
-  return tried(api, kernelId, `socket.create_connection((${JSON.stringify(host)}, ${port}), 2).close()`);
+export async function dial(api: StartedAgent['api'], kernelId: string, ...call: Call): Promise<string> {
+  const [outcome] = await dialAll(api, kernelId, [call]);
+  return outcome!;
 }
 
-/** The same with a datagram. */
-export function dialUdp(api: StartedAgent['api'], kernelId: string, host: string, port: number): Promise<string> {
-  return tried(
+/** The same of several calls that are made at once, in their order. */
+export async function dialAll(api: StartedAgent['api'], kernelId: string, calls: readonly Call[]): Promise<string[]> {
+  const result = await runCode(
     api,
     kernelId,
-    `s = socket.socket(type=socket.SOCK_DGRAM); s.settimeout(2); s.connect((${JSON.stringify(host)}, ${port})); s.send(b"x"); s.recv(1)`,
+    `${dialer}\nprint(json.dumps(list(pool.map(dial, ${JSON.stringify(calls)}))))`,
   );
+  const text = textOf(result);
+  if (!text.startsWith('[')) throw new Error(`No calls were made: ${JSON.stringify(result)}`);
+  return JSON.parse(text);
 }
 
-async function tried(api: StartedAgent['api'], kernelId: string, statement: string): Promise<string> {
-  const code = [
-    'import socket',
-    `try: ${statement}; print("open")`,
-    'except TimeoutError: print("dropped")',
-    'except ConnectionRefusedError: print("refused")',
-    'except OSError as error: print(type(error).__name__)',
-  ].join('\n');
-  const result = await runCode(api, kernelId, code);
-  return textOf(result).trim() || JSON.stringify(result);
-}
+const dialer = `
+import json, socket
+from concurrent.futures import ThreadPoolExecutor
+pool = ThreadPoolExecutor(16)
+def dial(call):
+    host, port, protocol = [*call, "tcp"][:3]
+    try:
+        if protocol == "tcp":
+            socket.create_connection((host, port), 2).close()
+        else:
+            s = socket.socket(type=socket.SOCK_DGRAM)
+            s.settimeout(2)
+            s.connect((host, port))
+            s.send(b"x")
+            s.recv(1)
+        return "open"
+    except TimeoutError: return "dropped"
+    except ConnectionRefusedError: return "refused"
+    except OSError as error: return type(error).__name__`;

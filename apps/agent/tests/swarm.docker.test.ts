@@ -31,7 +31,7 @@ describe.skipIf(missing !== null)(
     async function agents(): Promise<[Member, Member]> {
       const members: Member[] = [];
       for (const engine of swarm.engines) {
-        const docker = { socket: engine.socket, clusterSubnetPool, subnetPool };
+        const docker = { socket: engine.socket, clusterSubnetPool, subnetPool, spareNetworks: 0 };
         const world = await agentWorld({ backend: 'docker', docker });
         members.push({ ...(await world.startAgent()), world, engine });
       }
@@ -141,7 +141,7 @@ describe.skipIf(missing !== null)(
       // The way beyond its machine, by the network that it has there.
       expect(await onMain(takesCalls(neighbour.address, 7946))).toBe('yes\n');
       const present = await engine.inNetwork('iptables', ['-t', 'mangle', '-S']);
-      await engine.inNetwork('iptables-restore', ['--noflush'], firewallRules(pool, [], [], present));
+      await engine.inNetwork('iptables-restore', ['--noflush'], firewallRules(pool, [], [], present) ?? '');
       expect(await onMain(takesCalls(neighbour.address, 7946))).toBe('no\n');
       expect(await onMain(takesCalls(engine.address, 2377))).toBe('no\n');
       await reaches(onMain, 'sub1');

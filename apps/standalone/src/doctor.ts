@@ -21,8 +21,8 @@ export interface DoctorOptions {
   readonly path: string;
   /** Folder of the cluster, or where it will be. */
   readonly dataDir: string;
-  /** Of the container engine; that of Docker unless given. */
-  readonly engineSocket?: string | undefined;
+  /** Of the container engine. */
+  readonly engineSocket: string;
   readonly clock?: Clock;
 }
 
@@ -135,7 +135,7 @@ function examineRuntimes(best: BackendCapabilities | undefined): Finding[] {
   ];
 }
 
-async function examineContainers(socket: string | undefined): Promise<Finding[]> {
+async function examineContainers(socket: string): Promise<Finding[]> {
   const engine = await examineEngine(socket);
   const devices = (await readdir('/dev')).filter((name) => /^(nvidia\d+|kfd)$/.test(name));
   return [...engineFindings(engine), gpuFinding(devices, engine)];

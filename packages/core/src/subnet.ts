@@ -19,7 +19,11 @@ export function parseSubnet(text: string): Subnet | null {
 }
 
 export function formatSubnet({ base, prefix }: Subnet): string {
-  return `${[24, 16, 8, 0].map((shift) => Math.floor(base / 2 ** shift) % 256).join('.')}/${prefix}`;
+  return `${formatAddress(base)}/${prefix}`;
+}
+
+export function formatAddress(address: number): string {
+  return [24, 16, 8, 0].map((shift) => Math.floor(address / 2 ** shift) % 256).join('.');
 }
 
 /** Addresses in a range with a prefix of so many bits. */

@@ -17,7 +17,7 @@ import type {
   TerminalOptions,
   WarmSlotSpec,
 } from '@backend.ai/contract';
-import type { StatusReason } from '@backend.ai/core';
+import type { AppError, StatusReason } from '@backend.ai/core';
 import type { ConsoleLog } from '../files/console-log.ts';
 import type { HomeFiles } from '../files/home-files.ts';
 import type { Allocation, Inventory } from '../resources/inventory.ts';
@@ -32,12 +32,19 @@ import type { KernelServices } from '../services/kernel-services.ts';
  */
 export interface Backend {
   readonly kind: 'process' | 'docker' | 'fake';
-  /** Valid after `start`. */
+  /** Valid after `start`. During an outage they are what was known before. */
   readonly capabilities: BackendCapabilities;
-  /** Finds out what the machine offers. @throws AppError `isolation-unavailable` */
+  /** What keeps it from making kernels now and passes by itself; undefined: nothing. */
+  readonly outage?: AppError | undefined;
+  /** Finds out what the machine offers; an outage does not keep it from that. @throws AppError `isolation-unavailable` */
   start(): Promise<void>;
-  /** Kernels of an earlier life of this agent: those that still run and those that died meanwhile. */
+  /**
+   * Kernels of an earlier life of this agent: those that still run and those that died meanwhile.
+   * @throws AppError `engine-unavailable` in an outage: nobody can tell, and nothing has happened
+   */
   recover(): Promise<RecoveredKernel[]>;
+  /** The same and warm slots, as far as the agent has written it down. Absent: it has no outages. */
+  remembered?(): RememberedKernel[];
   /** What bears our mark and belongs to no known kernel, in the order in which it has to go. */
   strays(isKnown: (kernelId: string) => boolean): Promise<Stray[]>;
   /** Removes what was kept for a while, and nobody came for. @throws when something cannot be removed now */
@@ -56,7 +63,7 @@ export interface Backend {
 
 /** Kernels that are started ahead of the sessions that take them. */
 export interface BackendWarmSlots {
-  /** Those of an earlier life of this agent that nobody had taken. */
+  /** Those of an earlier life of this agent that nobody had taken. After the `recover` of kernels. */
   recover(): Promise<RecoveredSlot[]>;
   /** @throws AppError `unknown-image`, `unsupported-feature` */
   plan(slot: WarmSlotSpec, requestId: string, resources: KernelResources): SlotPlan;
@@ -225,6 +232,16 @@ export interface KernelHandle {
   resume(): Promise<void>;
   /** Asks it to end, then makes it end, also when it is paused. Resolves when it has. */
   stop(reason: StatusReason, forced: boolean): Promise<void>;
+}
+
+/** Of an earlier life of the agent, whatever has become of it. */
+export interface RememberedKernel {
+  readonly spec: KernelSpec;
+  readonly requestId: string;
+  /** What it had been given; null: nobody wrote it down. */
+  readonly allocation: Allocation | null;
+  /** It belonged to nobody. */
+  readonly isWarmSlot: boolean;
 }
 
 export interface RecoveredKernel {

@@ -1,8 +1,21 @@
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { KernelSpec } from '@backend.ai/contract';
+import { newId } from '@backend.ai/core';
+import { generateIdentity } from '@backend.ai/rpc';
+import { collectLogs, tempDirectory } from '@backend.ai/testing';
 import { describe, expect, it } from 'vitest';
-import { backendByItself } from './choose-backend.ts';
-import type { EngineReport, ReadyEngine } from './engine-report.ts';
+import { createAgent } from '../agent.ts';
+import { type BackendKind, type BackendsBefore, backendByItself, engineSocketFor } from './choose-backend.ts';
+import { keepKnownEngine } from './docker/known-engine.ts';
+import { isolationOf } from './docker/open-context.ts';
+import { type EngineReport, type ReadyEngine, usualEngineSocket } from './engine-report.ts';
+import { type KernelFacts, writeFacts } from './scratch/facts.ts';
+import { scratchPaths } from './scratch/scratch.ts';
 
-const none: EngineReport = { state: 'absent', socket: '/nonexistent/engine.sock' };
+const away = (state: 'absent' | 'closed' | 'silent'): EngineReport => ({ state, socket: '/run/engine.sock' });
+const kernelsOf = (kind: BackendKind): BackendsBefore => ({ present: new Set([kind]), hadEngine: kind === 'docker' });
+const fresh: BackendsBefore = { present: new Set(), hadEngine: false };
 const engine = (other: Partial<ReadyEngine> = {}): ReadyEngine => ({
   ...{ state: 'ready', socket: '/run/engine.sock', product: 'Docker', version: '24.0.7', apiVersion: '1.43' },
   ...{ cgroupVersion: '2', storageDriver: 'overlay2', swarm: false, rootless: false, nvidia: false },
@@ -12,18 +25,69 @@ const engine = (other: Partial<ReadyEngine> = {}): ReadyEngine => ({
 
 describe('the backend of an agent that was told nothing', () => {
   it('is the engine when it has an image for kernels', () => {
-    expect(backendByItself(new Set(), engine())).toBe('docker');
+    expect(backendByItself(fresh, engine())).toBe('docker');
   });
 
   it('is processes when no engine answers, it is too old, or it has no such image', () => {
-    expect(backendByItself(new Set(), none)).toBe('process');
-    expect(backendByItself(new Set(), { state: 'closed', socket: '/run/engine.sock' })).toBe('process');
-    expect(backendByItself(new Set(), engine({ apiVersion: '1.40' }))).toBe('process');
-    expect(backendByItself(new Set(), engine({ images: [] }))).toBe('process');
+    for (const state of ['absent', 'closed', 'silent'] as const)
+      expect(backendByItself(fresh, away(state))).toBe('process');
+    expect(backendByItself(fresh, engine({ apiVersion: '1.40' }))).toBe('process');
+    expect(backendByItself(fresh, engine({ images: [] }))).toBe('process');
   });
 
   it('stays what it was while kernels are there', () => {
-    expect(backendByItself(new Set(['process']), engine())).toBe('process');
-    expect(backendByItself(new Set(['docker']), engine({ images: [] }))).toBe('docker');
+    expect(backendByItself(kernelsOf('process'), engine())).toBe('process');
+    expect(backendByItself(kernelsOf('docker'), engine({ images: [] }))).toBe('docker');
+    for (const state of ['absent', 'closed', 'silent'] as const)
+      expect(backendByItself(kernelsOf('docker'), away(state))).toBe('docker');
+  });
+
+  it('is the engine that was used before, while it does not answer, and not when it is no longer installed', () => {
+    const before = { ...fresh, hadEngine: true };
+    expect(backendByItself(before, away('silent'))).toBe('docker');
+    expect(backendByItself(before, away('closed'))).toBe('docker');
+    expect(backendByItself(before, away('absent'))).toBe('process');
+    expect(backendByItself(before, engine({ images: [] }))).toBe('process');
   });
 });
+
+describe('the engine of an agent that was told none', () => {
+  const environment = { XDG_RUNTIME_DIR: '/run/user/7' };
+
+  async function folderWithEngine({ kernels }: { readonly kernels: boolean }) {
+    const dataDir = await tempDirectory();
+    const socket = join(dataDir, 'stopped.sock');
+    keepKnownEngine(dataDir, { socket, isolation: isolationOf({}, true), images: [] });
+    if (kernels) leaveContainer(dataDir);
+    return { dataDir, socket };
+  }
+
+  it('is that of the containers in its folder, though it is gone', async () => {
+    const { dataDir, socket } = await folderWithEngine({ kernels: true });
+    expect(engineSocketFor(dataDir, environment)).toBe(socket);
+    const { logger, records } = collectLogs('agent');
+    const agent = createAgent({
+      ...{ dataDir, logger, identity: generateIdentity('agent', 'i-test'), managers: ['inproc:m'] },
+      ...{ rpc: { inProcessName: 'a' }, dataPort: { port: 0 }, accelerators: { plugins: [] } },
+    });
+    await agent.prepare();
+    expect(records.find(({ msg }) => msg === 'backend chosen')).toMatchObject({ backend: 'docker', engine: socket });
+  });
+
+  it('is the usual one while it has no containers', async () => {
+    const { dataDir } = await folderWithEngine({ kernels: false });
+    expect(engineSocketFor(dataDir, environment)).toBe(usualEngineSocket(environment));
+  });
+});
+
+/** What is written down of a kernel. */
+function leaveContainer(dataDir: string): void {
+  const kernelId = newId();
+  const spec: KernelSpec = {
+    ...{ kernelId, sessionId: newId(), sessionName: 'test', accessKey: 'AKTEST', image: 'local/python:3.11' },
+    ...{ clusterRole: 'main', clusterIndex: 1, hostname: 'main1', slots: { cpu: '1' }, environ: {} },
+  };
+  const paths = scratchPaths(join(dataDir, 'scratch'), kernelId);
+  mkdirSync(paths.folder, { recursive: true });
+  writeFacts(paths, { version: 1, backend: 'docker', state: 'running', spec } as KernelFacts);
+}

@@ -2,7 +2,7 @@ import { createServer, type Server } from 'node:http';
 import { join } from 'node:path';
 import { tempDirectory } from '@backend.ai/testing';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { examineEngine, isSupported } from './engine-report.ts';
+import { examineEngine, isSupported, usualEngineSocket } from './engine-report.ts';
 
 async function fakeEngine(answers: Record<string, unknown>): Promise<string> {
   const socket = join(await tempDirectory(), 'engine.sock');
@@ -15,6 +15,15 @@ async function fakeEngine(answers: Record<string, unknown>): Promise<string> {
   onTestFinished(() => void server.close());
   return socket;
 }
+
+it.each([
+  [['/var/run/docker.sock', '/run/podman/podman.sock'], '/var/run/docker.sock'],
+  [['/run/user/7/podman/podman.sock', '/run/podman/podman.sock'], '/run/user/7/podman/podman.sock'],
+  [['/run/podman/podman.sock'], '/run/podman/podman.sock'],
+  [[], '/var/run/docker.sock'],
+])('of the sockets %j the engine is looked for at %s', (present, socket) => {
+  expect(usualEngineSocket({ XDG_RUNTIME_DIR: '/run/user/7' }, (path) => present.includes(path))).toBe(socket);
+});
 
 describe('the report of a container engine', () => {
   it('knows Podman, a swarm, NVIDIA and the images for sessions', async () => {

@@ -1,4 +1,6 @@
+import { existsSync } from 'node:fs';
 import { request } from 'node:http';
+import { join } from 'node:path';
 
 /** What is known of a container engine without starting anything in it. */
 export type EngineReport =
@@ -24,7 +26,16 @@ export interface ReadyEngine {
   readonly images: readonly string[];
 }
 
-export const defaultEngineSocket = '/var/run/docker.sock';
+const dockerSocket = '/var/run/docker.sock';
+
+/** Where the engine of this machine is when nobody says: Docker, else Podman of this user, else that of root. */
+export function usualEngineSocket(
+  { XDG_RUNTIME_DIR: ofUser }: { readonly XDG_RUNTIME_DIR?: string | undefined },
+  exists: (path: string) => boolean = existsSync,
+): string {
+  const podman = [...(ofUser ? [join(ofUser, 'podman/podman.sock')] : []), '/run/podman/podman.sock'];
+  return [dockerSocket, ...podman].find(exists) ?? dockerSocket;
+}
 
 /** That of Docker 20.10. */
 export const oldestApiVersion = '1.41';
@@ -33,7 +44,7 @@ const patienceMs = 3_000;
 const imagesOfSessions = `/images/json?filters=${encodeURIComponent('{"label":["ai.backend.kernelspec"]}')}`;
 
 /** Asks by hand: what drives an engine takes long to load, and many machines have none. */
-export async function examineEngine(socket: string = defaultEngineSocket): Promise<EngineReport> {
+export async function examineEngine(socket: string): Promise<EngineReport> {
   try {
     const [version, info, images] = await Promise.all(
       ['/version', '/info', imagesOfSessions].map((path) => ask(socket, path)),

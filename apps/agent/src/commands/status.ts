@@ -24,6 +24,7 @@ export class AgentStatusCommand extends AgentCommand {
     writeFields(this.context.stdout, [
       ['Agent', `${status.agentId}, version ${status.version}, backend ${status.backend}`],
       ['Registration', status.registration],
+      ...(status.backend === 'docker' ? [['Container engine', status.outage ?? 'answers'] as const] : []),
       [
         'Sandbox',
         `${isolation.sandbox}, ${isolation.ownUid ? 'a user id for each kernel' : 'the same user id for all'}`,
@@ -53,7 +54,7 @@ export class AgentStatusCommand extends AgentCommand {
       const rows = status.kernels.map((kernel) => [
         kernel.kernelId,
         kernel.sessionId,
-        kernel.state,
+        kernel.unknown ? `${kernel.state === 'terminating' ? 'terminating, ' : ''}unknown` : kernel.state,
         slotsForPeople(kernel.slots),
         ...useOf(status, kernel.kernelId),
       ]);

@@ -1,11 +1,11 @@
 import type { KernelSpec } from '@backend.ai/contract';
-import type { RequestId } from '@backend.ai/core';
+import { AppError, type RequestId } from '@backend.ai/core';
 import { describe, expect, it } from 'vitest';
 import type { Backend } from '../backends/backend.ts';
 import type { EndedKernel } from './kernel.ts';
 import { judgeOrder, type OrderFacts } from './order.ts';
 
-const unknown: OrderFacts = { released: false, lives: false, ended: undefined, isRemoved: false };
+const unknown: OrderFacts = { released: false, lives: false, outage: undefined, ended: undefined, isRemoved: false };
 const ended: EndedKernel = {
   ...{
     kernelId: 'k',
@@ -36,6 +36,13 @@ describe('an order to start a kernel', () => {
     expect(() => judge({ released: true, lives: true })).toThrowError(
       expect.objectContaining({ code: 'shutting-down' }),
     );
+  });
+
+  it('is refused in an outage, unless it was carried out before', () => {
+    const outage = new AppError('engine-unavailable', 'The engine does not answer.');
+    expect(() => judge({ outage })).toThrowError(outage);
+    expect(judge({ outage, lives: true })).toEqual({ act: 'none' });
+    expect(judge({ outage, ended })).toEqual({ act: 'tell-end', ended });
   });
 
   it('is refused where its egress policy cannot be enforced', () => {

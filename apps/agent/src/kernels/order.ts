@@ -9,7 +9,10 @@ type Enforcing = Pick<Backend, 'kind' | 'capabilities'>;
 export interface OrderFacts {
   /** Whether the agent takes no orders any more. */
   readonly released: boolean;
+  /** Or it has lived, and nobody can tell yet what has become of it. */
   readonly lives: boolean;
+  /** Why no kernel can be started now. */
+  readonly outage: AppError | undefined;
   readonly ended: EndedKernel | undefined;
   /** Whether what an earlier kernel of this id left is still being removed. */
   readonly isRemoved: boolean;
@@ -21,10 +24,10 @@ export type OrderVerdict =
   | { readonly act: 'none' }
   | { readonly act: 'tell-end'; readonly ended: EndedKernel };
 
-/** @throws AppError `shutting-down`, `state-conflict`, `isolation-unavailable` */
+/** @throws AppError `shutting-down`, `state-conflict`, `isolation-unavailable`, and what is in the way now */
 export function judgeOrder(
   spec: KernelSpec,
-  { released, lives, ended, isRemoved }: OrderFacts,
+  { released, lives, outage, ended, isRemoved }: OrderFacts,
   backend: Enforcing,
 ): OrderVerdict {
   if (released) throw new AppError('shutting-down', 'The agent is shutting down.');
@@ -33,6 +36,7 @@ export function judgeOrder(
   if (isRemoved) {
     throw new AppError('state-conflict', 'What an earlier kernel of this id left is still being removed.');
   }
+  if (outage) throw outage;
   refuseUnenforced(spec, backend);
   return { act: 'start' };
 }

@@ -11,10 +11,11 @@ import {
 } from '@backend.ai/core';
 import { type BackgroundTasks, type Logger, requireRequestId, runWithRequest } from '@backend.ai/telemetry';
 import type { Accelerators } from '../accelerators/accelerators.ts';
-import type { Backend, KernelEnd, KernelPlan } from '../backends/backend.ts';
+import type { Backend, KernelEnd, KernelPlan, RecoveredKernel } from '../backends/backend.ts';
 import type { AllocationLedger } from '../resources/allocation-ledger.ts';
 import type { Allocation } from '../resources/inventory.ts';
 import { kernelResources } from '../resources/kernel-resources.ts';
+import { Adoption, type Ending } from './adoption.ts';
 import { BatchJobs } from './batch-jobs.ts';
 import type { StepFailure } from './create-steps.ts';
 import { EndedKernels } from './ended-kernels.ts';
@@ -57,6 +58,7 @@ export class KernelSupervisor {
   readonly #kernels = new Map<string, Kernel>();
   readonly #ended = new EndedKernels();
   readonly #remains: Remains;
+  readonly #adoption: Adoption;
   /** Kernels that belong to nobody yet. */
   readonly warmSlots: WarmSlots;
   readonly #news: KernelNews;
@@ -70,10 +72,12 @@ export class KernelSupervisor {
     this.#news = new KernelNews(options);
     this.#jobs = new BatchJobs({ ...options, news: this.#news });
     this.#remains = new Remains({ backend, lives, clock, logger, strayGraceMs });
+    this.#adoption = new Adoption({ ...options, takeOver: (...found) => this.#takeOver(...found) });
     this.warmSlots = new WarmSlots({
       ...options,
       remove: (kernel) => this.#remove(kernel, () => {}),
       check: (kernel) => refuseUnenforced(kernel, backend),
+      outage: () => this.outage,
       isTaken: (id) => this.#kernels.has(id) || this.#remains.has(id) || this.#ended.get(id) !== undefined,
       onChange: () => options.onWarmSlots?.(),
     });
@@ -81,11 +85,24 @@ export class KernelSupervisor {
 
   /**
    * Takes over what an earlier life of the agent left: kernels that run go on, those that died are reported, the rest is
-   * removed in the background.
+   * removed in the background. In an outage of the backend all of that follows once it is over; see `recovered`.
    */
   async recover(): Promise<void> {
-    const { backend, ledger, tasks, logger } = this.#options;
-    const recovered = await backend.recover();
+    await this.#adoption.begin();
+  }
+
+  /** Resolves when everything has been taken over. */
+  get recovered(): Promise<void> {
+    return this.#adoption.done;
+  }
+
+  /** Why no kernels are started now, though they may be soon; undefined: they are. */
+  get outage(): AppError | undefined {
+    return this.#options.backend.outage ?? this.#adoption.failure;
+  }
+
+  async #takeOver(recovered: readonly RecoveredKernel[], endings: ReadonlyMap<string, Ending>): Promise<void> {
+    const { ledger, tasks, logger } = this.#options;
     // Whoever's devices are known keeps those, before others get some of what is left.
     for (const { spec, allocation } of recovered) if (allocation) ledger.hold(spec.kernelId, allocation);
     for (const { spec, requestId, plan, outcome, allocation } of recovered) {
@@ -94,9 +111,13 @@ export class KernelSupervisor {
       const kernel = new Kernel(spec, requestId as RequestId, { ...plan, steps: [reserve, ...plan.steps] }, held);
       this.#kernels.set(spec.kernelId, kernel);
       logger.info('kernel recovered', { kernel_id: spec.kernelId, outcome: outcome.kind });
+      const ending = endings.get(spec.kernelId);
+      kernel.destroyReason = ending?.reason;
+      kernel.destroyRequestId = ending?.requestId;
       if (outcome.kind === 'running') {
         this.#follow(kernel);
         this.#jobs.follow(kernel);
+        if (ending) this.#destroy(kernel, ending.reason, true, ending.requestId);
       } else {
         kernel.state = 'terminating';
         if (outcome.kind === 'ended' && outcome.batch) this.#jobs.ended(kernel, outcome.batch);
@@ -105,20 +126,24 @@ export class KernelSupervisor {
         tasks.start('remove kernel', finish, kernel.requestId);
       }
     }
-    await this.warmSlots.recover();
-    this.#remains.start();
+    try {
+      await this.warmSlots.recover();
+    } finally {
+      this.#remains.start();
+    }
   }
 
   /**
    * @throws AppError `insufficient-capacity`, `unknown-image`, `unsupported-feature`, `isolation-unavailable`,
-   * `shutting-down`
+   * `engine-unavailable`, `shutting-down`
    */
   create(spec: KernelSpec): void {
     const { backend, tasks, clock } = this.#options;
     const { kernelId } = spec;
     const facts = {
       released: this.#released,
-      lives: this.#kernels.has(kernelId),
+      lives: this.#kernels.has(kernelId) || this.#adoption.awaits(kernelId),
+      outage: this.outage,
       ended: this.#ended.get(kernelId),
       isRemoved: this.#remains.has(kernelId),
     };
@@ -149,6 +174,10 @@ export class KernelSupervisor {
       this.#destroy(kernel, asReason(reason), forced, requestId);
       return;
     }
+    if (this.#adoption.awaits(kernelId)) {
+      this.#adoption.end(kernelId, { reason: asReason(reason), requestId });
+      return;
+    }
     // Its session ended before the slot was handed over.
     this.warmSlots.drop(kernelId);
     const ended = this.#ended.get(kernelId);
@@ -171,9 +200,10 @@ export class KernelSupervisor {
     return this.#kernels.get(kernelId);
   }
 
-  /** @throws AppError `kernel-not-found` */
+  /** @throws AppError `kernel-not-found`, `engine-unavailable` */
   get(kernelId: string): Kernel {
     const kernel = this.#kernels.get(kernelId);
+    if (this.outage && this.#adoption.awaits(kernelId)) throw this.outage;
     if (!kernel) throw new AppError('kernel-not-found', 'This agent has no such kernel.');
     return kernel;
   }
@@ -184,7 +214,14 @@ export class KernelSupervisor {
   }
 
   reports(): KernelReport[] {
-    return [...this.#kernels.values()].map((kernel) => kernel.report());
+    return [...[...this.#kernels.values()].map((kernel) => kernel.report()), ...this.#adoption.reports()];
+  }
+
+  /** Of one that lives, or is remembered. @throws AppError `kernel-not-found` */
+  report(kernelId: string): KernelReport {
+    const awaited = (): KernelReport | undefined =>
+      this.#adoption.reports().find((report) => report.kernelId === kernelId);
+    return this.find(kernelId)?.report() ?? awaited() ?? this.#endedReport(kernelId) ?? this.get(kernelId).report();
   }
 
   running(): Kernel[] {
@@ -197,7 +234,7 @@ export class KernelSupervisor {
   }
 
   /** An ended kernel for as long as it is remembered. */
-  endedReport(kernelId: string): KernelReport | undefined {
+  #endedReport(kernelId: string): KernelReport | undefined {
     const ended = this.#ended.get(kernelId);
     if (!ended) return undefined;
     const { sessionId, slots, requestId, end } = ended;
@@ -212,18 +249,21 @@ export class KernelSupervisor {
   /** Ends all kernels. Answers the ids of those that are still there when the time is over. */
   async endAll(reason: StatusReason, deadlineMs: number): Promise<string[]> {
     const { clock } = this.#options;
-    const kernels = [...this.#kernels.values()];
-    for (const kernel of kernels) this.#destroy(kernel, reason, true, requireRequestId());
-    const all = Promise.all([...kernels.map((kernel) => kernel.gone.promise), this.warmSlots.endAll()]);
+    for (const { kernelId } of this.reports()) this.destroy(kernelId, reason, true);
+    const all = this.recovered.then(() =>
+      Promise.all([...[...this.#kernels.values()].map((kernel) => kernel.gone.promise), this.warmSlots.endAll()]),
+    );
     const over = new AbortController();
     await Promise.race([all, delay(clock, deadlineMs, over.signal)]);
     over.abort();
-    return [...this.#kernels.keys()];
+    return this.reports().map(({ kernelId }) => kernelId);
   }
 
   /** Starts no more kernels and follows none: they go on by themselves. Starts under way are given up. */
   async release(): Promise<void> {
     this.#released = true;
+    // What is being taken over is let go of like the rest.
+    await this.#adoption.stop();
     this.#jobs.letGo();
     for (const kernel of this.#kernels.values()) {
       if (kernel.state === 'preparing') kernel.abort.abort();

@@ -33,6 +33,8 @@ export interface WarmSlotsOptions {
   readonly remove: (kernel: Kernel) => Promise<void>;
   /** @throws AppError for what this agent would not do for the kernel that it becomes */
   readonly check: (kernel: KernelSpec) => void;
+  /** Why no kernel can be started now. */
+  readonly outage: () => AppError | undefined;
   /** Whether a kernel of this id is there, has been, or is still being removed. */
   readonly isTaken: (kernelId: string) => boolean;
   /** To be called when a slot has changed. */
@@ -99,12 +101,15 @@ export class WarmSlots {
     }
   }
 
-  /** @throws AppError `unsupported-feature`, `shutting-down` */
+  /** @throws AppError `unsupported-feature`, `shutting-down`, and what is in the way now */
   keep(told: ToldSlots): void {
     if (this.#released) throw new AppError('shutting-down', 'The agent is shutting down.');
     if (!this.#options.backend.warmSlots) {
       throw new AppError('unsupported-feature', 'This agent starts no kernels ahead.');
     }
+    // Those of an earlier life may not be known yet, and others would only fail.
+    const outage = this.#options.outage();
+    if (outage) throw outage;
     const { drop, begin } = compareSlots(told, {
       slots: [...this.#entries.keys()],
       isTaken: (slotId) => this.#leaving.has(slotId) || this.#options.isTaken(slotId),

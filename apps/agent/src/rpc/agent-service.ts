@@ -61,8 +61,7 @@ export class LocalAgentService implements AgentService {
   }
 
   async checkKernel({ kernelId }: Input<'checkKernel'>): Promise<KernelReport> {
-    const { supervisor } = this.#options;
-    return supervisor.find(kernelId)?.report() ?? supervisor.endedReport(kernelId) ?? supervisor.get(kernelId).report();
+    return this.#options.supervisor.report(kernelId);
   }
 
   async execute({ kernelId, ...input }: Input<'execute'>, ctx: CallContext) {

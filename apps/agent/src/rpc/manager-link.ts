@@ -3,14 +3,13 @@ import {
   type AgentGatewayService,
   type AgentRegistration,
   createAgentGatewayRouter,
-  type Image,
   type KernelEvent,
   type KernelMeasurement,
   type KernelReport,
   type ManagersKnown,
   type Metrics,
   procedureMetas,
-  type SwarmNode,
+  type RegistrationReply,
   type WarmSlotReport,
 } from '@backend.ai/contract';
 import { backoffMs, type Clock, deferred, delay, newRequestId, parseRequestId } from '@backend.ai/core';
@@ -65,9 +64,8 @@ export class ManagerLink {
   #started = false;
   #client: RpcClient<AgentGatewayRouter> | undefined;
   #joinToken: string | undefined;
-  /** What the manager knows of; replaced as a whole when it changes. */
-  #toldImages: readonly Image[] = [];
-  #toldSwarm: SwarmNode | undefined;
+  /** What the manager knows of; its parts are replaced as a whole when they change. */
+  #told: AgentRegistration | undefined;
   #sending = false;
   /** Warm slots have changed since they were told. */
   #slotsChanged = false;
@@ -100,7 +98,11 @@ export class ManagerLink {
     const client = this.#client;
     if (!client || this.#sending) return;
     this.#sending = true;
-    this.#tasks.start('send events', () => this.#send(client));
+    this.#tasks.start('send events', async () => {
+      // What happens in one turn of the event loop is told together: a report less is a statement less at the manager.
+      await new Promise((resolve) => setImmediate(resolve));
+      await this.#send(client);
+    });
   }
 
   /** Warm slots have changed. Told one after the other, as each telling is of all of them. */
@@ -118,7 +120,7 @@ export class ManagerLink {
     if (!client) return;
     this.#tasks.start('register again', async () => {
       try {
-        await client.api.register.mutate(this.#options.registration());
+        await this.#tellAll(client, this.#options.registration());
       } catch (error) {
         // A line that is lost is replaced, and registered anew.
         this.#options.logger.warn('the agent could not register again', { error });
@@ -193,10 +195,7 @@ export class ManagerLink {
 
   async #register(client: RpcClient<AgentGatewayRouter>, address: string): Promise<number> {
     const { registration, outbox, logger, clock } = this.#options;
-    const told = registration();
-    const reply = await client.api.register.mutate(told);
-    this.#toldImages = told.images;
-    this.#toldSwarm = told.swarm;
+    const reply = await this.#tellAll(client, registration());
     outbox.continueAfter(reply.ackedSeq);
     this.#keepKeys(reply);
     this.#status = {
@@ -246,23 +245,27 @@ export class ManagerLink {
     const told = new Set(beat.kernels.map(({ kernelId }) => kernelId));
     const unknown = reply.unknownKernels.filter((kernelId) => told.has(kernelId));
     if (unknown.length > 0) onUnknown(unknown);
-    await this.#tellSwarm(client);
+    await this.#tellEngine(client);
     await this.#tellImages(client);
   }
 
-  async #tellSwarm(client: RpcClient<AgentGatewayRouter>): Promise<void> {
-    const told = this.#options.registration();
-    if (told.swarm === this.#toldSwarm) return;
-    await client.api.register.mutate(told);
-    this.#toldSwarm = told.swarm;
-    this.#toldImages = told.images;
+  /** People make swarms of engines that run, and an engine may have come up after its agent. */
+  async #tellEngine(client: RpcClient<AgentGatewayRouter>): Promise<void> {
+    const now = this.#options.registration();
+    if (now.swarm !== this.#told?.swarm || now.isolation !== this.#told?.isolation) await this.#tellAll(client, now);
+  }
+
+  async #tellAll(client: RpcClient<AgentGatewayRouter>, told: AgentRegistration): Promise<RegistrationReply> {
+    const reply = await client.api.register.mutate(told);
+    this.#told = told;
+    return reply;
   }
 
   async #tellImages(client: RpcClient<AgentGatewayRouter>): Promise<void> {
     const { agentId, images } = this.#options.registration();
-    if (images === this.#toldImages) return;
+    if (!this.#told || images === this.#told.images) return;
     await client.api.reportImages.mutate({ agentId, images });
-    this.#toldImages = images;
+    this.#told = { ...this.#told, images };
   }
 
   async #tellSlots(client: RpcClient<AgentGatewayRouter>): Promise<void> {

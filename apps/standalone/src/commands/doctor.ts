@@ -3,6 +3,7 @@ import { Command } from 'clipanion';
 import { defaultPort } from '../config.ts';
 import { examineMachine } from '../doctor.ts';
 import { ClusterCommand } from './cluster-command.ts';
+import { engineSocketOf } from './starting-command.ts';
 
 const marks = { ok: '✓', missing: '✗', optional: '–' } as const;
 
@@ -17,7 +18,8 @@ export class DoctorCommand extends ClusterCommand {
 
   async perform(): Promise<number> {
     const path = this.context.env.PATH ?? '/usr/bin:/bin';
-    const { directory, engineSocket } = this;
+    const { directory } = this;
+    const engineSocket = engineSocketOf(this.context.env, directory.agent);
     const findings = await examineMachine({ port: defaultPort, path, dataDir: directory.root, engineSocket });
     if (this.json) this.printJson({ findings });
     else {

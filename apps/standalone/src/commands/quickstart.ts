@@ -9,7 +9,7 @@ import { findCluster } from '../cluster-process.ts';
 import { type Credentials, readJson } from '../data-directory.ts';
 import { type QuickstartResult, runExample } from '../quickstart.ts';
 import { buildPythonImage, quickstartBackend } from '../quickstart-backend.ts';
-import { StartingCommand } from './cluster-command.ts';
+import { StartingCommand } from './starting-command.ts';
 
 export class QuickstartCommand extends StartingCommand {
   static override paths = [['quickstart']];

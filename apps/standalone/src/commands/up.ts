@@ -1,9 +1,10 @@
-import { firstSignal } from '@backend.ai/runtime';
+import type { AgentStatusView } from '@backend.ai/agent';
+import { callAdminSocket, firstSignal } from '@backend.ai/runtime';
 import { Command, Option } from 'clipanion';
 import { Cluster } from '../cluster.ts';
 import { startDetached } from '../cluster-process.ts';
-import { StartingCommand } from './cluster-command.ts';
 import { launcherPath } from './launcher-path.ts';
+import { StartingCommand } from './starting-command.ts';
 
 const startTimeoutMs = 60_000;
 
@@ -45,6 +46,7 @@ export class UpCommand extends StartingCommand {
     ];
     const state = await startDetached(directory, { argv, timeoutMs: startTimeoutMs });
     if (this.json) this.printJson({ ...state });
+    this.#warn((await callAdminSocket<AgentStatusView>(directory.agentSocket, 'status')).outage);
     this.say(`The cluster is up at ${state.endpoint} (process ${state.pid}, data in ${state.dataDir}).`);
     this.say("Try: ./backend.ai run python -c 'print(6 * 7)'   End it with: ./backend.ai down");
     return 0;
@@ -54,6 +56,7 @@ export class UpCommand extends StartingCommand {
     const signal = firstSignal();
     const cluster = await Cluster.start(this.config);
     const { endpoint } = cluster.credentials;
+    this.#warn(cluster.agent.status().outage);
     if (this.json) {
       this.printJson({ endpoint, pid: process.pid, startedAt: cluster.startedAt, timings: cluster.timings });
     }
@@ -64,5 +67,10 @@ export class UpCommand extends StartingCommand {
       await cluster.stop({ keepSessions: this.keepSessions });
     }
     return 0;
+  }
+
+  /** It is up all the same: sessions wait, and start by themselves later. */
+  #warn(outage: string | null): void {
+    if (outage !== null) this.context.stderr.write(`No session starts yet: ${outage}\n`);
   }
 }

@@ -1,7 +1,7 @@
 import { AppError, type Clock } from '@backend.ai/core';
 
 /** Calls in a row that were not answered, after which the engine counts as hung. */
-const enough = 2;
+export const hungAfter = 2;
 /** Then nobody waits for it; after this long one call tries again. */
 const pauseMs = 5_000;
 
@@ -16,14 +16,14 @@ export class Breaker {
   }
 
   get isOpen(): boolean {
-    return this.#unanswered >= enough && this.#clock.monotonic() < this.#closedUntil;
+    return this.#unanswered >= hungAfter && this.#clock.monotonic() < this.#closedUntil;
   }
 
   /** @throws AppError `engine-unavailable` */
   check(): void {
     if (this.isOpen) throw new AppError('engine-unavailable', 'The container engine does not answer.');
     // Whoever comes first after the pause tries; the others go on failing until it knows.
-    if (this.#unanswered >= enough) this.#closedUntil = this.#clock.monotonic() + pauseMs;
+    if (this.#unanswered >= hungAfter) this.#closedUntil = this.#clock.monotonic() + pauseMs;
   }
 
   answered(): void {

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { noContribution } from '../../accelerators/accelerator-plugin.ts';
 import { kernelResources, unknownAllocation } from '../../resources/kernel-resources.ts';
 import { scratchPaths } from '../scratch/scratch.ts';
-import { type ContainerRequest, containerOptions, containerResources, openFilesWithin } from './container-options.ts';
+import { type ContainerRequest, containerOptions, containerResources, limitsWithin } from './container-options.ts';
 
 const image = {
   ...{ name: 'backend.ai/python:3.11', id: 'sha256:1', language: 'python' as const, interpreter: '/usr/bin/python3' },
@@ -24,7 +24,8 @@ const request: ContainerRequest = {
     runnerFolder: '/data/runner',
     carried: null,
     network: 'n',
-    openFiles: 4096,
+    limits: { openFiles: 4096, processes: 8192 },
+    addresses: null,
   },
   resources: containerResources(spec, image, slots, none, 512),
   readOnlyRoot: false,
@@ -47,6 +48,9 @@ describe('the container of a kernel', () => {
     const memory = 1024 ** 3;
     expect(HostConfig).toMatchObject({ CpuQuota: 150_000, Memory: memory, MemorySwap: memory, PidsLimit: 512 });
     expect(HostConfig.Ulimits).toContainEqual({ Name: 'nofile', Soft: 4096, Hard: 4096 });
+    expect(HostConfig.Ulimits).toContainEqual({ Name: 'nproc', Soft: 8192, Hard: 8192 });
+    const unlimited = containerOptions({ ...request, limits: { ...request.limits, processes: null } });
+    expect(unlimited.HostConfig?.Ulimits?.map(({ Name }) => Name)).toEqual(['nofile', 'core']);
   });
 
   it('is known by its name on the network of its session: over several machines, where it has one', () => {
@@ -117,6 +121,14 @@ describe('the container of a kernel', () => {
       expect(HostConfig).not.toHaveProperty(name);
   });
 
+  it('has an address of its own and finds the others in its table where the engine tells no names', () => {
+    const addresses = { own: '10.99.0.2', others: [{ name: 'sub1', address: '10.99.0.3' }] };
+    const made = containerOptions({ ...request, addresses });
+    const endpoint = { IPAMConfig: { IPv4Address: '10.99.0.2' } };
+    expect(made).toMatchObject({ NetworkingConfig: { EndpointsConfig: { n: endpoint } } });
+    expect(made.HostConfig?.ExtraHosts).toEqual(['sub1:10.99.0.3']);
+  });
+
   it('has the shared memory that was asked for, within its memory', () => {
     expect(containerResources({}, image, slots, none, 1).shmemBytes).toBe(64 * 1024 ** 2);
     expect(containerResources({ shmem: 1024 }, image, slots, none, 1).shmemBytes).toBe(1024);
@@ -129,5 +141,5 @@ it.each([
   ['Max open files            1024                 unlimited            files', 1_048_576],
   ['Max open files            1024                 4000000              files', 1_048_576],
 ])('open files stay within the limit of the machine: %s', (line, files) => {
-  expect(openFilesWithin(`Limit  Soft Limit  Hard Limit  Units\n${line}\n`)).toBe(files);
+  expect(limitsWithin(`Limit  Soft Limit  Hard Limit  Units\n${line}\n`)).toMatchObject({ openFiles: files });
 });

@@ -10,6 +10,7 @@ import { kernelEnvironment } from '../scratch/kernel-environment.ts';
 import { ownView } from '../scratch/kernel-view.ts';
 import type { ScratchPaths } from '../scratch/scratch.ts';
 import { type CarriedPrograms, carriedCommand } from './carried-programs.ts';
+import type { ClusterAddresses } from './cluster-addresses.ts';
 import type { KernelImage } from './kernel-image.ts';
 
 /** What a container may use. */
@@ -41,8 +42,9 @@ export interface ContainerRequest {
   /** Its runner waits for a session. */
   readonly isWarm: boolean;
   readonly resources: ContainerResources;
-  /** Open files of each process. */
-  readonly openFiles: number;
+  readonly limits: UserLimits;
+  /** Where it finds the other kernels of its session; null: the engine tells it their names. */
+  readonly addresses: ClusterAddresses | null;
   /** Whether the image's own files cannot be changed by the kernel. */
   readonly readOnlyRoot: boolean;
   /** Whether the engine shifts user ids of containers unless told not to. */
@@ -52,7 +54,14 @@ export interface ContainerRequest {
 /** Where they are inside. */
 const carriedFolder = '/opt/backend.ai/programs';
 const cfsPeriodMicros = 100_000;
-const mostOpenFiles = 1_048_576;
+const mostOfAnything = 1_048_576;
+
+/** What each process, or each user, may have at most. */
+export interface UserLimits {
+  readonly openFiles: number;
+  /** Null: as many as the engine gives. */
+  readonly processes: number | null;
+}
 
 export function containerResources(
   { shmem }: Pick<KernelSpec, 'shmem'>,
@@ -73,9 +82,12 @@ export function containerResources(
 }
 
 /** From /proc/self/limits: an engine that runs under the same limit as we do cannot give more. */
-export function openFilesWithin(limits: string): number {
-  const [, hard = ''] = /^Max open files\s+\S+\s+(\S+)/m.exec(limits) ?? [];
-  return Math.min(mostOpenFiles, /^\d+$/.test(hard) ? Number(hard) : mostOpenFiles);
+export function limitsWithin(limits: string): UserLimits {
+  const within = (name: string): number => {
+    const [, hard = ''] = new RegExp(`^Max ${name}\\s+\\S+\\s+(\\S+)`, 'm').exec(limits) ?? [];
+    return Math.min(mostOfAnything, /^\d+$/.test(hard) ? Number(hard) : mostOfAnything);
+  };
+  return { openFiles: within('open files'), processes: within('processes') };
 }
 
 /** The whole container: what runs in it, what it sees, what it may. Nothing is published, nothing hangs on the agent. */
@@ -95,7 +107,7 @@ export function containerOptions(request: ContainerRequest): Docker.ContainerCre
     Cmd: [],
     Env: Object.entries(environment).map(([key, value]) => `${key}=${value}`),
     Healthcheck: { Test: ['NONE'] } as Docker.ContainerCreateOptions['Healthcheck'],
-    NetworkingConfig: { EndpointsConfig: { [firstNetworkOf(request)]: { Aliases: [spec.hostname] } } },
+    NetworkingConfig: { EndpointsConfig: { [firstNetworkOf(request)]: endpointOf(request) } },
     HostConfig: hostConfig(request),
   };
 }
@@ -106,6 +118,11 @@ export function containerOptions(request: ContainerRequest): Docker.ContainerCre
  */
 function firstNetworkOf({ spec, network }: ContainerRequest): string {
   return spec.cluster?.network ?? network;
+}
+
+function endpointOf({ spec, addresses }: ContainerRequest): Docker.EndpointSettings {
+  if (!addresses) return { Aliases: [spec.hostname] };
+  return { IPAMConfig: { IPv4Address: addresses.own } };
 }
 
 /** The runner of shells brings what it is written in, so that an image needs nothing but a shell. */
@@ -124,12 +141,13 @@ function runnerOf({ image: { language, interpreter, name }, carried, isWarm }: C
 }
 
 function hostConfig(request: ContainerRequest): Docker.HostConfig {
-  const { spec, resources, openFiles } = request;
+  const { spec, resources, limits, addresses } = request;
   return {
     Mounts: mountsOf(request),
     NetworkMode: firstNetworkOf(request),
     // Names of the session's own kernels only: the engine would ask name servers on its behalf.
     ...(spec.egress?.policy === 'none' ? { Dns: ['127.0.0.1'] } : {}),
+    ...(addresses ? { ExtraHosts: addresses.others.map(({ name, address }) => `${name}:${address}`) } : {}),
     // The first process reaps what is left over and passes signals on; the runner is its child.
     Init: true,
     ReadonlyRootfs: request.readOnlyRoot,
@@ -149,7 +167,8 @@ function hostConfig(request: ContainerRequest): Docker.HostConfig {
     ShmSize: resources.shmemBytes,
     PidsLimit: resources.processes,
     Ulimits: [
-      { Name: 'nofile', Soft: openFiles, Hard: openFiles },
+      { Name: 'nofile', Soft: limits.openFiles, Hard: limits.openFiles },
+      ...(limits.processes === null ? [] : [{ Name: 'nproc', Soft: limits.processes, Hard: limits.processes }]),
       { Name: 'core', Soft: 0, Hard: 0 },
     ],
     RestartPolicy: { Name: 'no' },

@@ -1,22 +1,20 @@
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { batchRunId, type IsolationReport, type KernelSpec, openEgress } from '@backend.ai/contract';
+import { batchRunId, type KernelSpec, openEgress } from '@backend.ai/contract';
 import {
   AppError,
   type Clock,
-  canonicalArchitecture,
+  hasCode,
   parseSubnet,
   type ResourceSlots,
   type Subnet,
   slotsFromTexts,
 } from '@backend.ai/core';
-import { BackgroundTasks, type Logger } from '@backend.ai/telemetry';
+import { type Logger, ReconcileLoop } from '@backend.ai/telemetry';
 import { readCgroupView, readOwnLimits } from '../../resources/cgroups.ts';
 import { type KernelResources, kernelResources, unknownAllocation } from '../../resources/kernel-resources.ts';
 import { readMachineInventory, type SystemReserve } from '../../resources/machine-inventory.ts';
-import { UidPool, uidBaseOf } from '../../resources/uid-pool.ts';
 import { exitCodeOf } from '../../runner/last-record.ts';
-import { installRunner } from '../../runner/runner-installation.ts';
 import type {
   Backend,
   BackendCapabilities,
@@ -25,35 +23,28 @@ import type {
   KernelEnd,
   KernelPlan,
   RecoveredKernel,
+  RememberedKernel,
   Stray,
 } from '../backend.ts';
 import { endOfJob } from '../scratch/batch-job.ts';
-import { agentUser } from '../scratch/draft.ts';
 import { allocationOf, machineBootId, readFacts } from '../scratch/facts.ts';
-import { KeptHomes } from '../scratch/kept-homes.ts';
 import { readConsole } from '../scratch/runner-kernel.ts';
-import { listScratch, scratchPaths, uidsInScratch } from '../scratch/scratch.ts';
+import { listScratch, scratchPaths } from '../scratch/scratch.ts';
 import { scratchPlan } from '../scratch/scratch-plan.ts';
 import { strayScratch } from '../scratch/stray-scratch.ts';
-import { carryPrograms, sweepCarriedPrograms } from './carried-programs.ts';
+import { sweepCarriedPrograms } from './carried-programs.ts';
 import { ClusterNetworks } from './cluster-networks.ts';
 import { containerEnd } from './container-end.ts';
-import { openFilesWithin } from './container-options.ts';
 import { type DockerContext, type DockerDraft, type DockerFacts, saveFacts } from './draft.ts';
-import { type ContainerInfo, Engine, type EngineInfo } from './engine.ts';
-import { type Firewall, findFirewall } from './firewall.ts';
-import { guardMachine } from './guard-machine.ts';
-import { DockerImageEngine } from './images/docker-image-engine.ts';
-import { ImageStore } from './images/image-store.ts';
-import { InstalledImages } from './images/installed-images.ts';
-import { withDeadlines } from './images/with-deadlines.ts';
+import { type ContainerInfo, Engine, foundNobody } from './engine.ts';
+import type { Firewall } from './firewall.ts';
+import { readKnownEngine } from './known-engine.ts';
 import { containerName, labels, ownedBy } from './labels.ts';
-import { SessionNetworks } from './session-networks.ts';
+import { isolationOf, openContext } from './open-context.ts';
 import { createContainerStep } from './steps/create-container.ts';
 import { ensureImageStep } from './steps/ensure-image.ts';
 import { makeNetworkStep } from './steps/make-network.ts';
 import { kernelOf, startContainerStep } from './steps/start-container.ts';
-import { SwarmMembership } from './swarm.ts';
 import { DockerWarmSlots } from './warm-slots.ts';
 
 export interface DockerBackendOptions {
@@ -65,6 +56,8 @@ export interface DockerBackendOptions {
   readonly subnetPool: string;
   /** Bits of the network of one session. */
   readonly subnetPrefix: number;
+  /** How many of them are to be ready for sessions to come. */
+  readonly spareNetworks: number;
   /** The same for networks of sessions over a swarm. */
   readonly clusterSubnetPool: string;
   readonly clusterSubnetPrefix: number;
@@ -84,10 +77,13 @@ export interface DockerBackendOptions {
   readonly logger: Logger;
 }
 
-/** A fetch that says nothing new for so long has failed. */
-const pullStallMs = 60_000;
-/** Others put images into the engine, too, and make swarms of engines. */
-const engineScanMs = 20_000;
+/** What an earlier life of the agent wrote down, and the container of it that is there. */
+type LeftKernel = readonly [facts: DockerFacts, container: ContainerInfo | null];
+
+/** How often an engine that did not answer is asked again. */
+const outageWatchMs = 1_000;
+/** Of an engine that has never answered. */
+const nothingLimited = { MemoryLimit: false, PidsLimit: false, CpuCfsQuota: false };
 
 /** Kernels are containers of an engine on this machine. */
 export class DockerBackend implements Backend {
@@ -96,12 +92,32 @@ export class DockerBackend implements Backend {
   readonly #scratchDir: string;
   #context: DockerContext | undefined;
   #capabilities: BackendCapabilities | undefined;
-  #clusterNetworks: ClusterNetworks | undefined;
+  readonly clusterNetworks: BackendClusterNetworks;
   readonly #drafts = new Set<DockerDraft>();
+  readonly #engine: Engine;
+  readonly #pool: Subnet;
+  readonly #clusterPool: Subnet;
+  readonly #outageWatch: ReconcileLoop;
+  /** Nobody was there when the engine was to be asked for the first time. */
+  #wasAway = false;
+  #left: readonly LeftKernel[] = [];
 
+  /** @throws AppError `config-invalid` */
   constructor(options: DockerBackendOptions) {
+    const { socketPath, clusterSubnetPrefix, encryptClusterNetworks, clock, logger } = options;
     this.#options = options;
     this.#scratchDir = join(options.dataDir, 'scratch');
+    this.#pool = subnetOf(options.subnetPool);
+    this.#clusterPool = subnetOf(options.clusterSubnetPool);
+    const engine = new Engine({ socketPath, clock });
+    this.#engine = engine;
+    this.clusterNetworks = new ClusterNetworks({
+      ...{ engine, pool: this.#clusterPool, prefix: clusterSubnetPrefix, encrypted: encryptClusterNetworks, clock },
+    });
+    this.#outageWatch = new ReconcileLoop({
+      ...{ name: 'end of an outage', tickMs: outageWatchMs, clock, logger },
+      run: () => engine.recheck(),
+    });
   }
 
   get capabilities(): BackendCapabilities {
@@ -109,71 +125,51 @@ export class DockerBackend implements Backend {
     return this.#capabilities;
   }
 
+  get outage(): AppError | undefined {
+    return this.#engine.outage;
+  }
+
   async start(): Promise<void> {
-    const { dataDir, installationId, agentId, socketPath, subnetPrefix, clock, logger } = this.#options;
-    const pool = subnetOf(this.#options.subnetPool);
-    const clusterPool = subnetOf(this.#options.clusterSubnetPool);
+    const { dataDir, logger } = this.#options;
     mkdirSync(this.#scratchDir, { recursive: true, mode: 0o700 });
     this.#refuseOthers();
     if (listScratch(this.#scratchDir).length === 0) sweepCarriedPrograms(dataDir);
-    const engine = new Engine({ socketPath, clock });
-    const info = await engine.info();
-    const imageEngine = withDeadlines(engine, new DockerImageEngine(engine.docker));
-    const images = new ImageStore({
-      ...{ engine: imageEngine, clock, pullStallMs },
-      tasks: new BackgroundTasks(logger),
-      architecture: canonicalArchitecture(info.Architecture),
-    });
-    const installed = new InstalledImages({ engine: imageEngine, clock, logger, tickMs: engineScanMs });
-    const swarm = new SwarmMembership({ engine, pool, clusterPool, clock, logger, tickMs: engineScanMs });
-    const owner = { installationId, agentId };
-    const uids = new UidPool(uidBaseOf(installationId));
-    const keptHomes = new KeptHomes(join(dataDir, 'kept-homes'));
-    for (const uid of [...uidsInScratch(this.#scratchDir), ...keptHomes.owners()]) uids.take(uid);
-    const security = (info.SecurityOptions ?? []).join(' ');
-    const networks = (firewall: Firewall | null): SessionNetworks =>
-      new SessionNetworks({ engine, owner, pool, prefix: subnetPrefix, firewall });
-    // A bridge of Podman comes with the first container on it.
-    const areMadeHere = async (): Promise<boolean> => (await engine.isPodman()) || (await networks(null).areMadeHere());
-    const { firewall: given = findFirewall(pool), allowUnguarded } = this.#options;
-    const firewall = await guardMachine(given, { areMadeHere, allowUnguarded, logger });
-    const isolation = isolationOf(info, firewall !== null);
-    this.#context = {
-      ...{ owner, engine, images, installed, swarm, uids, keptHomes, isolation, clock, logger },
-      networks: networks(firewall),
-      runnerFolder: installRunner(dataDir),
-      carried: shared(() => carryPrograms(dataDir)),
-      // An engine without root maps its own user to root of the container.
-      agentInside: security.includes('name=rootless') ? { uid: 0, gid: 0 } : agentUser(),
-      shiftsUsers: security.includes('name=userns'),
-      processLimit: this.#options.processLimit,
-      openFiles: openFilesWithin(readFileSync('/proc/self/limits', 'utf8')),
-      readOnlyRoot: this.#options.readOnlyRoot,
-      startDeadlineMs: this.#options.startDeadlineMs,
-    };
-    await Promise.all([installed.scan(), swarm.look()]);
-    installed.start();
-    swarm.start();
-    this.#clusterNetworks = new ClusterNetworks({
-      ...{ engine, pool: clusterPool, prefix: this.#options.clusterSubnetPrefix, clock },
-      encrypted: this.#options.encryptClusterNetworks,
-    });
+    const known = readKnownEngine(dataDir) ?? { isolation: isolationOf(nothingLimited, false), images: [] };
+    const context = (): DockerContext | undefined => this.#context;
     this.#capabilities = {
-      isolation,
+      get isolation() {
+        return context()?.isolation ?? known.isolation;
+      },
       get images() {
-        return installed.images;
+        return context()?.installed.images ?? known.images;
       },
       get swarm() {
-        return swarm.node;
+        return context()?.swarm.node;
       },
       inventory: readMachineInventory(readOwnLimits(readCgroupView()), this.#options.reserve, this.#options.slots),
       adoption: true,
     };
-    logger.info('docker backend ready', {
-      engine: info.ServerVersion,
-      isolation,
-      images: this.#capabilities.images.map(({ name }) => name),
+    try {
+      await this.#reachEngine();
+    } catch (error) {
+      if (!hasCode(error, 'engine-unavailable')) throw error;
+      this.#wasAway = foundNobody(error);
+      logger.warn('the container engine does not answer; kernels wait for it', { error });
+    }
+  }
+
+  /** Nothing happens once it has been reached. @throws AppError `engine-unavailable`, `engine-failed`, `isolation-unavailable` */
+  async #reachEngine(): Promise<DockerContext> {
+    if (this.#context) return this.#context;
+    const { installationId, agentId } = this.#options;
+    const context = await openContext({
+      ...this.#options,
+      ...{ engine: this.#engine, pool: this.#pool, clusterPool: this.#clusterPool, scratchDir: this.#scratchDir },
+      owner: { installationId, agentId },
     });
+    this.#context = context;
+    for (const part of [context.installed, context.swarm, this.#outageWatch]) part.start();
+    return context;
   }
 
   plan(spec: KernelSpec, requestId: string, resources: KernelResources): KernelPlan {
@@ -198,30 +194,45 @@ export class DockerBackend implements Backend {
     drafts: this.#drafts,
     draftOf: (...args) => this.#draftOf(...args),
     planOf: (draft) => this.#planOf(draft),
-    left: () => this.#left(),
+    left: () => this.#left,
   });
 
+  remembered(): RememberedKernel[] {
+    return this.#facts().map((facts) => {
+      const { spec, requestId } = facts;
+      return { spec, requestId, allocation: allocationOf(facts), isWarmSlot: isWarmSlot(facts) };
+    });
+  }
+
   async recover(): Promise<RecoveredKernel[]> {
-    const kernels = (await this.#left()).filter(([{ warm }]) => !warm || warm.state === 'claimed');
+    this.#left = await this.#findLeft(await this.#reachEngine());
+    const kernels = this.#left.filter(([facts]) => !isWarmSlot(facts));
+    this.#started().networks.start();
     return kernels.map(([facts, container]) => this.#recoverOne(facts, container));
   }
 
-  /** What an earlier life of the agent wrote down, with the containers that there are. */
-  async #left(): Promise<Array<readonly [DockerFacts, ContainerInfo | null]>> {
-    const { engine, owner, networks } = this.#started();
+  /** What an earlier life of the agent wrote down. */
+  #facts(): DockerFacts[] {
+    return listScratch(this.#scratchDir).flatMap((kernelId) => {
+      const facts = readFacts(scratchPaths(this.#scratchDir, kernelId)) as DockerFacts | null;
+      return facts?.spec.kernelId === kernelId ? [facts] : [];
+    });
+  }
+
+  async #findLeft({ engine, owner, networks }: DockerContext): Promise<LeftKernel[]> {
     const containers = new Map<string, string>();
     for (const { Id, Labels } of await engine.listContainers(ownedBy(owner.installationId))) {
       containers.set(Labels[labels.kernel] ?? '', Id);
     }
-    const left: Array<readonly [DockerFacts, ContainerInfo | null]> = [];
-    for (const kernelId of listScratch(this.#scratchDir)) {
-      const facts = readFacts(scratchPaths(this.#scratchDir, kernelId)) as DockerFacts | null;
-      if (facts?.spec.kernelId !== kernelId) continue;
-      networks.hold(facts.warm ? kernelId : facts.spec.sessionId, kernelId, facts.spec.egress ?? openEgress);
+    const left: LeftKernel[] = [];
+    for (const facts of this.#facts()) {
+      const { kernelId } = facts.spec;
+      const whose = facts.warm ? kernelId : facts.spec.sessionId;
+      networks.hold(whose, kernelId, facts.spec.egress ?? openEgress, facts.network ?? null);
       const id = containers.get(kernelId);
       left.push([facts, id === undefined ? null : await engine.inspectContainer(id)]);
     }
-    await networks.guard();
+    await networks.adopt();
     return left;
   }
 
@@ -244,8 +255,18 @@ export class DockerBackend implements Backend {
     return {
       ...{ spec, requestId, allocation },
       plan: { ...plan, launched: () => ({ logs: async (maxBytes) => readConsole(paths, maxBytes) }) },
-      outcome: { kind: 'ended', end: endMeanwhile(info, facts.machineBootId === machineBootId()), batch },
+      outcome: { kind: 'ended', end: this.#endMeanwhile(facts, info), batch },
     };
+  }
+
+  /** A container that is gone altogether was removed by somebody else. */
+  #endMeanwhile({ machineBootId: boot }: DockerFacts, info: ContainerInfo | null): KernelEnd {
+    const { exitCode, outOfMemory } = containerEnd(info);
+    if (boot !== machineBootId()) return { exitCode, reason: 'host-restarted' };
+    if (!info) return { exitCode, reason: 'kernel-lost' };
+    if (outOfMemory) return { exitCode, reason: 'out-of-memory' };
+    const takenAlong = this.#wasAway && !this.#started().outlivesEngine;
+    return { exitCode, reason: takenAlong ? 'engine-restarted' : 'self-terminated' };
   }
 
   async strays(isKnown: (kernelId: string) => boolean): Promise<Stray[]> {
@@ -281,7 +302,7 @@ export class DockerBackend implements Backend {
     for (const uid of await keptHomes.expire(clock.now())) uids.release(uid);
   }
 
-  /** @throws AppError `internal` before `start` */
+  /** @throws AppError `engine-unavailable` before the engine has answered */
   get images(): BackendImages {
     const { images, installed } = this.#started();
     return {
@@ -295,15 +316,12 @@ export class DockerBackend implements Backend {
     };
   }
 
-  get clusterNetworks(): BackendClusterNetworks | undefined {
-    return this.#clusterNetworks;
-  }
-
   async close(): Promise<void> {
     this.#context?.images.close();
-    await Promise.all([this.#context?.installed.stop(), this.#context?.swarm.stop()]);
+    await Promise.all([this.#outageWatch.stop(), this.#context?.installed.stop(), this.#context?.swarm.stop()]);
     for (const draft of this.#drafts) draft.kernel?.close();
     this.#drafts.clear();
+    await this.#context?.networks.close();
   }
 
   #draftOf(spec: KernelSpec, requestId: string, resources: KernelResources, facts?: DockerFacts): DockerDraft {
@@ -319,6 +337,7 @@ export class DockerBackend implements Backend {
       services: facts?.services ?? [],
       warm: facts?.warm ?? null,
       network: facts?.warm ? spec.kernelId : spec.sessionId,
+      subnet: null,
       containerId: null,
       container: null,
       kernel: null,
@@ -357,9 +376,14 @@ export class DockerBackend implements Backend {
   }
 
   #started(): DockerContext {
-    if (!this.#context) throw new AppError('internal', 'The backend has not been started.');
+    if (!this.#context)
+      throw this.outage ?? new AppError('engine-unavailable', 'The container engine has not been reached yet.');
     return this.#context;
   }
+}
+
+function isWarmSlot({ warm }: DockerFacts): boolean {
+  return warm !== undefined && warm.state !== 'claimed';
 }
 
 /** @throws AppError `config-invalid` */
@@ -367,38 +391,4 @@ function subnetOf(text: string): Subnet {
   const subnet = parseSubnet(text);
   if (!subnet) throw new AppError('config-invalid', `${text} is no range of addresses.`);
   return subnet;
-}
-
-/** The same answer for all who ask; what failed is tried again. */
-function shared<T>(make: () => Promise<T>): () => Promise<T> {
-  let made: Promise<T> | undefined;
-  return () => {
-    made ??= make().catch((error: unknown) => {
-      made = undefined;
-      throw error;
-    });
-    return made;
-  };
-}
-
-/** Only what the engine says it can limit counts as limited. */
-function isolationOf(info: EngineInfo, guarded: boolean): IsolationReport {
-  return {
-    sandbox: 'docker',
-    ownUid: process.getuid?.() === 0,
-    memory: info.MemoryLimit === false ? 'none' : 'cgroup',
-    processes: info.PidsLimit === false ? 'none' : 'cgroup',
-    cpu: info.CpuCfsQuota === false ? 'none' : 'cgroup',
-    network: 'isolated',
-    machine: guarded ? 'closed' : 'open',
-    egress: guarded ? 'enforced' : 'open',
-  };
-}
-
-/** A container that is gone altogether was removed by somebody else. */
-function endMeanwhile(info: ContainerInfo | null, sameBoot: boolean): KernelEnd {
-  const { exitCode, outOfMemory } = containerEnd(info);
-  if (!sameBoot) return { exitCode, reason: 'host-restarted' };
-  if (!info) return { exitCode, reason: 'kernel-lost' };
-  return { exitCode, reason: outOfMemory ? 'out-of-memory' : 'self-terminated' };
 }

@@ -11,7 +11,7 @@ import type { Engine } from './engine.ts';
 const order = { image: 'backend.ai/tools:1', labels: {} };
 
 /** A kernel in a container of an engine that makes images when the test lets it. */
-function kernelWith(more: Partial<Engine> = {}, paused = false) {
+function kernelWith(more: Partial<Engine> = {}, paused = false, isPodman = false) {
   const logs = collectLogs('agent');
   const made = deferred<string>();
   const told: string[] = [];
@@ -46,7 +46,7 @@ function kernelWith(more: Partial<Engine> = {}, paused = false) {
   const kernel = new DockerKernel({
     ...{ paths, isolation: {} as never, uid: null, services: [], cgroups: [] },
     ...{ paused, engine, containerId: 'container', pid: null, address: null, onImage: () => {} },
-    ...{ clock: systemClock, logger: logs.logger },
+    ...{ clock: systemClock, logger: logs.logger, traits: { keepsContainers: isPodman, knowsItsLayers: !isPodman } },
   });
   onTestFinished(() => kernel.close());
   return { kernel, told, made, records: logs.records };
@@ -83,4 +83,27 @@ it('an image is made, also when its draft cannot be removed; the log tells which
   made.resolve('draft');
   await kernel.commit(order);
   expect(records).toContainEqual(expect.objectContaining({ image_id: 'draft' }));
+});
+
+it('makes no image of a container of Podman, which says so', async () => {
+  const { kernel, told } = kernelWith({}, false, true);
+  await expect(kernel.commit(order)).rejects.toMatchObject({ code: 'unsupported-feature' });
+  expect(told).toEqual([]);
+});
+
+it('a container that ends while Podman is away has ended by itself', async () => {
+  const away = new AppError('engine-unavailable', 'Nobody is there.', { cause: new Error('ENOENT') });
+  let asked = 0;
+  const ended = { State: { Running: false, ExitCode: 3, OOMKilled: false } };
+  const { kernel } = kernelWith(
+    {
+      waitUntilStopped: async () => {
+        if (asked++ === 0) throw away;
+      },
+      inspectContainer: (async () => ended) as never,
+    },
+    false,
+    true,
+  );
+  expect(await kernel.ended).toMatchObject({ exitCode: 3, reason: 'self-terminated' });
 });

@@ -12,10 +12,12 @@ import { connected, notListening } from '../scratch/kernel-streams.ts';
 import { RunnerKernel, type RunnerKernelOptions } from '../scratch/runner-kernel.ts';
 import { containerEnd } from './container-end.ts';
 import { type Engine, foundNobody } from './engine.ts';
+import type { EngineTraits } from './engine-traits.ts';
 import { commitContainer } from './images/commit-container.ts';
 
 export interface DockerKernelOptions extends RunnerKernelOptions {
   readonly engine: Engine;
+  readonly traits: Pick<EngineTraits, 'keepsContainers' | 'knowsItsLayers'>;
   readonly containerId: string;
   /** Of its first process, as this machine counts them; null: it does not run. */
   readonly pid: number | null;
@@ -62,7 +64,12 @@ export class DockerKernel extends RunnerKernel {
   }
 
   async commit({ image, labels }: KernelCommit): Promise<void> {
-    const { engine, containerId, onImage, logger } = this.#options;
+    const { engine, traits, containerId, onImage, logger } = this.#options;
+    if (!traits.knowsItsLayers) {
+      throw new AppError('unsupported-feature', 'No images are made of sessions whose containers are of Podman.', {
+        hint: 'Make them where agents have Docker.',
+      });
+    }
     this.#committing = true;
     try {
       const [ended, letGo] = [this.#detached.signal, this.#letGo.signal];
@@ -126,7 +133,7 @@ export class DockerKernel extends RunnerKernel {
 
   /** Waits for its end, through restarts of the engine. Only what the engine says of the container ends it. */
   async #watch(): Promise<void> {
-    const { engine, containerId, clock, logger } = this.#options;
+    const { engine, traits, containerId, clock, logger } = this.#options;
     const { signal } = this.#detached;
     let engineLeft = false;
     while (!signal.aborted) {
@@ -138,7 +145,7 @@ export class DockerKernel extends RunnerKernel {
         if (!info?.State.Running) {
           const { exitCode, outOfMemory } = containerEnd(info);
           if (outOfMemory) return this.end(exitCode, 'out-of-memory');
-          const takenAlong = engineLeft && !(await engine.info()).LiveRestoreEnabled;
+          const takenAlong = engineLeft && !traits.keepsContainers && !(await engine.info()).LiveRestoreEnabled;
           return this.end(exitCode, takenAlong ? 'engine-restarted' : undefined);
         }
       } catch (error) {

@@ -1,13 +1,15 @@
 import type { IsolationReport, ServicePort } from '@backend.ai/contract';
-import type { Clock, ResourceSlots } from '@backend.ai/core';
+import type { Clock, ResourceSlots, Subnet } from '@backend.ai/core';
 import type { Logger } from '@backend.ai/telemetry';
 import type { UidPool } from '../../resources/uid-pool.ts';
 import type { KernelUser, ScratchDraft } from '../scratch/draft.ts';
 import { type KernelFacts, sharedFacts, writeFacts } from '../scratch/facts.ts';
 import type { KeptHomes } from '../scratch/kept-homes.ts';
 import type { CarriedPrograms } from './carried-programs.ts';
+import type { UserLimits } from './container-options.ts';
 import type { DockerKernel } from './docker-kernel.ts';
 import type { ContainerInfo, Engine } from './engine.ts';
+import type { EngineTraits } from './engine-traits.ts';
 import type { ImageStore } from './images/image-store.ts';
 import type { InstalledImages } from './images/installed-images.ts';
 import type { KernelImage } from './kernel-image.ts';
@@ -19,10 +21,13 @@ import type { SwarmMembership } from './swarm.ts';
 export interface DockerContext {
   readonly owner: Owner;
   readonly engine: Engine;
+  readonly traits: EngineTraits;
   readonly images: ImageStore;
   readonly installed: InstalledImages;
   readonly swarm: SwarmMembership;
   readonly networks: SessionNetworks;
+  /** What kernels of an image offer that has been looked into, by its id: nothing of an image changes. */
+  readonly offers: Map<string, readonly ServicePort[]>;
   readonly uids: UidPool;
   readonly keptHomes: KeptHomes;
   readonly runnerFolder: string;
@@ -32,8 +37,10 @@ export interface DockerContext {
   /** Who the agent's user is in a container. */
   readonly agentInside: KernelUser;
   readonly shiftsUsers: boolean;
+  /** Whether the engine says that it lets containers outlive it. */
+  readonly outlivesEngine: boolean;
   readonly processLimit: number;
-  readonly openFiles: number;
+  readonly limits: UserLimits;
   readonly readOnlyRoot: boolean;
   /** How long a runner may take to its first answer, in milliseconds. */
   readonly startDeadlineMs: number;
@@ -51,6 +58,8 @@ export interface DockerDraft extends ScratchDraft {
   /** Of its container; the only thing by which one is found whose making was not answered. */
   readonly containerName: string;
   image: KernelImage | null;
+  /** Addresses of its network, once that has been made. */
+  subnet: Subnet | null;
   containerId: string | null;
   /** As the engine described it once it ran. */
   container: ContainerInfo | null;
@@ -74,11 +83,13 @@ export interface DockerFacts extends KernelFacts {
   readonly containerName: string;
   readonly services: readonly ServicePort[];
   readonly warm?: WarmFacts | undefined;
+  /** The name of its network. Absent: it was in none yet, or in one that is called after its session. */
+  readonly network?: string | undefined;
 }
 
 export function saveFacts(
   draft: DockerDraft,
-  { owner }: Pick<DockerContext, 'owner'>,
+  { owner, networks }: Pick<DockerContext, 'owner' | 'networks'>,
   state: KernelFacts['state'],
 ): void {
   const { spec, image, containerName, services, warm } = draft;
@@ -90,6 +101,7 @@ export function saveFacts(
     image: image?.name ?? spec.image,
     containerName,
     services,
+    network: networks.findName(draft.network),
     ...(warm ? { warm: isClaimed ? warm : { ...warm, state: state === 'running' ? 'idle' : 'starting' } } : {}),
   };
   writeFacts(draft.paths, facts);

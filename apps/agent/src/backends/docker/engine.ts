@@ -1,7 +1,9 @@
 import { Agent, request } from 'node:http';
 import { AppError, type Clock, hasCode } from '@backend.ai/core';
 import Docker from 'dockerode';
-import { Breaker } from './breaker.ts';
+import { Breaker, hungAfter } from './breaker.ts';
+import { type EngineTraits, type EngineVersion, engineTraits } from './engine-traits.ts';
+import { podmanNetwork, podmanNetworkPath, withBridgeOfPodman } from './podman-networks.ts';
 
 export interface EngineOptions {
   /** Of Docker, or of Podman's compatible service. */
@@ -33,6 +35,11 @@ export class Engine {
   readonly #clock: Clock;
   readonly #breaker: Breaker;
   readonly #callTimeoutMs: number;
+  #traits: EngineTraits | undefined;
+  #hasAnswered = false;
+  /** Calls in a row that nobody answered. */
+  #missed = 0;
+  #outage: AppError | undefined;
 
   constructor({ socketPath, clock, callTimeoutMs = 10_000 }: EngineOptions) {
     // Connections of their own: one that was kept open would be answered by an engine that is about to end.
@@ -60,21 +67,49 @@ export class Engine {
     try {
       const over = signal ? AbortSignal.any([signal, late.signal]) : late.signal;
       const answer = await Promise.race([work(this.#docker, over), whenAborted(over)]);
-      this.#breaker.answered();
+      this.#answered();
       return answer;
     } catch (cause) {
       if (late.signal.aborted) {
         this.#breaker.unanswered();
-        throw new AppError('engine-unavailable', `The container engine did not ${what} within ${timeoutMs / 1000} s.`, {
-          cause,
-        });
+        const message = `The container engine did not ${what} within ${timeoutMs / 1000} s.`;
+        throw this.#away(new AppError('engine-unavailable', message, { cause }));
       }
       if (signal?.aborted) throw cancelled(cause);
-      if (isRefusal(cause)) this.#breaker.answered();
-      throw asEngineError(cause, what);
+      if (isRefusal(cause)) this.#answered();
+      const error = asEngineError(cause, what);
+      throw foundNobody(error) ? this.#away(error) : error;
     } finally {
       cancel();
     }
+  }
+
+  /**
+   * Set from a call that found nobody there, or as many in a row that nobody answered as the breaker wants, until the next
+   * one that somebody does: a lost connection or a slow call says little of an engine that answers others.
+   */
+  get outage(): AppError | undefined {
+    return this.#outage;
+  }
+
+  /** Finds out whether it is there, if nobody answered the last call. What comes of it `outage` tells. */
+  async recheck(): Promise<void> {
+    if (this.#missed > 0) await this.info().catch(() => {});
+  }
+
+  #answered(): void {
+    this.#breaker.answered();
+    this.#hasAnswered = true;
+    this.#missed = 0;
+    this.#outage = undefined;
+  }
+
+  #away(error: AppError): AppError {
+    const cause = foundNobody(error) ? error.cause : error;
+    this.#missed += 1;
+    if (this.#hasAnswered && this.#missed < hungAfter && !isNobodyThere(cause)) return error;
+    this.#outage = new AppError('engine-unavailable', 'The container engine of this agent does not answer.', { cause });
+    return error;
   }
 
   /** For transfers, which take as long as they take. */
@@ -86,13 +121,12 @@ export class Engine {
     return this.call('describe itself', async (docker) => (await docker.info()) as EngineInfo);
   }
 
-  /** It speaks Docker's protocol, and does some things in its own way. */
-  async isPodman(): Promise<boolean> {
-    const { Components = [] } = await this.call(
-      'tell its version',
-      async (docker) => (await docker.version()) as { Components?: ReadonlyArray<{ readonly Name: string }> },
+  /** Asked for once. */
+  async traits(): Promise<EngineTraits> {
+    this.#traits ??= engineTraits(
+      await this.call('tell its version', async (docker) => (await docker.version()) as unknown as EngineVersion),
     );
-    return Components.some(({ Name }) => Name.startsWith('Podman'));
+    return this.#traits;
   }
 
   /** Null when there is none. */
@@ -158,9 +192,14 @@ export class Engine {
 
   /** One that does not run, or is not there, is as good as killed. */
   async killContainer(id: string): Promise<void> {
-    await this.call('kill a container', (docker, abortSignal) =>
-      unless([404, 409], docker.getContainer(id).kill({ signal: 'SIGKILL', abortSignal })),
-    );
+    try {
+      await this.call('kill a container', (docker, abortSignal) =>
+        unless([404, 409], docker.getContainer(id).kill({ signal: 'SIGKILL', abortSignal })),
+      );
+    } catch (error) {
+      // Engines differ in the status by which they refuse what does not run.
+      if (refusalOf(error) === undefined || (await this.inspectContainer(id))?.State.Running) throw error;
+    }
   }
 
   /** With its anonymous volumes, whatever it does. Nothing happens when it is not there. */
@@ -216,20 +255,9 @@ export class Engine {
     signal: AbortSignal,
     timeoutMs: number,
   ): Promise<string> {
-    // By hand: the client takes no configuration along.
+    const options = { _query: { container: id, pause: true }, _body: config };
     const commit = (docker: Docker, abortSignal: AbortSignal): Promise<{ Id: string }> =>
-      new Promise((resolve, reject) => {
-        docker.modem.dial(
-          {
-            path: '/commit?',
-            method: 'POST',
-            options: { _query: { container: id, pause: true }, _body: config },
-            abortSignal,
-            statusCodes: { 200: true, 201: true, 404: 'no such container', 500: 'server error' },
-          },
-          (error: unknown, answer: unknown) => (error ? reject(error) : resolve(answer as { Id: string })),
-        );
-      });
+      post(docker, '/commit', options, abortSignal);
     return (await this.call('commit a container', commit, { signal, timeoutMs })).Id;
   }
 
@@ -258,15 +286,25 @@ export class Engine {
     return this.call('list images', (docker) => docker.listImages({ filters: JSON.stringify(filters) }));
   }
 
-  listNetworks(filters: Filters = {}): Promise<Docker.NetworkInspectInfo[]> {
-    return this.call('list networks', (docker, abortSignal) =>
+  async listNetworks(filters: Filters = {}): Promise<Docker.NetworkInspectInfo[]> {
+    const { isPodman } = await this.traits();
+    const found = await this.call('list networks', (docker, abortSignal) =>
       docker.listNetworks({ filters: JSON.stringify(filters), abortSignal } as object),
     );
+    return isPodman ? found.map(withBridgeOfPodman) : found;
+  }
+
+  /** Null when there is none. */
+  inspectNetwork(id: string): Promise<Docker.NetworkInspectInfo | null> {
+    return this.call('inspect a network', (docker) => orNull(docker.getNetwork(id).inspect()));
   }
 
   async createNetwork(options: Docker.NetworkCreateOptions, signal?: AbortSignal): Promise<void> {
+    const { isPodman } = await this.traits();
     const create = (docker: Docker, abortSignal: AbortSignal): Promise<unknown> =>
-      docker.createNetwork({ ...options, abortSignal });
+      isPodman
+        ? post(docker, podmanNetworkPath, { _query: {}, _body: podmanNetwork(options) }, abortSignal)
+        : docker.createNetwork({ ...options, abortSignal });
     await this.call('create a network', create, { signal, timeoutMs: workTimeoutMs });
   }
 
@@ -315,6 +353,12 @@ export function foundNobody(error: unknown): boolean {
   return hasCode(error, 'engine-unavailable') && error.cause instanceof Error && error.cause.name !== 'AbortError';
 }
 
+/** Whether there is no socket, or nobody listens at it. */
+function isNobodyThere(cause: unknown): boolean {
+  const { code } = cause as NodeJS.ErrnoException;
+  return code === 'ENOENT' || code === 'ECONNREFUSED';
+}
+
 interface Refusal extends Error {
   readonly statusCode: number;
   readonly json?: { readonly message?: string } | undefined;
@@ -329,8 +373,26 @@ function asEngineError(cause: unknown, what: string): AppError {
   if (!isRefusal(cause)) {
     return new AppError('engine-unavailable', `The container engine could not be asked to ${what}.`, { cause });
   }
-  const reason = cause.json?.message ?? cause.message;
-  return new AppError('engine-failed', `The container engine did not ${what}: ${reason}`, { cause });
+  return new AppError('engine-failed', `The container engine did not ${what}: ${reasonOf(cause)}`, { cause });
+}
+
+function reasonOf({ json, message }: Refusal): string {
+  return json?.message ?? message;
+}
+
+/** Calls that the client knows nothing of, or not with all that they take. */
+function post<T>(
+  { modem }: Docker,
+  path: string,
+  options: { readonly _query: object; readonly _body: object },
+  abortSignal: AbortSignal,
+): Promise<T> {
+  const statusCodes = { 200: true, 201: true, 404: 'not found', 409: 'conflict', 500: 'server error' };
+  return new Promise((resolve, reject) => {
+    modem.dial({ path: `${path}?`, method: 'POST', options, abortSignal, statusCodes }, (error, answer) =>
+      error ? reject(error) : resolve(answer as T),
+    );
+  });
 }
 
 function cancelled(cause?: unknown): AppError {

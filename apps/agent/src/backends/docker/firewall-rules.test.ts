@@ -9,27 +9,35 @@ const bridge = 'br-0123456789ab';
 const chain = 'BACKENDAI-br-0123456789ab';
 const bare = '-P INPUT ACCEPT\n-P FORWARD ACCEPT';
 
+/** What `iptables -S` prints after these rules were put in place where there were none. */
+function asPrinted(rules: string): string {
+  const lines = rules.split('\n').slice(1, -2);
+  return [bare, ...lines.map((line) => line.replace(/^:(\S+) .*/, '-N $1').replace(/^-I (\S+) 1 /, '-A $1 ')), ''].join(
+    '\n',
+  );
+}
+
 /** The chain of the network, without the name of the chain. */
 function linesOf(egress: EgressPolicy, nameServers: string[] = [], present = bare): string[] {
-  return firewallRules(pool, [{ subnet, bridge, egress }], nameServers, present)
+  return (firewallRules(pool, [{ subnet, bridge, egress }], nameServers, present) ?? '')
     .split('\n')
     .flatMap((line) => (line.startsWith(`-A ${chain} `) ? line.slice(`-A ${chain} `.length) : []));
 }
 
 it('drops what containers begin with the machine, engines of a swarm, cloud metadata and other networks, in this order', () => {
-  expect(firewallRules(pool, [], [], bare).split('\n')).toEqual([
+  expect(firewallRules(pool, [], [], bare)?.split('\n')).toEqual([
     '*mangle',
     ':BACKENDAI-IN-0a630000-16 - [0:0]',
     ':BACKENDAI-FWD-0a630000-16 - [0:0]',
     '-A BACKENDAI-IN-0a630000-16 -s 10.99.0.0/16 -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN',
     '-A BACKENDAI-IN-0a630000-16 -s 10.99.0.0/16 -j DROP',
     '-A BACKENDAI-FWD-0a630000-16 -m physdev --physdev-is-bridged -j RETURN',
-    '-A BACKENDAI-FWD-0a630000-16 -s 10.99.0.0/16 -p udp --dport 4789 -j DROP',
-    '-A BACKENDAI-FWD-0a630000-16 -s 10.99.0.0/16 -p udp --dport 7946 -j DROP',
-    '-A BACKENDAI-FWD-0a630000-16 -s 10.99.0.0/16 -p tcp --dport 7946 -j DROP',
-    '-A BACKENDAI-FWD-0a630000-16 -s 10.99.0.0/16 -p tcp --dport 2377 -j DROP',
-    '-A BACKENDAI-FWD-0a630000-16 -s 10.99.0.0/16 -d 169.254.0.0/16 -p udp --dport 53 -j RETURN',
-    '-A BACKENDAI-FWD-0a630000-16 -s 10.99.0.0/16 -d 169.254.0.0/16 -p tcp --dport 53 -j RETURN',
+    '-A BACKENDAI-FWD-0a630000-16 -s 10.99.0.0/16 -p udp -m udp --dport 4789 -j DROP',
+    '-A BACKENDAI-FWD-0a630000-16 -s 10.99.0.0/16 -p udp -m udp --dport 7946 -j DROP',
+    '-A BACKENDAI-FWD-0a630000-16 -s 10.99.0.0/16 -p tcp -m tcp --dport 7946 -j DROP',
+    '-A BACKENDAI-FWD-0a630000-16 -s 10.99.0.0/16 -p tcp -m tcp --dport 2377 -j DROP',
+    '-A BACKENDAI-FWD-0a630000-16 -s 10.99.0.0/16 -d 169.254.0.0/16 -p udp -m udp --dport 53 -j RETURN',
+    '-A BACKENDAI-FWD-0a630000-16 -s 10.99.0.0/16 -d 169.254.0.0/16 -p tcp -m tcp --dport 53 -j RETURN',
     '-A BACKENDAI-FWD-0a630000-16 -s 10.99.0.0/16 -d 169.254.0.0/16 -j DROP',
     '-A BACKENDAI-FWD-0a630000-16 -s 10.99.0.0/16 -d 10.99.0.0/16 -j DROP',
     '-I INPUT 1 -j BACKENDAI-IN-0a630000-16',
@@ -46,7 +54,7 @@ it('drops what comes from a network with an address that is not of it, before an
     egress: { policy: 'none' } as const,
   };
   const networks = [{ subnet, bridge, egress: { policy: 'open' } as const }, other];
-  const lines = firewallRules(pool, networks, [], bare).split('\n');
+  const lines = (firewallRules(pool, networks, [], bare) ?? '').split('\n');
   const rulesOf = (name: string): string[] =>
     lines.flatMap((line) => (line.startsWith(`-A ${name} `) ? line.slice(`-A ${name} `.length) : []));
   const onOneBridge = '-m physdev --physdev-is-bridged -j RETURN';
@@ -66,7 +74,7 @@ it('names chains by the range, those of networks by their interface, within what
 it('enters chains once, before what is there', () => {
   const egress: EgressPolicy = { policy: 'none' };
   const entriesOf = (present: string): string[] =>
-    firewallRules(pool, [{ subnet, bridge, egress }], [], present)
+    (firewallRules(pool, [{ subnet, bridge, egress }], [], present) ?? '')
       .split('\n')
       .filter((line) => line.startsWith('-I'));
   expect(entriesOf(bare)).toEqual([
@@ -82,6 +90,32 @@ it('enters chains once, before what is there', () => {
     `-I INPUT 1 ! -s 10.99.0.64/26 -i ${bridge} -j DROP`,
     `-I FORWARD 1 -s 10.99.0.64/26 -j ${chain}`,
   ]);
+});
+
+it('has nothing to put in place where all of it is there, and else no chain but those that differ', () => {
+  const egress: EgressPolicy = { policy: 'allow-list', allow: [{ to: '0.0.0.0/0', ports: ['443'] }] };
+  const networks = [
+    { subnet, bridge, egress },
+    { subnet: parseSubnet('10.99.0.128/26')!, bridge: 'br-ba9876543210', egress: { policy: 'open' } as const },
+  ];
+  const present = asPrinted(firewallRules(pool, networks, [], bare) ?? '');
+  expect(firewallRules(pool, networks, [], present)).toBeNull();
+  const without = (line: string): string => present.replace(`${line}\n`, '');
+  expect(firewallRules(pool, networks, [], without('-A BACKENDAI-br-ba9876543210 ! -s 10.99.0.128/26 -j DROP'))).toBe(
+    [
+      '*mangle',
+      ':BACKENDAI-br-ba9876543210 - [0:0]',
+      '-A BACKENDAI-br-ba9876543210 -m physdev --physdev-is-bridged -j RETURN',
+      '-A BACKENDAI-br-ba9876543210 ! -s 10.99.0.128/26 -j DROP',
+      'COMMIT',
+      '',
+    ].join('\n'),
+  );
+  expect(firewallRules(pool, networks, [], without(`-A FORWARD -i ${bridge} -j ${chain}`))).toBe(
+    ['*mangle', `-I FORWARD 1 -i ${bridge} -j ${chain}`, 'COMMIT', ''].join('\n'),
+  );
+  const another = [{ subnet, bridge, egress: { policy: 'none' } as const }];
+  expect(firewallRules(pool, another, [], present)?.split('\n')).toContain(`-A ${chain} -j DROP`);
 });
 
 describe('the chain of a network', () => {
@@ -103,14 +137,14 @@ describe('the chain of a network', () => {
     expect(linesOf({ policy: 'allow-list', allow }, ['192.0.2.53'])).toEqual([
       '-m physdev --physdev-is-bridged -j RETURN',
       '! -s 10.99.0.64/26 -j DROP',
-      '-d 192.0.2.53/32 -p udp --dport 53:53 -j RETURN',
-      '-d 192.0.2.53/32 -p tcp --dport 53:53 -j RETURN',
+      '-d 192.0.2.53/32 -p udp -m udp --dport 53 -j RETURN',
+      '-d 192.0.2.53/32 -p tcp -m tcp --dport 53 -j RETURN',
       '-d 10.0.0.0/8 -j RETURN',
       '-d 192.0.2.7/32 -p udp -j RETURN',
-      '-d 198.51.100.0/24 -p tcp --dport 443:443 -j RETURN',
-      '-d 198.51.100.0/24 -p tcp --dport 8000:8100 -j RETURN',
-      '-d 203.0.113.0/24 -p udp --dport 53:53 -j RETURN',
-      '-d 203.0.113.0/24 -p tcp --dport 53:53 -j RETURN',
+      '-d 198.51.100.0/24 -p tcp -m tcp --dport 443 -j RETURN',
+      '-d 198.51.100.0/24 -p tcp -m tcp --dport 8000:8100 -j RETURN',
+      '-d 203.0.113.0/24 -p udp -m udp --dport 53 -j RETURN',
+      '-d 203.0.113.0/24 -p tcp -m tcp --dport 53 -j RETURN',
       '-j DROP',
     ]);
   });

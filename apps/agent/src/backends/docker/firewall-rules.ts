@@ -1,10 +1,12 @@
+import { isDeepStrictEqual } from 'node:util';
 import { type EgressPolicy, type EgressRule, parsePorts } from '@backend.ai/contract';
 import { formatSubnet, type Subnet } from '@backend.ai/core';
 
 /**
  * What the firewall of the machine is told, as text for `iptables-restore --noflush`, decided by what `iptables -S` says is
- * there. The content of our chains is put in place as a whole; the chains of the system, from which they are entered, get
- * and lose only our own lines.
+ * there. A chain of ours that is not as it should be is put in place as a whole; the chains of the system, from which they
+ * are entered, get and lose only our own lines. Rules are written as `iptables -S` prints them: otherwise they would be
+ * put in place each time anew.
  */
 
 /**
@@ -40,6 +42,8 @@ export function networkChainOf(bridge: string): string {
   return `BACKENDAI-${bridge}`;
 }
 
+/** To which no rule restricts anything. */
+const everywhere = '0.0.0.0/0';
 /** Where clouds answer with credentials of the machine. */
 const linkLocal = '169.254.0.0/16';
 /** Where the nodes of a swarm take in what their networks carry, from anybody who sends it. */
@@ -61,7 +65,8 @@ const onOneBridge = '-m physdev --physdev-is-bridged -j RETURN';
  * Containers with an address of the pool may answer the machine but not call it, reach no link-local address but name
  * servers of clouds, no engine of a swarm, and no other network of the pool. Those of a network with an egress policy
  * reach what it allows of the rest. What comes from a network with an address that is not of it goes nowhere: the
- * rules, which go by addresses, would not know it. Everything else is for the rules that follow ours.
+ * rules, which go by addresses, would not know it. Everything else is for the rules that follow ours. Null: all of that is
+ * there.
  * @param present What `iptables -S` prints of that table.
  * @param nameServers That networks with a list may ask, in any case.
  */
@@ -70,38 +75,56 @@ export function firewallRules(
   networks: readonly GuardedNetwork[],
   nameServers: readonly string[],
   present: string,
-): string {
-  const lines = new Set(present.split('\n'));
+): string | null {
+  const there = contentOf(present);
   const { toMachine, through } = chainsOf(pool);
   const range = formatSubnet(pool);
-  const enter = (chain: string, rule: string): string[] =>
-    lines.has(`-A ${chain} ${rule}`) ? [] : [`-I ${chain} 1 ${rule}`];
-  return restoreText([
-    ...[toMachine, through, ...networks.map(({ bridge }) => networkChainOf(bridge))].map(
-      (chain) => `:${chain} - [0:0]`,
-    ),
-    `-A ${toMachine} -s ${range} -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN`,
-    `-A ${toMachine} -s ${range} -j DROP`,
-    `-A ${through} ${onOneBridge}`,
-    ...swarmPorts.map(([protocol, port]) => `-A ${through} -s ${range} -p ${protocol} --dport ${port} -j DROP`),
-    ...['udp', 'tcp'].map(
-      (protocol) => `-A ${through} -s ${range} -d ${linkLocal} -p ${protocol} --dport 53 -j RETURN`,
-    ),
-    `-A ${through} -s ${range} -d ${linkLocal} -j DROP`,
-    `-A ${through} -s ${range} -d ${range} -j DROP`,
-    ...networks.flatMap((network) =>
-      networkRules(network, nameServers).map((rule) => `-A ${networkChainOf(network.bridge)} ${rule}`),
-    ),
-    // Before what is there: that may accept everything.
-    ...enter('INPUT', `-j ${toMachine}`),
-    ...enter('FORWARD', `-j ${through}`),
+  const chains: ReadonlyArray<readonly [name: string, rules: readonly string[]]> = [
+    [toMachine, [`-s ${range} -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN`, `-s ${range} -j DROP`]],
+    [
+      through,
+      [
+        onOneBridge,
+        ...swarmPorts.map(([protocol, port]) => `-s ${range} ${portsOf(protocol, `${port}`)} -j DROP`),
+        ...['udp', 'tcp'].map((protocol) => `-s ${range} -d ${linkLocal} ${portsOf(protocol, '53')} -j RETURN`),
+        `-s ${range} -d ${linkLocal} -j DROP`,
+        `-s ${range} -d ${range} -j DROP`,
+      ],
+    ],
+    ...networks.map((network) => [networkChainOf(network.bridge), networkRules(network, nameServers)] as const),
+  ];
+  const entries: ReadonlyArray<readonly [chain: string, rule: string]> = [
+    ['INPUT', `-j ${toMachine}`],
+    ['FORWARD', `-j ${through}`],
     ...networks.flatMap(({ subnet, bridge }) => [
-      ...enter('INPUT', `${foreign(subnet)} -i ${bridge} -j DROP`),
+      ['INPUT', `${foreign(subnet)} -i ${bridge} -j DROP`] as const,
       // By both: an engine may call its interfaces otherwise, and an address alone can be one of somebody else's.
-      ...enter('FORWARD', `-i ${bridge} -j ${networkChainOf(bridge)}`),
-      ...enter('FORWARD', `-s ${formatSubnet(subnet)} -j ${networkChainOf(bridge)}`),
+      ['FORWARD', `-i ${bridge} -j ${networkChainOf(bridge)}`] as const,
+      ['FORWARD', `-s ${formatSubnet(subnet)} -j ${networkChainOf(bridge)}`] as const,
     ]),
+  ];
+  const wrong = chains.filter(([name, rules]) => !isDeepStrictEqual(there.get(name), rules));
+  const missing = entries.filter(([chain, rule]) => !there.get(chain)?.includes(rule));
+  if (wrong.length + missing.length === 0) return null;
+  return restoreText([
+    ...wrong.map(([name]) => `:${name} - [0:0]`),
+    ...wrong.flatMap(([name, rules]) => rules.map((rule) => `-A ${name} ${rule}`)),
+    // Before what is there: that may accept everything.
+    ...missing.map(([chain, rule]) => `-I ${chain} 1 ${rule}`),
   ]);
+}
+
+/** The rules of each chain that there is. */
+function contentOf(present: string): Map<string, string[]> {
+  const chains = new Map<string, string[]>();
+  for (const line of present.split('\n')) {
+    const [, kind, chain, rule = ''] = /^-(P|N|A) (\S+) ?(.*)$/.exec(line) ?? [];
+    if (chain === undefined) continue;
+    const rules = chains.get(chain) ?? [];
+    chains.set(chain, rules);
+    if (kind === 'A') rules.push(rule);
+  }
+  return chains;
 }
 
 /** Takes away what the network of this interface had of its own; null: it had nothing. */
@@ -133,10 +156,16 @@ function nameService(address: string): EgressRule {
 }
 
 function returnRules({ to, protocol, ports }: EgressRule): string[] {
-  if (!ports) return [`-d ${to}${protocol ? ` -p ${protocol}` : ''} -j RETURN`];
-  return (protocol ? [protocol] : ['udp', 'tcp']).flatMap((each) =>
-    ports.map((text) => `-d ${to} -p ${each} --dport ${(parsePorts(text) ?? []).join(':')} -j RETURN`),
-  );
+  const destination = to === everywhere ? [] : [`-d ${to}`];
+  const rule = (...parts: string[]): string => [...destination, ...parts, '-j RETURN'].join(' ');
+  if (!ports) return [protocol ? rule(`-p ${protocol}`) : rule()];
+  return (protocol ? [protocol] : ['udp', 'tcp']).flatMap((each) => ports.map((text) => rule(portsOf(each, text))));
+}
+
+/** @param ports One, or the first and the last. */
+function portsOf(protocol: string, ports: string): string {
+  const [first, last] = parsePorts(ports) ?? [];
+  return `-p ${protocol} -m ${protocol} --dport ${first === last ? first : `${first}:${last}`}`;
 }
 
 function rangeName({ base, prefix }: Subnet): string {

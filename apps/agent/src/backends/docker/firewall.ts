@@ -10,13 +10,14 @@ import { nameServersOfMachine } from './name-servers.ts';
  */
 export interface Firewall {
   /**
-   * Puts its rules in place, again if somebody has flushed them. They stay when the agent ends, as its containers do.
+   * Puts in place what is missing of its rules, as somebody may have flushed them. They stay when the agent ends, as its containers do.
    * @param networks All that are here now
    * @throws AppError `isolation-unavailable`
    */
   ensure(networks: readonly GuardedNetwork[]): Promise<void>;
   /**
    * Takes away what a network has of its own. While it has containers, they may call more.
+   * @param bridge That of its `GuardedNetwork`
    * @throws AppError `isolation-unavailable`
    */
   release(bridge: string): Promise<void>;
@@ -35,7 +36,8 @@ export function findFirewall(pool: Subnet, nameServers: () => string[] = nameSer
   const apply = (rules: string): Promise<string> => run(restore, [...waiting, '--noflush'], rules);
   return {
     ensure: async (networks) => {
-      await apply(firewallRules(pool, networks, nameServers(), await present()));
+      const rules = firewallRules(pool, networks, nameServers(), await present());
+      if (rules !== null) await apply(rules);
     },
     release: async (bridge) => {
       const rules = withoutNetwork(bridge, await present());

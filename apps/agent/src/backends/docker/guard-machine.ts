@@ -1,4 +1,4 @@
-import { AppError } from '@backend.ai/core';
+import { AppError, hasCode } from '@backend.ai/core';
 import type { Logger } from '@backend.ai/telemetry';
 import type { Firewall } from './firewall.ts';
 
@@ -12,7 +12,7 @@ export interface GuardOptions {
 
 /**
  * The firewall, in place before the first container; null: kernels reach the ports of this machine, and that was accepted.
- * @throws AppError `isolation-unavailable`
+ * @throws AppError `isolation-unavailable`, `engine-unavailable`
  */
 export async function guardMachine(
   firewall: Firewall | null,
@@ -32,7 +32,8 @@ export async function guardMachine(
     await firewall.ensure([]);
     return firewall;
   } catch (error) {
-    if (!allowUnguarded) throw error;
+    // That nobody could be asked is accepted by nobody.
+    if (!allowUnguarded || hasCode(error, 'engine-unavailable')) throw error;
     logger.warn('containers reach the ports of this machine and the metadata of its cloud', { error });
     return null;
   }

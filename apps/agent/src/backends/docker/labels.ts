@@ -16,21 +16,16 @@ export interface Owner {
 }
 
 export function kernelLabels(owner: Owner, kernelId: string, sessionId: string): Record<string, string> {
-  return { ...sessionLabels(owner, sessionId), [labels.kernel]: kernelId };
+  return { ...ownerLabels(owner), [labels.session]: sessionId, [labels.kernel]: kernelId };
 }
 
 /** A label cannot be changed: the session that takes it stands in the facts of the kernel. */
-export function slotLabels({ installationId, agentId }: Owner, slotId: string): Record<string, string> {
-  return {
-    [labels.installation]: installationId,
-    [labels.owner]: agentId,
-    [labels.kernel]: slotId,
-    [labels.warmSlot]: slotId,
-  };
+export function slotLabels(owner: Owner, slotId: string): Record<string, string> {
+  return { ...ownerLabels(owner), [labels.kernel]: slotId, [labels.warmSlot]: slotId };
 }
 
-export function sessionLabels({ installationId, agentId }: Owner, sessionId: string): Record<string, string> {
-  return { [labels.installation]: installationId, [labels.owner]: agentId, [labels.session]: sessionId };
+export function ownerLabels({ installationId, agentId }: Owner): Record<string, string> {
+  return { [labels.installation]: installationId, [labels.owner]: agentId };
 }
 
 /** The filter that finds what an installation owns. */
@@ -44,6 +39,7 @@ export function containerName(image: string, kernelId: string): string {
   return `kernel.${short.replace(/[^A-Za-z0-9_.-]/g, '-') || 'image'}.${kernelId}`;
 }
 
-export function networkName(installationId: string, sessionId: string): string {
-  return `backendai-${installationId}-${sessionId}`;
+/** @param networkId Of its own: which session has it stands in the facts of its kernels */
+export function networkName(installationId: string, networkId: string): string {
+  return `backendai-${installationId}-${networkId}`;
 }

@@ -1,49 +1,84 @@
-import { randomUUID } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
-import type { EgressPolicy } from '@backend.ai/contract';
-import { AppError, formatSubnet, Lane, type Subnet } from '@backend.ai/core';
-import { type Engine, refusalOf } from './engine.ts';
+import { type EgressPolicy, openEgress } from '@backend.ai/contract';
+import { AppError, type Clock, Lane, Lanes, newId, type Subnet } from '@backend.ai/core';
+import type { Logger } from '@backend.ai/telemetry';
+import type { Engine } from './engine.ts';
 import type { Firewall } from './firewall.ts';
 import type { GuardedNetwork } from './firewall-rules.ts';
-import { labels, networkName, type Owner, ownedBy, sessionLabels } from './labels.ts';
-import { freeSubnet } from './subnet-pool.ts';
-import { type NetworkInfo, readRoutes, subnetsOf } from './taken-subnets.ts';
+import { networkName, type Owner, ownedBy } from './labels.ts';
+import { ensureNetwork, isInUse, type SessionNetwork, sessionNetworkOf } from './session-network.ts';
+import { SpareNetworks } from './spare-networks.ts';
+import { readRoutes } from './taken-subnets.ts';
 
 export interface SessionNetworksOptions {
-  readonly engine: Engine;
+  readonly engine: Pick<Engine, 'listNetworks' | 'inspectNetwork' | 'createNetwork' | 'removeNetwork'>;
   readonly owner: Owner;
   /** Where networks of sessions get their addresses, and how many bits are given to each. */
   readonly pool: Subnet;
   readonly prefix: number;
+  /** How many networks are to be ready for sessions to come. */
+  readonly spares: number;
   /** Null: nothing keeps containers from this machine. */
   readonly firewall: Firewall | null;
+  readonly clock: Clock;
+  readonly logger: Logger;
 }
 
 /** A session with kernels on this agent. */
 interface SessionHere {
   readonly kernels: Set<string>;
   readonly egress: EgressPolicy;
+  /** Of its network in the engine. */
+  readonly name: string;
+  /** Null: whether the engine has it is not known. */
+  network: SessionNetwork | null;
 }
 
-/** Others may take an address range in the moment between looking and making. */
-const tries = 8;
-
 /**
- * A bridge for each session: its kernels reach one another by name, and nobody else's. It stands as long as the session
- * has a kernel here.
+ * A bridge for each session: its kernels reach one another by name, and nobody else's. The session has it as long as it has
+ * a kernel here. Some are ready before anybody needs them; afterwards a network is one of these again, or removed.
+ *
+ * Rules are put in place for all networks at once, from what is known here of who has which. A container may be made while
+ * that goes on, and is started when it has ended (`guard`).
  */
 export class SessionNetworks {
   readonly #options: SessionNetworksOptions;
   readonly #sessions = new Map<string, SessionHere>();
-  /** One after the other: a range must not be found free twice, nor a network removed while a kernel comes to it. */
-  readonly #orders = new Lane();
+  readonly #spares: SpareNetworks;
+  /** A network must not be removed while a kernel of its session comes to it. */
+  readonly #orders = new Lanes<string>();
+  /** A range must not be found free twice. */
+  readonly #making = new Lane();
+  /** What was there is read before what is missing is put in place. */
+  readonly #rules = new Lane();
+  #guarding: Promise<void> | undefined;
+  /** Name of the spare network that is to be made: an engine that did not answer may have made it all the same. */
+  #begun: string | undefined;
 
   constructor(options: SessionNetworksOptions) {
     this.#options = options;
+    this.#spares = new SpareNetworks({
+      ...options,
+      make: async () => {
+        this.#begun ??= this.#newName();
+        const name = this.#begun;
+        await this.#making.follow(async () => this.#spares.add(await ensureNetwork(name, options)));
+        this.#begun = undefined;
+        await this.guard();
+      },
+      remove: (network) => this.#remove(network),
+    });
   }
 
+  /** @throws AppError `internal` unless it has kernels here */
   nameOf(sessionId: string): string {
-    return networkName(this.#options.owner.installationId, sessionId);
+    const name = this.findName(sessionId);
+    if (name === undefined) throw new AppError('internal', 'The session has no network here.');
+    return name;
+  }
+
+  findName(sessionId: string): string | undefined {
+    return this.#sessions.get(sessionId)?.name;
   }
 
   /**
@@ -51,156 +86,178 @@ export class SessionNetworks {
    * nothing. Seen by a route to one of ours, made for that if need be, as no engine tells.
    */
   async areMadeHere(): Promise<boolean> {
-    const { engine, owner } = this.#options;
-    return await this.#orders.follow(async () => {
-      const [present] = await engine.listNetworks(ownedBy(owner.installationId));
-      if (present) return subnetsOf(present).some(isRouted);
-      const probe = randomUUID();
-      try {
-        return (await this.#ensure(probe, new AbortController().signal)).some(isRouted);
-      } finally {
-        await engine.removeNetwork(this.nameOf(probe));
-      }
+    const [present] = await this.#owned();
+    if (present) return isRouted(present);
+    const probe = this.#newName();
+    try {
+      return isRouted(await this.#making.follow(() => ensureNetwork(probe, this.#options)));
+    } finally {
+      await this.#options.engine.removeNetwork(probe);
+    }
+  }
+
+  /**
+   * Of a kernel that was found after a restart; `adopt` follows when all are.
+   * @param name Of the network that it was in. Null: it had come to none yet, or to one of the name that agents of a
+   * former version gave, unless another kernel of its session says which.
+   */
+  hold(sessionId: string, kernelId: string, egress: EgressPolicy, name: string | null): void {
+    const present = this.#sessions.get(sessionId);
+    const kernels = present?.kernels ?? new Set();
+    kernels.add(kernelId);
+    const former = networkName(this.#options.owner.installationId, sessionId);
+    this.#sessions.set(sessionId, { kernels, egress, name: name ?? present?.name ?? former, network: null });
+  }
+
+  /**
+   * Takes over the networks that there are, also some that no kernel has, and puts their rules in place.
+   * @throws AppError `isolation-unavailable`
+   */
+  async adopt(): Promise<void> {
+    const sessions = new Map([...this.#sessions.values()].map((session) => [session.name, session]));
+    for (const network of await this.#owned()) {
+      const session = sessions.get(network.name);
+      if (session) session.network = network;
+      else await this.#spares.adopt(network);
+    }
+    await this.guard();
+  }
+
+  /** Has networks ready from now on. */
+  start(): void {
+    this.#spares.start();
+  }
+
+  /** Removes what no session has. */
+  close(): Promise<void> {
+    return this.#spares.close();
+  }
+
+  /**
+   * Puts the rules of all networks in place as far as they are missing: those of networks that were joined since, and what
+   * somebody may have flushed.
+   * @throws AppError `isolation-unavailable`
+   */
+  guard(): Promise<void> {
+    // One for all who ask before it begins.
+    this.#guarding ??= this.#rules.follow(async () => {
+      this.#guarding = undefined;
+      const sessions = [...this.#sessions.values()].map(({ network, egress }) => guarded(network, egress));
+      const spares = this.#spares.all().map((network) => guarded(network, openEgress));
+      await this.#options.firewall?.ensure([...sessions, ...spares].flat());
+    });
+    return this.#guarding;
+  }
+
+  /**
+   * Fails unless the network of a session, on which a container runs, is where the firewall is.
+   * @throws AppError `isolation-unavailable`
+   */
+  requireMadeHere(subnet: Subnet): void {
+    if (!this.#options.firewall || hasRoute(subnet)) return;
+    throw new AppError('isolation-unavailable', 'The container engine has its networks out of reach of the agent.', {
+      hint: 'Run the agent in the network namespace of the engine, or accept that: docker.allow-unguarded = true.',
     });
   }
 
-  /** Of a kernel that was found after a restart; `guard` follows when all are. */
-  hold(sessionId: string, kernelId: string, egress: EgressPolicy): void {
-    const session = this.#sessions.get(sessionId) ?? { kernels: new Set(), egress };
-    session.kernels.add(kernelId);
-    this.#sessions.set(sessionId, session);
-  }
-
   /**
-   * Puts the rules of all networks in place that are in use, which somebody may have flushed.
-   * @throws AppError `isolation-unavailable`
-   */
-  async guard(): Promise<void> {
-    await this.#orders.follow(() => this.#guard());
-  }
-
-  /**
+   * Answers the range of its addresses. Its rules are in place after the next `guard`, before which nothing may run in it.
    * @throws AppError `insufficient-capacity` when no address range is left, `state-conflict` when its session has kernels
-   * here with another egress policy, `isolation-unavailable`, `engine-failed`, `engine-unavailable`
+   * here with another egress policy, `engine-failed`, `engine-unavailable`
    */
-  async join(sessionId: string, kernelId: string, egress: EgressPolicy, signal: AbortSignal): Promise<void> {
-    await this.#orders.follow(async () => {
+  async join(sessionId: string, kernelId: string, egress: EgressPolicy, signal: AbortSignal): Promise<Subnet> {
+    return await this.#orders.follow(sessionId, async () => {
       const present = this.#sessions.get(sessionId);
       if (present && !isDeepStrictEqual(present.egress, egress)) {
         throw new AppError('state-conflict', 'Kernels of this session are here with another egress policy.', {
           hint: 'The policy of the resource group was changed in between: start the session anew.',
         });
       }
-      this.hold(sessionId, kernelId, egress);
-      await this.#ensure(sessionId, signal);
-      await this.#guard();
+      const spare = present ? null : await this.#spares.take();
+      const session = present ?? {
+        ...{ kernels: new Set(), egress, network: spare },
+        name: spare?.name ?? this.#newName(),
+      };
+      session.kernels.add(kernelId);
+      this.#sessions.set(sessionId, session);
+      session.network ??= await this.#making.follow(() => ensureNetwork(session.name, this.#options, signal));
+      const [subnet] = session.network.subnets;
+      if (!subnet) throw new AppError('engine-failed', 'The network of the session has no addresses.');
+      return subnet;
     });
   }
 
-  /** Removes it with the last kernel of the session. */
+  /** Gives it up with the last kernel of the session. */
   async leave(sessionId: string, kernelId: string): Promise<void> {
-    await this.#orders.follow(async () => {
-      const kernels = this.#sessions.get(sessionId)?.kernels ?? new Set();
-      if ([...kernels].some((each) => each !== kernelId)) {
-        kernels.delete(kernelId);
+    await this.#orders.follow(sessionId, async () => {
+      const session = this.#sessions.get(sessionId);
+      if (!session) return;
+      if ([...session.kernels].some((each) => each !== kernelId)) {
+        session.kernels.delete(kernelId);
         return;
       }
-      const { engine, owner } = this.#options;
-      const name = this.nameOf(sessionId);
-      const found = (await engine.listNetworks(ownedBy(owner.installationId))).find(({ Name }) => Name === name);
-      if (found) await this.#remove(found);
+      const network = session.network ?? (await this.#owned()).find(({ name }) => name === session.name);
+      // Its rules are not put in place any more.
+      session.network = null;
+      if (network && !this.#spares.keep(network)) await this.#remove(network);
       this.#sessions.delete(sessionId);
     });
   }
 
-  /** Those that no kernel uses that we know of. */
+  /** Those that no kernel uses that we know of, and that are not kept for others. */
   async unused(): Promise<Array<{ readonly name: string; readonly createdAt: number; remove(): Promise<void> }>> {
-    const { engine, owner } = this.#options;
-    const networks = await engine.listNetworks(ownedBy(owner.installationId));
-    return networks
+    return (await this.#owned())
       .filter((network) => !this.#isUsed(network))
       .map((network) => ({
-        name: network.Name,
-        createdAt: Date.parse(network.Created),
+        name: network.name,
+        createdAt: network.createdAt,
+        // What is being made is known when it has been.
         remove: () =>
-          this.#orders.follow(async () => {
-            if (!this.#isUsed(network)) await this.#remove(network);
+          this.#making.follow(async () => {
+            if (!this.#isUsed(network)) await this.#removeEmpty(network);
           }),
       }));
   }
 
-  #isUsed({ Labels }: NetworkInfo): boolean {
-    return this.#sessions.has(Labels?.[labels.session] ?? '');
+  #isUsed({ name }: SessionNetwork): boolean {
+    if (name === this.#begun || this.#spares.has(name)) return true;
+    return [...this.#sessions.values()].some((session) => session.name === name);
   }
 
-  async #guard(): Promise<void> {
-    const { engine, owner, firewall } = this.#options;
-    if (!firewall) return;
-    const networks = await engine.listNetworks(ownedBy(owner.installationId));
-    await firewall.ensure(
-      networks.flatMap((network): GuardedNetwork[] => {
-        const session = this.#sessions.get(network.Labels?.[labels.session] ?? '');
-        const bridge = bridgeOf(network);
-        return session ? subnetsOf(network).map((subnet) => ({ subnet, bridge, egress: session.egress })) : [];
-      }),
-    );
+  #newName(): string {
+    return networkName(this.#options.owner.installationId, newId());
+  }
+
+  async #owned(): Promise<SessionNetwork[]> {
+    const { engine, owner } = this.#options;
+    return (await engine.listNetworks(ownedBy(owner.installationId))).map(sessionNetworkOf);
+  }
+
+  /** One that should have none: its rules stay while something is in it. */
+  async #removeEmpty(network: SessionNetwork): Promise<void> {
+    const found = await this.#options.engine.inspectNetwork(network.id);
+    if (found && isInUse(found)) {
+      throw new AppError('state-conflict', `Containers are in the network ${network.name}, which no kernel has.`);
+    }
+    await this.#remove(network);
   }
 
   /** Its rules first, as it has no containers any more: afterwards its addresses may be those of another one. */
-  async #remove(network: NetworkInfo): Promise<void> {
+  async #remove({ bridge, id }: SessionNetwork): Promise<void> {
     const { engine, firewall } = this.#options;
-    await firewall?.release(bridgeOf(network));
-    await engine.removeNetwork(network.Id);
-  }
-
-  /** Answers the ranges of its addresses. */
-  async #ensure(sessionId: string, signal: AbortSignal): Promise<Subnet[]> {
-    const { engine, owner, pool, prefix } = this.#options;
-    const name = this.nameOf(sessionId);
-    const refused: Subnet[] = [];
-    for (let tried = 1; ; tried++) {
-      const present = await engine.listNetworks();
-      const found = present.find(({ Name }) => Name === name);
-      if (found) return subnetsOf(found);
-      const subnet = freeSubnet(pool, prefix, [...present.flatMap(subnetsOf), ...readRoutes(), ...refused]);
-      if (!subnet) {
-        throw new AppError(
-          'insufficient-capacity',
-          'This agent has no address range left for the network of a session.',
-          {
-            data: { pool: formatSubnet(pool), prefix },
-            hint: 'End sessions, or give the agent a larger docker.subnet-pool.',
-          },
-        );
-      }
-      try {
-        await engine.createNetwork(
-          {
-            Name: name,
-            CheckDuplicate: true,
-            Driver: 'bridge',
-            // The firewall knows the addresses of the pool only.
-            EnableIPv6: false,
-            Labels: sessionLabels(owner, sessionId),
-            IPAM: { Driver: 'default', Config: [{ Subnet: formatSubnet(subnet) }] },
-          },
-          signal,
-        );
-        return [subnet];
-      } catch (error) {
-        // Somebody was quicker: with this range, or with this very network.
-        if (![403, 409].includes(refusalOf(error) ?? 0) || tried === tries) throw error;
-        refused.push(subnet);
-      }
-    }
+    await this.#rules.follow(async () => firewall?.release(bridge));
+    await engine.removeNetwork(id);
   }
 }
 
-/** As the engine names the interface of a network that was given no name for it. */
-function bridgeOf({ Id, Options }: NetworkInfo): string {
-  return Options?.['com.docker.network.bridge.name'] ?? `br-${Id.slice(0, 12)}`;
+function guarded(network: SessionNetwork | null, egress: EgressPolicy): GuardedNetwork[] {
+  return (network?.subnets ?? []).map((subnet) => ({ subnet, bridge: network?.bridge ?? '', egress }));
 }
 
-function isRouted(subnet: Subnet): boolean {
+function isRouted({ subnets }: SessionNetwork): boolean {
+  return subnets.some(hasRoute);
+}
+
+function hasRoute(subnet: Subnet): boolean {
   return readRoutes().some((route) => isDeepStrictEqual(route, subnet));
 }

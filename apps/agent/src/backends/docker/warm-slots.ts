@@ -21,8 +21,8 @@ export interface DockerWarmSlotsOptions {
     facts?: DockerFacts,
   ) => DockerDraft;
   readonly planOf: (draft: DockerDraft) => KernelPlan;
-  /** What an earlier life left, each with its container, if there is one. */
-  readonly left: () => Promise<ReadonlyArray<readonly [facts: DockerFacts, container: ContainerInfo | null]>>;
+  /** What an earlier life left, each with its container, if there is one; known once kernels are recovered. */
+  readonly left: () => ReadonlyArray<readonly [facts: DockerFacts, container: ContainerInfo | null]>;
 }
 
 /** Steps that a slot and a kernel have in common: a slot has run them. */
@@ -57,7 +57,7 @@ export class DockerWarmSlots implements BackendWarmSlots {
 
   async recover(): Promise<RecoveredSlot[]> {
     const { context, drafts, draftOf, left } = this.#options;
-    const slots = (await left()).filter(([{ warm }]) => warm && warm.state !== 'claimed');
+    const slots = left().filter(([{ warm }]) => warm && warm.state !== 'claimed');
     return slots.map(([facts, container]) => {
       const { spec, requestId, warm } = facts;
       const allocation = allocationOf(facts);

@@ -17,6 +17,7 @@ export interface InstalledImagesOptions {
   readonly logger: Logger;
   /** How often the engine is asked, in milliseconds: others put images there, too. */
   readonly tickMs: number;
+  readonly onChange?: ((images: readonly Image[]) => void) | undefined;
 }
 
 /**
@@ -56,7 +57,7 @@ export class InstalledImages {
 
   /** @throws what the engine says when it cannot be asked; then they stay as they were */
   async scan(): Promise<void> {
-    const { engine } = this.#options;
+    const { engine, onChange } = this.#options;
     const inspected = new Map<string, EngineImage>();
     const images = new Map<string, Image>();
     for (const { id, names } of await engine.list()) {
@@ -71,7 +72,9 @@ export class InstalledImages {
     }
     this.#inspected = inspected;
     const sorted = withPlainNames([...images.values()].sort((a, b) => (a.name < b.name ? -1 : 1)));
-    if (JSON.stringify(sorted) !== JSON.stringify(this.#images)) this.#images = sorted;
+    if (JSON.stringify(sorted) === JSON.stringify(this.#images)) return;
+    this.#images = sorted;
+    onChange?.(sorted);
   }
 }
 

@@ -3,6 +3,7 @@ import { AppError } from '@backend.ai/core';
 import { sshdProgram, sshdService } from '../../../services/sshd.ts';
 import type { CreateStep } from '../../backend.ts';
 import { userInside } from '../../scratch/draft.ts';
+import { clusterAddresses } from '../cluster-addresses.ts';
 import { containerOptions, containerResources } from '../container-options.ts';
 import type { DockerContext, DockerDraft } from '../draft.ts';
 import type { Engine } from '../engine.ts';
@@ -11,25 +12,33 @@ import { kernelLabels, labels, slotLabels } from '../labels.ts';
 
 /** The container, not started yet. Its undo goes by the name: an engine that was too slow to answer may have made it. */
 export function createContainerStep(draft: DockerDraft, context: DockerContext): CreateStep {
-  const { engine, owner, networks, runnerFolder, openFiles, readOnlyRoot, shiftsUsers, processLimit } = context;
+  const { engine, traits, owner, networks, runnerFolder, limits, readOnlyRoot, shiftsUsers, processLimit, offers } =
+    context;
   const { spec, paths, slots, network, warm, containerName: name } = draft;
   return {
     name: 'create-container',
     async run(signal) {
-      const { image } = draft;
-      if (!image) throw new AppError('internal', 'The container is made before its image is known.');
+      const { image, subnet } = draft;
+      if (!image || !subnet) throw new AppError('internal', 'The container is made before its image and network.');
       const carried = image.language === 'python' ? null : await context.carried();
       const options = containerOptions({
-        ...{ spec, image, name, paths, runnerFolder, carried, openFiles, readOnlyRoot, shiftsUsers },
+        ...{ spec, image, name, paths, runnerFolder, carried, readOnlyRoot, shiftsUsers },
+        limits: traits.fitsProcesses ? { ...limits, processes: null } : limits,
         labels: warm ? slotLabels(owner, spec.kernelId) : kernelLabels(owner, spec.kernelId, spec.sessionId),
         isWarm: warm !== null,
         user: userInside(draft),
         network: networks.nameOf(network),
+        addresses: traits.hasNameService ? null : clusterAddresses(spec, subnet),
         resources: containerResources(spec, image, slots, draft.resources, processLimit),
       });
-      draft.containerId = await engine.createContainer(options, signal);
-      await ensureInterpreter(engine, draft.containerId, image);
-      draft.services = await servicesOf(engine, draft.containerId, image);
+      const making = async (): Promise<void> => {
+        draft.containerId = await engine.createContainer(options, signal);
+        draft.services = offers.get(image.id) ?? (await offerOf(engine, draft.containerId, image));
+        offers.set(image.id, draft.services);
+      };
+      // Nothing runs in it before the rules of its network are in place. Both have ended before one is undone.
+      const [made, guarded] = await Promise.allSettled([making(), networks.guard()]);
+      for (const outcome of [made, guarded]) if (outcome.status === 'rejected') throw outcome.reason;
     },
     async undo() {
       const found = await engine.inspectContainer(name);
@@ -41,9 +50,12 @@ export function createContainerStep(draft: DockerDraft, context: DockerContext):
 }
 
 /** What its image says that it offers, and what is known of a program that it has. */
-async function servicesOf(engine: Engine, containerId: string, { services }: KernelImage): Promise<ServicePort[]> {
-  const isTaken = services.some(({ name }) => name === sshdService.name);
-  return isTaken || !(await engine.hasFile(containerId, sshdProgram)) ? [...services] : [...services, sshdService];
+async function offerOf(engine: Engine, containerId: string, image: KernelImage): Promise<readonly ServicePort[]> {
+  await ensureInterpreter(engine, containerId, image);
+  const isTaken = image.services.some(({ name }) => name === sshdService.name);
+  return isTaken || !(await engine.hasFile(containerId, sshdProgram))
+    ? image.services
+    : [...image.services, sshdService];
 }
 
 /** Said before the start: the engine would only tell that something could not be executed. */

@@ -8,7 +8,7 @@ import type { ContainerInfo } from '../engine.ts';
 
 /** Starts the container with the runner in it. When it is undone, nothing of the kernel runs any more. */
 export function startContainerStep(draft: DockerDraft, context: DockerContext): CreateStep {
-  const { engine, networks } = context;
+  const { engine, traits, networks } = context;
   const { spec, network } = draft;
   return {
     name: 'start-container',
@@ -26,6 +26,7 @@ export function startContainerStep(draft: DockerDraft, context: DockerContext): 
       if (spec.cluster?.network) await engine.connectNetwork(networks.nameOf(network), containerId, signal);
       const info = await engine.inspectContainer(containerId);
       if (!info) throw new AppError('kernel-start-failed', 'The container of the kernel has vanished.');
+      if (!traits.makesBridgesAhead && draft.subnet) networks.requireMadeHere(draft.subnet);
       draft.container = info;
       draft.kernel = kernelOf(draft, context, info);
     },
@@ -41,13 +42,13 @@ export function startContainerStep(draft: DockerDraft, context: DockerContext): 
 /** A kernel whose container has been started. */
 export function kernelOf(
   draft: DockerDraft,
-  { engine, networks, installed, clock, logger }: DockerContext,
+  { engine, traits, networks, installed, clock, logger }: DockerContext,
   info: ContainerInfo,
 ): DockerKernel {
   const { spec, paths, isolation, uid, services, network } = draft;
   const endpoint = info.NetworkSettings.Networks[networks.nameOf(network)];
   return new DockerKernel({
-    ...{ paths, isolation, uid, engine, clock },
+    ...{ paths, isolation, uid, engine, traits, clock },
     services: [...services, ...preopenServices(spec)],
     cgroups: info.State.Running ? containerCgroups(info.State.Pid) : [],
     paused: info.State.Paused,

@@ -1,0 +1,36 @@
+/** What engines that speak Docker's protocol do each in its own way. */
+export interface EngineTraits {
+  readonly isPodman: boolean;
+  /** Containers go on while the engine is away, however it is set up. */
+  readonly keepsContainers: boolean;
+  /** Containers of a network find one another by name without asking the machine, which the firewall keeps them from. */
+  readonly hasNameService: boolean;
+  /** The interface of a network is there as soon as the network is, and not only with its first container. */
+  readonly makesBridgesAhead: boolean;
+  /** Gives containers as many processes as it may have where nothing is said, and not more than it may give. */
+  readonly fitsProcesses: boolean;
+  /** Takes in images without the layers that it has. */
+  readonly knowsItsLayers: boolean;
+}
+
+/** Of the answer to `/version`. */
+export interface EngineVersion {
+  readonly Components?: ReadonlyArray<{ readonly Name: string }> | null;
+}
+
+export function engineTraits(version: EngineVersion): EngineTraits {
+  const isPodman = isPodmanVersion(version);
+  return {
+    isPodman,
+    // Each container of Podman has a keeper of its own.
+    keepsContainers: isPodman,
+    hasNameService: !isPodman,
+    makesBridgesAhead: !isPodman,
+    fitsProcesses: !isPodman,
+    knowsItsLayers: !isPodman,
+  };
+}
+
+export function isPodmanVersion({ Components }: EngineVersion): boolean {
+  return (Components ?? []).some(({ Name }) => Name.startsWith('Podman'));
+}

@@ -1,0 +1,95 @@
+import { AppError, formatSubnet, type Subnet } from '@backend.ai/core';
+import { type Engine, refusalOf } from './engine.ts';
+import { type Owner, ownerLabels } from './labels.ts';
+import { saysTaken } from './podman-networks.ts';
+import { freeSubnet } from './subnet-pool.ts';
+import { type NetworkInfo, readRoutes, subnetsOf } from './taken-subnets.ts';
+
+/** A bridge of the engine that one session has, or is to have. */
+export interface SessionNetwork {
+  readonly id: string;
+  readonly name: string;
+  /** Its interface on this machine. */
+  readonly bridge: string;
+  readonly subnets: readonly Subnet[];
+  /** In milliseconds since the epoch. */
+  readonly createdAt: number;
+}
+
+export interface NetworkMakings {
+  readonly engine: Pick<Engine, 'listNetworks' | 'createNetwork'>;
+  readonly owner: Owner;
+  readonly pool: Subnet;
+  readonly prefix: number;
+}
+
+/** Whether containers are in a network, also some that are not ours. */
+export function isInUse({ Containers }: Pick<NetworkInfo, 'Containers'>): boolean {
+  return Object.keys(Containers ?? {}).length > 0;
+}
+
+/** Others may take an address range in the moment between looking and making. */
+const tries = 8;
+
+/**
+ * The network of this name, made unless there is one; by one caller at a time.
+ * @throws AppError `insufficient-capacity` when no address range is left, `engine-failed`, `engine-unavailable`
+ */
+export async function ensureNetwork(
+  name: string,
+  { engine, owner, pool, prefix }: NetworkMakings,
+  signal?: AbortSignal,
+): Promise<SessionNetwork> {
+  const refused: Subnet[] = [];
+  for (let tried = 0; ; tried++) {
+    const present = await engine.listNetworks();
+    const found = present.find(({ Name }) => Name === name);
+    if (found) return sessionNetworkOf(found);
+    const subnet = freeSubnet(pool, prefix, [...present.flatMap(subnetsOf), ...readRoutes(), ...refused]);
+    if (!subnet) {
+      throw new AppError(
+        'insufficient-capacity',
+        'This agent has no address range left for the network of a session.',
+        {
+          data: { pool: formatSubnet(pool), prefix },
+          hint: 'End sessions, or give the agent a larger docker.subnet-pool.',
+        },
+      );
+    }
+    try {
+      await engine.createNetwork(
+        {
+          Name: name,
+          CheckDuplicate: true,
+          Driver: 'bridge',
+          // The firewall knows the addresses of the pool only.
+          EnableIPv6: false,
+          Labels: ownerLabels(owner),
+          IPAM: { Driver: 'default', Config: [{ Subnet: formatSubnet(subnet) }] },
+        },
+        signal,
+      );
+    } catch (error) {
+      // Somebody was quicker: with this range, or with this very network.
+      if (!isTaken(error) || tried === tries) throw error;
+      refused.push(subnet);
+    }
+  }
+}
+
+function isTaken(error: unknown): boolean {
+  const status = refusalOf(error);
+  return status === 403 || status === 409 || (status === 500 && saysTaken((error as AppError).message));
+}
+
+export function sessionNetworkOf(network: NetworkInfo): SessionNetwork {
+  const { Id, Name, Created, Options } = network;
+  return {
+    id: Id,
+    name: Name,
+    // As the engine names the interface of a network that was given no name for it.
+    bridge: Options?.['com.docker.network.bridge.name'] ?? `br-${Id.slice(0, 12)}`,
+    subnets: subnetsOf(network),
+    createdAt: Date.parse(Created),
+  };
+}

@@ -7,6 +7,7 @@ import { KernelStatisticsRepository } from './repositories/kernel-statistics.ts'
 import { IdleService } from './services/idle/idle-service.ts';
 import { IdleSettingsSource } from './services/idle/idle-settings-source.ts';
 import type { SessionActivity } from './services/idle/session-activity.ts';
+import { InspectionService } from './services/sessions/inspection-service.ts';
 import type { SessionService } from './services/sessions/session-service.ts';
 import { KernelStatistics } from './services/statistics/kernel-statistics.ts';
 import { MachineStatistics } from './services/statistics/machine-statistics.ts';
@@ -29,6 +30,7 @@ export interface Monitoring {
   readonly machineStatistics: MachineStatistics;
   readonly statistics: StatisticsService;
   readonly idle: IdleService;
+  readonly inspections: InspectionService;
   readonly idleSettings: IdleSettingsSource;
 }
 
@@ -40,9 +42,10 @@ export function createMonitoring(activity: SessionActivity, options: MonitoringO
   const kernelStatistics = new KernelStatistics({ liveValues, keepMs: windowMs, clock, tasks, logger });
   const machineStatistics = new MachineStatistics({ liveValues, tasks, logger });
   const rows = new KernelStatisticsRepository(db);
-  const statistics = new StatisticsService({ sessions, rows, statistics: kernelStatistics, windowMs });
+  const statistics = new StatisticsService({ rows, statistics: kernelStatistics, windowMs });
   const idle = new IdleService({
-    ...{ rows: new IdleRepository(db), sessions, statistics: kernelStatistics, activity, settings, clock },
+    ...{ rows: new IdleRepository(db), statistics: kernelStatistics, activity, settings, clock },
   });
-  return { kernelStatistics, machineStatistics, statistics, idle, idleSettings };
+  const inspections = new InspectionService({ sessions, statistics, idle });
+  return { kernelStatistics, machineStatistics, statistics, idle, inspections, idleSettings };
 }

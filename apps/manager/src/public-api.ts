@@ -73,7 +73,7 @@ export interface PublicApiOptions {
 export function createPublicApi(options: PublicApiOptions): ApiServices {
   const { db, rows, sessions, kernels, pausing, warmPools, directory, clients, box, audit, clock } = options;
   const { catalog, images, imageAdmin, registries, taskService } = options.imaging;
-  const { kernelStatistics, machineStatistics, statistics, idle } = options.monitoring;
+  const { kernelStatistics, machineStatistics, inspections } = options.monitoring;
   const groups = new ResourceGroupService(rows.groups, options.onRulesChanged);
   const customized = new CustomizedImageService({
     ...{ sessions, images, imageAdmin, catalog, clients, audit, clock },
@@ -92,7 +92,7 @@ export function createPublicApi(options: PublicApiOptions): ApiServices {
     },
     task: taskService,
     session: createSessionApi(options.creation, sessions, kernels, options.logFollower, customized, pausing, {
-      ...{ statistics, idle, explanations: options.explanations },
+      ...{ inspections, explanations: options.explanations },
     }),
     dotfile: new DotfileService({
       dotfiles: new DotfileRepository(db),

@@ -30,8 +30,8 @@ describe('request ids', () => {
     world.add('sess');
     const answer = await server.request('/session/sess', { headers: { [name]: 'req-123' } });
     expect(answer.headers[idHeader]).toBe('req-123');
-    expect(world.last('get')).toMatchObject({ boundId: 'req-123', boundActor: accessKey });
-    expect(world.last('get').ctx).toMatchObject({ requestId: 'req-123', headers: { request_id: 'req-123' } });
+    expect(world.last('inspect')).toMatchObject({ boundId: 'req-123', boundActor: accessKey });
+    expect(world.last('inspect').ctx).toMatchObject({ requestId: 'req-123', headers: { request_id: 'req-123' } });
   });
 
   test('without one, each request gets its own', async () => {

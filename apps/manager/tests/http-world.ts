@@ -11,6 +11,8 @@ import type {
   RunResult,
   ServiceStart,
   SessionDetailsView,
+  SessionIdleView,
+  SessionStatisticsView,
   UserActor,
 } from '@backend.ai/contract';
 import { AppError, type Clock, deferred, isTerminal, signRequest, systemClock } from '@backend.ai/core';
@@ -120,6 +122,14 @@ export class FakeWorld {
   kernels: KernelStatisticsView[] = [];
   idleChecks: IdleCheckView[] = [];
 
+  statisticsOf({ id, name }: SessionDetailsView): SessionStatisticsView {
+    return { sessionId: id, name, windowMs: 1, kernels: this.kernels };
+  }
+
+  idlenessOf({ id, name }: SessionDetailsView): SessionIdleView {
+    return { sessionId: id, name, checks: this.idleChecks };
+  }
+
   add(name: string, status: SessionDetailsView['status'] = 'RUNNING'): SessionDetailsView {
     const view = sessionView(name, status);
     this.sessions.set(view.id, view);
@@ -205,15 +215,17 @@ export class FakeWorld {
             { ...entry, from: 'PENDING', to: 'PREPARING', at: '2024-01-01T00:00:01.000Z' },
           ];
         },
-        stats: async ({ session }) => ({
-          ...{ sessionId: session, name: this.find(session).name, windowMs: 1 },
-          kernels: this.kernels,
-        }),
+        inspect: async ({ session: ref }, ctx) => {
+          record('inspect', { session: ref }, ctx);
+          const session = this.find(ref);
+          return { session, statistics: this.statisticsOf(session), idle: this.idlenessOf(session) };
+        },
+        stats: async ({ session }) => this.statisticsOf(this.find(session)),
         explain: async ({ session }) => ({
           ...{ sessionId: session, name: this.find(session).name, status: this.find(session).status },
           ...{ headline: '', waiting: null, placement: null, reasons: [] },
         }),
-        idle: async ({ session }) => ({ sessionId: session, name: this.find(session).name, checks: this.idleChecks }),
+        idle: async ({ session }) => this.idlenessOf(this.find(session)),
         wait: async (input, ctx) => {
           record('wait', input, ctx);
           const session = this.find(input.session);

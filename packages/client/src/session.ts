@@ -10,6 +10,7 @@ import type {
   SessionExplanation,
   SessionHistoryEntry,
   SessionIdleView,
+  SessionInspection,
   SessionLogChunk,
   SessionStatisticsView,
   SessionView,
@@ -125,6 +126,11 @@ export class Session implements AsyncDisposable {
   /** Why it waits, what would let it start and when; or why it was placed where it is. */
   explain(): Promise<SessionExplanation> {
     return this.#rpc.session.explain.query(this.#ref);
+  }
+
+  /** What it is, uses, and what idle checkers would say now, of one moment. */
+  inspect(): Promise<SessionInspection> {
+    return this.#rpc.session.inspect.query(this.#ref);
   }
 
   /** What its kernels use now, or used last. */

@@ -64,7 +64,7 @@ import {
   waitSessionSchema,
 } from './session.ts';
 import { createSessionTemplateRouter, type SessionTemplateApi } from './session-template.ts';
-import type { SessionStatisticsView } from './statistics.ts';
+import type { SessionInspection, SessionStatisticsView } from './statistics.ts';
 import { createTaskRouter, type TaskApi } from './task.ts';
 import {
   createDomainRouter,
@@ -133,6 +133,8 @@ export interface SessionApi {
   /** Records the wish and returns; use `wait` or `watch` to see it run. */
   create(input: CreateSessionInput, ctx: CallContext): Promise<CreateSessionResult>;
   get(input: z.infer<typeof bySession>, ctx: CallContext): Promise<SessionDetailsView>;
+  /** What it is, uses, and what idle checkers would say now, of one moment. */
+  inspect(input: z.infer<typeof bySession>, ctx: CallContext): Promise<SessionInspection>;
   list(input: z.infer<typeof listSessionsSchema>, ctx: CallContext): Promise<SessionView[]>;
   history(input: z.infer<typeof bySession>, ctx: CallContext): Promise<SessionHistoryEntry[]>;
   /** Why it waits, what would let it start and when; or why it was placed where it is. */
@@ -320,6 +322,7 @@ function createSessionRouter(session: SessionApi) {
       for await (const { cursor, ...piece } of session.followLogs(input, ctx)) yield tracked(cursor, piece);
     }),
     listFiles: use.input(listFilesSession).query(({ input, ctx }) => session.listFiles(input, ctx)),
+    inspect: read.input(bySession).query(({ input, ctx }) => session.inspect(input, ctx)),
     stats: read.input(bySession).query(({ input, ctx }) => session.stats(input, ctx)),
     idle: read.input(bySession).query(({ input, ctx }) => session.idle(input, ctx)),
   });

@@ -1,6 +1,8 @@
 import { z } from 'zod';
+import type { SessionIdleView } from './idle.ts';
 import { kernelIdSchema } from './kernel.ts';
 import { type Metrics, metricsSchema } from './metric.ts';
+import type { SessionDetailsView } from './session.ts';
 
 /** What kernels use: measured by agents, carried by heartbeats, kept by managers for as long as a kernel runs. */
 
@@ -74,4 +76,12 @@ export interface SessionStatisticsView {
   /** Averages look back this far. */
   readonly windowMs: number;
   readonly kernels: KernelStatisticsView[];
+}
+
+/** Everything that is known of a session at one moment. */
+export interface SessionInspection {
+  readonly session: SessionDetailsView;
+  readonly statistics: SessionStatisticsView;
+  /** Null: it does not run, and nothing judges it. */
+  readonly idle: SessionIdleView | null;
 }

@@ -1,13 +1,12 @@
 import type { SessionApi } from '@backend.ai/contract';
 import type { ExplainService } from '../services/explain/explain-service.ts';
-import type { IdleService } from '../services/idle/idle-service.ts';
 import type { CustomizedImageService } from '../services/images/customized-image-service.ts';
 import type { KernelService } from '../services/kernels/kernel-service.ts';
 import type { LogFollower } from '../services/kernels/log-follower.ts';
 import type { PausingService } from '../services/kernels/pausing-service.ts';
+import type { InspectionService } from '../services/sessions/inspection-service.ts';
 import type { SessionCreation } from '../services/sessions/session-creation.ts';
 import { actorOf, type SessionService } from '../services/sessions/session-service.ts';
-import type { StatisticsService } from '../services/statistics/statistics-service.ts';
 
 /** The router lets only users in; which sessions they may touch is decided where a reference is looked up. */
 export function createSessionApi(
@@ -17,7 +16,7 @@ export function createSessionApi(
   logs: LogFollower,
   customized: CustomizedImageService,
   pausing: PausingService,
-  about: { readonly statistics: StatisticsService; readonly idle: IdleService; readonly explanations: ExplainService },
+  about: { readonly inspections: InspectionService; readonly explanations: ExplainService },
 ): SessionApi {
   return {
     create: (input, ctx) => creation.create(input, actorOf(ctx)),
@@ -43,7 +42,8 @@ export function createSessionApi(
     logs: ({ session, attempt }, ctx) => kernels.logs(session, attempt, actorOf(ctx), ctx.signal),
     followLogs: ({ session, ...from }, ctx) => logs.follow(session, from, actorOf(ctx), ctx.signal),
     listFiles: ({ session, path }, ctx) => kernels.listFiles(session, path, actorOf(ctx), ctx.signal),
-    stats: ({ session }, ctx) => about.statistics.ofSession(session, actorOf(ctx)),
-    idle: ({ session }, ctx) => about.idle.dryRun(session, actorOf(ctx)),
+    inspect: ({ session }, ctx) => about.inspections.inspect(session, actorOf(ctx)),
+    stats: ({ session }, ctx) => about.inspections.statistics(session, actorOf(ctx)),
+    idle: ({ session }, ctx) => about.inspections.idle(session, actorOf(ctx)),
   };
 }

@@ -17,23 +17,21 @@ export interface MeasuredKernel {
   };
 }
 
+/** Kernels of a session as `MeasuredKernel`s in JSON; expects `s` to be sessions. */
+export const measuredKernels = sql.raw(`
+  (select jsonb_agg(jsonb_build_object('id', k.id, 'role', k.cluster_role, 'index', k.cluster_index, 'agentId', k.agent_id,
+      'slots', k.requested_slots, 'kept', k.status_data->'statistics', 'earlier',
+      (select jsonb_build_object('attempts', count(*), 'cpuMs', sum((a.statistics->>'cpuMs')::float8),
+          'memoryPeakBytes', max((a.statistics->>'memoryPeakBytes')::float8))
+        from kernel_attempts a where a.session_id = k.session_id and a.cluster_role = k.cluster_role
+          and a.cluster_index = k.cluster_index)) order by k.cluster_role, k.cluster_index)
+    from kernels k where k.session_id = s.id)`);
+
 export class KernelStatisticsRepository {
   readonly #db: Database;
 
   constructor(db: Database) {
     this.#db = db;
-  }
-
-  async kernelsOf(sessionId: string): Promise<MeasuredKernel[]> {
-    const rows = await this.#db.execute<MeasuredKernel & Record<string, unknown>>(sql`
-      select k.id, k.cluster_role as "role", k.cluster_index as "index", k.agent_id as "agentId",
-        k.requested_slots as "slots", k.status_data->'statistics' as "kept",
-        (select jsonb_build_object('attempts', count(*), 'cpuMs', sum((a.statistics->>'cpuMs')::float8),
-            'memoryPeakBytes', max((a.statistics->>'memoryPeakBytes')::float8))
-          from kernel_attempts a where a.session_id = k.session_id and a.cluster_role = k.cluster_role
-            and a.cluster_index = k.cluster_index) as "earlier"
-      from kernels k where k.session_id = ${sessionId}::uuid order by k.cluster_role, k.cluster_index`);
-    return [...rows];
   }
 
   /** What a kernel had used when it ended. */

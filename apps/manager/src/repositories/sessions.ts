@@ -12,7 +12,9 @@ import { type Database, fencedBy, isOutage, sqlStateOf, sqlStates } from '@backe
 import { type SQL, sql } from 'drizzle-orm';
 import { type AuditEntry, audited } from './audit.ts';
 import { Gathered } from './gathered.ts';
+import { type RunningSessionRecord, runningSession } from './idle.ts';
 import { type Insertion, insertion, placeOf } from './insertion-sql.ts';
+import { type MeasuredKernel, measuredKernels } from './kernel-statistics.ts';
 import type { QueueLimit } from './quotas.ts';
 import { ownedWithin } from './scopes.ts';
 import {
@@ -38,6 +40,17 @@ export interface ImageOrigin {
   readonly digest: string;
   readonly manifestDigest: string;
 }
+
+/** With what is measured and judged of it. */
+export interface InspectedSession extends SessionDetails {
+  readonly measured: MeasuredKernel[];
+  /** Null: it does not run. */
+  readonly running: RunningSessionRecord | null;
+}
+
+/** Columns of an `InspectedSession`; expects `s` to be sessions. */
+export const inspectedColumns: SQL = sql`${sessionColumns}, ${detailColumns}, ${measuredKernels} as "measured",
+  ${runningSession} as "running"`;
 
 export interface NewKernel {
   readonly id: KernelId;
@@ -225,6 +238,11 @@ export class SessionRepository {
     return (await this.#find(sql`${sessionColumns}, ${detailColumns}`, ref, accessKey, scope)) as
       | Owned<SessionDetails>
       | undefined;
+  }
+
+  /** As `findDetails`, with what is measured and judged of it. */
+  async findInspected(ref: SessionRef, accessKey: string, scope: Scope): Promise<Owned<InspectedSession> | undefined> {
+    return (await this.#find(inspectedColumns, ref, accessKey, scope)) as Owned<InspectedSession> | undefined;
   }
 
   async #find(columns: SQL, ref: SessionRef, accessKey: string, scope: Scope): Promise<unknown> {

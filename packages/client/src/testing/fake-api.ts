@@ -203,14 +203,12 @@ export async function startFakeApi(options: FakeApiOptions = {}): Promise<FakeAp
       },
       stopService: async ({ session }) => void find(session),
       complete: async ({ code, position }) => ({ completions: [`${code.slice(0, position)}…`] }),
-      stats: async ({ session }) => {
-        const { view } = find(session);
-        return { sessionId: view.id, name: view.name, windowMs: 600_000, kernels: find(session).use };
+      inspect: async ({ session: ref }) => {
+        const session = find(ref);
+        return { session: session.view, statistics: session.statistics(), idle: session.idleness() };
       },
-      idle: async ({ session }) => {
-        const { view } = find(session);
-        return { sessionId: view.id, name: view.name, checks: [] };
-      },
+      stats: async ({ session }) => find(session).statistics(),
+      idle: async ({ session }) => find(session).idleness(),
       logs: async ({ session, attempt }) => ({
         logs: `log of ${find(session).view.name}${attempt === undefined ? '' : `, attempt ${attempt}`}\n`,
       }),

@@ -6,6 +6,7 @@ import type {
   RunResult,
   SessionDetailsView,
   SessionExplanation,
+  SessionIdleView,
   SessionStatisticsView,
 } from '@backend.ai/contract';
 import { AppError, type ErrorBody, type SessionStatus } from '@backend.ai/core';
@@ -131,6 +132,14 @@ export class FakeSession {
     if (status === 'TERMINATED' || status === 'ERROR') {
       for (const run of this.#runs.values()) run.interrupt.abort();
     }
+  }
+
+  statistics(): SessionStatisticsView {
+    return { sessionId: this.view.id, name: this.view.name, windowMs: 600_000, kernels: this.use };
+  }
+
+  idleness(): SessionIdleView {
+    return { sessionId: this.view.id, name: this.view.name, checks: [] };
   }
 
   explanation(): SessionExplanation {

@@ -1,5 +1,5 @@
 import type { SessionView } from '@backend.ai/contract';
-import { AppError, hasCode } from '@backend.ai/core';
+import { AppError } from '@backend.ai/core';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { type Params, readParams, sendJson, sessionOf } from '../parameters.ts';
 import { edgeOf } from '../request-edge.ts';
@@ -8,16 +8,6 @@ import { readCreateRequest, waitUntilStarted, withOfficialNames } from './create
 import { idleChecks, lastStat } from './live-shapes.ts';
 import { publicStatus, sessionInfo, statusHistory } from './session-shapes.ts';
 import { withTemplate } from './templates.ts';
-
-/** Null: the session does not run. */
-async function ifRunning<T>(asking: Promise<T>): Promise<T | null> {
-  try {
-    return await asking;
-  } catch (error) {
-    if (hasCode(error, 'session-not-running')) return null;
-    throw error;
-  }
-}
 
 export function registerSessionRoutes(app: FastifyInstance, context: RouteContext): void {
   const { services, clock } = context;
@@ -65,12 +55,13 @@ export function registerSessionRoutes(app: FastifyInstance, context: RouteContex
 
   app.get('/session/:session', async (request, reply) => {
     const session = sessionOf(request);
-    const edge = edgeOf(request);
-    const view = await services.session.get({ session }, edge.callContext);
-    const { kernels } = await services.session.stats({ session: view.id }, edge.callContext);
-    const idle = kernels.length > 0 && (await ifRunning(services.session.idle({ session: view.id }, edge.callContext)));
-    const main = kernels.find(({ role }) => role === 'main');
-    const live = { lastStat: main ? lastStat(main) : null, idleChecks: idleChecks(idle ? idle.checks : []) };
+    const {
+      session: view,
+      statistics,
+      idle,
+    } = await services.session.inspect({ session }, edgeOf(request).callContext);
+    const main = statistics.kernels.find(({ role }) => role === 'main');
+    const live = { lastStat: main ? lastStat(main) : null, idleChecks: idleChecks(idle?.checks ?? []) };
     return sendJson(reply, 200, { ...sessionInfo(view, clock.now()), ...live });
   });
 

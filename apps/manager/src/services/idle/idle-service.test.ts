@@ -1,7 +1,6 @@
 import { FakeClock } from '@backend.ai/testing';
 import { expect, it } from 'vitest';
 import type { IdleRepository, RunningSessionRecord } from '../../repositories/idle.ts';
-import type { SessionService } from '../sessions/session-service.ts';
 import type { KernelStatistics } from '../statistics/kernel-statistics.ts';
 import { IdleService } from './idle-service.ts';
 import { defaultIdleSettings } from './idle-settings.ts';
@@ -24,7 +23,6 @@ it('judges all that runs, and asks for no more than some hundred of them at once
   };
   const idle = new IdleService({
     rows: { running: async () => running } as unknown as IdleRepository,
-    sessions: {} as SessionService,
     statistics: {} as KernelStatistics,
     activity: { startCounting: asked, lastAccess: asked } as unknown as SessionActivity,
     settings: () => ({ ...defaultIdleSettings, enabled: new Set(['network_timeout' as const]) }),

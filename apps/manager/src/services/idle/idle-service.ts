@@ -1,7 +1,6 @@
-import type { IdleCheckView, SessionIdleView, UserActor } from '@backend.ai/contract';
-import { AppError, type Clock } from '@backend.ai/core';
+import type { IdleCheckView } from '@backend.ai/contract';
+import type { Clock } from '@backend.ai/core';
 import type { IdleRepository, RunningSessionRecord } from '../../repositories/idle.ts';
-import type { SessionService } from '../sessions/session-service.ts';
 import type { KernelStatistics } from '../statistics/kernel-statistics.ts';
 import type { IdleSettings } from './idle-settings.ts';
 import { judgeIdleness } from './judge.ts';
@@ -10,7 +9,6 @@ import type { SessionActivity } from './session-activity.ts';
 
 export interface IdleServiceOptions {
   readonly rows: IdleRepository;
-  readonly sessions: SessionService;
   readonly statistics: KernelStatistics;
   readonly activity: SessionActivity;
   readonly settings: () => IdleSettings;
@@ -33,18 +31,6 @@ export class IdleService {
     this.#options = options;
   }
 
-  /** What would become of the session if it were judged now. @throws AppError `session-not-found`, `session-not-running` */
-  async dryRun(ref: string, actor: UserActor): Promise<SessionIdleView> {
-    const { id, name, status } = await this.#options.sessions.find(ref, actor);
-    const judgement = await this.#findJudgement(id);
-    if (!judgement) {
-      throw new AppError('session-not-running', `The session "${name}" is ${status}: only running ones are checked.`, {
-        data: { sessionId: id, status },
-      });
-    }
-    return { sessionId: id, name, checks: judgement.checks };
-  }
-
   /** Of everything that runs, if anything is checked at all. A session seen for the first time begins to count. */
   async judgeAll(): Promise<IdleJudgement[]> {
     const { rows, activity, settings } = this.#options;
@@ -55,22 +41,18 @@ export class IdleService {
     for (let at = 0; at < concerned.length; at += portion) {
       const some = concerned.slice(at, at + portion).map(async (session) => {
         if (enabled.has('network_timeout')) await activity.startCounting(session.id);
-        return await this.#judge(session);
+        return { session, checks: await this.check(session) };
       });
       judgements.push(...(await Promise.all(some)));
     }
     return judgements;
   }
 
-  async #findJudgement(sessionId: string): Promise<IdleJudgement | undefined> {
-    const session = await this.#options.rows.findRunning(sessionId);
-    return session && (await this.#judge(session));
-  }
-
-  async #judge(session: RunningSessionRecord): Promise<IdleJudgement> {
+  /** What each checker would say now; nothing happens by it. */
+  async check(session: RunningSessionRecord): Promise<IdleCheckView[]> {
     const { settings, clock } = this.#options;
     const current = settings();
-    return { session, checks: judgeIdleness(await this.#gather(session, current), current, clock.now()) };
+    return judgeIdleness(await this.#gather(session, current), current, clock.now());
   }
 
   async #gather(session: RunningSessionRecord, { enabled }: IdleSettings): Promise<JudgedSession> {

@@ -24,9 +24,9 @@ import {
 } from '@backend.ai/core';
 import { requireRequestId } from '@backend.ai/telemetry';
 import type { AuditEntry } from '../../repositories/audit.ts';
-import type { SessionRecord } from '../../repositories/session-rows.ts';
+import type { SessionDetails, SessionRecord } from '../../repositories/session-rows.ts';
 import type { ChangedSession, SessionTransitions } from '../../repositories/session-transitions.ts';
-import type { Owned, SessionRepository } from '../../repositories/sessions.ts';
+import type { InspectedSession, Owned, SessionRepository } from '../../repositories/sessions.ts';
 import type { AuditLog } from '../audit/audit-log.ts';
 import { heardOfChange, type SessionChanges } from './session-changes.ts';
 import { toHistoryEntry, toSessionDetails, toSessionView } from './session-view.ts';
@@ -48,6 +48,11 @@ export interface SessionChangeRequest {
   readonly action: Action;
   /** For the audit log. */
   readonly changes: Readonly<Record<string, unknown>>;
+}
+
+/** What its actor may see of a session, and what is measured and judged of it. */
+export interface InspectedView extends Pick<InspectedSession, 'measured' | 'running'> {
+  readonly session: SessionDetailsView;
 }
 
 /** It ran, whatever became of it since. */
@@ -80,9 +85,14 @@ export class SessionService {
     const { sessions } = this.#options;
     const found = await sessions.findDetails(toRef(ref), actor.accessKey, scopeOf(actor, 'session:read'));
     if (!found) throw notFound(ref);
-    const isForLooking = !allow(actor, 'session:use', targetOf(found));
-    const record = isForLooking ? { ...found, environ: {}, startupCommand: null, bootstrapScript: null } : found;
-    return toSessionDetails(record);
+    return detailsFor(actor, found);
+  }
+
+  async inspect(ref: string, actor: UserActor): Promise<InspectedView> {
+    const { sessions } = this.#options;
+    const found = await sessions.findInspected(toRef(ref), actor.accessKey, scopeOf(actor, 'session:read'));
+    if (!found) throw notFound(ref);
+    return { session: detailsFor(actor, found), measured: found.measured, running: found.running };
   }
 
   /** Those of the actor's key pair, or of `everyone` whose sessions the actor may see. */
@@ -350,6 +360,14 @@ function targetOf({ userId, domainName: domain, ownerRole }: Owned<SessionRecord
 
 function toRef(ref: string): { id: string | null; name: string } {
   return { id: isUuid(ref) ? ref : null, name: ref };
+}
+
+/** Without what is the owner's own for those who may only look. */
+function detailsFor(actor: UserActor, found: Owned<SessionDetails>): SessionDetailsView {
+  const isForLooking = !allow(actor, 'session:use', targetOf(found));
+  return toSessionDetails(
+    isForLooking ? { ...found, environ: {}, startupCommand: null, bootstrapScript: null } : found,
+  );
 }
 
 function notFound(ref: string): AppError {

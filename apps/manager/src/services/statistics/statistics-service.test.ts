@@ -3,7 +3,6 @@ import { BackgroundTasks } from '@backend.ai/telemetry';
 import { collectLogs, FakeClock } from '@backend.ai/testing';
 import { expect, it } from 'vitest';
 import type { KernelStatisticsRepository } from '../../repositories/kernel-statistics.ts';
-import type { SessionService } from '../sessions/session-service.ts';
 import { KernelStatistics } from './kernel-statistics.ts';
 import { StatisticsService } from './statistics-service.ts';
 
@@ -23,7 +22,7 @@ function world() {
     keep: async (_kernelId: string, _agentId: string, last: Record<string, unknown>) => void kept.push(last),
   } as unknown as KernelStatisticsRepository;
   const serviceOf = (statistics: KernelStatistics) =>
-    new StatisticsService({ sessions: {} as SessionService, rows, statistics, windowMs: () => 600_000 });
+    new StatisticsService({ rows, statistics, windowMs: () => 600_000 });
   const measured = async (statistics: KernelStatistics) => {
     const amounts = { cpuMs: 2_000, cpuPercent: 1, memoryBytes: 5, memoryPeakBytes: 900 };
     const metrics = { cpu_used: metric(2_000), mem: metric(900) };

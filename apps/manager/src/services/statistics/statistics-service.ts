@@ -1,12 +1,10 @@
-import type { KernelStatisticsView, Metrics, SessionStatisticsView, UsePoint, UserActor } from '@backend.ai/contract';
+import type { KernelStatisticsView, Metrics, SessionStatisticsView, UsePoint } from '@backend.ai/contract';
 import type { KernelStatisticsRepository, MeasuredKernel } from '../../repositories/kernel-statistics.ts';
-import type { SessionService } from '../sessions/session-service.ts';
 import { highest, type KernelStatistics, type KernelUse } from './kernel-statistics.ts';
 import { measuredUse } from './measured-use.ts';
 import { averageOf, type UsageSeries } from './usage-series.ts';
 
 export interface StatisticsServiceOptions {
-  readonly sessions: SessionService;
   readonly rows: KernelStatisticsRepository;
   readonly statistics: KernelStatistics;
   /** Averages look back this far. */
@@ -21,17 +19,13 @@ export class StatisticsService {
     this.#options = options;
   }
 
-  /** @throws AppError `session-not-found` */
-  async ofSession(ref: string, actor: UserActor): Promise<SessionStatisticsView> {
-    const { sessions, rows, statistics, windowMs: window } = this.#options;
-    const { id, name } = await sessions.find(ref, actor);
+  async ofKernels(kernels: readonly MeasuredKernel[]): Promise<Pick<SessionStatisticsView, 'windowMs' | 'kernels'>> {
+    const { statistics, windowMs: window } = this.#options;
     const windowMs = window();
-    const kernels = await Promise.all(
-      (await rows.kernelsOf(id)).map(async (kernel) =>
-        toView(kernel, (await statistics.find(kernel.id)) ?? endOf(kernel), windowMs),
-      ),
+    const views = kernels.map(async (kernel) =>
+      toView(kernel, (await statistics.find(kernel.id)) ?? endOf(kernel), windowMs),
     );
-    return { sessionId: id, name, windowMs, kernels };
+    return { windowMs, kernels: await Promise.all(views) };
   }
 
   /**

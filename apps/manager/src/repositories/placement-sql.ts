@@ -69,16 +69,19 @@ export function pending(epoch: number): SQL {
     ), placed as (
       select coalesce(g.warm_slot, k.id) as id, k.id as was, k.session_id, g.agent_id, k.requested_slots, g.warm_slot
       from target t join given g on g.session_id = t.id join kernels k on k.id = g.kernel_id and k.session_id = t.id
-      where k.status = 'PENDING' and (g.warm_slot is null
+      where k.id = any (array(select kernel_id from given)) and k.status = 'PENDING' and (g.warm_slot is null
         or exists (select 1 from slot where slot.id = g.warm_slot and slot.slots = k.requested_slots))
       for update of k
     )`;
 }
 
-/** Whether all agents of `given` may be given the session `s` now: what the decision knew of them may be old. */
+/**
+ * Whether all agents of `given` may be given the session `s` now: what the decision knew of them may be old. Each is looked
+ * up by itself: PostgreSQL takes `given` to be long, and would read all agents for a join.
+ */
 export const agentsAreOpen = sql`not exists (select 1 from given g where g.session_id = s.id
-          and not exists (select 1 from agents a
-            where a.id = g.agent_id and a.status = 'ALIVE' and a.schedulable and a.resource_group = s.resource_group))`;
+          and (select a.status = 'ALIVE' and a.schedulable and a.resource_group = s.resource_group
+            from agents a where a.id = g.agent_id) is not true)`;
 
 /** What every kernel of `placed` asks for, and what that is for each session of each agent together. */
 export const asked = sql`wanted as (

@@ -114,6 +114,7 @@ export const sessions = pgTable(
     index('sessions_image_registry_id_idx').on(table.imageRegistryId).where(isNotNull(table.imageRegistryId)),
     index('sessions_queue_idx').on(table.status, table.priority.desc(), table.createdAt, table.id),
     index('sessions_access_key_created_at_idx').on(table.accessKey, table.createdAt.desc()),
+    index('sessions_access_key_name_idx').on(table.accessKey, table.name),
     index('sessions_live_scope_idx')
       .on(table.domainName, table.projectId, table.userId)
       .where(noneOf(table.status, terminalStatuses)),

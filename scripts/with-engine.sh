@@ -52,6 +52,8 @@ for place in "${shared[@]}"; do
 done
 
 export DOCKER_HOST=unix://$folder/docker.sock
+# Of a run before this one that was killed.
+rm -f "$folder/docker.sock"
 if [ "$engine_kind" = docker ]; then
   dockerd --host "$DOCKER_HOST" --data-root "$folder/data" --exec-root "$folder/exec" --pidfile "$folder/pid" \
     --cgroup-parent "/$ENGINE_CGROUP" --group "$(id -gn)" --log-level warn >"$folder/log" 2>&1 &

@@ -75,6 +75,24 @@ describe('what is known of running sessions', () => {
     await waitFor(async () => (await world.liveValues().get(`kernel:${kernelId}:statistics`)) === null);
   });
 
+  it('a session is inspected with its details, what it uses and how it is judged, also when it has ended', async () => {
+    const { id, name } = await run('inspected');
+    const inspected = () => api().inspect({ session: name }, world.ctx());
+    const running = await inspected();
+    expect(running.session).toEqual(await api().get({ session: id }, world.ctx()));
+    expect(running.statistics).toEqual(await api().stats({ session: id }, world.ctx()));
+    expect(running.statistics).toMatchObject({ sessionId: id, name, kernels: [{ role: 'main', measuredAt: null }] });
+    expect(running.idle).toEqual(await api().idle({ session: id }, world.ctx()));
+    expect(running.idle?.checks.map(({ checker }) => checker)).toContain('network_timeout');
+    await api().destroy({ session: id, forced: false }, world.ctx());
+    await world.until(id, 'TERMINATED');
+    expect(await inspected()).toMatchObject({ session: { status: 'TERMINATED' }, idle: null });
+    await expect(api().idle({ session: id }, world.ctx())).rejects.toMatchObject({ code: 'session-not-running' });
+    await expect(api().inspect({ session: 'nobody' }, world.ctx())).rejects.toMatchObject({
+      code: 'session-not-found',
+    });
+  });
+
   it('what an ended kernel had used in all is told by its agent with its end, and stays', async () => {
     const { id, kernels } = await run('short');
     const kernelId = kernels[0]!.id;

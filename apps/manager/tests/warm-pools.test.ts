@@ -170,6 +170,16 @@ describe('a warm pool', () => {
     expect(await pool()).toMatchObject({ failures: 0, retryAt: null, lastError: null });
   });
 
+  it('tries an agent again at its time, and not with the next look at everything', async () => {
+    world = await createWorld({ config: { tickMs: 600_000 } });
+    const agent = await world.addAgent('i-one', keeps);
+    agent.warmBehaviour = 'fail';
+    await makePool(1);
+    await waitFor(async () => (await pool()).failures > 0);
+    agent.warmBehaviour = 'ready';
+    await untilReady(1);
+  });
+
   it('replaces a slot that died', async () => {
     const agent = await poolOf(1);
     const [slotId = ''] = agent.warmSlots.keys();

@@ -37,6 +37,7 @@ export class FillWarmPools {
   readonly #options: FillWarmPoolsOptions;
   readonly #teller: WarmSlotTeller;
   #cancelRefill: (() => void) | undefined;
+  #cancelRetry: (() => void) | undefined;
 
   constructor(options: FillWarmPoolsOptions) {
     this.#options = options;
@@ -65,6 +66,7 @@ export class FillWarmPools {
         epoch,
       );
       if (plan.remove.length + plan.create.length > 0) slots = await pools.slots();
+      this.#retryAt(wished.flatMap(({ pool }) => [...(pool.failing?.values() ?? [])].map(({ retryAt }) => retryAt)));
     }
     await this.#tellAll(agents, slots, epoch);
   }
@@ -77,9 +79,20 @@ export class FillWarmPools {
     });
   }
 
+  /** Agents on which slots failed are tried again at their time. */
+  #retryAt(moments: readonly number[]): void {
+    const { clock, again } = this.#options;
+    this.#cancelRetry?.();
+    const now = clock.now();
+    const next = Math.min(...moments.filter((moment) => moment > now));
+    this.#cancelRetry = Number.isFinite(next) ? clock.setTimer(next - now + 1, again) : undefined;
+  }
+
   stop(): void {
     this.#cancelRefill?.();
+    this.#cancelRetry?.();
     this.#cancelRefill = undefined;
+    this.#cancelRetry = undefined;
     this.#teller.stop();
   }
 

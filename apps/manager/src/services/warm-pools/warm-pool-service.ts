@@ -32,7 +32,7 @@ export interface WarmPoolServiceOptions {
 }
 
 /** The wait after a slot that failed, in milliseconds; twice as long after each that fails behind it. */
-const failureBackoff = { initialMs: 2_000, maxMs: 300_000 };
+const failureBackoff = { initialMs: 1_000, maxMs: 300_000 };
 
 /** Warm pools: what superadmins wish, and what agents tell of their slots. */
 export class WarmPoolService implements WarmPoolApi {

@@ -90,6 +90,7 @@ export default defineConfig({
         test: {
           server,
           name: 'docker',
+          isolate,
           include: onDocker,
           globalSetup: ['scripts/images/vitest-setup.ts'],
           testTimeout: 120_000,
@@ -112,6 +113,7 @@ export default defineConfig({
         test: {
           server,
           name: 'servers',
+          isolate,
           include: [...onServers, ...onBothDatabases],
           globalSetup: ['scripts/dev-servers/vitest-setup.ts'],
           testTimeout: 120_000,

@@ -1,5 +1,5 @@
 import { type EgressPolicy, openEgress } from '@backend.ai/contract';
-import { AppError, formatSubnet, parseSubnet } from '@backend.ai/core';
+import { AppError, deferred, formatSubnet, parseSubnet } from '@backend.ai/core';
 import { silentLogger as logger } from '@backend.ai/telemetry';
 import { FakeClock, waitFor } from '@backend.ai/testing';
 import { expect, it } from 'vitest';
@@ -134,6 +134,30 @@ it('is made meanwhile for one that was taken, once no session has come for a whi
   await w.networks.close();
   expect(w.names()).toEqual([w.networks.nameOf('s2')]);
   await w.networks.leave('s2', 's2');
+  expect(w.names()).toEqual([]);
+});
+
+it('is not kept beyond those wanted while one is being made', async () => {
+  const present = new Map<string, NetworkInfo>();
+  const making = deferred<void>();
+  const w = world({
+    ...{ spares: 2, present },
+    engine: {
+      createNetwork: async ({ Name, IPAM }) => {
+        const Id = `made-${present.size}`;
+        if (present.size === 2) await making.promise;
+        present.set(Id, { Id, Name, IPAM, Created: '2026-01-01T00:00:00Z' } as NetworkInfo);
+      },
+    },
+  });
+  w.networks.start();
+  await w.until(2);
+  await w.join('s1');
+  await w.clock.advance(1_000);
+  await w.networks.leave('s1', 's1');
+  making.resolve();
+  await w.until(2);
+  await w.networks.close();
   expect(w.names()).toEqual([]);
 });
 

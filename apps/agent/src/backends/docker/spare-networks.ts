@@ -35,6 +35,8 @@ export class SpareNetworks {
   readonly #looked = new Set<string>();
   readonly #loop: ReconcileLoop;
   #takenAt = Number.NEGATIVE_INFINITY;
+  /** One is being made, which counts as there for those that are kept meanwhile. */
+  #isMaking = false;
   #isClosed = false;
 
   constructor(options: SpareNetworksOptions) {
@@ -81,7 +83,7 @@ export class SpareNetworks {
 
   /** Whether it is wanted; then it is one of them. Nothing is in it any more. */
   keep(network: SessionNetwork): boolean {
-    const isWanted = !this.#isClosed && this.#networks.size < this.#wanted;
+    const isWanted = !this.#isClosed && this.#networks.size + Number(this.#isMaking) < this.#wanted;
     if (isWanted) this.add(network);
     return isWanted;
   }
@@ -129,12 +131,15 @@ export class SpareNetworks {
         await delay(clock, restMs, signal);
         continue;
       }
+      this.#isMaking = true;
       try {
         await make();
       } catch (error) {
         // Ranges that are left are for sessions.
         if (hasCode(error, 'insufficient-capacity')) return;
         throw error;
+      } finally {
+        this.#isMaking = false;
       }
     }
   }

@@ -53,7 +53,8 @@ export const slotIsCurrent = sql.raw(`w.egress = q.egress
 
 /**
  * CTEs `target` and `placed`: the sessions of `given` that wait, and their kernels: `was` is the id that each has had, which
- * one that becomes a warm slot changes. A slot that somebody else took is none, and the session is left out.
+ * one that becomes a warm slot changes. A slot that somebody else took is none, and the session is left out. Kernels are
+ * looked up by a list of their ids, for the same reason as agents below.
  */
 export function pending(epoch: number): SQL {
   return sql`target as (

@@ -10,7 +10,8 @@ import { nameServersOfMachine } from './name-servers.ts';
  */
 export interface Firewall {
   /**
-   * Puts in place what is missing of its rules, as somebody may have flushed them. They stay when the agent ends, as its containers do.
+   * Puts in place what is missing of its rules, as somebody may have flushed them. They stay when the agent ends, as its
+   * containers do.
    * @param networks All that are here now
    * @throws AppError `isolation-unavailable`
    */

@@ -129,7 +129,6 @@ export default defineConfig({
           exclude: onDocker,
           testTimeout: 180_000,
           hookTimeout: 180_000,
-          fileParallelism: false,
         },
       },
     ],

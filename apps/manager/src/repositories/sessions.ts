@@ -11,6 +11,7 @@ import type {
 import { type Database, fencedBy, isOutage, sqlStateOf, sqlStates } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
 import { type AuditEntry, audited } from './audit.ts';
+import { constantSql } from './constant-sql.ts';
 import { Gathered } from './gathered.ts';
 import { type RunningSessionRecord, runningSession } from './idle.ts';
 import { type Insertion, insertion, placeOf } from './insertion-sql.ts';
@@ -49,8 +50,8 @@ export interface InspectedSession extends SessionDetails {
 }
 
 /** Columns of an `InspectedSession`; expects `s` to be sessions. */
-export const inspectedColumns: SQL = sql`${sessionColumns}, ${detailColumns}, ${measuredKernels} as "measured",
-  ${runningSession} as "running"`;
+export const inspectedColumns: SQL = constantSql(sql`${sessionColumns}, ${detailColumns},
+  ${measuredKernels} as "measured", ${runningSession} as "running"`);
 
 export interface NewKernel {
   readonly id: KernelId;

@@ -44,7 +44,7 @@ export class KeypairService {
   }) {
     this.#keypairs = options.keypairs;
     this.#box = options.box;
-    this.#calls = new CallCounter(options.liveValues, windowMs);
+    this.#calls = new CallCounter(options.liveValues, options.clock, windowMs);
     this.#clock = options.clock;
     this.#cacheMs = options.cacheMs;
     this.#logger = options.logger;
@@ -102,7 +102,7 @@ export class KeypairService {
     if (limit === 0) return { limit, remaining: 0 };
     if (this.#clock.monotonic() < this.#uncountedUntil) return { limit, remaining: limit };
     try {
-      return { limit, remaining: limit - (await this.#calls.count(accessKey, calls)) };
+      return { limit, remaining: limit - (await this.#calls.count(accessKey, calls, limit)) };
     } catch (error) {
       // Others need not wait for the same failure.
       this.#uncountedUntil = this.#clock.monotonic() + uncountedMs;

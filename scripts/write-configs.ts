@@ -9,12 +9,25 @@ import { fileURLToPath } from 'node:url';
 import { accessDocument } from '@backend.ai/contract';
 import { type ConfigOutline, renderReference, renderSample } from '@backend.ai/runtime';
 import { agentConfiguration } from '../apps/agent/src/server-config.ts';
+import {
+  coordinatorConfiguration,
+  storageConfiguration,
+  webConfiguration,
+  workerConfiguration,
+} from '../apps/cli/src/commands/absent/configurations.ts';
 import { managerConfiguration } from '../apps/manager/src/server-config.ts';
 import { lifecycleDocument } from './lifecycle-document.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 
-export const configurations: readonly ConfigOutline[] = [managerConfiguration, agentConfiguration];
+export const configurations: readonly ConfigOutline[] = [
+  managerConfiguration,
+  agentConfiguration,
+  storageConfiguration,
+  webConfiguration,
+  coordinatorConfiguration,
+  workerConfiguration,
+];
 
 /** By path, relative to the repository. */
 export function generatedFiles(): Map<string, string> {

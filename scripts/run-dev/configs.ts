@@ -24,6 +24,20 @@ function developmentValues({ directory, ports }: DevOptions): Record<string, Rec
       'agent.data-dir': folder('agent'),
       'manager.join-token-file': secretFile(directory, 'agent-join-token'),
     },
+    'storage-proxy': { 'storage-proxy.data-dir': folder('storage-proxy') },
+    web: { 'redis.url-file': secretFile(directory, 'redis-url') },
+    'app-proxy-coordinator': {
+      'coordinator.data-dir': folder('app-proxy-coordinator'),
+      'database.port': ports.postgres,
+      'database.name': databaseNames.appProxy,
+      'database.user': databaseUser,
+      'database.password-file': secretFile(directory, 'postgres'),
+      'redis.url-file': secretFile(directory, 'redis-url'),
+    },
+    'app-proxy-worker': {
+      'worker.data-dir': folder('app-proxy-worker'),
+      'redis.url-file': secretFile(directory, 'redis-url'),
+    },
   };
 }
 

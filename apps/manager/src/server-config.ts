@@ -5,18 +5,20 @@ import type { ListenOptions } from '@backend.ai/rpc';
 import {
   type ConfigDefinition,
   type ConfigValues,
+  caFile,
+  checkRedis,
   checkTlsListener,
+  databaseSection,
   defineConfig,
   host,
   loggingSection,
   metricsSection,
   path,
   port,
-  readableFile,
   readPem,
   readTlsFiles,
+  redisSection,
   secret,
-  secretUrl,
   tlsListener,
   url,
 } from '@backend.ai/runtime';
@@ -27,11 +29,6 @@ import type { HttpServerOptions } from './http/server.ts';
 /** Meanings, limits and defaults of what both a server and an embedded cluster know are those of `config.ts`. */
 const known = managerConfigSchema.shape;
 const ms = 'milliseconds';
-const caFile = readableFile().optional().meta({
-  description: 'PEM of the authority that signed its certificate, where the system does not know it',
-  example: '/etc/backend.ai/ca.pem',
-});
-
 const sections = {
   manager: z
     .strictObject({
@@ -71,38 +68,14 @@ const sections = {
     .describe('The public API: REST and RPC for users.'),
   rpc: z.strictObject(tlsListener(8092)).describe('Where agents come to.'),
   metrics: metricsSection(18_080),
-  database: z
-    .strictObject({
-      url: secretUrl('postgres', 'postgresql').optional().meta({
-        description: 'All in one, with ?sslmode=verify-full or the like for TLS. Unset: made of the keys below',
-        example: 'postgres://backend@127.0.0.1:5432/backend',
-      }),
-      host: host().default('127.0.0.1').describe('Of the PostgreSQL server'),
-      port: port().min(1).default(5432).describe('Of the PostgreSQL server'),
-      name: z.string().min(1).default('backend').describe('Name of the database'),
-      user: z.string().min(1).default('backend').describe('Name to log in with'),
-      password: secret().optional().meta({ description: 'To log in with', example: 'change me' }),
-      caFile: caFile.meta({
-        description:
-          'PEM of the authority that signed its certificate, where the system does not know it. Set: TLS as with ' +
-          'sslmode=verify-full',
-        example: '/etc/backend.ai/ca.pem',
-      }),
-      poolSize: z.number().int().min(1).max(1000).default(10).describe('Connections at most'),
-    })
-    .describe('PostgreSQL 15 or later, which holds everything that must last.'),
-  redis: z
-    .strictObject({
-      url: secretUrl('redis', 'rediss').prefault('redis://127.0.0.1:6379').describe('Where it is; rediss:// for TLS'),
-      caFile,
-    })
-    .describe('Redis 6.2 or later, which carries events and values that may be lost.'),
+  database: databaseSection('backend'),
+  redis: redisSection('events and values that may be lost'),
   etcd: z
     .strictObject({
       endpoints: z.array(url('http', 'https')).min(1).default(['http://127.0.0.1:2379']).describe('All members'),
       user: z.string().min(1).optional().meta({ description: 'Name to log in with', example: 'backend' }),
       password: secret().optional().meta({ description: 'To log in with', example: 'change me' }),
-      caFile,
+      caFile: caFile(),
       namespace: z
         .string()
         .regex(/^\/?[A-Za-z0-9._/-]+$/)
@@ -201,9 +174,7 @@ export const managerConfiguration: ConfigDefinition<typeof sections> = defineCon
   purpose: 'The hub: public API, sessions, scheduling, agents.',
   sections,
   check({ rpc, scheduler, redis, etcd }, say) {
-    if (redis.caFile !== undefined && !redis.url.reveal().startsWith('rediss:')) {
-      say('redis.ca-file', 'is of use with a rediss:// URL only');
-    }
+    checkRedis(redis, say);
     if (etcd.caFile !== undefined && !etcd.endpoints.every((endpoint) => endpoint.startsWith('https:'))) {
       say('etcd.ca-file', 'is of use with https:// endpoints only');
     }

@@ -8,14 +8,14 @@ import {
 import { Option } from 'clipanion';
 import { BaseCommand } from '../base-command.ts';
 import { parsePairs } from '../option-values.ts';
-import type { Component } from './component.ts';
+import type { ConfiguredComponent } from './component.ts';
 
 /** A command of a component: reads its configuration from `--config`, the environment and `--set`. */
 export abstract class ComponentCommand<Shape extends ConfigShape> extends BaseCommand {
   configFile = Option.String('--config', { description: 'Configuration file (default configs/<component>.toml)' });
   set = Option.Array('--set', [], { description: 'Overrule one setting: --set section.key=value' });
 
-  protected abstract readonly component: Component<Shape>;
+  protected abstract readonly component: ConfiguredComponent<Shape>;
 
   /** Settings that options of this command name. They win over `--set`. */
   protected namedFlags(): FlagValue[] {

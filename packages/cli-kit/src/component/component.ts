@@ -14,12 +14,16 @@ export interface StartContext {
   readonly cwd: string;
 }
 
-/** What an app supplies to have `health`, `config show`, `config check` and `start-server`. */
-export interface Component<Shape extends ConfigShape> {
+/** What `config show` and `config check` need of a component. */
+export interface ConfiguredComponent<Shape extends ConfigShape> {
   /** Of its commands in the help: `Manager`. */
   readonly title: string;
   readonly version: string;
   readonly configuration: ConfigDefinition<Shape>;
+}
+
+/** What an app supplies to have `health` and `start-server`, too. */
+export interface Component<Shape extends ConfigShape> extends ConfiguredComponent<Shape> {
   /** How each thing is asked that the component cannot work without. Does not fail when one of them does not answer. */
   openDependencies(config: LoadedConfig<Shape>, context: Omit<StartContext, 'logger'>): Promise<OpenDependencies>;
   /** Loads what is large only here: the other commands are to start quickly. */

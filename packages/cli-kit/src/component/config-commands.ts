@@ -2,11 +2,18 @@ import { type ConfigShape, checkConfig, configError, renderEffective, tomlValue 
 import { Command, type CommandClass } from 'clipanion';
 import type { CliContext } from '../context.ts';
 import { writeTable } from '../output.ts';
-import type { Component } from './component.ts';
+import type { ConfiguredComponent } from './component.ts';
 import { ComponentCommand } from './component-command.ts';
 
+/** `<component> config show` and `<component> config check`. */
+export function configCommands<Shape extends ConfigShape>(
+  component: ConfiguredComponent<Shape>,
+): CommandClass<CliContext>[] {
+  return [configShowCommand(component), configCheckCommand(component)];
+}
+
 /** `<component> config show`: what is in effect and where it came from. */
-export function configShowCommand<Shape extends ConfigShape>(component: Component<Shape>): CommandClass<CliContext> {
+function configShowCommand<Shape extends ConfigShape>(component: ConfiguredComponent<Shape>): CommandClass<CliContext> {
   const { command } = component.configuration;
   return class ConfigShowCommand extends ComponentCommand<Shape> {
     static override paths = [[command, 'config', 'show']];
@@ -34,7 +41,9 @@ export function configShowCommand<Shape extends ConfigShape>(component: Componen
 }
 
 /** `<component> config check`: exit code 0 when the component would start with it. */
-export function configCheckCommand<Shape extends ConfigShape>(component: Component<Shape>): CommandClass<CliContext> {
+function configCheckCommand<Shape extends ConfigShape>(
+  component: ConfiguredComponent<Shape>,
+): CommandClass<CliContext> {
   const { configuration } = component;
   const { command } = configuration;
   return class ConfigCheckCommand extends ComponentCommand<Shape> {

@@ -20,5 +20,13 @@ export {
 export { describeOrigin, type Origin } from './origin.ts';
 export type { ConfigProblem, FlagValue } from './raw-values.ts';
 export { renderEffective, renderReference, renderSample, type ShownSetting, tomlValue } from './render-config.ts';
-export { checkTlsListener, metricsSection, tlsListener } from './sections.ts';
+export {
+  caFile,
+  checkRedis,
+  checkTlsListener,
+  databaseSection,
+  metricsSection,
+  redisSection,
+  tlsListener,
+} from './sections.ts';
 export { parseToml } from './toml.ts';

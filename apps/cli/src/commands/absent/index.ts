@@ -1,10 +1,27 @@
-import type { CommandBundle } from '@backend.ai/cli-kit';
+import { type CommandBundle, configCommands } from '@backend.ai/cli-kit';
+import type { ConfigDefinition, ConfigShape } from '@backend.ai/runtime';
 import { absentComponent } from './absent-component.ts';
+import {
+  coordinatorConfiguration,
+  storageConfiguration,
+  webConfiguration,
+  workerConfiguration,
+} from './configurations.ts';
 
-/** Components that operators know and that this version does not have yet. */
+/** A component that operators know and that this version does not have yet: all of it but its configuration. */
+function absent<Shape extends ConfigShape>(
+  title: string,
+  configuration: ConfigDefinition<Shape>,
+): CommandBundle['commands'] {
+  return [
+    ...configCommands({ title, version: '(not part of this version)', configuration }),
+    absentComponent(configuration.command, title.charAt(0).toLowerCase() + title.slice(1)),
+  ];
+}
+
 export const commands: CommandBundle['commands'] = [
-  absentComponent('storage', 'storage proxy'),
-  absentComponent('web', 'web server'),
-  absentComponent('app-proxy-coordinator', 'app proxy coordinator'),
-  absentComponent('app-proxy-worker', 'app proxy worker'),
+  ...absent('Storage proxy', storageConfiguration),
+  ...absent('Web server', webConfiguration),
+  ...absent('App proxy coordinator', coordinatorConfiguration),
+  ...absent('App proxy worker', workerConfiguration),
 ];

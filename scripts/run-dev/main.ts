@@ -68,7 +68,7 @@ async function main(): Promise<void> {
   const options = parseOptions(process.argv.slice(2));
   // Programs of kernels pass through it on the way to their folders; each folder in it is private.
   await mkdir(options.directory, { recursive: true, mode: 0o711 });
-  const lock = await lockDirectory(options.directory, { pidFile: join(options.directory, 'run-dev.pid') });
+  const lock = await lockDirectory(options.directory);
   try {
     await actions[options.action](options);
   } finally {

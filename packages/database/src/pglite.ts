@@ -61,7 +61,7 @@ export async function openPglite(options: PgliteOptions): Promise<DatabaseHandle
 export async function startPglite(options: Omit<PgliteOptions, 'deadlines'>): Promise<PgliteServer> {
   if (options.dataDir === 'memory') return serverOver(await WorkerEngine.start(null, options.workerUrl));
   const dataDir = resolve(options.dataDir);
-  const lock = await lockDirectory(dataDir, { pidFile: `${dataDir}.pid` });
+  const lock = await lockDirectory(dataDir, { beside: true });
   try {
     await prepareDataDirectory(dataDir, options.templateDir, options.workerUrl);
     // PGlite makes its files without regard to the umask.

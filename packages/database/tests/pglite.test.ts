@@ -76,7 +76,7 @@ describe('the data directory', () => {
     expect(await migrate(handle.db, { directory: managerMigrations })).not.toEqual([]);
     expect(existsSync(remains)).toBe(false);
     await handle.close();
-    expect((await readdir(parent.path)).sort()).toEqual(['db']);
+    expect((await readdir(parent.path)).sort()).toEqual(['db', 'db.1.sock']);
     await parent.remove();
   });
 

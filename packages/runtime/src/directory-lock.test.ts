@@ -1,9 +1,11 @@
 import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { lockDirectory } from './directory-lock.ts';
 
 describe('lockDirectory', () => {
@@ -47,7 +49,23 @@ describe('lockDirectory', () => {
     await (await lockDirectory(directory)).release();
   });
 
-  it('believes the pid file where the socket is out of sight', async () => {
+  it('does not mind who binds names in the network namespace, which sessions share', async () => {
+    const name = createHash('sha256').update(directory).digest('hex').slice(0, 32);
+    const stranger = createServer().listen(`\0backend.ai-lock-${name}`);
+    await once(stranger, 'listening');
+    onTestFinished(() => void stranger.close());
+    await (await lockDirectory(directory)).release();
+  });
+
+  it('keeps its files beside a directory whose content is somebody else’s', async () => {
+    const inner = join(directory, 'database');
+    const lock = await lockDirectory(inner, { beside: true });
+    await expect(lockDirectory(inner, { beside: true })).rejects.toMatchObject({ code: 'data-directory-locked' });
+    await lock.release();
+    expect(await readdir(inner)).toEqual([]);
+  });
+
+  it('believes the pid file of a process that lives even if nobody listens', async () => {
     const stat = await readFile(`/proc/${process.ppid}/stat`, 'utf8');
     const startedAt = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
     await writeFile(join(directory, 'lock.pid'), JSON.stringify({ pid: process.ppid, startedAt }));

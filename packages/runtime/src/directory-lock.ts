@@ -1,9 +1,9 @@
-import { createHash } from 'node:crypto';
 import { mkdir, readFile, realpath, rename, rm, writeFile } from 'node:fs/promises';
-import { createServer, type Server } from 'node:net';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { AppError, delay, systemClock } from '@backend.ai/core';
 import { identifyProcess, isProcessAlive, type ProcessIdentity } from './process-identity.ts';
+import { socketFolder } from './socket-folder.ts';
+import { type Listener, takeSocketLock } from './socket-lock.ts';
 
 export interface DirectoryLock {
   readonly directory: string;
@@ -17,26 +17,28 @@ const dyingOwnerMs = 10_000;
  * Makes this process the only user of a directory (made if absent), because two PGlite instances on one directory
  * corrupt each other silently.
  *
- * Two locks together: an abstract unix socket named after the directory, which the kernel frees when its owner dies in
- * whatever way, and a pid file. Abstract sockets live in the network namespace, so a process in another one is only
- * seen by the pid file; a pid file counts only while the very process that wrote it lives, so one that a killed owner
- * left behind refuses nobody. Containers that share a volume but neither namespace are not told apart: do not do that.
- * Where abstract sockets do not exist (not Linux) the pid file stands alone.
+ * What decides is a unix socket in the directory (`takeSocketLock`), which sessions cannot reach: they may see the
+ * machine's network, but not into this folder. A pid file names the owner. One whose very process lives is believed
+ * even if nobody listens: it is of a version that locked in another way.
  *
  * @throws AppError `data-directory-locked`, naming the owner's pid where it is known
  */
 export async function lockDirectory(
   directory: string,
-  options: { /** `lock.pid` inside the directory when absent. */ readonly pidFile?: string } = {},
+  options: {
+    /** The files of the lock lie beside the directory, whose content is somebody else's. */
+    readonly beside?: boolean;
+  } = {},
 ): Promise<DirectoryLock> {
   await mkdir(directory, { recursive: true });
   const path = await realpath(directory);
-  const pidFile = options.pidFile ?? join(path, 'lock.pid');
+  const base = options.beside ? path : join(path, 'lock');
+  const pidFile = `${base}.pid`;
 
-  const server = process.platform === 'linux' ? await takeSocket(path, pidFile) : undefined;
+  const listener = await takeSocket(path, base, pidFile);
   const owner = await readOwner(pidFile);
   if (owner && owner.pid !== process.pid && isProcessAlive(owner)) {
-    server?.close();
+    await listener.close();
     throw lockedError(path, owner.pid);
   }
 
@@ -50,7 +52,7 @@ export async function lockDirectory(
   return {
     directory: path,
     release: () => {
-      released ??= rm(pidFile, { force: true }).then(() => closeServer(server));
+      released ??= rm(pidFile, { force: true }).then(() => listener.close());
       return released;
     },
   };
@@ -60,11 +62,11 @@ export async function lockDirectory(
  * A killed owner holds its sockets until the last of its threads has ended, which takes a while with much memory: such
  * a one is waited for, a living one is not.
  */
-async function takeSocket(path: string, pidFile: string): Promise<Server> {
+async function takeSocket(path: string, base: string, pidFile: string): Promise<Listener> {
   const end = systemClock.monotonic() + dyingOwnerMs;
   for (;;) {
-    const server = await listenAbstract(path);
-    if (server !== 'taken') return server;
+    const listener = await takeSocketLock(socketFolder(dirname(base)), basename(base));
+    if (listener !== 'taken') return listener;
     const owner = await readOwner(pidFile);
     if (!owner || isProcessAlive(owner) || systemClock.monotonic() > end) throw lockedError(path, owner?.pid);
     await delay(systemClock, 10);
@@ -75,28 +77,6 @@ function lockedError(directory: string, pid: number | undefined): AppError {
   const by = pid === undefined ? 'another process' : `process ${pid}`;
   return new AppError('data-directory-locked', `The data directory ${directory} is in use by ${by}.`, {
     data: { directory, ...(pid === undefined ? {} : { pid }) },
-  });
-}
-
-function listenAbstract(path: string): Promise<Server | 'taken'> {
-  const name = createHash('sha256').update(path).digest('hex').slice(0, 32);
-  const server = createServer((socket) => socket.destroy());
-  return new Promise((resolve, reject) => {
-    server.once('error', (error: NodeJS.ErrnoException) => {
-      if (error.code === 'EADDRINUSE') resolve('taken');
-      else reject(error);
-    });
-    server.listen(`\0backend.ai-lock-${name}`, () => {
-      server.unref();
-      resolve(server);
-    });
-  });
-}
-
-function closeServer(server: Server | undefined): Promise<void> {
-  return new Promise((resolve) => {
-    if (server) server.close(() => resolve());
-    else resolve();
   });
 }
 

@@ -168,9 +168,15 @@ export class Agent {
    * @throws AppError `isolation-unavailable`, `port-in-use`, `config-invalid`
    */
   async start(
-    options: { /** Instead of the configured one. */ readonly joinToken?: string | undefined } = {},
+    options: {
+      /** Instead of the configured one. */
+      readonly joinToken?: string | undefined;
+      /** The access key of who owns everything on this machine: the only one whose programs may run without isolation. */
+      readonly installationOwner?: string | undefined;
+    } = {},
   ): Promise<void> {
-    await ensureRequestId(() => this.#start(options.joinToken ?? this.#config.joinToken));
+    const { joinToken = this.#config.joinToken, installationOwner } = options;
+    await ensureRequestId(() => this.#start(joinToken, installationOwner));
   }
 
   /**
@@ -268,7 +274,7 @@ export class Agent {
     return { state, backend, accelerators, inventory: accelerators.extend(this.#machineOf(backend)) };
   }
 
-  async #start(joinToken: string | undefined): Promise<void> {
+  async #start(joinToken: string | undefined, installationOwner: string | undefined): Promise<void> {
     const config = this.#config;
     const clock = this.#clock;
     const logger = this.#logger;
@@ -345,6 +351,7 @@ export class Agent {
       state,
       supervisor,
       backend,
+      installationOwner,
       commits,
       tickets,
       clock,

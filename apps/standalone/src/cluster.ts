@@ -156,7 +156,8 @@ export class Cluster {
         {
           name: 'agent',
           start: async () => {
-            await agent.start({ joinToken: await this.#joinToken(manager) });
+            const { accessKey: installationOwner } = this.credentials;
+            await agent.start({ joinToken: await this.#joinToken(manager), installationOwner });
             await agent.registered;
           },
           stop: () => agent?.close(),

@@ -10,6 +10,8 @@ interface StoredState {
   readonly managerKeys?: readonly string[];
   /** SHA-256 in hex of the join token that the agent last had when managers told their keys. */
   readonly usedToken?: string;
+  /** The access key of `admitOnly`. */
+  readonly onlyOwner?: string;
 }
 
 /**
@@ -23,6 +25,7 @@ export class AgentState {
   #epoch: number;
   #managerKeys: readonly string[];
   #usedToken: string | undefined;
+  #onlyOwner: string | undefined;
 
   private constructor(path: string, stored: StoredState) {
     this.#path = path;
@@ -30,6 +33,7 @@ export class AgentState {
     this.#epoch = stored.epoch;
     this.#managerKeys = stored.managerKeys ?? [];
     this.#usedToken = stored.usedToken;
+    this.#onlyOwner = stored.onlyOwner;
   }
 
   static open(path: string): AgentState {
@@ -85,12 +89,32 @@ export class AgentState {
     this.#save();
   }
 
+  /**
+   * Where nothing keeps programs apart, those of one user may run: they can read what belongs to the agent and to each
+   * other, also after the end of a session. It is the owner of the installation where that is told, otherwise whoever
+   * came first, for good.
+   * @throws AppError `isolation-unavailable`
+   */
+  admitOnly(accessKey: string, installationOwner: string | undefined): void {
+    if (installationOwner === undefined && this.#onlyOwner === undefined) {
+      this.#onlyOwner = accessKey;
+      this.#save();
+    }
+    if (accessKey === (installationOwner ?? this.#onlyOwner)) return;
+    throw new AppError(
+      'isolation-unavailable',
+      'Nothing keeps programs apart on this agent, so that it runs those of one user only, who is somebody else.',
+      { hint: 'See what is missing with: ./backend.ai doctor (bubblewrap, for example, is one package).' },
+    );
+  }
+
   #save(): void {
     const stored: StoredState = {
       installationId: this.installationId,
       epoch: this.#epoch,
       managerKeys: this.#managerKeys,
       ...(this.#usedToken === undefined ? {} : { usedToken: this.#usedToken }),
+      ...(this.#onlyOwner === undefined ? {} : { onlyOwner: this.#onlyOwner }),
     };
     replaceFileSync(this.#path, JSON.stringify(stored));
   }

@@ -25,6 +25,8 @@ export interface AgentServiceOptions {
   readonly state: AgentState;
   readonly supervisor: KernelSupervisor;
   readonly backend: Pick<Backend, 'capabilities' | 'images' | 'clusterNetworks'>;
+  /** The access key of who owns all that the agent can read; undefined: nobody was named. */
+  readonly installationOwner: string | undefined;
   readonly commits: KernelCommits;
   readonly tickets: Tickets;
   readonly clock: Clock;
@@ -44,8 +46,11 @@ export class LocalAgentService implements AgentService {
   }
 
   async createKernel(spec: KernelSpec, ctx: CallContext): Promise<{ accepted: true }> {
-    this.#options.state.admitEpoch(ctx.headers.epoch);
-    this.#options.supervisor.create(spec);
+    const { state, supervisor, backend, installationOwner } = this.#options;
+    state.admitEpoch(ctx.headers.epoch);
+    const { sandbox, ownUid } = backend.capabilities.isolation;
+    if (sandbox === 'none' && !ownUid) state.admitOnly(spec.accessKey, installationOwner);
+    supervisor.create(spec);
     return { accepted: true };
   }
 

@@ -49,6 +49,15 @@ describe('errors as the REST API shows them', () => {
     expect(body).toMatchObject({ msg: 'Input validation error', data: { name: 'is required' } });
   });
 
+  test('field errors of any code are its data, beside what else it tells', () => {
+    const fields = { name: 'cannot be the name of a session' };
+    const name = toProblem(new AppError('invalid-session-name', 'No name.', { data: { fields } }), 'r').body;
+    expect(name).toMatchObject({ msg: 'No name.', data: fields });
+    const data = { fields: { 'resources.mem': 'is too much' }, slots: { mem: {} } };
+    const capacity = toProblem(new AppError('insufficient-capacity', 'x', { data }), 'r').body;
+    expect(capacity.data).toEqual({ 'resources.mem': 'is too much', slots: { mem: {} } });
+  });
+
   test('a missing session is named', () => {
     expect(toProblem(new AppError('session-not-found', 'x'), 'r').body.title).toBe('No such session.');
   });

@@ -136,7 +136,7 @@ export function toProblem(error: AppError, requestId: string): { status: number;
     body: {
       type: typeOf(entry.slug),
       title: entry.title,
-      msg: entry.msg ?? (fieldsOf(error) ? 'Input validation error' : error.message),
+      msg: entry.msg ?? (error.code === 'invalid-input' && fieldsOf(error) ? 'Input validation error' : error.message),
       ...(data === undefined ? {} : { data }),
       ...(entry.slug.startsWith('kernel-') ? { 'agent-details': agentDetails(error) } : {}),
       error_code: error.code,
@@ -156,12 +156,20 @@ function problemData(error: AppError): unknown {
     case 'route-not-found':
       return error.data?.path ?? error.data;
     default:
-      return fieldsOf(error) ?? error.data;
+      return withFieldsOutside(error);
   }
 }
 
+/** Field → text, whatever the code: the official client prints `data` as that. */
+function withFieldsOutside(error: AppError): unknown {
+  const fields = fieldsOf(error);
+  if (!fields) return error.data;
+  const { fields: _, ...others } = error.data ?? {};
+  return { ...others, ...fields };
+}
+
 function fieldsOf(error: AppError): Record<string, unknown> | undefined {
-  const fields = error.code === 'invalid-input' ? error.data?.fields : undefined;
+  const fields = error.data?.fields;
   return typeof fields === 'object' && fields !== null && Object.keys(fields).length > 0
     ? (fields as Record<string, unknown>)
     : undefined;

@@ -36,7 +36,8 @@ async function main(): Promise<void> {
   // Variables stay from one snippet to the next.
   await session.upload('numbers.txt', '1\n2\n3\n4\n');
   await session.run('numbers = [int(line) for line in open("numbers.txt")]').result;
-  const run = session.run('print("sum", sum(numbers)); open("sum.txt", "w").write(str(sum(numbers)))');
+  const run = session.run(`print("sum", sum(numbers))
+with open("sum.txt", "w") as file: file.write(str(sum(numbers)))`);
   for await (const [kind, data] of run) {
     if (kind === 'stdout') process.stdout.write(String(data));
   }

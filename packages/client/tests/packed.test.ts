@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { startFakeApi } from '../src/testing/index.ts';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { TestCluster } from '../../../tests/support/cluster.ts';
 
 const exec = promisify(execFile);
 const repository = fileURLToPath(new URL('../../..', import.meta.url));
@@ -59,18 +59,25 @@ describe('the packed SDK in a project outside the repository', () => {
         dependencies?: Record<string, string>;
       };
       expect(Object.values(dependencies).filter((range) => !/^\d/.test(range))).toEqual([]);
-      const { stdout } = await exec('find', [
-        folder,
-        '-name',
-        '*.test.*',
-        '-o',
-        '-path',
-        '*/src/*',
-        '-o',
-        '-path',
-        '*/testing/*',
-      ]);
+      const { stdout } = await exec('find', [folder, '-name', '*.test.*', '-o', '-path', '*/src/*']);
       expect(stdout).toBe('');
+    }
+  });
+
+  it('brings its licence', async () => {
+    const licence = await readFile(join(repository, 'LICENSE'), 'utf8');
+    for (const name of packages)
+      expect(await readFile(join(project, 'node_modules/@backend.ai', name, 'LICENSE'), 'utf8')).toBe(licence);
+  });
+
+  it('has all entries that it names', async () => {
+    for (const name of packages) {
+      const folder = join(project, 'node_modules/@backend.ai', name);
+      const { exports } = JSON.parse(await readFile(join(folder, 'package.json'), 'utf8')) as {
+        exports: Record<string, Record<string, string>>;
+      };
+      for (const { types = '', default: code = '' } of Object.values(exports))
+        for (const file of [types, code]) expect(await readFile(join(folder, file), 'utf8')).not.toBe('');
     }
   });
 
@@ -105,27 +112,37 @@ describe('the packed SDK in a project outside the repository', () => {
     await expect(checked).resolves.toMatchObject({ stdout: '' });
   });
 
-  it('runs', async () => {
-    await using api = await startFakeApi({
-      program: (code, io, session) => {
-        if (code.includes('print')) io.print('sum 10\n');
-        session.files.set('sum.txt', Buffer.from('10'));
-        return 0;
-      },
-    });
+  it('runs against a cluster', async () => {
+    const cluster = await TestCluster.start();
+    onTestFinished(() => cluster.stop());
     expect(await check('nodenext', '--skipLibCheck')).toBe('');
+    const { endpoint, accessKey, secretKey } = cluster.credentials;
     const { stdout } = await exec('node', ['sdk-session.js'], {
       cwd: project,
       env: {
         ...process.env,
-        BACKEND_ENDPOINT: api.endpoint,
-        BACKEND_ACCESS_KEY: api.credentials.accessKey,
-        BACKEND_SECRET_KEY: api.credentials.secretKey,
+        BACKEND_ENDPOINT: endpoint,
+        BACKEND_ACCESS_KEY: accessKey,
+        BACKEND_SECRET_KEY: secretKey,
       },
     });
-    expect(stdout).toContain('I am user@example.com.');
+    expect(stdout).toContain('I am admin@');
     expect(stdout).toContain('sum 10\nExit code 0');
     expect(stdout).toContain('Downloaded: 10');
-    expect([...api.sessions.values()].map(({ view }) => view.status)).toEqual(['TERMINATED']);
+    expect(stdout).toContain('numbers.txt');
+    const { sessions } = await cluster.json<{ sessions: Array<{ status: string }> }>(['ps', '--all']);
+    expect(sessions).toMatchObject([{ status: expect.stringMatching(/^TERMINAT/) }]);
+  });
+
+  it('brings a fake API for tests of applications', async () => {
+    const application = `
+      import { createClient } from '@backend.ai/client';
+      import { startFakeApi } from '@backend.ai/client/testing';
+      await using api = await startFakeApi();
+      console.log((await createClient({ endpoint: api.endpoint, ...api.credentials }).auth.whoami()).email);`;
+    await writeFile(join(project, 'fake.ts'), application);
+    const tsc = join(repository, 'node_modules/typescript/bin/tsc');
+    await exec('node', [tsc, ...compilerOptions('nodenext'), '--skipLibCheck', 'fake.ts'], { cwd: project });
+    expect((await exec('node', ['fake.js'], { cwd: project })).stdout).toBe('user@example.com\n');
   });
 });

@@ -154,7 +154,7 @@ class Input extends stream.Readable {
   }
 
   _read() {
-    ask(false).then((text) => this.push(text === null ? null : text.endsWith('\n') ? text : `${text}\n`));
+    void ask(false).then((text) => this.push(text === null ? null : text.endsWith('\n') ? text : `${text}\n`));
   }
 
   setRawMode() {
@@ -363,7 +363,7 @@ function main() {
   line.on('data', (text) => {
     const lines = (held + text).split('\n');
     held = lines.pop();
-    for (const each of lines) handle(JSON.parse(each));
+    for (const each of lines) void handle(JSON.parse(each));
   });
   line.on('end', () => process.exit(0));
   line.on('error', () => process.exit(0));

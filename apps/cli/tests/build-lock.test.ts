@@ -61,9 +61,9 @@ it('is not taken away again by another one who found the same dead holder', asyn
   };
   try {
     const outer = lock(file);
-    outer.then(held);
+    void outer.then(held);
     await outer;
-    inner?.then(held);
+    void inner?.then(held);
     await inner;
   } finally {
     fs.rmSync = original;

@@ -1,4 +1,4 @@
-import { backoffMs, type Clock } from '@backend.ai/core';
+import { backoffMs, type Clock, nextTurn } from '@backend.ai/core';
 import { type Logger, runWithRequest } from '@backend.ai/telemetry';
 import type { BusEvent, DeadLetter } from './event-bus.ts';
 import { Queue } from './queue.ts';
@@ -123,7 +123,7 @@ export class ConsumerGroup<D extends Delivery = Delivery> {
       } catch (error) {
         runWithRequest({ requestId: event.requestId }, () => this.#failed(delivery, error));
       }
-      if (handled % eventsPerTurn === 0) await new Promise((resolve) => setImmediate(resolve));
+      if (handled % eventsPerTurn === 0) await nextTurn();
     }
     member.running = undefined;
     if (this.#queue.length > 0) this.#wake();

@@ -18,6 +18,11 @@ export const systemClock: Clock = {
   },
 };
 
+/** Resolves in the next turn of the event loop, after everybody else had a turn. */
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
 /** Resolves after `ms`, or at once when the signal aborts (it never rejects: the caller looks at the signal). */
 export function delay(clock: Clock, ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {

@@ -1,4 +1,5 @@
 import { closeSync, constants, type Dir, fstatSync, lstatSync, opendirSync, openSync } from 'node:fs';
+import { nextTurn } from '@backend.ai/core';
 import { at, openFolderAt } from './safe-open.ts';
 
 export interface FolderSizeLimits {
@@ -38,7 +39,7 @@ export async function folderSize(path: string, limits: FolderSizeLimits, signal:
         continue;
       }
       if (++looked > limits.entries) return null;
-      if (looked % portion === 0) await new Promise<void>((resolve) => setImmediate(resolve));
+      if (looked % portion === 0) await nextTurn();
       if (signal.aborted) return null;
       const stat = lookAt(folder.fd, entry.name);
       if (!stat || stat.dev !== dev || (stat.nlink > 1 && !stat.isDirectory() && seen.has(stat.ino))) continue;

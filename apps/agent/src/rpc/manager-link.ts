@@ -12,7 +12,7 @@ import {
   type RegistrationReply,
   type WarmSlotReport,
 } from '@backend.ai/contract';
-import { backoffMs, type Clock, deferred, delay, newRequestId, parseRequestId } from '@backend.ai/core';
+import { backoffMs, type Clock, deferred, delay, newRequestId, nextTurn, parseRequestId } from '@backend.ai/core';
 import { createRpcClient, type PeerIdentity, type RpcClient } from '@backend.ai/rpc';
 import { BackgroundTasks, type Logger, runWithRequest } from '@backend.ai/telemetry';
 import type { Outbox } from '../kernels/outbox.ts';
@@ -100,7 +100,7 @@ export class ManagerLink {
     this.#sending = true;
     this.#tasks.start('send events', async () => {
       // What happens in one turn of the event loop is told together: a report less is a statement less at the manager.
-      await new Promise((resolve) => setImmediate(resolve));
+      await nextTurn();
       await this.#send(client);
     });
   }

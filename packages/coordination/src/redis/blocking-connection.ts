@@ -1,3 +1,4 @@
+import { nextTurn } from '@backend.ai/core';
 import type { Redis } from 'ioredis';
 
 /** How long a read waits for events before it asks again. */
@@ -54,7 +55,7 @@ export class BlockingConnection {
         this.#own.disconnect(true);
         return;
       }
-      await new Promise((resolve) => setImmediate(resolve));
+      await nextTurn();
     }
   }
 

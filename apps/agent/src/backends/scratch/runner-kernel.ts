@@ -10,7 +10,7 @@ import type {
   ServicePort,
   TerminalOptions,
 } from '@backend.ai/contract';
-import { AppError, type Clock, type Deferred, deferred, Lane, type StatusReason } from '@backend.ai/core';
+import { AppError, type Clock, type Deferred, deferred, Lane, nextTurn, type StatusReason } from '@backend.ai/core';
 import type { Logger } from '@backend.ai/telemetry';
 import { ConsoleFiles } from '../../files/console-log.ts';
 import { HomeFiles } from '../../files/home-files.ts';
@@ -266,7 +266,7 @@ export abstract class RunnerKernel implements KernelHandle {
       onExpired: (runId) => {
         logger.info('run exceeded its time limit', { run_id: runId });
         // First let the readers of the run see that its time is over; then end the kernel.
-        setImmediate(() => this.endFor('exec-timeout'));
+        void nextTurn().then(() => this.endFor('exec-timeout'));
       },
     });
   }

@@ -25,6 +25,7 @@ const long = [
   'apps/agent/tests/**',
   'apps/agent/src/runner/{batch-steps,ipython,runner,runner-languages,terminals}.test.ts',
   'apps/agent/src/services/kernel-services.test.ts',
+  'apps/agent/src/resources/processes.test.ts',
   'apps/manager/tests/{backup,explain,faults,follow-logs,lost-events,managers,scheduling-policies,state-changes,two-leaders,waiting,warm-pools}.test.ts',
   'apps/standalone/tests/data-directory.test.ts',
   'packages/database/tests/pglite.test.ts',

@@ -26,7 +26,7 @@ beforeAll(async () => {
   });
   port = await freePort();
   session = await createClient(cluster.credentials).sessions.create({
-    image: 'python',
+    image: 'node',
     resources: { cpu: '1', mem: '512m' },
     preopenPorts: [port],
   });
@@ -91,7 +91,7 @@ it('a lot of output comes whole, also to a reader that rests', async () => {
 
 it('a session that does not run has no terminal', async () => {
   const other = await createClient(cluster.credentials).sessions.create({
-    image: 'python',
+    image: 'node',
     resources: { cpu: '1', mem: '512m' },
     startsAt: new Date(Date.now() + 3_600_000).toISOString(),
     type: 'batch',
@@ -103,13 +103,13 @@ it('a session that does not run has no terminal', async () => {
 
 it('a program of the session that listens is reached from here, and no other port is', async () => {
   expect(await session.services()).toEqual([{ name: String(port), protocol: 'preopen', ports: [port] }]);
-  const serve = `import threading, http.server as h; s = h.HTTPServer(("127.0.0.1", ${port}), h.SimpleHTTPRequestHandler); threading.Thread(target=s.serve_forever, daemon=True).start(); open("page", "w").write("hello from inside")`;
+  const serve = `await new Promise((done) => require('http').createServer((_, answer) => answer.end('hello from inside')).listen(${port}, '127.0.0.1', done))`;
   await session.run(serve).result;
   const stream = await session.connect(String(port));
   stream.write('GET /page HTTP/1.0\r\n\r\n');
   let answer = '';
   for await (const chunk of stream) answer += String(chunk);
-  expect(answer).toMatch(/^HTTP\/1.0 200 /);
+  expect(answer).toMatch(/^HTTP\/1.1 200 /);
   expect(answer).toContain('hello from inside');
   await expect(session.connect(new URL(cluster.credentials.endpoint).port)).rejects.toMatchObject({
     code: 'state-conflict',

@@ -56,8 +56,8 @@ describe('removing a tree of a stranger', () => {
   it('goes deeper than a path can be long, with few descriptors', async () => {
     const { folder, tree } = await treeIn(() => {});
     const levels = 500;
-    const dig = `import os, sys\nos.chdir(sys.argv[1])\nfor _ in range(${levels}):\n    os.mkdir('deep-folder')\n    os.chdir('deep-folder')`;
-    execFileSync('python3', ['-c', dig, tree]);
+    const dig = `for (let level = 0; level < ${levels}; level++) { fs.mkdirSync('deep-folder'); process.chdir('deep-folder'); }`;
+    execFileSync(process.execPath, ['-e', dig], { cwd: tree });
     const before = readdirSync('/proc/self/fd').length;
     let most = 0;
     let over = false;

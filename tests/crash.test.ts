@@ -107,7 +107,7 @@ test('down ends the sessions unless told to keep them', async () => {
   const kept = await cluster.json<{ stdout: string }>(['session', 'exec', 'kept-one', '-c', 'echo $x']);
   expect(kept.stdout).toBe('here\n');
   expect((await cluster.cli(['down'])).code).toBe(0);
-  expect(cluster.remains()).toEqual({ processes: [], scratch: [] });
+  expect(cluster.remains()).toEqual({ processes: [], ports: [], scratch: [] });
   await cluster.up();
   const info = await cluster.json<{ sessions: Array<{ status: string; reason: { code: string } }> }>(['ps', '--all']);
   expect(info.sessions[0]).toMatchObject({ status: 'TERMINATED', reason: { code: 'cluster-shutdown' } });

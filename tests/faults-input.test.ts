@@ -27,6 +27,7 @@ async function fails(args: readonly string[], env: Record<string, string> = {}):
   expect(document.error.message).toMatch(/\S/);
   expect(document.error.hint).toMatch(/\S/);
   expect(document.requestId).toMatch(/^[A-Za-z0-9._:-]{1,128}$/);
+  expect(cluster.logs().filter((record) => record.request_id === document.requestId)).not.toEqual([]);
   return document;
 }
 

@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { createServer } from 'node:net';
 import { waitFor } from '@backend.ai/testing';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { TestCluster } from './support/cluster.ts';
@@ -16,6 +18,17 @@ interface RunDocument {
   stdout: string;
   stderr: string;
   notices: Array<{ code: string; message: string; hint: string; requestId?: string }>;
+}
+
+/** Asserts that a fault is one clear error: code, hint, and the request id of the run, which the cluster has logged. */
+function expectNotice({ requestId, notices }: RunDocument, code: string): void {
+  const said = notices.filter((notice) => notice.code === code);
+  expect(said).toEqual([
+    expect.objectContaining({ message: expect.stringMatching(/\S/), hint: expect.stringMatching(/\S/) }),
+  ]);
+  expect(requestId).toMatch(/\S/);
+  expect(said[0]?.requestId ?? requestId).toBe(requestId);
+  expect(cluster.logs().some((record) => record.request_id === requestId)).toBe(true);
 }
 
 async function run(
@@ -41,8 +54,7 @@ test('a killed program is told with its signal', async () => {
   expect(result.code).toBe(137);
   const suicide = await run(['python', '-c', 'import os; os.kill(os.getpid(), 9)']);
   expect(suicide.code).toBe(137);
-  expect(suicide.notices.map((notice) => notice.code)).toContain('program-killed');
-  expect(suicide.notices[0]).toMatchObject({ hint: expect.stringMatching(/\S/) as string });
+  expectNotice(suicide, 'program-killed');
 });
 
 test('100 MB of output are cut at the limit with one notice, and the program ends undisturbed', async () => {
@@ -52,7 +64,7 @@ test('100 MB of output are cut at the limit with one notice, and the program end
     'import sys\nfor i in range(100): sys.stdout.write("x" * 1_000_000)\nprint("\\nend")',
   ]);
   expect(result.exitCode).toBe(0);
-  expect(result.notices.map((notice) => notice.code)).toEqual(['output-limit-exceeded']);
+  expectNotice(result, 'output-limit-exceeded');
   expect(result.stdout.length).toBeGreaterThan(1_000_000);
   expect(result.stdout.length).toBeLessThan(100_000_000);
 });
@@ -66,16 +78,39 @@ test('1,000 children do not harm the machine and vanish with the session', async
     '        os._exit(0)',
     'print("started")',
   ].join('\n');
-  const result = await run(['-r', 'mem=2g', 'python', '-c', code]);
+  const result = await run(['-r', 'mem=2g', '--name', 'forks', '--no-rm', 'python', '-c', code]);
   expect(result.code).not.toBe(0);
-  expect(result.notices.map((notice) => notice.code)).toContain('process-limit-reached');
+  expectNotice(result, 'process-limit-reached');
+  expect(cluster.remains().processes.length).toBeGreaterThan(100);
+  await cluster.json(['session', 'destroy', 'forks']);
+  await waitFor(() => cluster.remains().processes.length === 0);
+});
+
+test('a server that a program has left behind ends with the session, and its port is free', async () => {
+  const code = [
+    'import os, signal, socket, time',
+    'server = socket.create_server(("127.0.0.1", 0))',
+    'print(server.getsockname()[1])',
+    'if os.fork() == 0:',
+    '    os.setsid()',
+    '    os.environ.clear()',
+    '    os.execve("/bin/sleep", ["sleep", "1000"], {}) if os.fork() else time.sleep(1000)',
+  ].join('\n');
+  const result = await run(['--name', 'server', '--no-rm', 'python', '-c', code]);
+  const port = Number(result.stdout.trim());
+  await waitFor(() => cluster.remains().ports.includes(port));
+  await cluster.json(['session', 'destroy', 'server']);
+  await waitFor(() => cluster.remains().processes.length === 0);
+  const server = createServer().listen(port, '127.0.0.1');
+  await once(server, 'listening');
+  server.close();
 });
 
 test('too much memory ends the program with out-of-memory', async () => {
   const result = await run(['-r', 'mem=128m', 'python', '-c', 'x = bytearray(512 * 1024 * 1024); print("no")']);
   expect(result.code).not.toBe(0);
   expect(result.stdout).not.toContain('no');
-  expect(result.notices.map((notice) => notice.code)).toContain('out-of-memory');
+  expectNotice(result, 'out-of-memory');
 });
 
 test('a program that closes its stdout still ends with its code', async () => {
@@ -86,7 +121,7 @@ test('a program that closes its stdout still ends with its code', async () => {
 test('a program that never ends is stopped at its time limit', async () => {
   const result = await run(['--timeout', '1s', 'python', '-c', 'while True: pass']);
   expect(result.code).toBe(124);
-  expect(result.notices.map((notice) => notice.code)).toContain('execution-timeout');
+  expectNotice(result, 'execution-timeout');
 });
 
 test('every session of these programs has ended with a reason, and its resources are free again', async () => {

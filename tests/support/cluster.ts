@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { waitFor } from '@backend.ai/testing';
@@ -86,21 +86,32 @@ export class TestCluster {
     rmSync(this.dataDir, { recursive: true, force: true });
     if (verified && verified.code !== 0) throw new Error(`verify: ${verified.stdout}${verified.stderr}`);
     if (result.code !== 0) throw new Error(`down failed (${result.code}): ${result.stderr}`);
-    if (left.processes.length + left.scratch.length > 0) throw new Error(`left behind: ${JSON.stringify(left)}`);
+    if (Object.values(left).flat().length > 0) throw new Error(`left behind: ${JSON.stringify(left)}`);
   }
 
-  /** Processes whose command line, environment or open sockets name this cluster's data directory, and kernel folders. */
-  remains(): { processes: string[]; scratch: string[] } {
-    const processes = readdirSync('/proc').filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid);
-    const named = processes.filter((pid) => {
-      try {
-        return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(`${this.dataDir}/agent`);
-      } catch {
-        return false;
-      }
+  /**
+   * What is on the machine of this cluster's kernels: processes that run from its data directory, have the environment of
+   * its sessions or are in its control groups (children of programs, too), ports on which those listen, and kernel folders.
+   */
+  remains(): { processes: string[]; ports: number[]; scratch: string[] } {
+    const { dataDir } = this;
+    const agent = readJson<{ installationId: string }>(join(dataDir, 'agent', 'agent.json'));
+    const owner = readJson<Credentials>(join(dataDir, 'credentials.json'));
+    const marks: ReadonlyArray<readonly [file: string, mark: string]> = [
+      ['cmdline', `${dataDir}/agent`],
+      ...(owner ? [['environ', `BACKENDAI_ACCESS_KEY=${owner.accessKey}\0`] as const] : []),
+      ...(agent ? [['cgroup', `backendai-${agent.installationId}`] as const] : []),
+    ];
+    const processes = readdirSync('/proc').filter((name) => {
+      const isOther = /^\d+$/.test(name) && Number(name) !== process.pid && Number(name) !== this.pid;
+      return (
+        isOther &&
+        marks.some(([file, mark]) => readText(`/proc/${name}/${file}`).includes(mark)) &&
+        isAlive(Number(name))
+      );
     });
-    const scratch = join(this.dataDir, 'agent', 'scratch');
-    return { processes: named, scratch: existsSync(scratch) ? readdirSync(scratch) : [] };
+    const scratch = join(dataDir, 'agent', 'scratch');
+    return { processes, ports: listeningPorts(processes), scratch: existsSync(scratch) ? readdirSync(scratch) : [] };
   }
 
   /** Every log record of the cluster process so far. */
@@ -121,4 +132,37 @@ export function isAlive(pid: number): boolean {
   } catch {
     return false;
   }
+}
+
+/** Empty for what is gone or not ours to read. */
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+function readJson<T>(path: string): T | undefined {
+  const text = readText(path);
+  return text === '' ? undefined : (JSON.parse(text) as T);
+}
+
+/** TCP ports of this machine on which one of the processes listens. */
+function listeningPorts(pids: readonly string[]): number[] {
+  const sockets = new Set(
+    pids.flatMap((pid) => {
+      try {
+        return readdirSync(`/proc/${pid}/fd`).flatMap((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
+      } catch {
+        return [];
+      }
+    }),
+  );
+  const listening = ['/proc/net/tcp', '/proc/net/tcp6'].flatMap((file) => readText(file).split('\n').slice(1));
+  return listening.flatMap((line) => {
+    const [, address = '', , state, , , , , , inode] = line.trim().split(/\s+/);
+    const isTheirs = state === '0A' && sockets.has(`socket:[${inode}]`);
+    return isTheirs ? [Number.parseInt(address.split(':').at(-1) ?? '', 16)] : [];
+  });
 }

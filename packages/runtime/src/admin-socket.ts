@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { AppError, isErrorBody, newRequestId, parseRequestId, type RequestId } from '@backend.ai/core';
 import { type Logger, runWithRequest } from '@backend.ai/telemetry';
-import { withSocketPath } from './unix-socket.ts';
+import { listenPrivately, withSocketPath } from './unix-socket.ts';
 
 /**
  * A service's local door for operators on the same machine: a unix socket only its owner may open. One JSON line asks,
@@ -37,16 +37,7 @@ export class AdminSocket {
     mkdirSync(dirname(this.#path), { recursive: true, mode: 0o700 });
     rmSync(this.#path, { force: true });
     const server = createServer((socket) => this.#serve(socket));
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      // The file is made in this turn. Longer, the mask would be that of whatever else the process makes.
-      const previousMask = process.umask(0o177);
-      try {
-        withSocketPath(this.#path, (path) => server.listen(path, resolve));
-      } finally {
-        process.umask(previousMask);
-      }
-    });
+    await listenPrivately(server, this.#path);
     chmodSync(this.#path, 0o600);
     this.#server = server;
   }

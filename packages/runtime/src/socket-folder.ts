@@ -2,7 +2,7 @@ import { link, readdir, rm } from 'node:fs/promises';
 import { createConnection, createServer } from 'node:net';
 import { join } from 'node:path';
 import type { Listener, SocketFolder } from './socket-lock.ts';
-import { withSocketPath } from './unix-socket.ts';
+import { listenPrivately, withSocketPath } from './unix-socket.ts';
 
 /** A folder of the file system. */
 export function socketFolder(folder: string): SocketFolder {
@@ -41,19 +41,13 @@ function ask(path: string): ReturnType<SocketFolder['ask']> {
   });
 }
 
-function listen(path: string): Promise<Listener> {
+async function listen(path: string): Promise<Listener> {
   const server = createServer((socket) => {
     // Whoever asks has hung up already.
     socket.once('error', () => {});
     socket.destroy();
   });
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    withSocketPath(path, (short) =>
-      server.listen(short, () => {
-        server.unref();
-        resolve({ close: () => new Promise((closed) => server.close(() => closed())) });
-      }),
-    );
-  });
+  await listenPrivately(server, path);
+  server.unref();
+  return { close: () => new Promise((closed) => server.close(() => closed())) };
 }

@@ -1,4 +1,5 @@
 import { closeSync, constants, openSync } from 'node:fs';
+import type { Server } from 'node:net';
 import { basename, dirname } from 'node:path';
 
 /** sun_path holds 108 bytes with the closing NUL (unix(7)). */
@@ -16,4 +17,18 @@ export function withSocketPath<T>(path: string, use: (shortPath: string) => T): 
   } finally {
     closeSync(folder);
   }
+}
+
+/** Listens on a socket file that only its owner may open, from the moment it is there. */
+export function listenPrivately(server: Server, path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    // The file is made in this turn. Longer, the mask would be that of whatever else the process makes.
+    const previousMask = process.umask(0o177);
+    try {
+      withSocketPath(path, (shortPath) => server.listen(shortPath, resolve));
+    } finally {
+      process.umask(previousMask);
+    }
+  });
 }

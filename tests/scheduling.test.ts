@@ -104,8 +104,9 @@ test('what is simulated with the exported snapshot is what the manager does', as
   await waits('early', 'insufficient-resources');
   await waits('late', 'behind-head-of-line');
   const file = join(folder, 'snapshot.json');
-  const { stdout } = await cluster.cli(['mgr', 'scheduler', 'snapshot']);
-  writeFileSync(file, stdout);
+  const exported = await json<{ requestId: string; agents: object[]; running: Session[] }>('mgr scheduler snapshot');
+  expect(exported.requestId).toMatch(/^[A-Za-z0-9._:-]+$/);
+  writeFileSync(file, JSON.stringify(exported));
   interface Plan {
     readonly placements: ReadonlyArray<{ readonly sessionId: string }>;
     readonly reasons: Record<string, { readonly code: string }>;
@@ -116,10 +117,9 @@ test('what is simulated with the exported snapshot is what the manager does', as
   });
 
   // As it will be when the one that runs has ended.
-  const snapshot = JSON.parse(stdout) as { agents: object[]; running: Session[] };
-  expect(snapshot.running).toMatchObject([{ sessionId: greedy.id }]);
-  const agents = snapshot.agents.map((agent) => ({ ...agent, used: {}, kernelCount: 0 }));
-  writeFileSync(file, JSON.stringify({ ...snapshot, agents, running: [] }));
+  expect(exported.running).toMatchObject([{ sessionId: greedy.id }]);
+  const agents = exported.agents.map((agent) => ({ ...agent, used: {}, kernelCount: 0 }));
+  writeFileSync(file, JSON.stringify({ ...exported, agents, running: [] }));
   const placed = async (policy: string): Promise<string[]> =>
     (await json<Plan>(`mgr simulate ${file} --policy ${policy}`)).placements.map(({ sessionId }) => sessionId);
   expect(await placed('fifo')).toEqual([early.id]);

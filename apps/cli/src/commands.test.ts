@@ -361,20 +361,6 @@ describe('errors', () => {
     });
   });
 
-  it.each([
-    'ps --bogus',
-    'session',
-    'session frobnicate',
-    'run python',
-    'run -r cpu python -c x',
-    'run --timeout soon python -c x',
-  ])('tell wrong usage by exit code 2: %s', async (line) => {
-    const { exitCode, stderr } = await cli(line);
-    expect(exitCode).toBe(2);
-    expect(stderr).toMatch(/^Error: .+\n {2}See: \.\/backend\.ai .*--help\n$/s);
-    expect(api.sessions.size).toBe(0);
-  });
-
   it('name the image, and what is wrong with the keys', async () => {
     expect((await cli('run cobol -c x')).stderr).toMatch(/offers "cobol"\. \[unknown-image\]\n.*image list/);
     expect((await cli('ps --secret-key wrong')).stderr).toMatch(/\[auth-bad-signature\]/);

@@ -10,20 +10,40 @@ export type HelpTexts = Record<string, string>;
 type Commands = readonly CommandClass<CliContext>[];
 
 export function renderHelp(commands: Commands, version: string): HelpTexts {
-  const texts: HelpTexts = {};
+  const forms = new Map<string, Form[]>();
   for (const command of commands) {
     const [definition] = cliOf([command], version).definitions({ colored: false });
     if (!definition) continue;
     for (const path of command.paths ?? []) {
       const key = path.join(' ');
-      const text = renderCommand(command, definition);
-      // Two classes may share a path: `run IMAGE -c CODE` and `run IMAGE FILE`.
-      texts[key] = texts[key] === undefined ? text : `${texts[key]}\n${text}`;
+      forms.set(key, [...(forms.get(key) ?? []), { command, definition }]);
     }
   }
+  const texts: HelpTexts = {};
+  for (const [key, sharing] of forms) texts[key] = renderForms(sharing);
   for (const group of groupsOf(commands)) texts[group] ??= renderGroup(group, commands);
   texts[''] = renderRoot(commands, version);
   return texts;
+}
+
+interface Form {
+  readonly command: CommandClass<CliContext>;
+  readonly definition: Definition;
+}
+
+/** Classes may share a path, as `run IMAGE -c CODE` and `run IMAGE FILE` do: what all of them take stands at the end, once. */
+function renderForms(forms: readonly Form[]): string {
+  const [first, ...others] = forms.map(({ definition }) => optionsOf(definition));
+  const common = (first ?? []).filter(([name]) => others.every((options) => options.some(([other]) => other === name)));
+  if (others.length === 0) return forms.map((form) => renderCommand(form, common)).join('\n');
+  const names = new Set(common.map(([name]) => name));
+  const texts = forms.map((form) =>
+    renderCommand(
+      form,
+      optionsOf(form.definition).filter(([name]) => !names.has(name)),
+    ),
+  );
+  return [...texts, ...(common.length > 0 ? [`Options of each\n${linesOf(common)}\n`] : [])].join('\n');
 }
 
 /** First words that stand before others, as `session` in `session create`. */
@@ -37,6 +57,8 @@ function groupsOf(commands: Commands): Set<string> {
   return groups;
 }
 
+type OptionLine = readonly [definition: string, description: string];
+
 const plain = { header: String, bold: String, error: String, code: String };
 
 function prose(text: string): string {
@@ -48,11 +70,12 @@ function describe(command: CommandClass<CliContext>): string {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
-function renderCommand(command: CommandClass<CliContext>, definition: Definition): string {
+function optionsOf({ options }: Definition): OptionLine[] {
+  return options.map((option) => [withValues(option.definition), option.description ?? '']);
+}
+
+function renderCommand({ command, definition }: Form, options: readonly OptionLine[]): string {
   const usage = command.usage || {};
-  const options = definition.options.map(
-    (option) => [withValues(option.definition), option.description ?? ''] as const,
-  );
   const parts = [`${describe(command)}`, usageLine(definition)];
   if (usage.details) parts.push(prose(usage.details));
   if (options.length > 0) parts.push(`Options\n${linesOf(options)}`);

@@ -1,7 +1,9 @@
 import type { CommandClass } from 'clipanion';
-import { binaryName, cliOf } from './cli.ts';
+import { cliOf } from './cli.ts';
 import { type CliContext, processContext } from './context.ts';
 import { renderHelp } from './help-texts.ts';
+import { clean, writeJson } from './output.ts';
+import { asksForHelp, asksForJson, helpKey, usageError } from './usage-error.ts';
 
 /** Runs one command line. Exit codes: that of the command, 2 for wrong usage. */
 export async function runCommands(
@@ -14,7 +16,9 @@ export async function runCommands(
   try {
     command = cli.process([...argv], context);
   } catch (thrown) {
-    return tellUsage(thrown, argv, context);
+    // After arguments the grammar takes `--help` for an option that it does not know.
+    if (isUsage(thrown) && asksForHelp(argv)) return tellHelp(commands, argv, context);
+    return tellUsage(thrown, commands, argv, context);
   }
   // Help asked for with options beside it: the launcher knows only the plain forms.
   if (command.help || !commands.includes(command.constructor as CommandClass<CliContext>)) {
@@ -23,7 +27,7 @@ export async function runCommands(
   try {
     return await command.validateAndExecute();
   } catch (thrown) {
-    return tellUsage(thrown, argv, context);
+    return tellUsage(thrown, commands, argv, context);
   }
 }
 
@@ -42,21 +46,25 @@ function sharingFirstWord(
 /** Of the command or group that the first words name. */
 function tellHelp(commands: readonly CommandClass<CliContext>[], argv: readonly string[], context: CliContext): number {
   const texts = renderHelp(commands, '');
-  const option = argv.findIndex((word) => word.startsWith('-'));
-  const words = option < 0 ? argv : argv.slice(0, option);
-  const lengths = [...words.keys(), words.length].reverse();
-  const key = lengths.map((length) => words.slice(0, length).join(' ')).find((text) => texts[text] !== undefined);
-  context.stdout.write(texts[key ?? ''] ?? '');
+  context.stdout.write(texts[helpKey(texts, argv)] ?? '');
   return 0;
 }
 
-function tellUsage(thrown: unknown, argv: readonly string[], context: CliContext): number {
-  if (!(thrown instanceof Error) || !('clipanion' in thrown)) throw thrown;
-  const words = argv.filter((word) => /^[a-z][a-z-]*$/.test(word)).slice(0, 2);
-  // The first paragraph says what is wrong; the rest repeats the whole grammar.
-  const [first = ''] = thrown.message.split('\n\n');
-  context.stderr.write(`Error: ${first.trim()}\n  See: ${[binaryName, ...words, '--help'].join(' ')}\n`);
+function tellUsage(
+  thrown: unknown,
+  commands: readonly CommandClass<CliContext>[],
+  argv: readonly string[],
+  { stdout, stderr, requestId }: CliContext,
+): number {
+  if (!isUsage(thrown)) throw thrown;
+  const error = usageError(thrown, renderHelp(commands, ''), argv);
+  stderr.write(`Error: ${clean(error.message)}\n  ${clean(error.hint).replaceAll('\n', '\n  ')}\n`);
+  if (asksForJson(argv)) writeJson(stdout, { requestId, error: error.toBody(requestId) });
   return 2;
+}
+
+function isUsage(thrown: unknown): thrown is Error {
+  return thrown instanceof Error && 'clipanion' in thrown;
 }
 
 /** The entry of a bundle file. */

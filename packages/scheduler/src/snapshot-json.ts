@@ -124,6 +124,8 @@ const running = z.strictObject({
 });
 
 const snapshot = z.strictObject({
+  /** Of the command that printed it as its document. */
+  requestId: z.string().optional(),
   version: z.literal(version),
   now: moment,
   groups: z.array(group),
@@ -191,7 +193,7 @@ export function parseSnapshot(text: string): Snapshot {
       hint: snapshotHint,
     });
   }
-  const { version: _, ...rest } = parsed.data;
+  const { version: _, requestId: __, ...rest } = parsed.data;
   return rest;
 }
 

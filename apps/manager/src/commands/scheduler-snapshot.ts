@@ -18,7 +18,8 @@ export class SchedulerSnapshotCommand extends OperatorCommand {
 
   async perform(): Promise<number> {
     const { text } = await this.callManager<{ text: string }>('schedulerSnapshot');
-    this.context.stdout.write(text);
+    if (this.json) this.printJson(JSON.parse(text) as Record<string, unknown>);
+    else this.context.stdout.write(text);
     return 0;
   }
 }

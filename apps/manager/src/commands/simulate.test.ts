@@ -80,6 +80,14 @@ describe('mgr simulate', () => {
     expect(Object.keys(plan.reasons)).toEqual(['second', 'first']);
   });
 
+  it('takes the document of --json for a snapshot, and has an id in its own', async () => {
+    const document = { requestId: 'r-1', ...(JSON.parse(serialiseSnapshot(snapshot)) as object) };
+    await writeFile(join(directory.path, 'document.json'), JSON.stringify(document));
+    const { code, stdout } = await run('document.json', '--json');
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ requestId: expect.any(String), placements: [{ sessionId: 'first' }] });
+  });
+
   it('tells what would let one session start', async () => {
     const { stdout } = await run('snapshot.json', '--explain', 'second');
     expect(stdout).toContain('2 of 3 in default (fifo)');

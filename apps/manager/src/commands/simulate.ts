@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { BaseCommand, writeFields, writeJson, writeTable } from '@backend.ai/cli-kit';
+import { BaseCommand, writeFields, writeTable } from '@backend.ai/cli-kit';
 import { AppError, explainReason } from '@backend.ai/core';
 import type { Plan, Snapshot, WaitingExplanation } from '@backend.ai/scheduler';
 import { Command, Option } from 'clipanion';
@@ -54,12 +54,12 @@ export class SimulateCommand extends BaseCommand {
           hint: 'Snapshots have no names: take one of the ids that mgr simulate lists without --explain.',
         });
       }
-      if (this.json) writeJson(this.context.stdout, { explanation });
+      if (this.json) this.printJson({ explanation });
       else this.#tell(explanation);
       return 0;
     }
     const plan = schedule(snapshot);
-    if (this.json) writeJson(this.context.stdout, { ...plan, reasons: Object.fromEntries(plan.reasons) });
+    if (this.json) this.printJson({ ...plan, reasons: Object.fromEntries(plan.reasons) });
     else this.#show(plan);
     return 0;
   }

@@ -60,8 +60,11 @@ describe('bad input', () => {
 
   test('an unknown session and an unknown command are one sentence each', async () => {
     expect((await fails(['session', 'info', 'nowhere'])).error.code).toBe('session-not-found');
-    const unknown = await cluster.cli(['no-such-command']);
+    const unknown = await cluster.cli(['no-such-command', '--json']);
     expect(unknown.code).toBe(2);
+    expect(JSON.parse(unknown.stdout)).toMatchObject({
+      error: { code: 'invalid-input', hint: expect.stringMatching(/--help$/) as string },
+    });
     expect(unknown.stderr).not.toMatch(/\n\s+at /);
   });
 

@@ -42,11 +42,15 @@ async function run(
 test('output, input, arguments and the exit code are those of the program', async () => {
   const code = 'import sys; print(sys.stdin.read().upper()); print("err", file=sys.stderr); sys.exit(7)';
   const result = await run(['shell', '-c', 'echo out; echo err >&2; exit 7']);
-  expect(result).toMatchObject({ code: 7, exitCode: 7, stdout: 'out\n', stderr: 'err\n', notices: [] });
+  expect(result).toMatchObject({ code: 7, exitCode: 7, stdout: 'out\n', stderr: 'err\n' });
+  expect(result.notices).toEqual([
+    expect.objectContaining({ code: 'program-failed', requestId: result.requestId, data: { exitCode: 7 } }),
+  ]);
   const piped = await cluster.cli(['run', 'python', '-c', code.replace('sys.stdin.read()', 'input()')], {
     input: 'abc\n',
   });
   expect(piped).toMatchObject({ code: 7, stdout: expect.stringContaining('ABC') as string });
+  expect(piped.stderr).toContain('The program ended with exit code 7. [program-failed]\n');
 });
 
 test('a killed program is told with its signal', async () => {
@@ -115,7 +119,7 @@ test('too much memory ends the program with out-of-memory', async () => {
 
 test('a program that closes its stdout still ends with its code', async () => {
   const result = await run(['python', '-c', 'import os, sys; os.close(1); sys.exit(3)']);
-  expect(result).toMatchObject({ code: 3, exitCode: 3 });
+  expect(result).toMatchObject({ code: 3, exitCode: 3, notices: [{ code: 'program-failed' }] });
 });
 
 test('a program that never ends is stopped at its time limit', async () => {

@@ -55,7 +55,12 @@ const statuses = (): string[] => [...api.sessions.values()].map(({ view }) => vi
 
 describe('run', () => {
   it('prints the output of a snippet, ends with its exit code and removes the session', async () => {
-    expect(await cli('run python -c both')).toMatchObject({ exitCode: 7, stdout: 'out\n', stderr: 'err\n' });
+    expect(await cli('run python -c both')).toMatchObject({
+      exitCode: 7,
+      stdout: 'out\n',
+      stderr:
+        "err\nError: The program ended with exit code 7. [program-failed]\n  What it wrote tells why; the exit code is the program's own.\n  request id: r-of-the-test\n",
+    });
     expect(statuses()).toEqual(['TERMINATED']);
   });
 
@@ -133,6 +138,17 @@ describe('run', () => {
     );
   });
 
+  it('says when nothing is executed because the kernel is simulated', async () => {
+    await cli('session create --name echo-chamber python');
+    const session = onlySession();
+    const isolation = { ...{ sandbox: 'simulated', ownUid: false, memory: 'none' }, processes: 'none', cpu: 'none' };
+    const kernels = [{ role: 'main', isolation: { ...isolation, network: 'host' } }];
+    session.view = { ...session.view, kernels } as unknown as typeof session.view;
+    const { stdout, stderr } = await cli('run --name echo-chamber python -c print');
+    expect(stdout).toBe('out\n');
+    expect(stderr).toMatch(/^Nothing is executed: this session is simulated/);
+  });
+
   it('collects everything into one document', async () => {
     const { json, exitCode, stderr } = await cli('run python -c both --json');
     expect({ exitCode, stderr }).toEqual({ exitCode: 7, stderr: '' });
@@ -142,7 +158,7 @@ describe('run', () => {
       exitCode: 7,
       stdout: 'out\n',
       stderr: 'err\n',
-      notices: [],
+      notices: [{ code: 'program-failed', data: { exitCode: 7 }, requestId: 'r-of-the-test' }],
       timings: { runMs: expect.any(Number) },
     });
   });
@@ -246,7 +262,10 @@ describe('session', () => {
     ]);
     // The first word selects the real shell of the test.
     expect(stdout).toBe("a'b|$HOME `x`||");
-    expect((await cli('session exec my-session -c both')).exitCode).toBe(7);
+    expect(await cli('session exec my-session -c both')).toMatchObject({
+      exitCode: 7,
+      stderr: expect.stringContaining('Error: The program ended with exit code 7. [program-failed]\n'),
+    });
     expect((await cli('session exec my-session')).exitCode).toBe(2);
     expect((await cli('exec my-session -c both --json')).json).toMatchObject({ exitCode: 7, stderr: 'err\n' });
   });

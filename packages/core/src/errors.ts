@@ -86,7 +86,11 @@ export const errorCodes = {
   'service-failed': entry('fix-input', 'See what it wrote with: ./backend.ai session logs NAME'),
   'wait-timeout': entry('wait', 'It stays queued; follow it with: ./backend.ai session info NAME'),
   'execution-timeout': entry('fix-input', 'Give it more time with --timeout, or make it stop by itself.'),
-  'program-killed': entry('fix-input', 'The program was ended by a signal; see its output.'),
+  'program-failed': entry('fix-input', "What it wrote tells why; the exit code is the program's own."),
+  'program-killed': entry(
+    'fix-input',
+    'SIGSEGV, SIGABRT, SIGILL and SIGFPE are faults in native code; look for what sent SIGKILL or SIGTERM in the program.',
+  ),
   'out-of-memory': entry('fix-input', 'Ask for more memory (-r mem=2g), or use less.'),
   'process-limit-reached': entry('fix-input', 'Start fewer processes or threads at once.'),
   'output-limit-exceeded': entry('fix-input', 'Write large output to a file and download it.'),

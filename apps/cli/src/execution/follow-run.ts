@@ -28,6 +28,9 @@ export async function followRun(
   run: Run,
   options: FollowOptions,
 ): Promise<Followed> {
+  if (session.view.kernels.some(({ isolation }) => isolation?.sandbox === 'simulated')) {
+    context.stderr.write('Nothing is executed: this session is simulated (--backend fake), its output is an echo.\n');
+  }
   const stopInput = forwardInput(context, run);
   const stopInterrupts = forwardInterrupts(context, session, run, options);
   let unread = false;
@@ -49,7 +52,7 @@ export async function followRun(
     }
     const outcome = await run.result;
     if (!options.quiet) {
-      for (const notice of noticesOf(outcome)) writeError(context.stderr, notice, context.requestId);
+      for (const notice of noticesOf(outcome, context.requestId)) writeError(context.stderr, notice, context.requestId);
     }
     return { outcome, exitCode: exitCodeOf(outcome) };
   } finally {

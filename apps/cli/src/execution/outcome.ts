@@ -1,5 +1,5 @@
 import type { RunOutcome } from '@backend.ai/client';
-import { AppError, type ErrorBody } from '@backend.ai/core';
+import { AppError, type ErrorBody, type ErrorCode } from '@backend.ai/core';
 
 /** What a shell would report for the program: its own code, 124 when its time was over. */
 export function exitCodeOf({ exitCode, status }: RunOutcome): number {
@@ -7,8 +7,21 @@ export function exitCodeOf({ exitCode, status }: RunOutcome): number {
   return exitCode ?? 1;
 }
 
-/** The notices of a run, with one for a time limit that the run's status tells. */
-export function noticesOf({ notices, status }: RunOutcome): readonly ErrorBody[] {
-  if (status !== 'exec-timeout' || notices.some(({ code }) => code === 'execution-timeout')) return notices;
-  return [...notices, new AppError('execution-timeout', 'The program ran past its time limit and was ended.').toBody()];
+/** The notices of a run, with those for what its status and its exit code tell. */
+export function noticesOf(outcome: RunOutcome, requestId: string): readonly ErrorBody[] {
+  const { notices, status } = outcome;
+  const unexplained = !notices.some(({ code }) => explanations.has(code));
+  if (status === 'exec-timeout' && unexplained) {
+    const notice = new AppError('execution-timeout', 'The program ran past its time limit and was ended.');
+    return [...notices, notice.toBody(requestId)];
+  }
+  const { exitCode } = outcome;
+  if (exitCode === null || exitCode === 0 || !unexplained) return notices;
+  const notice = new AppError('program-failed', `The program ended with exit code ${exitCode}.`, {
+    data: { exitCode },
+  });
+  return [...notices, notice.toBody(requestId)];
 }
+
+/** Of notices that say why a program ended as it did. */
+const explanations: ReadonlySet<ErrorCode> = new Set(['execution-timeout', 'program-killed', 'out-of-memory']);

@@ -2,7 +2,7 @@ import type { RunOutcome, Session } from '@backend.ai/client';
 import { exitCodeOf, noticesOf } from './outcome.ts';
 
 /** What `--json` tells about a run. */
-export function runDocument(session: Session, outcome: RunOutcome): Record<string, unknown> {
+export function runDocument(session: Session, outcome: RunOutcome, requestId: string): Record<string, unknown> {
   const { timings } = session.view;
   return {
     sessionId: session.id,
@@ -12,7 +12,7 @@ export function runDocument(session: Session, outcome: RunOutcome): Record<strin
     exitCode: exitCodeOf(outcome),
     stdout: outcome.stdout,
     stderr: outcome.stderr,
-    notices: noticesOf(outcome),
+    notices: noticesOf(outcome, requestId),
     timings: { scheduledMs: timings.scheduledMs, runningMs: timings.runningMs, runMs: outcome.elapsedMs },
   };
 }

@@ -51,7 +51,7 @@ export abstract class RunInSession extends SessionCreatingCommand {
         quiet: this.json,
         destroyOnSecondInterrupt: remove,
       });
-      if (this.json && outcome) this.printJson(runDocument(session, outcome));
+      if (this.json && outcome) this.printJson(runDocument(session, outcome, this.context.requestId));
       return exitCode;
     } finally {
       // Recorded; the cluster carries it out. What went wrong here must not hide what went wrong before.

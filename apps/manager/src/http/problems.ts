@@ -78,6 +78,7 @@ const problems: Readonly<Record<ErrorCode, Problem>> = {
   'service-failed': problem(500, 'internal-server-error', 'The service could not be started.'),
   'wait-timeout': unavailable,
   'execution-timeout': executionFailed,
+  'program-failed': executionFailed,
   'program-killed': executionFailed,
   'out-of-memory': executionFailed,
   'process-limit-reached': executionFailed,

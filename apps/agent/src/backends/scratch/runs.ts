@@ -344,5 +344,6 @@ function timeoutNotice(): ErrorBody {
 
 function endNotice(reason: StatusReason, exitCode: number | null): AppError {
   const data = { reason, exitCode };
-  return new AppError('program-killed', 'The session ended while the program ran.', { data });
+  const hint = 'See why it ended with: ./backend.ai session info NAME';
+  return new AppError('program-killed', 'The session ended while the program ran.', { hint, data });
 }

@@ -35,7 +35,7 @@ export class SessionExec extends SessionCommand {
       quiet: this.json,
       destroyOnSecondInterrupt: false,
     });
-    if (this.json && outcome) this.printJson(runDocument(session, outcome));
+    if (this.json && outcome) this.printJson(runDocument(session, outcome, this.context.requestId));
     return exitCode;
   }
 }

@@ -23,7 +23,8 @@ import type { CustomizedImageOwner, CustomizedImageRepository } from '../../repo
 import type { SessionRecord } from '../../repositories/session-rows.ts';
 import type { AgentDirectory } from '../agents/agent-directory.ts';
 import type { AuditLog } from '../audit/audit-log.ts';
-import { actorOf, notRunning, type SessionService } from '../sessions/session-service.ts';
+import { notRunning } from '../sessions/not-running.ts';
+import { actorOf, type SessionService } from '../sessions/session-service.ts';
 import type { TaskProgress, TaskService } from '../tasks/task-service.ts';
 import { offersImage } from './find-image.ts';
 import type { ImageAdminService } from './image-admin-service.ts';

@@ -96,7 +96,8 @@ describe('a call inside a session', () => {
     await execute();
     truth = session('s1', 'k1', 'i-one', 'TERMINATED');
     agents.set('i-one', 'nothing');
-    await expect(execute()).rejects.toMatchObject({ code: 'session-not-running' });
+    const hint = expect.stringMatching(/^Create another one .* logs /) as string;
+    await expect(execute()).rejects.toMatchObject({ code: 'session-not-running', hint });
     await expect(execute({ mode: 'continue', runId: 'r' })).rejects.toMatchObject({ code: 'session-not-running' });
   });
 

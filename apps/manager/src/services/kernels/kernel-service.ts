@@ -17,6 +17,7 @@ import type { KernelLogRepository } from '../../repositories/kernel-logs.ts';
 import type { SessionRecord } from '../../repositories/session-rows.ts';
 import type { SessionRepository } from '../../repositories/sessions.ts';
 import type { SessionActivity } from '../idle/session-activity.ts';
+import { notRunning } from '../sessions/not-running.ts';
 import type { SessionService } from '../sessions/session-service.ts';
 import { keptText } from './kept-log.ts';
 import type { RunningKernels } from './running-kernels.ts';
@@ -182,13 +183,6 @@ export class KernelService {
 
 function options(signal: AbortSignal | undefined): { signal?: AbortSignal } {
   return signal ? { signal } : {};
-}
-
-function notRunning(session: SessionRecord): AppError {
-  const why = explainReason(session.statusReason);
-  return new AppError('session-not-running', `The session "${session.name}" is ${session.status}. ${why}`, {
-    data: { sessionId: session.id, status: session.status, reason: session.statusReason },
-  });
 }
 
 function earlierLog(

@@ -1,7 +1,7 @@
 import type { SessionIdleView, SessionInspection, SessionStatisticsView, UserActor } from '@backend.ai/contract';
-import { AppError } from '@backend.ai/core';
 import type { IdleService } from '../idle/idle-service.ts';
 import type { StatisticsService } from '../statistics/statistics-service.ts';
+import { notRunning } from './not-running.ts';
 import type { InspectedView, SessionService } from './session-service.ts';
 
 export interface InspectionServiceOptions {
@@ -35,10 +35,8 @@ export class InspectionService {
     const found = await this.#options.sessions.inspect(ref, actor);
     const idle = await this.#idlenessOf(found);
     if (idle) return idle;
-    const { id, name, status } = found.session;
-    throw new AppError('session-not-running', `The session "${name}" is ${status}: only running ones are checked.`, {
-      data: { sessionId: id, status },
-    });
+    const { id, name, status, reason } = found.session;
+    throw notRunning({ id, name, status, statusReason: reason.code });
   }
 
   async #statisticsOf({ session, measured }: InspectedView): Promise<SessionStatisticsView> {

@@ -81,11 +81,14 @@ export function decideSlots(
   const imageLeast = slotsFromTexts(image.minSlots);
   const least = shmem === null ? imageLeast : addSlots(imageLeast, { mem: shmem * 1000n });
   const wanted = { ...least, ...asked };
+  // An amount of zero does not stand in `asked`: who asks for none of what the image needs is refused, too.
+  const isNone = (name: string): boolean => (request.resources[name] ?? null) !== null && asked[name] === undefined;
+  const none = Object.keys(least).filter((name) => (least[name] ?? 0n) > 0n && isNone(name));
   if (shmem !== null && shmem * 1000n >= (wanted.mem ?? 0n))
     throw wrongFields({ 'resourceOpts.shmem': 'must be less than the memory' });
-  const below = lackingSlots(least, wanted);
+  const below = [...none, ...lackingSlots(least, wanted)];
   if (below.length > 0) {
-    const fields = below.map((name) => `${name} is at least ${amountToText(least[name] ?? 0n)}`);
+    const fields = below.map((name) => `${name} is at least ${amountForPeople(name, least[name] ?? 0n)}`);
     throw new AppError('invalid-input', `The image ${image.name} needs more: ${fields.join(', ')}.`, {
       data: {
         fields: Object.fromEntries(below.map((name) => [`resources.${name}`, 'is below the minimum of the image'])),
@@ -95,7 +98,7 @@ export function decideSlots(
   const most = slotsFromTexts(image.maxSlots ?? {});
   const above = Object.keys(most).filter((name) => (wanted[name] ?? 0n) > (most[name] ?? 0n));
   if (above.length > 0) {
-    const fields = above.map((name) => `${name} is at most ${amountToText(most[name] ?? 0n)}`);
+    const fields = above.map((name) => `${name} is at most ${amountForPeople(name, most[name] ?? 0n)}`);
     throw new AppError('invalid-input', `The image ${image.name} takes no more: ${fields.join(', ')}.`, {
       data: {
         fields: Object.fromEntries(above.map((name) => [`resources.${name}`, 'is above the maximum of the image'])),

@@ -28,6 +28,7 @@ import type { SessionDetails, SessionRecord } from '../../repositories/session-r
 import type { ChangedSession, SessionTransitions } from '../../repositories/session-transitions.ts';
 import type { InspectedSession, Owned, SessionRepository } from '../../repositories/sessions.ts';
 import type { AuditLog } from '../audit/audit-log.ts';
+import { notRunning } from './not-running.ts';
 import { heardOfChange, type SessionChanges } from './session-changes.ts';
 import { toHistoryEntry, toSessionDetails, toSessionView } from './session-view.ts';
 
@@ -346,12 +347,6 @@ function announceAll(changes: SessionChanges, ...lists: ReadonlyArray<readonly C
 export function actorOf(ctx: CallContext): UserActor {
   if (ctx.actor.kind !== 'user') throw new AppError('auth-missing', 'This call needs a login.');
   return ctx.actor;
-}
-
-export function notRunning({ id, name, status }: SessionRecord): AppError {
-  return new AppError('session-not-running', `The session "${name}" is ${status}.`, {
-    data: { sessionId: id, status },
-  });
 }
 
 function targetOf({ userId, domainName: domain, ownerRole }: Owned<SessionRecord>): Target {

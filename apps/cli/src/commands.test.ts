@@ -281,6 +281,17 @@ describe('session', () => {
       [''],
     ]);
     expect((await cli('session info one1')).stdout).toMatch(/status +RUNNING\nwhy +It runs\.\n/);
+    const [main] = onlySession().view.kernels;
+    const isolation = { sandbox: 'unshare', ownUid: true, memory: 'watched', processes: 'rlimit', cpu: 'none' };
+    onlySession().view = {
+      ...onlySession().view,
+      kernels: [{ ...main, role: 'main', isolation: { ...isolation, network: 'host', egress: 'open' } }],
+    } as unknown as FakeSession['view'];
+    api.requests.length = 0;
+    expect((await cli('session info one1')).stdout).toContain(
+      'unshare; a user id of its own; memory by watched; processes by rlimit; cpu not limited; network of the machine\n',
+    );
+    expect(api.requests).toHaveLength(1);
     expect((await cli('session info one1 --json')).json).toMatchObject({
       session: { name: 'one1' },
       requestId: 'r-of-the-test',
@@ -296,7 +307,7 @@ describe('session', () => {
     );
     expect((await cli('session wait one1')).exitCode).toBe(1);
     expect((await cli('session wait --until ended one1')).exitCode).toBe(0);
-    expect((await cli('ps')).stdout).toMatch(/No session is alive/);
+    expect((await cli('ps')).stdout).toMatch(/No session is alive. .*: \.\/backend\.ai ps -a$/m);
     expect((await cli('ps -a --json')).json.sessions).toHaveLength(2);
     expect((await cli('image list')).stdout).toMatch(/local\/python:1 +python +python/);
   });
@@ -403,6 +414,18 @@ describe('login', () => {
     expect((await cli('logout', { api: undefined, env: env() })).stdout).toBe('Logged out.\n');
     const after = await cli('ps', { api: undefined, env: env() });
     expect(after).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('[auth-missing]') });
+  });
+
+  it('that is saved and leads nowhere is named by what it hides', async () => {
+    await mkdir(join(folder, 'config/backend.ai'), { recursive: true });
+    await writeFile(file(), JSON.stringify({ endpoint: 'http://127.0.0.1:1', ...api.credentials }));
+    const { exitCode, stderr } = await cli('ps', { api: undefined, env: env() });
+    expect([exitCode, stderr]).toEqual([1, expect.stringContaining('[server-unreachable]')]);
+    expect(stderr).toContain(`The login in ${file()} names it`);
+    expect(stderr).toContain('./backend.ai logout');
+    // Who names another one is not told about the login.
+    const named = await cli('ps --endpoint http://127.0.0.1:2', { api: undefined, env: env() });
+    expect(named.stderr).toContain('./backend.ai up --detach');
   });
 
   it('finds the cluster of this machine by itself', async () => {

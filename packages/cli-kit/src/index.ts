@@ -13,6 +13,7 @@ export {
   dataDirectory,
   type Env,
   embeddedFile,
+  type FoundCluster,
   findCluster,
   forgetLogin,
   type KnownCluster,

@@ -32,20 +32,26 @@ export function embeddedFile(env: Env): string {
   return join(dataDirectory(env), 'credentials.json');
 }
 
+export interface FoundCluster extends KnownCluster {
+  /** Whether it is known from the saved login, which comes before the embedded cluster. */
+  readonly fromLogin: boolean;
+}
+
 /** @throws AppError `auth-missing` when a part is found nowhere */
-export async function findCluster(flags: ClusterFlags, env: Env): Promise<KnownCluster> {
+export async function findCluster(flags: ClusterFlags, env: Env): Promise<FoundCluster> {
   const given: ClusterFlags = {
     endpoint: flags.endpoint ?? (env.BACKEND_ENDPOINT || undefined),
     accessKey: flags.accessKey ?? (env.BACKEND_ACCESS_KEY || undefined),
     secretKey: flags.secretKey ?? (env.BACKEND_SECRET_KEY || undefined),
   };
-  if (isComplete(given)) return given;
-  const kept = (await readCluster(loginFile(env))) ?? (await readCluster(embeddedFile(env)));
+  if (isComplete(given)) return { ...given, fromLogin: false };
+  const login = await readCluster(loginFile(env));
+  const kept = login ?? (await readCluster(embeddedFile(env)));
   const endpoint = given.endpoint ?? kept?.endpoint;
   const accessKey = given.accessKey ?? kept?.accessKey;
   const secretKey = given.secretKey ?? kept?.secretKey;
   const found = { endpoint, accessKey, secretKey };
-  if (isComplete(found)) return found;
+  if (isComplete(found)) return { ...found, fromLogin: login !== undefined && given.endpoint === undefined };
   throw new AppError('auth-missing', 'No cluster and login are known here.', {
     hint: 'Start a cluster with: ./backend.ai up --detach   or log in to one with: ./backend.ai login --endpoint URL',
   });

@@ -8,6 +8,7 @@ import type {
   ProjectUsage,
   PurgeReport,
   ResourceGroupSummary,
+  SessionInspection,
   TaskView,
   UsageReport,
   Whoami,
@@ -56,6 +57,8 @@ export interface Client {
     createFromTemplate(template: string, options?: Partial<CreateSessionOptions>): Promise<Session>;
     /** By id or name. @throws AppError `session-not-found`, `too-many-matches` */
     get(ref: string): Promise<Session>;
+    /** What it is, uses, and what idle checkers would say now, in one call; `Session.inspect` is the same. */
+    inspect(ref: string): Promise<SessionInspection>;
     list(options?: ListSessionsOptions): Promise<Session[]>;
   };
   readonly dotfiles: DotfileClient;
@@ -104,6 +107,7 @@ export function createClient(options: ClientOptions): Client {
       },
       get: async (ref) =>
         new Session(transport, rpc, { session: await rpc.session.get.query({ session: ref }), created: false }),
+      inspect: (ref) => rpc.session.inspect.query({ session: ref }),
       list: async (input = {}) =>
         (await rpc.session.list.query(input)).map(
           (session) => new Session(transport, rpc, { session, created: false }),

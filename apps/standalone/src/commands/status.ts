@@ -1,15 +1,35 @@
-import { ApiCommand, writeFields, writeTable } from '@backend.ai/cli-kit';
+import { resolve } from 'node:path';
+import { ApiCommand, type FoundCluster, quoteWord, readCluster, writeFields, writeTable } from '@backend.ai/cli-kit';
 import type { ClusterStatus } from '@backend.ai/client';
-import { amountForPeople, amountFromText } from '@backend.ai/core';
-import { Command } from 'clipanion';
+import { AppError, amountForPeople, amountFromText } from '@backend.ai/core';
+import { Command, Option } from 'clipanion';
+import { dataDirectory } from '../data-directory.ts';
 
 export class StatusCommand extends ApiCommand {
   static override paths = [['status']];
   static override usage = Command.Usage({
     category: 'Cluster',
     description: 'show the cluster: agents, resources in use, sessions',
-    examples: [['Look at it', '$0 status']],
+    examples: [
+      ['Look at it', '$0 status'],
+      ['The embedded cluster of a folder', '$0 status --data-dir /var/tmp/mine'],
+    ],
   });
+
+  dataDir = Option.String('--data-dir', {
+    description: 'Ask the embedded cluster of this folder, whatever login is saved',
+  });
+
+  /** @throws AppError `auth-missing` when no cluster has run on the folder */
+  protected override async findCluster(): Promise<FoundCluster> {
+    if (this.dataDir === undefined) return await super.findCluster();
+    const { root, credentialsFile } = dataDirectory(resolve(this.context.cwd, this.dataDir));
+    const cluster = await readCluster(credentialsFile);
+    if (cluster) return { ...cluster, fromLogin: false };
+    throw new AppError('auth-missing', `No cluster has run on ${root}.`, {
+      hint: `Start one with: ./backend.ai up --detach --data-dir ${quoteWord(root)}`,
+    });
+  }
 
   async perform(): Promise<number> {
     const client = await this.connect();

@@ -1,9 +1,12 @@
 import { writeFields } from '@backend.ai/cli-kit';
+import type { SessionView } from '@backend.ai/client';
 import { isTerminal } from '@backend.ai/core';
 import { Command } from 'clipanion';
 import { SessionCommand } from '../../session-command.ts';
 import { reasonOf, slotsText } from '../../session-texts.ts';
 import { useText } from '../../statistics-texts.ts';
+
+type IsolationReport = NonNullable<SessionView['kernels'][number]['isolation']>;
 
 export class SessionInfo extends SessionCommand {
   static override paths = [['session', 'info'], ['info']];
@@ -14,8 +17,7 @@ export class SessionInfo extends SessionCommand {
   });
 
   override async perform(): Promise<undefined> {
-    const session = await this.open();
-    const { view } = session;
+    const { session: view, statistics } = await (await this.connect()).sessions.inspect(this.session);
     if (this.json) return void this.printJson({ session: view });
     const { timings } = view;
     const isolation = view.kernels.find((kernel) => kernel.role === 'main')?.isolation;
@@ -28,7 +30,7 @@ export class SessionInfo extends SessionCommand {
       ['more', view.status === 'PENDING' ? `./backend.ai session explain ${view.name}` : null],
       ['image', `${view.image} (${view.architecture})`],
       ['resources', slotsText(view.requested)],
-      ['uses', isTerminal(view.status) ? null : useText(await session.stats())],
+      ['uses', isTerminal(view.status) ? null : useText(statistics)],
       ['type', view.type === 'interactive' ? null : view.type],
       ['result', view.result === 'undefined' ? null : view.result],
       ['priority', view.options.priority === 10 ? null : String(view.options.priority)],
@@ -60,9 +62,17 @@ export class SessionInfo extends SessionCommand {
   }
 }
 
-function isolationText(isolation: object): string {
-  return Object.entries(isolation)
-    .filter(([, value]) => typeof value !== 'object')
-    .map(([name, value]) => `${name}: ${value}`)
-    .join(', ');
+/** `bubblewrap; a user id of its own; memory by cgroup; processes by rlimit; cpu not limited; network of the machine` */
+function isolationText({ sandbox, ownUid, memory, processes, cpu, network, machine, egress }: IsolationReport): string {
+  const limit = (what: string, means: string): string => `${what} ${means === 'none' ? 'not limited' : `by ${means}`}`;
+  return [
+    sandbox === 'none' ? 'no sandbox' : sandbox,
+    ownUid ? 'a user id of its own' : 'no user id of its own',
+    limit('memory', memory),
+    limit('processes', processes),
+    limit('cpu', cpu),
+    network === 'host' ? 'network of the machine' : 'a network of its own',
+    ...(machine === 'open' ? ['reaches the ports of the machine'] : []),
+    ...(egress === 'enforced' ? ['egress policies hold'] : []),
+  ].join('; ');
 }

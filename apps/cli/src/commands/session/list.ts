@@ -25,7 +25,9 @@ export class SessionList extends ApiCommand {
     const sessions = listed.map(({ view }) => view);
     if (this.json) return void this.printJson({ sessions });
     if (sessions.length === 0) {
-      return void this.say(this.all ? 'There are no sessions.' : 'No session is alive. See ended ones with: ps -a');
+      return void this.say(
+        this.all ? 'There are no sessions.' : 'No session is alive. See ended ones with: ./backend.ai ps -a',
+      );
     }
     writeTable(
       this.context.stdout,

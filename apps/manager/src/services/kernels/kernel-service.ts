@@ -11,7 +11,7 @@ import type {
   TransferTicket,
   UserActor,
 } from '@backend.ai/contract';
-import { AppError, explainReason, hasCode, isTerminal, servingStatuses } from '@backend.ai/core';
+import { AppError, hasCode, isTerminal, servingStatuses } from '@backend.ai/core';
 import type { AgentApi, AgentClients } from '../../clients/agent-clients.ts';
 import type { KernelLogRepository } from '../../repositories/kernel-logs.ts';
 import type { SessionRecord } from '../../repositories/session-rows.ts';

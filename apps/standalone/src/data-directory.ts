@@ -1,5 +1,15 @@
-import { chmodSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { AppError } from '@backend.ai/core';
 import { type ClusterLayout, clusterLayout } from '@backend.ai/runtime';
 
 /** Where an embedded cluster keeps what; only its owner may look in. */
@@ -27,23 +37,73 @@ export function dataDirectory(root: string): DataDirectory {
   };
 }
 
-/** Everything in it is private by itself, so that the root may be passed through without showing anything. */
+/**
+ * Everything in it is private by itself, so that the root may be passed through without showing anything.
+ * @throws AppError `config-invalid` when it cannot be made there, or when something else lies there: that is left alone
+ */
 export function makeDataDirectory(
-  { root, keys, agent }: DataDirectory,
+  directory: DataDirectory,
   {
     passable = false,
   }: {
     /** Programs that run as other users without a sandbox come by the real path. */ readonly passable?: boolean;
   } = {},
 ): void {
-  mkdirSync(root, { recursive: true, mode: 0o700 });
-  chmodSync(root, passable ? 0o711 : 0o700);
-  for (const path of [keys, join(root, 'logs'), join(root, 'run')]) {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
-    chmodSync(path, 0o700);
+  const { root, agent } = directory;
+  try {
+    makeFolder(root);
+    if (!isOurs(directory)) {
+      throw new AppError('config-invalid', `${root} holds something else than the data of a cluster.`, {
+        hint: 'Name an empty folder, or one that is not there yet, with --data-dir.',
+      });
+    }
+    chmodSync(root, passable ? 0o711 : 0o700);
+    for (const name of ownFolders) {
+      makeFolder(join(root, name));
+      chmodSync(join(root, name), 0o700);
+    }
+    // The agent decides by itself who may pass: kernels may be at work in there.
+    makeFolder(agent);
+  } catch (cause) {
+    if (cause instanceof AppError) throw cause;
+    const { code = '', message } = cause as NodeJS.ErrnoException;
+    throw new AppError('config-invalid', `${root} cannot be the data directory: ${sayings[code] ?? message}.`, {
+      hint: 'Name a folder that you may write to with --data-dir (or $BACKEND_DATA_DIR).',
+      cause,
+    });
   }
-  // The agent decides by itself who may pass: kernels may be at work in there.
-  mkdirSync(agent, { recursive: true, mode: 0o700 });
+}
+
+/** In the order in which they are made. */
+const ownFolders = ['keys', 'logs', 'run'];
+
+const sayings: Readonly<Record<string, string>> = {
+  EACCES: 'you may not write there',
+  EPERM: 'it belongs to somebody else',
+  EEXIST: 'it is no folder',
+  ENOTDIR: 'part of the path is no folder',
+  EROFS: 'the file system is read-only',
+  ENOENT: 'nothing can be made there',
+};
+
+/** Empty, a cluster's, or what a start that ended early left there. */
+function isOurs({ root, agent, keyFiles }: DataDirectory): boolean {
+  const entries = readdirSync(root).filter((name) => name !== 'lost+found');
+  if (entries.length === 0 || Object.values(keyFiles).some((file) => existsSync(file))) return true;
+  return entries.includes('keys') && entries.every((name) => [...ownFolders, basename(agent)].includes(name));
+}
+
+/** Level by level: `recursive` never returns where nothing can be made, as below /proc. */
+function makeFolder(path: string): void {
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST' && statSync(path).isDirectory()) return;
+    if (code !== 'ENOENT' || dirname(path) === path) throw error;
+    makeFolder(dirname(path));
+    mkdirSync(path, { mode: 0o700 });
+  }
 }
 
 export interface Credentials {

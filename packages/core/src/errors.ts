@@ -125,7 +125,10 @@ export const errorCodes = {
   ),
   'engine-unavailable': entry('retry', 'Try again in a moment; operators see why with: docker info'),
   'engine-failed': entry('operator', 'See the log of the container engine.'),
-  'port-in-use': entry('operator', 'Stop what uses the port, or choose another one.'),
+  'port-in-use': entry(
+    'operator',
+    'Stop what uses the port, or choose another one: up --port NUMBER, 0 for any; servers have it in their settings.',
+  ),
   'data-directory-locked': entry('operator', 'Stop the other cluster with: ./backend.ai down'),
   'config-invalid': entry('operator', 'Correct the configuration.'),
   'not-implemented': entry('operator', 'This version does not offer it.'),

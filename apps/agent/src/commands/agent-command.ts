@@ -1,6 +1,5 @@
-import { existsSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
-import { ComponentCommand, dataDirectory } from '@backend.ai/cli-kit';
+import { dirname } from 'node:path';
+import { ComponentCommand } from '@backend.ai/cli-kit';
 import { AppError, hasCode, parseRequestId } from '@backend.ai/core';
 import { adminSocketPath, callAdminSocket, clusterLayout } from '@backend.ai/runtime';
 import { Option } from 'clipanion';
@@ -10,7 +9,7 @@ import { type AgentShape, agentComponent } from './component.ts';
 
 /**
  * A command that asks the agent of this machine through its admin socket: the one of a configuration file, or that of an
- * embedded cluster when `--data-dir` says so or there is no `configs/agent.toml`.
+ * embedded cluster.
  */
 export abstract class AgentCommand extends ComponentCommand<AgentShape> {
   dataDir = Option.String('--data-dir', {
@@ -41,15 +40,12 @@ export abstract class AgentCommand extends ComponentCommand<AgentShape> {
   }
 
   #place(): { readonly folder: string; readonly socket: string; readonly hint: string } {
-    const { env, cwd } = this.context;
-    const file = this.configFile ?? agentComponent.configuration.defaultFile;
-    const configured = this.dataDir === undefined && (this.configFile !== undefined || existsSync(resolve(cwd, file)));
-    if (configured) {
-      const { runDir } = agentServerOptions(this.loadConfig().values, env.PATH ?? '');
+    const folder = this.embeddedFolderOf(this.dataDir);
+    if (folder === undefined) {
+      const { runDir } = agentServerOptions(this.loadConfig().values, this.context.env.PATH ?? '');
       const socket = adminSocketPath(runDir, 'agent');
       return { folder: dirname(runDir), socket, hint: 'Start it: ./backend.ai ag start-server' };
     }
-    const folder = resolve(cwd, this.dataDir ?? dataDirectory(env));
     return { folder, socket: clusterLayout(folder).agentSocket, hint: 'Start a cluster: ./backend.ai up --detach' };
   }
 }

@@ -1,6 +1,4 @@
-import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
-import { ComponentCommand, dataDirectory } from '@backend.ai/cli-kit';
+import { ComponentCommand } from '@backend.ai/cli-kit';
 import { AppError, hasCode, parseRequestId } from '@backend.ai/core';
 import { adminSocketPath, callAdminSocket, clusterLayout } from '@backend.ai/runtime';
 import { ensureRequestId } from '@backend.ai/telemetry';
@@ -13,7 +11,7 @@ import { type ManagerShape, managerComponent } from './component.ts';
 
 /**
  * A command about an installation: that of a configuration file, on its stores (no manager need run), or an embedded
- * cluster, through its admin socket. `--data-dir` or the absence of `configs/manager.toml` says that it is the latter.
+ * cluster, through its admin socket.
  */
 export abstract class OperatorCommand extends ComponentCommand<ManagerShape> {
   dataDir = Option.String('--data-dir', {
@@ -24,11 +22,7 @@ export abstract class OperatorCommand extends ComponentCommand<ManagerShape> {
 
   /** Undefined: the installation of the configuration file. */
   protected get embeddedFolder(): string | undefined {
-    const { env, cwd } = this.context;
-    if (this.dataDir !== undefined) return resolve(cwd, this.dataDir);
-    const file = this.configFile ?? managerComponent.configuration.defaultFile;
-    if (this.configFile !== undefined || existsSync(resolve(cwd, file))) return undefined;
-    return dataDirectory(env);
+    return this.embeddedFolderOf(this.dataDir);
   }
 
   protected get serverOptions(): ManagerServerOptions {

@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
 import {
   type ConfigShape,
   type ConfigSources,
@@ -7,6 +9,7 @@ import {
 } from '@backend.ai/runtime';
 import { Option } from 'clipanion';
 import { BaseCommand } from '../base-command.ts';
+import { dataDirectory } from '../known-cluster.ts';
 import { parsePairs } from '../option-values.ts';
 import type { ConfiguredComponent } from './component.ts';
 
@@ -20,6 +23,18 @@ export abstract class ComponentCommand<Shape extends ConfigShape> extends BaseCo
   /** Settings that options of this command name. They win over `--set`. */
   protected namedFlags(): FlagValue[] {
     return [];
+  }
+
+  /**
+   * The folder of the embedded cluster that the command is about; undefined: what a configuration file describes. Said
+   * by `--data-dir` or `--config`, else by $BACKEND_DATA_DIR, else by whether the default file is there.
+   */
+  protected embeddedFolderOf(dataDir: string | undefined): string | undefined {
+    const { env, cwd } = this.context;
+    if (dataDir !== undefined) return resolve(cwd, dataDir);
+    if (this.configFile !== undefined) return undefined;
+    const isConfigured = !env.BACKEND_DATA_DIR && existsSync(resolve(cwd, this.component.configuration.defaultFile));
+    return isConfigured ? undefined : resolve(cwd, dataDirectory(env));
   }
 
   protected get sources(): ConfigSources {

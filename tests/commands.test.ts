@@ -79,6 +79,16 @@ test('status, doctor, image list and ag list-slots read well for people and mach
   }
 });
 
+test('quickstart --exit on a cluster that runs ends its session, and leaves the cluster', async () => {
+  const result = await cluster.cli(['quickstart', '--exit', '--output', join(folder, 'results')]);
+  expect(result.code, result.stderr).toBe(0);
+  expect(result.stdout).toMatch(/Try next:\n {2}\.\/backend\.ai run /);
+  await waitFor(async () => !(await cluster.cli(['ps'])).stdout.includes('quickstart'));
+  expect((await cluster.cli(['session', 'exec', 'quickstart', '--', 'ls'])).stderr).toContain(
+    'Create another one with',
+  );
+});
+
 test('login finds the credentials of an embedded cluster by itself', async () => {
   const login = await cluster.cli(['login']);
   expect(login.code, login.stderr).toBe(0);

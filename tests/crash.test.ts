@@ -97,16 +97,19 @@ test(
   process.env.SOAK ? 900_000 : 180_000,
 );
 
-test('down ends the sessions unless told to keep them', async () => {
-  cluster = await TestCluster.start();
+test('Ctrl-C and down end the sessions unless told to keep them', async () => {
+  cluster = await TestCluster.start(['--keep-sessions']);
   await cluster.json(['session', 'create', '--name', 'kept-one', 'shell']);
   await cluster.json(['session', 'exec', 'kept-one', '-c', 'x=here']);
+  await cluster.interrupt();
+  expect(cluster.remains().processes.length).toBeGreaterThan(0);
+  await cluster.up();
   expect((await cluster.cli(['down', '--keep-sessions'])).code).toBe(0);
   expect(cluster.remains().processes.length).toBeGreaterThan(0);
   await cluster.up();
   const kept = await cluster.json<{ stdout: string }>(['session', 'exec', 'kept-one', '-c', 'echo $x']);
   expect(kept.stdout).toBe('here\n');
-  expect((await cluster.cli(['down'])).code).toBe(0);
+  await cluster.interrupt();
   expect(cluster.remains()).toEqual({ processes: [], ports: [], scratch: [] });
   await cluster.up();
   const info = await cluster.json<{ sessions: Array<{ status: string; reason: { code: string } }> }>(['ps', '--all']);

@@ -74,6 +74,12 @@ export class TestCluster {
     await waitFor(() => !isAlive(this.pid));
   }
 
+  /** Ctrl-C. */
+  async interrupt(): Promise<void> {
+    process.kill(this.pid, 'SIGINT');
+    await waitFor(() => !isAlive(this.pid));
+  }
+
   /**
    * Asserts that the books are right, ends the cluster with its sessions, asserts that nothing stays, and removes the
    * data directory.

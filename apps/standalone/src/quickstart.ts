@@ -7,6 +7,8 @@ import { chooseExampleJob } from './example-job.ts';
 export interface QuickstartOptions {
   /** Local folder for the results; made if absent. */
   readonly outputFolder: string;
+  /** Whether the session that is made stays afterwards. One that existed does in any case. */
+  readonly keepSession: boolean;
   /** What happens now, one line each. */
   readonly onProgress: (line: string) => void;
   /** Output of the program as it comes. */
@@ -40,7 +42,7 @@ export async function runExample(client: Client, options: QuickstartOptions): Pr
     try {
       return await work();
     } finally {
-      timings[name] = Math.round((clock.monotonic() - begun) * 10) / 10;
+      timings[name] = Math.round(((timings[name] ?? 0) + clock.monotonic() - begun) * 10) / 10;
     }
   };
   const folder = resolve(options.outputFolder);
@@ -48,15 +50,13 @@ export async function runExample(client: Client, options: QuickstartOptions): Pr
 
   const job = chooseExampleJob(await client.images.list());
   onProgress(`Creating a session of ${job.image.name}`);
-  const session = await timed('sessionMs', async () => {
-    const created = await client.sessions.create({
-      name: 'quickstart',
-      image: job.image.name,
-      resources: { cpu: '1', mem: '256m' },
-    });
-    await created.waitUntilRunning({ onChange: (view) => onProgress(`  ${view.status}: ${view.reason.message}`) });
-    return created;
-  });
+  const session = await timed('sessionMs', () =>
+    client.sessions.create({ name: 'quickstart', image: job.image.name, resources: { cpu: '1', mem: '256m' } }),
+  );
+  await using _ended = options.keepSession || !session.created ? undefined : session;
+  await timed('sessionMs', () =>
+    session.waitUntilRunning({ onChange: (view) => onProgress(`  ${view.status}: ${view.reason.message}`) }),
+  );
   onProgress(`Uploading ${job.inputs.map((file) => basename(file)).join(', ')}`);
   await timed('uploadMs', async () => {
     for (const file of job.inputs) await session.upload(basename(file), { file });
@@ -71,7 +71,7 @@ export async function runExample(client: Client, options: QuickstartOptions): Pr
   });
   if (outcome.exitCode !== 0) {
     throw new AppError('session-failed', `The example ended with ${outcome.exitCode ?? outcome.status}.`, {
-      hint: 'Its output tells why; the session is still there: ./backend.ai session logs quickstart',
+      hint: 'What it wrote tells why.',
       data: { exitCode: outcome.exitCode, stdout: outcome.stdout, stderr: outcome.stderr },
     });
   }

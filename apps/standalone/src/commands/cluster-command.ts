@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { BaseCommand, dataDirectory as defaultDataDirectory } from '@backend.ai/cli-kit';
+import { BaseCommand, dataDirectory as defaultDataDirectory, quoteWord } from '@backend.ai/cli-kit';
 import { Option } from 'clipanion';
 import { type DataDirectory, dataDirectory } from '../data-directory.ts';
 
@@ -11,5 +11,12 @@ export abstract class ClusterCommand extends BaseCommand {
 
   protected get directory(): DataDirectory {
     return dataDirectory(resolve(this.context.cwd, this.dataDir ?? defaultDataDirectory(this.context.env)));
+  }
+
+  /** Stands before commands that are shown, so that they find this cluster; nothing when they do by themselves. */
+  protected get prefix(): string {
+    const { root } = this.directory;
+    const { cwd, env } = this.context;
+    return root === resolve(cwd, defaultDataDirectory(env)) ? '' : `BACKEND_DATA_DIR=${quoteWord(root)} `;
   }
 }

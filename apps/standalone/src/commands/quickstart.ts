@@ -7,6 +7,7 @@ import { Command, Option } from 'clipanion';
 import { Cluster } from '../cluster.ts';
 import { findCluster } from '../cluster-process.ts';
 import { type Credentials, readJson } from '../data-directory.ts';
+import { type Aftermath, nextSteps } from '../next-steps.ts';
 import { type QuickstartResult, runExample } from '../quickstart.ts';
 import { buildPythonImage, quickstartBackend } from '../quickstart-backend.ts';
 import { StartingCommand } from './starting-command.ts';
@@ -28,7 +29,7 @@ export class QuickstartCommand extends StartingCommand {
   });
 
   exit = Option.Boolean('--exit', false, { description: 'End after the run' });
-  keepSessions = Option.Boolean('--keep-sessions', false, { description: 'Sessions outlive the cluster' });
+  keepSessions = Option.Boolean('--keep-sessions', false, { description: 'Sessions stay when it ends' });
   output = Option.String('--output', 'quickstart-output', { description: 'Folder for the results' });
 
   async perform(): Promise<number> {
@@ -43,14 +44,24 @@ export class QuickstartCommand extends StartingCommand {
     const clusterMs = Math.round(performance.now() - begun);
     try {
       const client = createClient({ ...credentials, requestId: this.context.requestId, fetch: nodeFetch });
+      const keepSession = !this.exit || this.keepSessions;
       const result = await runExample(client, {
+        keepSession,
         outputFolder: resolve(this.context.cwd, this.output),
         onProgress: (line) => this.#progress(line),
         onOutput: (text) => void (this.json || this.context.stdout.write(text.replace(/^(?=.)/gm, '    '))),
       });
       const timings = { clusterMs, ...result.timings, totalMs: Math.round(performance.now() - begun) };
       if (this.json) this.printJson({ ...result, timings, endpoint: credentials.endpoint, credentials, warnings });
-      else this.#show({ ...result, timings }, credentials);
+      else {
+        const ends = cluster !== undefined && this.exit;
+        this.#show({ ...result, timings }, credentials, {
+          cluster: ends ? 'ended' : cluster ? 'this-process' : 'another-process',
+          session: keepSession ? result.sessionName : undefined,
+          prefix: this.prefix,
+        });
+      }
+      await this.noteLogin(credentials.endpoint);
     } catch (error) {
       await cluster?.stop({ keepSessions: false });
       throw error;
@@ -86,7 +97,7 @@ export class QuickstartCommand extends StartingCommand {
     this.context.stderr.write(`${line.startsWith(' ') ? line : `▸ ${line}`}\n`);
   }
 
-  #show(result: QuickstartResult, { endpoint, accessKey, secretKey }: Credentials): void {
+  #show(result: QuickstartResult, { endpoint, accessKey, secretKey }: Credentials, after: Aftermath): void {
     const { timings } = result;
     const ms = (value: number | undefined): string => `${Math.round(value ?? 0)} ms`;
     const lines: Array<readonly [string, string]> = [
@@ -99,21 +110,14 @@ export class QuickstartCommand extends StartingCommand {
           `(scheduled after ${ms(timings.scheduledMs)}), upload ${ms(timings.uploadMs)}, run ${ms(timings.runMs)}, ` +
           `download ${ms(timings.downloadMs)}, all ${ms(timings.totalMs)}`,
       ],
-      ['Cluster', endpoint],
+      ['Cluster', after.cluster === 'ended' ? `${endpoint}, ends now; its keys are those of the next start` : endpoint],
       ['Access key', accessKey],
       ['Secret key', secretKey],
     ];
     const width = Math.max(...lines.map(([name]) => name.length));
     this.say('');
     for (const [name, value] of lines) this.say(`${name.padEnd(width)}  ${value}`);
-    this.say('\nTry next, in another terminal:');
-    for (const command of [
-      `./backend.ai session exec ${result.sessionName} -- ls -l`,
-      "./backend.ai run python -c 'print(6 * 7)'",
-      './backend.ai session create -r cpu=1 -r mem=512m --name mine python',
-      './backend.ai ps',
-    ]) {
-      this.say(`  ${command}`);
-    }
+    this.say('');
+    for (const line of nextSteps(after)) this.say(line);
   }
 }

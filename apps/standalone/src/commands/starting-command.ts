@@ -1,4 +1,5 @@
 import { engineSocketFor } from '@backend.ai/agent';
+import { loginFile, readCluster } from '@backend.ai/cli-kit';
 import { Option, UsageError } from 'clipanion';
 import { type ClusterConfig, defaultPort } from '../config.ts';
 import { ClusterCommand } from './cluster-command.ts';
@@ -30,6 +31,14 @@ export abstract class StartingCommand extends ClusterCommand {
 
   protected get engineSocket(): string {
     return engineSocketOf(this.context.env, this.directory.agent);
+  }
+
+  /** A saved login comes before this cluster: who just started it should know why commands ask elsewhere. */
+  protected async noteLogin(endpoint: string): Promise<void> {
+    const file = loginFile(this.context.env);
+    const login = await readCluster(file).catch(() => undefined);
+    if (login === undefined || login.endpoint === endpoint) return;
+    this.note(`Commands ask ${login.endpoint}, as the login in ${file} says; forget it with: ./backend.ai logout`);
   }
 
   protected get config(): Partial<ClusterConfig> & { readonly dataDir: string } {

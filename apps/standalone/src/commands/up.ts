@@ -25,7 +25,7 @@ export class UpCommand extends StartingCommand {
 
   detach = Option.Boolean('-d,--detach', false, { description: 'Return when it is ready; it goes on' });
   keepSessions = Option.Boolean('--keep-sessions', false, {
-    description: 'Sessions outlive Ctrl-C and are adopted by the next start',
+    description: 'Sessions outlive Ctrl-C or SIGTERM and are adopted by the next start; down has an option of its own',
   });
 
   async perform(): Promise<number> {
@@ -43,12 +43,15 @@ export class UpCommand extends StartingCommand {
       ...(this.accelerators ?? []).flatMap((plugin) => ['--accelerator', plugin]),
       ...(this.acceleratorSettings ?? []).flatMap((setting) => ['--accelerator-setting', setting]),
       ...(this.allowUnisolated ? ['--allow-unisolated'] : []),
+      ...(this.keepSessions ? ['--keep-sessions'] : []),
     ];
     const state = await startDetached(directory, { argv, timeoutMs: startTimeoutMs });
     if (this.json) this.printJson({ ...state });
     this.#warn((await callAdminSocket<AgentStatusView>(directory.agentSocket, 'status')).outage);
     this.say(`The cluster is up at ${state.endpoint} (process ${state.pid}, data in ${state.dataDir}).`);
-    this.say("Try: ./backend.ai run python -c 'print(6 * 7)'   End it with: ./backend.ai down");
+    const command = `${this.prefix}./backend.ai`;
+    this.say(`Try: ${command} run python -c 'print(6 * 7)'   End it with: ${command} down`);
+    await this.noteLogin(state.endpoint);
     return 0;
   }
 
@@ -60,6 +63,7 @@ export class UpCommand extends StartingCommand {
     if (this.json) {
       this.printJson({ endpoint, pid: process.pid, startedAt: cluster.startedAt, timings: cluster.timings });
     }
+    await this.noteLogin(endpoint);
     this.say(`The cluster is up at ${endpoint}. Ctrl-C ends it${this.keepSessions ? '; sessions go on' : ''}.`);
     const cause = await Promise.race([signal, cluster.stopped.then(() => undefined)]);
     if (cause !== undefined) {

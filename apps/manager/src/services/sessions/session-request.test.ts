@@ -7,14 +7,14 @@ const image = { name: 'python', minSlots: { cpu: '1', mem: '67108864' }, maxSlot
 const resolved = { image: image as unknown as Image, agents: [] } as unknown as ResolvedImage;
 const known = new Set(['cpu', 'mem', 'cuda.device']);
 
-function decide(resources: Record<string, string | number | null>) {
+function decide(resources: Record<string, string | number>) {
   const request = { resources, resourceOpts: {}, clusterMode: 'single-node' as const, clusterSize: 1 };
   return decideSlots(request, resolved, known).slots;
 }
 
 describe('the amounts of a kernel', () => {
   it('are what was asked for, and the minimum of the image where nothing was', () => {
-    expect(decide({ cpu: 2, mem: null })).toEqual({ cpu: 2_000n, mem: 67_108_864_000n });
+    expect(decide({ cpu: 2 })).toEqual({ cpu: 2_000n, mem: 67_108_864_000n });
   });
 
   it('are not less than the image needs, nor none of it, told as people write sizes', () => {

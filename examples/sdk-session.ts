@@ -8,7 +8,8 @@ import { AppError, createClient } from '@backend.ai/client';
 
 function fromEnvironment(name: string): string {
   const value = process.env[name];
-  if (!value) throw new Error(`Set ${name}; "./backend.ai status --json" shows where the cluster is.`);
+  if (!value)
+    throw new Error(`Set ${name}; of an embedded cluster it stands in ~/.local/share/backend.ai/credentials.json.`);
   return value;
 }
 

@@ -67,7 +67,8 @@ export async function readCluster(file: string): Promise<KnownCluster | undefine
   try {
     text = await readFile(file, 'utf8');
   } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
     throw new AppError('config-invalid', `The credentials in ${file} cannot be read.`, { cause });
   }
   try {

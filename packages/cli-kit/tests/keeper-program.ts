@@ -1,10 +1,16 @@
+import { AppError } from '@backend.ai/core';
 import { type ConfigDefinition, defineConfig, loggingSection } from '@backend.ai/runtime';
 import { z } from 'zod';
 import { type Component, componentCommands, main } from '../src/index.ts';
 
 /** A component whose service does nothing but stop slowly when told so. */
 const sections = {
-  keeper: z.strictObject({ deaf: z.boolean().default(false).describe('Never stops') }).describe('It.'),
+  keeper: z
+    .strictObject({
+      deaf: z.boolean().default(false).describe('Never stops'),
+      fails: z.enum(['never', 'foreseen', 'unforeseen']).default('never').describe('How it fails to start'),
+    })
+    .describe('It.'),
   logging: loggingSection('rpc'),
 };
 const configuration: ConfigDefinition<typeof sections> = defineConfig({
@@ -20,6 +26,10 @@ const component: Component<typeof sections> = {
   configuration,
   openDependencies: async () => ({ dependencies: [], close: async () => {} }),
   async start(config, { logger }) {
+    const { fails } = config.values.keeper;
+    const cause = new Error('connect ECONNREFUSED');
+    if (fails === 'foreseen') throw new AppError('server-unreachable', 'Nobody keeps.', { hint: 'Wait.', cause });
+    if (fails === 'unforeseen') throw cause;
     process.on('SIGUSR2', () => logger.info('asked'));
     process.on('SIGUSR1', () => void Promise.reject(new Error('nobody caught it')));
     return {

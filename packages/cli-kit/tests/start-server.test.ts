@@ -15,10 +15,17 @@ interface Running {
 }
 
 async function start(...options: string[]): Promise<Running> {
+  const log = join(await tempDirectory(), 'keeper.log');
+  const running = { ...(await launch('--set', `logging.file=${log}`, ...options)), log };
+  await waitFor(() => running.output().includes('Ready.'));
+  return running;
+}
+
+/** Its log goes to standard error. */
+async function launch(...options: string[]): Promise<Omit<Running, 'log'>> {
   const folder = await tempDirectory();
-  const log = join(folder, 'keeper.log');
   const loader = ['--import', import.meta.resolve('tsx'), '--conditions=@backend.ai/source'];
-  const argv = [...loader, program, 'keep', 'start-server', '--set', `logging.file=${log}`, ...options];
+  const argv = [...loader, program, 'keep', 'start-server', ...options];
   const child = spawn(process.execPath, argv, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (output += chunk.toString()));
@@ -30,8 +37,7 @@ async function start(...options: string[]): Promise<Running> {
     child.kill('SIGKILL');
     await ended;
   });
-  await waitFor(() => output.includes('Ready.'));
-  return { child, log, output: () => output, ended };
+  return { child, output: () => output, ended };
 }
 
 const records = (file: string): string[] =>
@@ -77,4 +83,17 @@ test('an error that nobody caught is in the log before the process ends', async 
   child.kill('SIGUSR1');
   expect((await ended).code).toBe(1);
   expect(records(log)).toContain('uncaught error ends the service');
+});
+
+test('a server that cannot start says why in a sentence, and where in the program only when nobody foresaw it', async () => {
+  const readable = ['--set', 'logging.format=text'];
+  const foreseen = await launch('--set', 'keeper.fails=foreseen', ...readable);
+  expect((await foreseen.ended).code).toBe(1);
+  expect(foreseen.output()).toContain('ERROR keeper service failed code=server-unreachable reason="Nobody keeps."');
+  expect(foreseen.output()).toContain('Error: Nobody keeps. [server-unreachable]\n  Wait.');
+  const stack = /\n\s+at /;
+  expect(foreseen.output()).not.toMatch(stack);
+  const unforeseen = await launch('--set', 'keeper.fails=unforeseen', ...readable);
+  expect((await unforeseen.ended).code).toBe(1);
+  expect(unforeseen.output()).toMatch(stack);
 });

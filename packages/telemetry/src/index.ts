@@ -1,4 +1,5 @@
 export * from './background.ts';
+export * from './failure-fields.ts';
 export * from './log-file.ts';
 export * from './log-sink.ts';
 export * from './logger.ts';

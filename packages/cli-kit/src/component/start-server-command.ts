@@ -9,7 +9,7 @@ import {
   openLog,
   runService,
 } from '@backend.ai/runtime';
-import { ensureRequestId } from '@backend.ai/telemetry';
+import { ensureRequestId, failureFields } from '@backend.ai/telemetry';
 import { Command, type CommandClass, Option } from 'clipanion';
 import type { CliContext } from '../context.ts';
 import type { Component } from './component.ts';
@@ -73,7 +73,7 @@ export function startServerCommand<Shape extends ConfigShape>(component: Compone
           onStopping: (cause) => this.say(`Stopping (${cause}).`),
         });
       } catch (error) {
-        logger.error('service failed', { error });
+        logger.error('service failed', failureFields(error));
         throw error;
       } finally {
         process.off('SIGHUP', log.reopen);

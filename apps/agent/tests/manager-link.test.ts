@@ -86,6 +86,20 @@ it('goes to another manager when its own is gone, and brings what was not acknow
   expect(agent.status()).toMatchObject({ outboxDepth: 0, registration: 'registered', link: { manager: managers[1] } });
 });
 
+it('tells of each attempt without a manager in one record without a stack', async () => {
+  const w = await agentWorld(fake);
+  const absent = 'ws://127.0.0.1:1';
+  await w.startAgent({ managers: [absent, absent, w.managerAddress] });
+  const warnings = w.logs.records.filter(({ level }) => level === 'warn' || level === 'error');
+  expect(warnings).toMatchObject(
+    [1, 2].map((failures) => ({
+      ...{ msg: 'manager cannot be used', address: absent, failures, code: 'server-unreachable' },
+      reason: expect.stringMatching(`^${absent} cannot be reached: .*ECONNREFUSED`),
+    })),
+  );
+  expect(JSON.stringify(warnings)).not.toMatch(/\bat .*:\d+:\d+/);
+});
+
 it('runs simulated kernels in simulated time', async () => {
   let flow: NodeJS.Timeout | undefined;
   onTestFinished(() => clearInterval(flow));

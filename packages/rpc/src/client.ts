@@ -10,7 +10,7 @@ import {
   parseRequestId,
   systemClock,
 } from '@backend.ai/core';
-import { type Logger, requireRequestId, runWithRequest } from '@backend.ai/telemetry';
+import { failureFields, type Logger, requireRequestId, runWithRequest } from '@backend.ai/telemetry';
 import type { TRPCClient } from '@trpc/client';
 import type { AnyTRPCRouter } from '@trpc/server';
 import { type CallSink, CallTable } from './calls.ts';
@@ -132,13 +132,29 @@ class Client<TRouter extends AnyTRPCRouter> implements RpcClient<TRouter> {
   }
 
   connect(): Promise<void> {
+    return this.#connect(() => {});
+  }
+
+  /** An attempt that nobody waits for: its failure is told by the log. */
+  #connectUnasked(): void {
+    const { logger, address } = this.#options;
+    const tell = (error: AppError): void => {
+      const fields = { address, ...failureFields(error) };
+      // The first of a row of failures is news; the others are the same news.
+      if (this.#failures === 0) logger.warn('rpc connection failed', fields);
+      else logger.debug('rpc connection failed again', { ...fields, failures: this.#failures });
+    };
+    this.#connect(tell).catch(() => {});
+  }
+
+  #connect(onFailure: (error: AppError) => void): Promise<void> {
     if (this.#state === 'closed') return Promise.reject(closedError());
     if (this.#state === 'ready') return Promise.resolve();
     if (this.#attempt) return this.#attempt;
     this.#cancelWait?.();
     this.#setState('connecting');
     // A connection serves many requests and belongs to none.
-    const attempt = runWithRequest({ requestId: newRequestId() }, () => this.#tryConnect());
+    const attempt = runWithRequest({ requestId: newRequestId() }, () => this.#tryConnect(onFailure));
     this.#attempt = attempt;
     attempt.catch(() => {});
     return attempt;
@@ -162,7 +178,7 @@ class Client<TRouter extends AnyTRPCRouter> implements RpcClient<TRouter> {
     });
   }
 
-  async #tryConnect(): Promise<void> {
+  async #tryConnect(onFailure: (error: AppError) => void): Promise<void> {
     const { identity, serverKeys } = this.#options;
     const clock = this.#clock;
     try {
@@ -191,10 +207,7 @@ class Client<TRouter extends AnyTRPCRouter> implements RpcClient<TRouter> {
         this.#rejection = error;
         this.#calls.failAll(error);
       }
-      const { logger, address } = this.#options;
-      // The first of a row of failures is news; the others are the same news.
-      if (this.#failures === 0) logger.warn('rpc connection failed', { address, error });
-      else logger.debug('rpc connection failed again', { address, failures: this.#failures, error });
+      onFailure(error);
       this.#retryLater(error, rejected);
       throw error;
     }
@@ -207,7 +220,7 @@ class Client<TRouter extends AnyTRPCRouter> implements RpcClient<TRouter> {
       return;
     }
     runWithRequest({ requestId: newRequestId() }, () => {
-      this.#options.logger.warn('rpc connection lost', { address: this.#options.address, error });
+      this.#options.logger.warn('rpc connection lost', { address: this.#options.address, ...failureFields(error) });
       this.#retryLater(error, false);
     });
   }
@@ -217,7 +230,7 @@ class Client<TRouter extends AnyTRPCRouter> implements RpcClient<TRouter> {
     const backoff = this.#options.reconnect ?? defaultReconnect;
     const waitMs = rejected ? backoff.maxMs : backoffMs(this.#failures, backoff);
     this.#failures += 1;
-    this.#cancelWait = this.#clock.setTimer(waitMs, () => void this.connect().catch(() => {}));
+    this.#cancelWait = this.#clock.setTimer(waitMs, () => this.#connectUnasked());
     this.#setState('waiting', error);
   }
 
@@ -249,7 +262,7 @@ class Client<TRouter extends AnyTRPCRouter> implements RpcClient<TRouter> {
     const idempotent = type === 'query' || (type === 'mutation' && meta?.idempotent === true);
     const bound: CallSink = type === 'subscription' ? bindSink(sink) : sink;
     const stop = this.#calls.start({ path, type, requestId, headersText, inputText, deadlineMs, idempotent }, bound);
-    if (this.#state === 'idle') this.connect().catch(() => {});
+    if (this.#state === 'idle') this.#connectUnasked();
     return stop;
   };
 

@@ -3,7 +3,7 @@ import { createServer as createHttpsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { checkAccessLevels, type PeerKind } from '@backend.ai/contract';
 import { AppError, type Clock, hasCode, isLoopback, newRequestId, systemClock } from '@backend.ai/core';
-import { BackgroundTasks, type Logger, runWithRequest } from '@backend.ai/telemetry';
+import { BackgroundTasks, failureFields, type Logger, runWithRequest } from '@backend.ai/telemetry';
 import type { AnyTRPCRouter } from '@trpc/server';
 import { WebSocketServer } from 'ws';
 import type { Duplex } from './duplex.ts';
@@ -115,7 +115,8 @@ class Server implements RpcServer {
     sockets.on('error', () => {}); // The same errors arrive at `http`.
     sockets.on('connection', (socket, request) => {
       const { remoteAddress, remotePort } = request.socket;
-      const remote = `${remoteAddress}:${remotePort}`;
+      // Of one that is gone again already nobody knows it.
+      const remote = remoteAddress === undefined ? 'a peer' : `${remoteAddress}:${remotePort}`;
       const raw = request.socket as Socket;
       this.#accept(webSocketDuplex(socket, raw, { remote, pingMs: this.#limits.pingMs, clock: this.#clock }));
     });
@@ -218,9 +219,9 @@ class Server implements RpcServer {
       });
     } catch (error) {
       const expected = hasCode(error, 'peer-rejected', 'connection-lost', 'shutting-down');
-      const fields = { remote: duplex.remote, error };
-      if (expected) logger.warn('rpc peer rejected', fields);
-      else logger.error('rpc handshake failed', fields);
+      const { remote } = duplex;
+      if (expected) logger.warn('rpc peer rejected', { remote, ...failureFields(error) });
+      else logger.error('rpc handshake failed', { remote, error });
     } finally {
       this.#pending.delete(duplex);
     }

@@ -62,6 +62,28 @@ describe('serving on a socket', () => {
     expect((await fetch(world.address.replace('ws:', 'http:'))).status).toBe(426);
   });
 
+  it('has a name for a peer that is gone before anybody has asked for its address', async () => {
+    await start();
+    const { hostname, port } = new URL(world.address);
+    const upgrade = [
+      ...['GET / HTTP/1.1', 'Host: x', 'Upgrade: websocket', 'Connection: Upgrade', 'Sec-WebSocket-Version: 13'],
+      'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n',
+    ].join('\r\n');
+    const rejected = () =>
+      world.logs.filter(({ message }) => message === 'rpc peer rejected').map(({ fields }) => fields);
+    await until(() => {
+      const line = connect({ host: hostname, port: Number(port) }, () => {
+        line.write(upgrade, () => line.resetAndDestroy());
+      });
+      line.on('error', () => {});
+      return rejected().some(({ remote }) => remote === 'a peer');
+    });
+    for (const record of rejected()) {
+      expect(record).toMatchObject({ code: 'connection-lost', reason: expect.not.stringContaining('undefined') });
+      expect(record).not.toHaveProperty('error');
+    }
+  });
+
   it('works over TLS with a self-signed certificate: the keys prove the peers', async () => {
     await start();
     const { address } = await world.server.listenWebSocket({ host: '127.0.0.1', port: 0, tls: testCertificate });

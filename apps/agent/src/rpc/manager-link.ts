@@ -14,7 +14,7 @@ import {
 } from '@backend.ai/contract';
 import { backoffMs, type Clock, deferred, delay, newRequestId, nextTurn, parseRequestId } from '@backend.ai/core';
 import { createRpcClient, type PeerIdentity, type RpcClient } from '@backend.ai/rpc';
-import { BackgroundTasks, type Logger, runWithRequest } from '@backend.ai/telemetry';
+import { BackgroundTasks, failureFields, type Logger, runWithRequest } from '@backend.ai/telemetry';
 import type { Outbox } from '../kernels/outbox.ts';
 
 export interface ManagerLinkOptions {
@@ -149,7 +149,9 @@ export class ManagerLink {
         } catch (error) {
           failures += 1;
           this.#status = { ...this.#status, lastError: error instanceof Error ? error.message : String(error) };
-          if (!this.#stop.signal.aborted) logger.warn('manager cannot be used', { address, failures, error });
+          if (!this.#stop.signal.aborted) {
+            logger.warn('manager cannot be used', { address, failures, ...failureFields(error) });
+          }
         }
       });
       // All addresses are tried before waiting longer.

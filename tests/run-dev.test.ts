@@ -3,11 +3,11 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openPostgres } from '@backend.ai/database';
-import { loadConfig, lockDirectory } from '@backend.ai/runtime';
+import { loadConfig, lockDirectory, portOwner } from '@backend.ai/runtime';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { agentConfiguration } from '../apps/agent/src/server-config.ts';
 import { managerConfiguration, managerServerOptions } from '../apps/manager/src/server-config.ts';
-import { freePort, missingPackages, portOwner } from '../scripts/dev-servers/index.ts';
+import { freePort, missingPackages } from '../scripts/dev-servers/index.ts';
 import { type CommandResult, runCommand } from './support/command.ts';
 
 const script = join(import.meta.dirname, '..', 'scripts', 'run-dev.sh');

@@ -4,6 +4,5 @@ export { type DockerRegistryOptions, startDockerRegistry } from './docker-regist
 export { startEtcd } from './etcd.ts';
 export { freePort, requirePort } from './ports.ts';
 export { type PostgresOptions, startPostgres } from './postgres.ts';
-export { type PortOwner, portOwner } from './processes.ts';
 export { findPrograms, missingPackages, type ServerPrograms, serverPackages } from './programs.ts';
 export { type RedisOptions, startRedis } from './redis.ts';

@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { createServer } from 'node:net';
 import { AppError } from '@backend.ai/core';
-import { portOwner } from './processes.ts';
+import { portOwner } from '@backend.ai/runtime';
 
 /** Ports from 32768 on are given to outgoing connections, which may take one between the search and its use. */
 const [firstPort, lastPort] = [10_000, 32_767];

@@ -1,5 +1,5 @@
-/** What /proc says about processes: who belongs to whom, who listens where. */
-import { readdir, readFile, readlink } from 'node:fs/promises';
+/** What /proc says about processes: who belongs to whom, and who is stopped. */
+import { readdir, readFile } from 'node:fs/promises';
 
 async function processIds(): Promise<number[]> {
   return (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
@@ -54,38 +54,4 @@ export function signalAll(pids: readonly number[], signal: NodeJS.Signals): void
       if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
     }
   }
-}
-
-export interface PortOwner {
-  readonly pid: number;
-  readonly command: string;
-}
-
-const listening = '0A';
-
-/** Who listens on a TCP port of this machine; undefined for another user's process, which /proc hides, too. */
-export async function portOwner(port: number): Promise<PortOwner | undefined> {
-  const hexPort = port.toString(16).toUpperCase().padStart(4, '0');
-  const sockets = new Set<string>();
-  for (const table of ['/proc/net/tcp', '/proc/net/tcp6']) {
-    const lines = await readFile(table, 'utf8').then(
-      (text) => text.split('\n').slice(1),
-      () => [],
-    );
-    for (const line of lines) {
-      const fields = line.trim().split(/\s+/);
-      if (fields[1]?.endsWith(`:${hexPort}`) && fields[3] === listening) sockets.add(`socket:[${fields[9]}]`);
-    }
-  }
-  if (sockets.size === 0) return undefined;
-  for (const pid of await processIds()) {
-    const descriptors = await readdir(`/proc/${pid}/fd`).catch(() => []);
-    for (const descriptor of descriptors) {
-      const target = await readlink(`/proc/${pid}/fd/${descriptor}`).catch(() => '');
-      if (!sockets.has(target)) continue;
-      const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
-      return { pid, command: command.replaceAll('\0', ' ').trim() };
-    }
-  }
-  return undefined;
 }

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import type { Transfer } from '@backend.ai/contract';
@@ -8,7 +8,7 @@ import { AppError, isErrorBody } from '@backend.ai/core';
 import { connectDataPort, readHead } from '@backend.ai/rpc';
 import { testCertificate, waitFor } from '@backend.ai/testing';
 import { extract } from 'tar-stream';
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import { agentWorld, codeOf, readAll, runCode, type StartedAgent, startKernel, textOf } from './agent-world.ts';
 
 type Api = StartedAgent['api'];
@@ -259,4 +259,17 @@ it('carries the same over TLS, shows its ticket to the right certificate only, a
   );
   const { socket: opened } = await connectDataPort(ticket);
   expect((await readAll(opened)).equals(data)).toBe(true);
+});
+
+it('says that a port which another process has is in use', async () => {
+  const squatter = createServer();
+  await new Promise<void>((resolve) => squatter.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => void squatter.close());
+  const { port } = squatter.address() as AddressInfo;
+  const w = await agentWorld({ backend: 'fake', dataPort: { host: '127.0.0.1', port } });
+  await expect(w.startAgent()).rejects.toMatchObject({
+    code: 'port-in-use',
+    message: `Port ${port} on 127.0.0.1 is in use.`,
+    data: { port },
+  });
 });

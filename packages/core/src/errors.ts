@@ -129,7 +129,10 @@ export const errorCodes = {
     'operator',
     'Stop what uses the port, or choose another one: up --port NUMBER, 0 for any; servers have it in their settings.',
   ),
-  'data-directory-locked': entry('operator', 'Stop the other cluster with: ./backend.ai down'),
+  'data-directory-locked': entry(
+    'operator',
+    'Stop that process first (an embedded cluster: ./backend.ai down), or use another folder.',
+  ),
   'config-invalid': entry('operator', 'Correct the configuration.'),
   'not-implemented': entry('operator', 'This version does not offer it.'),
   internal: entry('operator', 'Give the request id to an operator; details are in the log.'),

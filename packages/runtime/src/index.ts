@@ -6,6 +6,7 @@ export * from './health/dependencies.ts';
 export * from './health/internal-server.ts';
 export * from './lifecycle.ts';
 export * from './logging.ts';
+export * from './port-owner.ts';
 export * from './process-identity.ts';
 export * from './process-stat.ts';
 export * from './run-service.ts';

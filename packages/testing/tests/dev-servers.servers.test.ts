@@ -2,8 +2,9 @@ import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { connect } from 'node:net';
+import { portOwner } from '@backend.ai/runtime';
 import { describe, expect, inject, it, onTestFinished } from 'vitest';
-import { freePort, portOwner, requirePort, startEtcd, startRedis } from '../../../scripts/dev-servers/index.ts';
+import { freePort, requirePort, startEtcd, startRedis } from '../../../scripts/dev-servers/index.ts';
 import { tempDirectory } from '../src/index.ts';
 
 /** One exchange with Redis: what it answered within the time, or null. */

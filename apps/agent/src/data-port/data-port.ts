@@ -60,8 +60,12 @@ export class DataPort {
     const { host, port } = this.#options;
     return new Promise((resolve, reject) => {
       this.#server.once('error', (cause: NodeJS.ErrnoException) => {
-        const code = cause.code === 'EADDRINUSE' ? 'port-in-use' : 'config-invalid';
-        reject(new AppError(code, `Port ${port} on ${host} cannot be used for data.`, { data: { host, port }, cause }));
+        const data = { host, port };
+        reject(
+          cause.code === 'EADDRINUSE'
+            ? new AppError('port-in-use', `Port ${port} on ${host} is in use.`, { data, cause })
+            : new AppError('config-invalid', `The agent cannot listen for data on ${host}:${port}.`, { data, cause }),
+        );
       });
       this.#server.listen(port, host, () => {
         const bound = (this.#server.address() as AddressInfo).port;

@@ -16,13 +16,18 @@ async function dataFolder(): Promise<string> {
   return folder;
 }
 
-function startIn(folder: string, parts: readonly Part[] = [], events: string[] = []): Promise<RunningService> {
+function startIn(
+  folder: string,
+  parts: readonly Part[] = [],
+  events: string[] = [],
+  port = 0,
+): Promise<RunningService> {
   return startComponentServer(
     {
       component: 'example',
       version: '1.2.3',
       runDir: join(folder, 'run'),
-      metrics: { host: '127.0.0.1', port: 0 },
+      metrics: { host: '127.0.0.1', port },
       stopDeadlineMs: 5_000,
       logger: silentLogger,
     },
@@ -50,6 +55,18 @@ it('a component answers at its socket and its internal port until it is stopped'
   expect(events).toEqual(['started', 'stopped']);
   expect(existsSync(socket)).toBe(false);
   await expect(fetch(`${Health}/live`)).rejects.toThrow();
+});
+
+it('a component whose port is taken names the process that has it', async () => {
+  const first = await startIn(await dataFolder());
+  onTestFinished(() => first.stop());
+  const port = Number(new URL(first.addresses.Health ?? '').port);
+  await expect(startIn(await dataFolder(), [], [], port)).rejects.toMatchObject({
+    code: 'port-in-use',
+    message: `Port ${port} of 127.0.0.1 is in use.`,
+    hint: expect.stringContaining(`Process ${process.pid} has it (`),
+    data: { port, pid: process.pid },
+  });
 });
 
 it('a data folder has one process at a time, and is free when that one has stopped or could not start', async () => {

@@ -7,6 +7,7 @@ import type { Dependency } from '../health/dependencies.ts';
 import { InternalServer, type ServiceState } from '../health/internal-server.ts';
 import { Lifecycle, type Part } from '../lifecycle.ts';
 import { type GaugeOptions, Metrics, type SeriesOptions } from '../metrics/metrics.ts';
+import { namingPortOwner } from '../port-owner.ts';
 import type { RunningService } from '../run-service.ts';
 
 export interface ComponentServerOptions {
@@ -43,7 +44,11 @@ export function startComponentServer(
   parts: readonly Part[],
   started: () => StartedComponent,
 ): Promise<RunningService> {
-  return ensureRequestId(() => start(options, parts, started));
+  return ensureRequestId(() =>
+    start(options, parts, started).catch(async (error: unknown) => {
+      throw await namingPortOwner(error);
+    }),
+  );
 }
 
 async function start(

@@ -58,6 +58,8 @@ export interface WorldOptions {
   readonly leases?: (real: Leases) => Leases;
   /** Makes the bus of each manager. */
   readonly eventBus?: () => EventBus;
+  /** Makes the live values of each manager. */
+  readonly liveValues?: () => LiveValues;
   /** Where the manager may be killed; `restartManager` buries it. */
   readonly crashPoints?: CrashPoints;
 }
@@ -86,7 +88,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
   async function boot(leases: Leases, name = inProcessName): Promise<Booted> {
     options.crashPoints?.newLife();
     const eventBus = options.eventBus?.() ?? new InProcessEventBus({ source: 'manager', logger });
-    const liveValues = new InProcessLiveValues();
+    const liveValues = options.liveValues?.() ?? new InProcessLiveValues();
     const manager = await createManager({
       config: {
         installationKeyFile,

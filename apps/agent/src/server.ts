@@ -1,6 +1,6 @@
 import { AppError } from '@backend.ai/core';
 import { loadOrCreateIdentity } from '@backend.ai/rpc';
-import type { RunningService } from '@backend.ai/runtime';
+import { DependencyChecks, type RunningService } from '@backend.ai/runtime';
 import { startComponentServer } from '@backend.ai/runtime/server';
 import type { Logger } from '@backend.ai/telemetry';
 import { agentHandlers } from './admin-handlers.ts';
@@ -35,12 +35,12 @@ export function startAgentServer(options: AgentServerOptions, logger: Logger): P
       return {
         addresses: { RPC: address, Data: dataAddress },
         handlers: agentHandlers(() => agent),
-        dependencies: [
+        dependencies: new DependencyChecks([
           { name: 'Manager', check: async () => registrationOf(agent) },
           ...(agent.status().backend === 'docker'
             ? [{ name: 'Container engine', check: async () => engineOf(agent) }]
             : []),
-        ],
+        ]),
         gauges: [
           {
             name: 'backend_agent_kernels',

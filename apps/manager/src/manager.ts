@@ -13,6 +13,7 @@ import { type ManagerConfigInput, parseManagerConfig } from './config.ts';
 import { BusinessLog, type ManagerEvents } from './events.ts';
 import { createGateway } from './gateway.ts';
 import { followChanges } from './hints.ts';
+import type { Health } from './http/dependencies.ts';
 import { createHttpServer, type HttpServerOptions } from './http/server.ts';
 import { createImaging } from './imaging.ts';
 import { openInstallationKey } from './installation.ts';
@@ -80,6 +81,8 @@ export interface ManagerOptions {
   readonly rpc?: { readonly inProcessName?: string; readonly webSocket?: ListenOptions };
   /** Where users reach it; absent: nowhere. */
   readonly http?: Omit<HttpServerOptions, 'version'>;
+  /** Whether what requests need works; asked by `/health` of the API without a login. Absent: it always does. */
+  readonly canServe?: () => Promise<boolean>;
   readonly logger: Logger;
   readonly clock?: Clock;
   /** For tests: other means in place of the real ones. */
@@ -331,8 +334,11 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
     onTenantsChanged: () => keypairChanges.announce(),
     onRulesChanged: () => rules.announce(),
   });
-  let ready = false;
-  const health = (): { live: boolean; ready: boolean } => ({ live: true, ready });
+  let started = false;
+  const health = async (): Promise<Health> => ({
+    live: true,
+    ready: started && ((await options.canServe?.()) ?? true),
+  });
   const http =
     options.http &&
     createHttpServer(
@@ -397,11 +403,11 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
           stop: () => http?.close(2_000),
         },
       ]);
-      ready = true;
+      started = true;
       return addresses;
     },
     close() {
-      ready = false;
+      started = false;
       return lifecycle.stop();
     },
     get addresses() {

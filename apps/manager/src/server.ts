@@ -1,5 +1,5 @@
 import { loadOrCreateIdentity, type PeerIdentity } from '@backend.ai/rpc';
-import type { RunningService } from '@backend.ai/runtime';
+import { DependencyChecks, type RunningService } from '@backend.ai/runtime';
 import type { GaugeOptions } from '@backend.ai/runtime/metrics';
 import { startComponentServer } from '@backend.ai/runtime/server';
 import type { Logger } from '@backend.ai/telemetry';
@@ -9,6 +9,12 @@ import { createManager, type Manager } from './manager.ts';
 import type { ManagerServerOptions } from './server-config.ts';
 import { dependenciesOf, openStores, requireSchema, type Stores } from './stores.ts';
 
+/**
+ * What is there can be used without them, though nothing new starts: no proxy is to take every manager out because of
+ * one of these.
+ */
+const servedWithout: ReadonlySet<string> = new Set(['Redis', 'etcd']);
+
 /** One manager as a process of its own, on PostgreSQL, Redis and etcd. */
 export function startManagerServer(options: ManagerServerOptions, logger: Logger): Promise<RunningService> {
   const { config, runDir, metrics } = options;
@@ -16,6 +22,7 @@ export function startManagerServer(options: ManagerServerOptions, logger: Logger
   let stores!: Stores;
   let identity!: PeerIdentity;
   let manager!: Manager;
+  let checks!: DependencyChecks;
   let addresses: Record<string, string> = {};
   return startComponentServer(
     {
@@ -34,6 +41,7 @@ export function startManagerServer(options: ManagerServerOptions, logger: Logger
         async start() {
           stores = await openStores(options, { logger, source: managerId });
           await requireSchema(stores.database.db);
+          checks = new DependencyChecks(dependenciesOf(stores));
         },
         stop: () => stores?.close(),
       },
@@ -46,6 +54,7 @@ export function startManagerServer(options: ManagerServerOptions, logger: Logger
             ...{ config, database: database.db, eventBus, liveValues, configStore, leases, identity, logger },
             rpc: { webSocket: options.rpc },
             http: options.http,
+            canServe: async () => (await checks.now()).every(({ name, healthy }) => healthy || servedWithout.has(name)),
           });
           await manager.services.ensureInstallation();
           const { api, rpc } = await manager.start();
@@ -58,7 +67,7 @@ export function startManagerServer(options: ManagerServerOptions, logger: Logger
       addresses,
       // The rest of what operators do, they do on the stores.
       handlers: managerHandlers(manager),
-      dependencies: dependenciesOf(stores),
+      dependencies: checks,
       gauges: clusterGauges(manager.services),
     }),
   );

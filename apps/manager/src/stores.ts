@@ -9,13 +9,13 @@ import {
 } from '@backend.ai/coordination';
 import {
   type Database,
-  type DatabaseHandle,
   type Deadlines,
   isCurrentEpoch,
   managerMigrations,
   migrationStatus,
   nextEpoch,
   openPostgres,
+  type PostgresHandle,
   requireMigrated,
   serverVersion,
 } from '@backend.ai/database';
@@ -27,7 +27,7 @@ type StoreOptions = Pick<ManagerServerOptions, 'database' | 'redis' | 'etcd'>;
 
 /** The servers that managers share. */
 export interface Stores {
-  readonly database: DatabaseHandle;
+  readonly database: PostgresHandle;
   readonly coordination: Coordination;
   close(): Promise<void>;
 }
@@ -69,7 +69,7 @@ export async function openStores(
 export function openDatabase(
   { database }: Pick<StoreOptions, 'database'>,
   deadlines?: Partial<Deadlines>,
-): Promise<DatabaseHandle> {
+): Promise<PostgresHandle> {
   const { url, ca, maxConnections } = database;
   return openPostgres({ url: url.reveal(), ca, maxConnections, deadlines });
 }
@@ -89,8 +89,8 @@ export function dependenciesOf({ database, coordination }: Stores): Dependency[]
   };
   const { redis, etcd } = coordination.servers;
   return [
-    { name: 'PostgreSQL', check: () => serverVersion(database.db) },
-    { name: 'Schema', check: () => requireSchema(database.db) },
+    { name: 'PostgreSQL', check: () => database.asked(serverVersion) },
+    { name: 'Schema', check: () => database.asked(requireSchema) },
     { name: 'Redis', check: () => ask(redis) },
     { name: 'etcd', check: () => ask(etcd) },
   ];

@@ -357,7 +357,7 @@ export class FakeWorld {
           return this.stream(target);
         },
       },
-      health: () => this.health,
+      health: async () => this.health,
       logger: this.logger,
       clock: this.clock,
     };

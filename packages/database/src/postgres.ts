@@ -1,5 +1,5 @@
 import { connect, type Socket } from 'node:net';
-import { AppError } from '@backend.ai/core';
+import { AppError, hasCode } from '@backend.ai/core';
 import postgres, { type Sql } from 'postgres';
 import { connectionFailure } from './connection-failures.ts';
 import { type Database, type DatabaseHandle, databaseOver } from './database.ts';
@@ -16,6 +16,11 @@ export interface PostgresOptions {
   /** Shown in the server's list of its connections. */
   readonly applicationName?: string | undefined;
   readonly deadlines?: Partial<Deadlines> | undefined;
+}
+
+export interface PostgresHandle extends DatabaseHandle {
+  /** What `ask` answers. @throws AppError that names the server where it cannot be reached, as `openPostgres` does */
+  asked<T>(ask: (db: Database) => Promise<T>): Promise<T>;
 }
 
 /** Oldest major version on which all statements and migrations are tested. */
@@ -36,7 +41,7 @@ const longestReconnectSeconds = 1;
  * @throws AppError `config-invalid` for a wrong url, user, password or database, or a server that is too old;
  *   `server-unreachable` when nobody answers
  */
-export async function openPostgres(options: PostgresOptions): Promise<DatabaseHandle> {
+export async function openPostgres(options: PostgresOptions): Promise<PostgresHandle> {
   const where = parseUrl(options);
   const clients: Sql[] = [];
   const withDeadlines = (deadlines: Deadlines): Database => {
@@ -55,6 +60,13 @@ export async function openPostgres(options: PostgresOptions): Promise<DatabaseHa
   return {
     db,
     withDeadlines,
+    async asked(ask) {
+      try {
+        return await ask(db);
+      } catch (error) {
+        throw openingFailure(error, where);
+      }
+    },
     async close() {
       closed ??= Promise.all(clients.map((client) => client.end({ timeout: 2 })));
       await closed;
@@ -177,7 +189,7 @@ function openingFailure(error: unknown, { server, user, database }: Place): AppE
       cause: error,
     });
   }
-  if (connectionFailure(error)) {
+  if (connectionFailure(error) || hasCode(AppError.from(error), 'server-unreachable', 'connection-lost')) {
     return new AppError('server-unreachable', `No PostgreSQL answers at ${server}.`, {
       hint: 'Start it, or correct the url of the database. For development: ./scripts/run-dev.sh',
       cause: error,

@@ -77,7 +77,7 @@ describe('serving on a socket', () => {
       });
       line.on('error', () => {});
       return rejected().some(({ remote }) => remote === 'a peer');
-    });
+    }, 'a peer that is gone when its line is accepted');
     for (const record of rejected()) {
       expect(record).toMatchObject({ code: 'connection-lost', reason: expect.not.stringContaining('undefined') });
       expect(record).not.toHaveProperty('error');

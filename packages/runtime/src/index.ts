@@ -3,6 +3,7 @@ export * from './cluster-layout.ts';
 export * from './config/index.ts';
 export * from './directory-lock.ts';
 export * from './health/dependencies.ts';
+export * from './health/dependency-checks.ts';
 export * from './health/internal-server.ts';
 export * from './lifecycle.ts';
 export * from './logging.ts';

@@ -65,7 +65,8 @@ export interface HttpDependencies {
   readonly keypairs: Keypairs;
   readonly files: SessionFiles;
   readonly streams: SessionStreams;
-  health(): Health;
+  /** Whoever asks needs no login. */
+  health(): Promise<Health>;
   readonly logger: Logger;
   readonly clock: Clock;
 }

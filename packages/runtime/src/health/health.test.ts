@@ -1,9 +1,10 @@
 import { createServer } from 'node:net';
-import { AppError, type Clock, Secret, systemClock } from '@backend.ai/core';
+import { AppError, type Clock, deferred, Secret, systemClock } from '@backend.ai/core';
 import { observations, ReconcileLoop, silentLogger } from '@backend.ai/telemetry';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Metrics } from '../metrics/metrics.ts';
 import { checkDependencies, type Dependency } from './dependencies.ts';
+import { DependencyChecks } from './dependency-checks.ts';
 import { InternalServer, type ServiceState } from './internal-server.ts';
 
 const works: Dependency = { name: 'Works', check: async () => 'version 1' };
@@ -70,6 +71,32 @@ describe('a check of dependencies', () => {
   });
 });
 
+describe('checks for whoever asks', () => {
+  it('ask once for many, also while an answer takes its time, and again when that is old', async () => {
+    let nowMs = 0;
+    const clock: Clock = { ...systemClock, monotonic: () => nowMs };
+    let asked = 0;
+    let answer = deferred<string>();
+    const check = (): Promise<string> => {
+      asked += 1;
+      return answer.promise;
+    };
+    const checks = new DependencyChecks([{ name: 'Slow', check }], clock);
+    const many = [checks.now(), checks.now()];
+    nowMs += 1_500;
+    many.push(checks.now());
+    answer.resolve('fine');
+    expect((await Promise.all(many)).map(([each]) => each?.detail)).toEqual(['fine', 'fine', 'fine']);
+    await checks.now();
+    expect(asked).toBe(1);
+    answer = deferred<string>();
+    answer.resolve('still fine');
+    nowMs += 501;
+    expect((await checks.now())[0]?.detail).toBe('still fine');
+    expect(asked).toBe(2);
+  });
+});
+
 describe('the internal port', () => {
   let state: ServiceState;
   let dependencies: Dependency[];
@@ -86,7 +113,7 @@ describe('the internal port', () => {
       component: 'test',
       version: '1.2.3',
       state: () => state,
-      dependencies,
+      dependencies: new DependencyChecks(dependencies),
       metrics,
       logger: silentLogger,
     });
@@ -121,13 +148,6 @@ describe('the internal port', () => {
     expect(text).not.toContain('hunter2');
   });
 
-  it('asks dependencies once for many who want to know at the same time', async () => {
-    let asked = 0;
-    dependencies.push({ name: 'Counted', check: async () => String(++asked) });
-    await Promise.all(Array.from({ length: 20 }, () => server.health()));
-    expect(asked).toBe(1);
-  });
-
   it('answers every request with its id, also those that lead nowhere', async () => {
     const given = await fetch(`${url}/nowhere`, { headers: { 'X-Request-ID': 'mine-1' } });
     expect([given.status, given.headers.get('X-Backend-Request-ID')]).toEqual([404, 'mine-1']);
@@ -143,7 +163,7 @@ describe('the internal port', () => {
     const { port } = other.address() as { port: number };
     const second = new InternalServer({
       ...{ host: '127.0.0.1', port, component: 'test', version: '1', state: () => 'ready' as const },
-      ...{ dependencies: [], metrics, logger: silentLogger },
+      ...{ dependencies: new DependencyChecks([]), metrics, logger: silentLogger },
     });
     await expect(second.start()).rejects.toMatchObject({ code: 'port-in-use', data: { port } });
     await second.stop();

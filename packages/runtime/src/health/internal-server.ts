@@ -1,9 +1,10 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { AppError, type Clock, newRequestId, parseRequestId, type RequestId, systemClock } from '@backend.ai/core';
+import { AppError, newRequestId, parseRequestId, type RequestId } from '@backend.ai/core';
 import { type Logger, runWithRequest } from '@backend.ai/telemetry';
 import type { Metrics } from '../metrics/metrics.ts';
-import { checkDependencies, type Dependency, type DependencyHealth } from './dependencies.ts';
+import type { DependencyHealth } from './dependencies.ts';
+import type { DependencyChecks } from './dependency-checks.ts';
 
 /** Whether a service takes work: `ready`, or why not. */
 export type ServiceState = 'starting' | 'ready' | 'stopping';
@@ -15,10 +16,9 @@ export interface InternalServerOptions {
   readonly component: string;
   readonly version: string;
   readonly state: () => ServiceState;
-  readonly dependencies: readonly Dependency[];
+  readonly dependencies: DependencyChecks;
   readonly metrics: Metrics;
   readonly logger: Logger;
-  readonly clock?: Clock;
 }
 
 /** What `/health` answers. */
@@ -30,11 +30,6 @@ export interface ServiceHealth {
   readonly dependencies: readonly DependencyHealth[];
 }
 
-/** Those who watch ask every few seconds and give up after a few. */
-const checkDeadlineMs = 2_000;
-/** However many ask, dependencies are asked this often at most. */
-const freshMs = 500;
-
 /**
  * The internal port of a service, without authentication and on loopback unless configured otherwise:
  *
@@ -45,13 +40,10 @@ const freshMs = 500;
  */
 export class InternalServer {
   readonly #options: InternalServerOptions;
-  readonly #clock: Clock;
   #server: Server | undefined;
-  #latest: { readonly at: number; readonly health: Promise<DependencyHealth[]> } | undefined;
 
   constructor(options: InternalServerOptions) {
     this.#options = options;
-    this.#clock = options.clock ?? systemClock;
   }
 
   /** @throws AppError `port-in-use`, `config-invalid` */
@@ -132,19 +124,10 @@ export class InternalServer {
 
   async health(): Promise<ServiceHealth> {
     const { component, version, state } = this.#options;
-    const dependencies = await this.#check();
+    const dependencies = await this.#options.dependencies.now();
     const present = state();
     const ready = present === 'ready' && dependencies.every(({ healthy }) => healthy);
     return { component, version, state: present, ready, dependencies };
-  }
-
-  #check(): Promise<DependencyHealth[]> {
-    const now = this.#clock.monotonic();
-    if (this.#latest === undefined || now - this.#latest.at > freshMs) {
-      const health = checkDependencies(this.#options.dependencies, { deadlineMs: checkDeadlineMs, clock: this.#clock });
-      this.#latest = { at: now, health };
-    }
-    return this.#latest.health;
   }
 }
 

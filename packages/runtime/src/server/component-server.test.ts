@@ -6,6 +6,7 @@ import { AppError } from '@backend.ai/core';
 import { silentLogger } from '@backend.ai/telemetry';
 import { expect, it, onTestFinished } from 'vitest';
 import { adminSocketPath, callAdminSocket } from '../admin-socket.ts';
+import { DependencyChecks } from '../health/dependency-checks.ts';
 import type { Part } from '../lifecycle.ts';
 import type { RunningService } from '../run-service.ts';
 import { startComponentServer } from './component-server.ts';
@@ -35,7 +36,7 @@ function startIn(
     () => ({
       addresses: { API: 'http://example' },
       handlers: { status: () => ({ events: [...events] }) },
-      dependencies: [{ name: 'Database', check: async () => 'fine' }],
+      dependencies: new DependencyChecks([{ name: 'Database', check: async () => 'fine' }]),
       gauges: [{ name: 'backend_example_events', help: 'Events so far', collect: () => events.length }],
     }),
   );

@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import { ensureRequestId, type Logger } from '@backend.ai/telemetry';
 import { type AdminHandlers, AdminSocket, adminSocketPath } from '../admin-socket.ts';
 import { type DirectoryLock, lockDirectory } from '../directory-lock.ts';
-import type { Dependency } from '../health/dependencies.ts';
+import type { DependencyChecks } from '../health/dependency-checks.ts';
 import { InternalServer, type ServiceState } from '../health/internal-server.ts';
 import { Lifecycle, type Part } from '../lifecycle.ts';
 import { type GaugeOptions, Metrics, type SeriesOptions } from '../metrics/metrics.ts';
@@ -29,7 +29,7 @@ export interface StartedComponent {
   readonly addresses: Readonly<Record<string, string>>;
   /** Of its admin socket. */
   readonly handlers: AdminHandlers;
-  readonly dependencies: readonly Dependency[];
+  readonly dependencies: DependencyChecks;
   readonly gauges: readonly GaugeOptions[];
   readonly series?: readonly SeriesOptions[];
 }

@@ -8,8 +8,8 @@ export const apiVersion = 'v7.20230615';
 export function registerRootRoutes(app: FastifyInstance, context: RouteContext): void {
   const open = { config: { access: 'open' }, exposeHeadRoute: true } as const;
   app.get('/', open, (_request, reply) => sendJson(reply, 200, { version: apiVersion, manager: context.version }));
-  app.get('/health', open, (_request, reply) => {
-    const { live, ready } = context.health();
+  app.get('/health', open, async (_request, reply) => {
+    const { live, ready } = await context.health();
     return sendJson(reply, live && ready ? 200 : 503, { status: live && ready ? 'ok' : 'unavailable', live, ready });
   });
 }

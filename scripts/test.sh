@@ -6,7 +6,7 @@
 #   ./scripts/test.sh --quick   needs nothing outside npm: lint, boundaries, types, unit and integration tests but those that
 #                               take minutes: real kernels in processes, managers that begin anew or wait for deadlines
 #                               (`long` in vitest.config.ts)
-#   ./scripts/test.sh --soak    by hand: the heavier form of some tests (many crashes and random histories, long outages);
+#   ./scripts/test.sh --soak    by hand: the heavier form of some tests (many crashes and random histories);
 #                               writes bench/results/soak.md
 #
 # The last line is `N passed, N failed, N skipped`; the exit code is 0 only if nothing failed.
@@ -89,7 +89,7 @@ fi
 
 # Those that read SOAK or INTERLEAVINGS.
 files=()
-if [ "$mode" = soak ]; then files=(interleavings concurrency crash distributed); fi
+if [ "$mode" = soak ]; then files=(interleavings concurrency crash); fi
 
 # For project NAME that cannot run here, for a reason.
 leave_out() {

@@ -1,13 +1,14 @@
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Client } from '@backend.ai/client';
+import { withDatabase } from '@backend.ai/database';
 import { waitFor } from '@backend.ai/testing';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { missingPackages } from '../scripts/dev-servers/index.ts';
 import { TestInstallation } from './support/installation.ts';
-import { output, type RememberingSession, rememberingSession, runsSessions } from './support/sessions.ts';
+import { Service } from './support/service.ts';
+import { output, type RememberingSession, recovers, rememberingSession, runsSessions } from './support/sessions.ts';
 
 const withoutServers = missingPackages().length > 0;
 let installation: TestInstallation;
@@ -140,7 +141,7 @@ describe.skipIf(withoutServers)('two managers and two agents on PostgreSQL, Redi
     expect(next).toBeGreaterThan(before);
     await Promise.all(sessions.map((session) => session.waitUntilRunning({ timeoutMs: 60_000 })));
     paused.signal('SIGCONT');
-    await waitFor(async () => (await installation.managerStatus(first)).epoch === null);
+    await waitFor(async () => (await installation.managerStatus(first)).epoch === null, { timeoutMs: 10_000 });
     expect((await installation.managerStatus(second)).epoch).toBe(next);
 
     const kernels = [await installation.agentStatus(1), await installation.agentStatus(2)].flatMap(
@@ -158,48 +159,34 @@ describe.skipIf(withoutServers)('two managers and two agents on PostgreSQL, Redi
   });
 
   it('go on after PostgreSQL was killed and started again', async () => {
-    const { session, remembers } = await remembering(installation.client(1));
+    const session = await remembering(installation.client(1));
     await installation.postgres.kill();
-    await installation.postgres.start();
-    for (const manager of [1, 2] as const) {
-      await remembers(manager);
-      await worksOn(manager);
+    for (const manager of installation.managers) {
+      // Proxies that ask either of them send their requests elsewhere.
+      expect(await manager.health('API')).toMatchObject({
+        status: 503,
+        text: expect.stringContaining('"ready":false'),
+      });
+      const { status, text } = await manager.health('Health');
+      expect([status, text]).toEqual([
+        503,
+        expect.stringContaining(`No PostgreSQL answers at 127.0.0.1:${installation.postgres.port}.`),
+      ]);
+      expect(text).not.toMatch(/query|select/);
     }
-    await session.destroy();
+    await installation.postgres.start();
+    await recovers(installation, session);
+    for (const manager of installation.managers) expect((await manager.health('API')).status).toBe(200);
+    await session.session.destroy();
   });
 
   it('go on after Redis was emptied, and after it was started again', async () => {
-    const { session, remembers } = await remembering(installation.client(1));
+    const session = await remembering(installation.client(1));
     installation.flushRedis();
-    await worksOn(1);
-    await worksOn(2);
+    await recovers(installation, session);
     await installation.redis.restart();
-    for (const manager of [1, 2] as const) {
-      await remembers(manager);
-      await worksOn(manager);
-    }
-    await session.destroy();
-  });
-
-  it('serve what runs while etcd does not answer, and elect again afterwards', async () => {
-    const { session, remembers } = await remembering(installation.client(1));
-    await installation.etcd.pause();
-    try {
-      await waitFor(async () => (await installation.leader()) === undefined, {
-        intervalMs: 200,
-        what: 'nobody leads without etcd',
-      });
-      await remembers(1);
-      await remembers(2);
-      // The outage is what has this length: longer than any lease, deadline or pause between attempts.
-      if (process.env.SOAK) await new Promise((resolve) => setTimeout(resolve, 60_000));
-    } finally {
-      await installation.etcd.resume();
-    }
-    await leading();
-    await worksOn(1);
-    await worksOn(2);
-    await session.destroy();
+    await recovers(installation, session);
+    await session.session.destroy();
   });
 
   it('get an agent back with its sessions, and their state, after it was killed', async () => {
@@ -244,13 +231,40 @@ describe.skipIf(withoutServers)('two managers and two agents on PostgreSQL, Redi
     const again = await installation.cli(['mgr', 'restore', file, ...elsewhere]);
     expect([again.code, again.stderr]).toEqual([1, expect.stringContaining('not empty')]);
     expect(await installation.json(['mgr', 'dbschema', 'show', ...elsewhere])).toMatchObject({ pending: [] });
+
+    const args = ['mgr', 'start-server', ...elsewhere, '--set', 'manager.id=m-restored'];
+    const manager = new Service(args, { cwd: installation.directory });
+    try {
+      const { addresses } = await manager.start();
+      // Signed with the credentials of the first installation.
+      const restored = await installation.clientAt(addresses.API!).sessions.get(session.id);
+      expect(restored.view).toMatchObject({ id: session.id, name: 'kept-in-backup', status: 'TERMINATED' });
+      expect(await restored.history()).toEqual(await session.history());
+    } finally {
+      await manager.end();
+    }
   });
 });
 
+/** In a log record, too, in which ends of lines are escaped. */
+const stack = /(?:\n|\\n)\s+at /;
+
 describe.skipIf(withoutServers)('a manager that cannot start', () => {
-  const absentRedis = join(tmpdir(), `absent-redis-${process.pid}`);
-  beforeAll(() => writeFileSync(absentRedis, 'redis://127.0.0.1:1', { mode: 0o600 }));
-  afterAll(() => rmSync(absentRedis));
+  const urlFiles = { absent: 'redis://127.0.0.1:1', refused: '' };
+  const urlFile = (name: keyof typeof urlFiles): string => join(installation.directory, `redis-${name}`);
+  const psql = (database: string, statement: string) =>
+    execFileSync('psql', [withDatabase(installation.postgres.url, database), '-q', '-c', statement], { stdio: 'pipe' });
+  beforeAll(async () => {
+    const texts = { ...urlFiles, refused: installation.redis.url.replace(/:[^:@]*@/, ':wrong@') };
+    for (const [name, text] of Object.entries(texts)) {
+      writeFileSync(urlFile(name as keyof typeof urlFiles), text, { mode: 0o600 });
+    }
+    psql('postgres', 'create database older owner backend');
+    await installation.json(['mgr', 'dbschema', 'migrate', '--to', '0001_initial', '--set', 'database.name=older']);
+    psql('postgres', 'create database newer owner backend');
+    await installation.json(['mgr', 'dbschema', 'migrate', '--set', 'database.name=newer']);
+    psql('newer', "insert into schema_migrations (name, hash) values ('9999_of_later', 'x')");
+  });
   const attempt = (...settings: string[]) =>
     installation.cli(['mgr', 'start-server', ...settings.flatMap((setting) => ['--set', setting])]);
   const elsewhere = () => [
@@ -263,16 +277,37 @@ describe.skipIf(withoutServers)('a manager that cannot start', () => {
     ['the password is wrong', ['database.user=nobody-knows'], /refuses the user "nobody-knows"/],
     ['the database is not there', ['database.name=absent'], /There is no database "absent"/],
     ['the database is empty', ['database.name=template1'], /database is empty.*\n.*mgr dbschema migrate/s],
-    ['nobody answers as Redis', [`redis.url-file=${absentRedis}`], /Redis.*127\.0\.0\.1:1/],
+    ['the schema is older', ['database.name=older'], /at 0001_initial.*needs \d+ more.*\n.*mgr dbschema migrate/s],
+    ['the schema is newer', ['database.name=newer'], /9999_of_later.*does not know.*\n {2}\S/s],
+    ['nobody answers as Redis', () => [`redis.url-file=${urlFile('absent')}`], /Redis.*127\.0\.0\.1:1/],
+    ['the password of Redis is wrong', () => [`redis.url-file=${urlFile('refused')}`], /Redis.*password/],
     ['nobody answers as etcd', ['etcd.endpoints=http://127.0.0.1:1'], /etcd.*127\.0\.0\.1:1/],
+    ['its folder is in use', () => [`manager.data-dir=${installation.directory}/manager`], /in use by process \d+/],
     ['a setting is misspelt', ['scheduler.tick-mss=5'], /scheduler\.tick-mss.*scheduler\.tick-ms/s],
-  ])('says so in one sentence with the next step when %s', async (_case, settings, told) => {
-    const { code, stderr } = await attempt(...elsewhere(), ...settings);
+  ] as ReadonlyArray<[string, string[] | (() => string[]), RegExp]>)(
+    'says so in one sentence with the next step when %s',
+    async (_case, settings, told) => {
+      const given = typeof settings === 'function' ? settings() : settings;
+      const { code, stderr } = await attempt(...elsewhere(), ...given);
+      expect(code).toBe(1);
+      expect(stderr.slice(stderr.indexOf('Error: '))).toMatch(told);
+      // Of a log record, too, in which ends of lines are escaped.
+      expect(stderr).not.toMatch(/(?:\n|\\n)\s+at /);
+      for (const secret of installation.secrets) expect(stderr.includes(secret)).toBe(false);
+    },
+  );
+
+  it('nor can an agent whose port is taken, which names the process that has it', async () => {
+    const { port, pid } = installation.redis;
+    const settings = { 'agent.data-dir': join(installation.directory, 'other-agent'), 'data-port.port': port };
+    const { code, stderr } = await installation.cli([
+      ...['ag', 'start-server', '--set', 'agent.id=i-other', '--set', 'rpc.port=0', '--set', 'metrics.port=0'],
+      ...Object.entries(settings).flatMap(([key, value]) => ['--set', `${key}=${value}`]),
+    ]);
     expect(code).toBe(1);
-    const error = stderr.slice(stderr.indexOf('Error: '));
-    expect(error).toMatch(told);
-    expect(error).not.toMatch(/\n\s+at /);
-    for (const secret of installation.secrets) expect(stderr.includes(secret)).toBe(false);
+    const told = `Error: Port ${port} on 127.0.0.1 is in use. [port-in-use]\n  Process ${pid} has it (`;
+    expect(stderr).toContain(told);
+    expect(stderr).not.toMatch(stack);
   });
 
   it('names file, line and the nearest name for a key of the file that is unknown', async () => {

@@ -25,7 +25,7 @@ describe.skipIf(impossible)('an upgrade from the previous commit, a process at a
     previous = await buildOf(commit as string);
     installation = await TestInstallation.prepare(previous.folder);
     const oldLauncher = join(previous.folder, 'backend.ai');
-    await installation.addManager(oldLauncher);
+    await installation.addManager({ launcher: oldLauncher });
     await installation.addAgent(oldLauncher);
     old = await rememberingSession(installation, installation.client(1));
   }, 300_000);

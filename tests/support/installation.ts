@@ -15,6 +15,8 @@ interface Ports {
   readonly rpc: number;
 }
 
+type Settings = Readonly<Record<string, string | number>>;
+
 /** Short enough that tests of what happens after them do not wait long, and longer than a busy machine holds a manager up. */
 const leaderTtlMs = 5_000;
 
@@ -101,9 +103,10 @@ export class TestInstallation {
   }
 
   /** Starts the next manager, of another build when its launcher is named. */
-  async addManager(launcher?: string): Promise<Service> {
+  async addManager({ launcher, more = {} }: { launcher?: string; more?: Settings } = {}): Promise<Service> {
     const number = this.managers.length + 1;
-    const manager = this.#service(['mgr', 'start-server', ...this.#managerSettings(number)], launcher);
+    const args = ['mgr', 'start-server', ...this.#managerSettings(number), ...settings(more)];
+    const manager = this.#service(args, launcher);
     this.managers.push(manager);
     await manager.start();
     return manager;
@@ -172,7 +175,12 @@ export class TestInstallation {
   /** The SDK, talking to one of the managers. */
   client(manager: 1 | 2): Client {
     const { api } = this.#ports[manager - 1] as Ports;
-    return createClient({ endpoint: `http://127.0.0.1:${api}`, ...this.#credentials });
+    return this.clientAt(`http://127.0.0.1:${api}`);
+  }
+
+  /** With the credentials of this installation at any endpoint. */
+  clientAt(endpoint: string): Client {
+    return createClient({ endpoint, ...this.#credentials });
   }
 
   /** In the directory that holds `configs/`, as an operator would. */
@@ -219,6 +227,6 @@ export class TestInstallation {
   }
 }
 
-function settings(values: Readonly<Record<string, string | number>>): string[] {
+function settings(values: Settings): string[] {
   return Object.entries(values).flatMap(([key, value]) => ['--set', `${key}=${value}`]);
 }

@@ -16,6 +16,7 @@ export class Service {
   readonly #cwd: string;
   #child: ChildProcess | undefined;
   #stdout = '';
+  #addresses: ServiceStart['addresses'] = {};
   /** Everything that it ever said on standard error. */
   log = '';
 
@@ -40,7 +41,7 @@ export class Service {
     this.#stdout = '';
     child.stdout.on('data', (chunk: Buffer) => (this.#stdout += chunk));
     child.stderr.on('data', (chunk: Buffer) => (this.log += chunk));
-    return await waitFor(
+    const started = await waitFor(
       () => {
         if (child.exitCode !== null) throw new Error(`${this.#args.join(' ')} ended (${child.exitCode}): ${this.log}`);
         if (!this.#stdout.endsWith('}\n')) return false;
@@ -50,6 +51,14 @@ export class Service {
       },
       { timeoutMs: 120_000, what: `${this.#args.join(' ')} is ready` },
     );
+    this.#addresses = started.addresses;
+    return started;
+  }
+
+  /** What it answers at `/health` of its `API` or of its internal port, `Health`, without a login. */
+  async health(at: 'API' | 'Health'): Promise<{ status: number; text: string }> {
+    const answer = await fetch(new URL('/health', this.#addresses[at]), { signal: AbortSignal.timeout(10_000) });
+    return { status: answer.status, text: await answer.text() };
   }
 
   signal(signal: NodeJS.Signals): void {

@@ -17,6 +17,21 @@ export async function runsSessions(installation: TestInstallation, manager: 1 | 
   if (printed !== '42\n') throw new Error(`The session printed ${JSON.stringify(printed)}.`);
 }
 
+/** What the product promises: work goes on this long after what stopped it is gone, in milliseconds. */
+const recoveryMs = 10_000;
+
+/**
+ * To be called when the cause of a fault is gone: old and new sessions are served through both managers in the promised
+ * time from now on.
+ */
+export async function recovers(installation: TestInstallation, { remembers }: RememberingSession): Promise<void> {
+  const begun = performance.now();
+  const both = [1, 2] as const;
+  await Promise.all(both.flatMap((manager) => [remembers(manager), runsSessions(installation, manager)]));
+  const took = Math.round(performance.now() - begun);
+  if (took > recoveryMs) throw new Error(`Work went on ${took} ms after the fault, which is more than ${recoveryMs}.`);
+}
+
 /** What is said while the way is closed; on a busy machine it may be open again only after a deadline. */
 const closed: readonly ErrorCode[] = [
   'server-unreachable',

@@ -57,7 +57,7 @@ export class DevServer {
     const running = await runningIn(spec.directory);
     if (running && running.port !== spec.port) {
       throw new AppError('port-in-use', `${spec.name} of ${spec.directory} runs already, on port ${running.port}.`, {
-        hint: 'Stop it first.',
+        hint: `Stop it first: kill ${running.pid}`,
       });
     }
     server.#process = running;

@@ -1,4 +1,5 @@
 /** Prints the packages of servers that are not installed, one in a line: for scripts/test.sh. */
-import { missingPackages } from './programs.ts';
+import { missingPackages, type ServerPrograms, serverPackages } from './programs.ts';
 
-for (const name of missingPackages()) console.log(name);
+const all = Object.keys(serverPackages) as Array<keyof ServerPrograms>;
+for (const name of missingPackages(all)) console.log(name);

@@ -55,11 +55,12 @@ export function findPrograms(): ServerPrograms {
   };
 }
 
-/** Debian's names of what is not installed. */
-export function missingPackages(): string[] {
-  return Object.entries(findPrograms())
-    .filter(([, path]) => path === undefined)
-    .map(([name]) => serverPackages[name as keyof ServerPrograms]);
+/** Debian's names of those among the wanted that are not installed; of what managers need unless others are named. */
+export function missingPackages(
+  wanted: ReadonlyArray<keyof ServerPrograms> = ['postgres', 'redis', 'etcd'],
+  programs: ServerPrograms = findPrograms(),
+): string[] {
+  return wanted.filter((name) => programs[name] === undefined).map((name) => serverPackages[name]);
 }
 
 /** @throws Error naming the package to install */

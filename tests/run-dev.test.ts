@@ -20,7 +20,8 @@ describe.skipIf(missingPackages().length > 0)('scripts/run-dev.sh', () => {
     ...['--directory', join(folder, 'dev'), '--configs', join(folder, 'configs')],
     ...Object.entries(ports).flatMap(([name, port]) => [`--${name}-port`, String(port)]),
   ];
-  const runDev = (...args: string[]): Promise<CommandResult> => runCommand(script, [...args, ...options()]);
+  // What is given last counts.
+  const runDev = (...args: string[]): Promise<CommandResult> => runCommand(script, [...options(), ...args]);
   const succeed = async (...args: string[]): Promise<string> => {
     const { code, stdout, stderr } = await runDev(...args);
     expect(code, stdout + stderr).toBe(0);
@@ -98,6 +99,29 @@ describe.skipIf(missingPackages().length > 0)('scripts/run-dev.sh', () => {
     expect(code).toBe(1);
     expect(stderr).toMatch(new RegExp(`Port ${ports.redis}, wanted for Redis, is taken by process ${process.pid} \\(`));
     expect(stderr).not.toContain('    at ');
+    expect(await owners()).toEqual([undefined, process.pid, undefined]);
+  });
+
+  it('takes the ports of configurations that are there, and names them where they are not the usual ones', async () => {
+    const { code, stdout, stderr } = await runCommand(script, options().slice(0, 4));
+    expect(code, stderr).toBe(0);
+    expect(await owners()).not.toContain(undefined);
+    for (const component of ['manager', 'agent']) {
+      expect(stdout).toMatch(new RegExp(` start-server --config \\S*configs/${component}\\.toml\\n`));
+    }
+  });
+
+  it('changes nothing when it cannot go on: servers run on other ports, or a configuration names others', async () => {
+    const redisUrl = () => readFile(join(folder, 'dev', 'secrets', 'redis-url'), 'utf8');
+    const before = { pids: await owners(), url: await redisUrl() };
+    const other = await freePort();
+    const moved = await runDev('--redis-port', String(other));
+    const told = `Redis runs already, on port ${ports.redis} and not on ${other}\\.\n.*run-dev\\.sh stop --directory `;
+    expect([moved.code, moved.stderr]).toEqual([1, expect.stringMatching(new RegExp(told))]);
+    const contrary = await runDev('--etcd-port', String(other));
+    const hinted = `manager\\.toml has etcd on port ${ports.etcd}, not on ${other}\\.\n.*--etcd-port`;
+    expect([contrary.code, contrary.stderr]).toEqual([1, expect.stringMatching(new RegExp(hinted))]);
+    expect({ pids: await owners(), url: await redisUrl() }).toEqual(before);
   });
 
   it('refuses what it does not know in one sentence', async () => {

@@ -1,6 +1,7 @@
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { AppError } from '@backend.ai/core';
+import { configuredPorts, defaultPorts } from './ports.ts';
 
 const actions = ['start', 'status', 'stop', 'reset'] as const;
 
@@ -10,18 +11,24 @@ export interface DevOptions {
   readonly directory: string;
   /** Folder of `*.toml`. */
   readonly configs: string;
+  /** As given, else those of an existing configuration, else the usual ones. */
   readonly ports: { readonly postgres: number; readonly redis: number; readonly etcd: number };
   readonly install: boolean;
   readonly docker: boolean;
 }
 
 /** @throws AppError `invalid-input` */
-export function parseOptions(args: string[]): DevOptions {
+export async function readOptions(args: string[]): Promise<DevOptions> {
   const { values, positionals } = parse(args);
   const [action = 'start', ...rest] = positionals;
   const known = actions.find((each) => each === action);
   if (!known || rest.length > 0) throw usage(`"${positionals.join(' ')}" is none of: ${actions.join(', ')}.`);
-  const port = (text: string, option: string): number => {
+  const configs = resolve(values.configs);
+  const configured = await configuredPorts(join(configs, 'manager.toml'));
+  const port = (name: keyof typeof defaultPorts): number => {
+    const option = `--${name}-port` as const;
+    const text = values[`${name}-port`];
+    if (text === undefined) return configured[name] ?? defaultPorts[name];
     const number = Number(text);
     if (Number.isInteger(number) && number > 0 && number < 65_536) return number;
     throw usage(`${option} takes a port, not "${text}".`);
@@ -29,12 +36,8 @@ export function parseOptions(args: string[]): DevOptions {
   return {
     action: known,
     directory: resolve(values.directory),
-    configs: resolve(values.configs),
-    ports: {
-      postgres: port(values['postgres-port'], '--postgres-port'),
-      redis: port(values['redis-port'], '--redis-port'),
-      etcd: port(values['etcd-port'], '--etcd-port'),
-    },
+    configs,
+    ports: { postgres: port('postgres'), redis: port('redis'), etcd: port('etcd') },
     install: values.install,
     docker: values.docker,
   };
@@ -48,9 +51,9 @@ function parse(args: string[]) {
       options: {
         directory: { type: 'string', default: '.dev' },
         configs: { type: 'string', default: 'configs' },
-        'postgres-port': { type: 'string', default: '5432' },
-        'redis-port': { type: 'string', default: '6379' },
-        'etcd-port': { type: 'string', default: '2379' },
+        'postgres-port': { type: 'string' },
+        'redis-port': { type: 'string' },
+        'etcd-port': { type: 'string' },
         install: { type: 'boolean', default: false },
         docker: { type: 'boolean', default: false },
       },

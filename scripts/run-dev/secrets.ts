@@ -16,16 +16,19 @@ export function secretFile(directory: string, name: string): string {
   return join(directory, 'secrets', name);
 }
 
-export async function ensureSecrets({ directory, ports }: DevOptions): Promise<DevSecrets> {
+export async function ensureSecrets({ directory }: DevOptions): Promise<DevSecrets> {
   await mkdir(join(directory, 'secrets'), { recursive: true, mode: 0o700 });
-  const secrets = {
+  return {
     postgresSuperuser: await ensureSecret(secretFile(directory, 'postgres-superuser')),
     postgres: await ensureSecret(secretFile(directory, 'postgres')),
     redis: await ensureSecret(secretFile(directory, 'redis')),
   };
-  const redisUrl = `redis://:${secrets.redis}@127.0.0.1:${ports.redis}`;
-  await writeFile(secretFile(directory, 'redis-url'), redisUrl, { mode: 0o600 });
-  return secrets;
+}
+
+/** Where the manager finds Redis, once that answers there. */
+export async function writeRedisUrl({ directory, ports }: DevOptions, { redis }: DevSecrets): Promise<void> {
+  const url = `redis://:${redis}@127.0.0.1:${ports.redis}`;
+  await writeFile(secretFile(directory, 'redis-url'), url, { mode: 0o600 });
 }
 
 async function ensureSecret(file: string): Promise<string> {

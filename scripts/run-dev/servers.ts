@@ -3,11 +3,19 @@ import { existsSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '@backend.ai/core';
-import { missingPackages, runningIn, startEtcd, startPostgres, startRedis, stopIn } from '../dev-servers/index.ts';
+import {
+  missingPackages as missingOf,
+  runningIn,
+  startEtcd,
+  startPostgres,
+  startRedis,
+  stopIn,
+} from '../dev-servers/index.ts';
 import type { DevOptions } from './options.ts';
+import { requirePorts } from './ports.ts';
 import { type DevSecrets, secretFile } from './secrets.ts';
+import { serverFolder, serverNames } from './server-names.ts';
 
-const serverNames = ['postgres', 'redis', 'etcd'] as const;
 const composeFile = join(import.meta.dirname, '..', 'compose.dev.yml');
 
 export interface ServerState {
@@ -16,33 +24,44 @@ export interface ServerState {
   readonly pid: number | undefined;
 }
 
-/** Starts what does not run and waits until each answers. Says by `say` what it takes and why. */
+const missingPackages = (): string[] => missingOf(serverNames);
+
+/** Whether servers can be started where they are wanted, and of which kind. Says by `say` what it takes and why. */
+export async function chooseServers(options: DevOptions, say: (text: string) => void): Promise<'installed' | 'docker'> {
+  if (options.install) installMissing(say);
+  const missing = missingPackages();
+  if (options.docker || missing.length > 0) {
+    requireCompose(missing);
+    const why = options.docker ? 'as asked for' : `because these packages are not installed: ${missing.join(', ')}`;
+    say(`Servers: Docker containers, ${why}`);
+    return 'docker';
+  }
+  // Containers of an earlier start hold them, and go.
+  if (!usesContainers(options.directory)) await requirePorts(options);
+  say('Servers: those installed on this machine');
+  return 'installed';
+}
+
+/** Starts what does not run and waits until each answers. */
 export async function startServers(
+  kind: 'installed' | 'docker',
   options: DevOptions,
   secrets: DevSecrets,
   say: (text: string) => void,
 ): Promise<void> {
-  if (options.install) installMissing(say);
-  const missing = missingPackages();
-  if (options.docker || missing.length > 0) {
-    const why = options.docker ? 'as asked for' : `because these packages are not installed: ${missing.join(', ')}`;
-    say(`Servers: Docker containers, ${why}`);
-    await startContainers(options, secrets, missing);
-    return;
-  }
-  say('Servers: those installed on this machine');
+  if (kind === 'docker') return await startContainers(options, secrets);
   if (usesContainers(options.directory)) await forgetContainers(options.directory);
   const { directory, ports } = options;
   const survives = true;
   const started = await Promise.allSettled([
     startPostgres({
-      directory: join(directory, 'postgres'),
+      directory: serverFolder(directory, 'postgres'),
       port: ports.postgres,
       password: secrets.postgresSuperuser,
       survives,
     }),
-    startRedis({ directory: join(directory, 'redis'), port: ports.redis, password: secrets.redis, survives }),
-    startEtcd({ directory: join(directory, 'etcd'), port: ports.etcd, survives }),
+    startRedis({ directory: serverFolder(directory, 'redis'), port: ports.redis, password: secrets.redis, survives }),
+    startEtcd({ directory: serverFolder(directory, 'etcd'), port: ports.etcd, survives }),
   ]);
   for (const each of started) {
     if (each.status === 'fulfilled')
@@ -65,17 +84,18 @@ function installMissing(say: (text: string) => void): void {
   if (status !== 0) throw new AppError('internal', `${missing.join(', ')} could not be installed.`);
 }
 
-async function startContainers(options: DevOptions, secrets: DevSecrets, missing: string[]): Promise<void> {
-  const { directory, ports } = options;
+function requireCompose(missing: readonly string[]): void {
   const reason = composeUnusable();
-  if (reason) {
-    throw new AppError('config-invalid', `There are no servers to use: ${reason}`, {
-      hint:
-        missing.length > 0
-          ? `Install them: sudo ./scripts/run-dev.sh --install (or: sudo apt-get install ${missing.join(' ')})`
-          : 'Leave out --docker.',
-    });
-  }
+  if (reason === undefined) return;
+  throw new AppError('config-invalid', `There are no servers to use: ${reason}`, {
+    hint:
+      missing.length > 0
+        ? `Install them: sudo ./scripts/run-dev.sh --install (or: sudo apt-get install ${missing.join(' ')})`
+        : 'Leave out --docker.',
+  });
+}
+
+async function startContainers({ directory, ports }: DevOptions, secrets: DevSecrets): Promise<void> {
   await mkdir(join(directory, 'docker'), { recursive: true, mode: 0o700 });
   const environment = {
     DEV_DIRECTORY: join(directory, 'docker'),
@@ -124,7 +144,7 @@ export function showContainers({ directory }: DevOptions): boolean {
 export async function serverStates({ directory, ports }: DevOptions): Promise<ServerState[]> {
   return Promise.all(
     serverNames.map(async (name) => {
-      const running = await runningIn(join(directory, name));
+      const running = await runningIn(serverFolder(directory, name));
       return { name, port: running?.port ?? ports[name], pid: running?.pid };
     }),
   );
@@ -133,6 +153,6 @@ export async function serverStates({ directory, ports }: DevOptions): Promise<Se
 /** Names of what was stopped. */
 export async function stopServers({ directory }: DevOptions): Promise<string[]> {
   if (usesContainers(directory) && composeUnusable() === undefined) compose(directory, ['down']);
-  const stopped = await Promise.all(serverNames.map((name) => stopIn(join(directory, name))));
+  const stopped = await Promise.all(serverNames.map((name) => stopIn(serverFolder(directory, name))));
   return serverNames.filter((_, index) => stopped[index]);
 }

@@ -8,10 +8,12 @@
 #                                     ./backend.ai ag start-server
 #   ./scripts/run-dev.sh status     what runs
 #   ./scripts/run-dev.sh stop       ends the servers; data stays
-#   ./scripts/run-dev.sh reset      ends them and removes their data, secrets, and the folders of manager and agent
+#   ./scripts/run-dev.sh reset      ends them, and kernels that an agent left running, and removes their data, secrets,
+#                                   and the folders of manager and agent
 #
 # Options: --install (as root: installs the Debian packages of servers that are missing), --docker (containers even where
-# servers are installed), --postgres-port N, --redis-port N, --etcd-port N, --directory DIR (.dev), --configs DIR (configs).
+# servers are installed), --postgres-port N, --redis-port N, --etcd-port N (unless given: what DIR/manager.toml says),
+# --directory DIR (.dev), --configs DIR (configs).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -184,7 +184,10 @@ describe.skipIf(withoutServers)('two managers and two agents on PostgreSQL, Redi
     const session = await remembering(installation.client(1));
     installation.flushRedis();
     await recovers(installation, session);
-    await installation.redis.restart();
+    await installation.redis.stop();
+    await session.remembers(1);
+    expect((await installation.managers[0]!.health('API')).status).toBe(200);
+    await installation.redis.start();
     await recovers(installation, session);
     await session.session.destroy();
   });

@@ -17,14 +17,16 @@ const deadlineMs = 60_000;
  * @throws AppError `state-conflict` when some outlive it, and what keeps the agent from starting
  */
 export async function endKernels(options: DevOptions): Promise<number> {
-  const scratch = await readdir(join(options.directory, 'agent', 'data', 'scratch')).catch(() => []);
+  const folder = join(options.directory, 'agent');
+  const dataDir = join(folder, 'data');
+  const scratch = await readdir(join(dataDir, 'scratch')).catch(() => []);
   if (scratch.length === 0) return 0;
   const file = configFile(options, 'agent');
   const { values } = loadConfig(agentConfiguration, { file, env: process.env, cwd: process.cwd() });
-  const { agent: config, identityFile } = agentServerOptions(values, process.env.PATH ?? '');
-  const identity = await loadOrCreateIdentity(identityFile, 'agent', config.agentId);
+  const { agent: config } = agentServerOptions(values, process.env.PATH ?? '');
+  const identity = await loadOrCreateIdentity(join(folder, 'keys', 'agent.pem'), 'agent', config.agentId);
   const nowhere = { rpc: { inProcessName: 'reset' }, dataPort: { host: '127.0.0.1', port: 0 } };
-  const agent = Agent.create({ ...config, ...nowhere, identity, logger: silentLogger });
+  const agent = Agent.create({ ...config, ...nowhere, dataDir, identity, logger: silentLogger });
   try {
     await agent.start();
     const kernels = agent.status().kernels.length;

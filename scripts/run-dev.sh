@@ -12,8 +12,8 @@
 #                                   and the folders of manager and agent
 #
 # Options: --install (as root: installs the Debian packages of servers that are missing), --docker (containers even where
-# servers are installed), --postgres-port N, --redis-port N, --etcd-port N (unless given: what DIR/manager.toml says),
-# --directory DIR (.dev), --configs DIR (configs).
+# servers are installed), --postgres-port N, --redis-port N, --etcd-port N (unless given: as in an existing
+# configs/manager.toml), --directory DIR (.dev), --configs DIR (configs).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -193,12 +193,11 @@ describe.skipIf(withoutServers)('two managers and two agents on PostgreSQL, Redi
   });
 
   it('get an agent back with its sessions, and their state, after it was killed', async () => {
-    const { session, remembers } = await remembering(installation.client(1));
+    const session = await remembering(installation.client(1));
     for (const agent of installation.agents) await agent.end('SIGKILL');
     for (const agent of installation.agents) await agent.start();
-    await remembers(1);
-    await session.destroy();
-    await worksOn(2);
+    await recovers(installation, session);
+    await session.session.destroy();
   });
 
   it('move agents to the other manager when theirs ends in order, which takes no session with it', async () => {

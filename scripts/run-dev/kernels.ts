@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { Agent } from '@backend.ai/agent';
 import { AppError } from '@backend.ai/core';
 import { loadOrCreateIdentity } from '@backend.ai/rpc';
-import { loadConfig } from '@backend.ai/runtime';
+import { loadConfig, lockDirectory } from '@backend.ai/runtime';
 import { silentLogger } from '@backend.ai/telemetry';
 import { agentConfiguration, agentServerOptions } from '../../apps/agent/src/server-config.ts';
 import { configFile } from './configs.ts';
@@ -26,6 +26,7 @@ export async function endKernels(options: DevOptions): Promise<number> {
   const { agent: config } = agentServerOptions(values, process.env.PATH ?? '');
   const identity = await loadOrCreateIdentity(join(folder, 'keys', 'agent.pem'), 'agent', config.agentId);
   const nowhere = { rpc: { inProcessName: 'reset' }, dataPort: { host: '127.0.0.1', port: 0 } };
+  const lock = await lockDirectory(folder);
   const agent = Agent.create({ ...config, ...nowhere, dataDir, identity, logger: silentLogger });
   try {
     await agent.start();
@@ -37,5 +38,6 @@ export async function endKernels(options: DevOptions): Promise<number> {
     });
   } finally {
     await agent.close();
+    await lock.release();
   }
 }

@@ -123,7 +123,7 @@ export class ManagerLink {
         await this.#tellAll(client, this.#options.registration());
       } catch (error) {
         // A line that is lost is replaced, and registered anew.
-        this.#options.logger.warn('the agent could not register again', { error });
+        this.#options.logger.warn('the agent could not register again', failureFields(error));
       }
     });
   }
@@ -227,7 +227,7 @@ export class ManagerLink {
           await this.#heartbeat(client);
           this.hint();
         } catch (error) {
-          if (!over.signal.aborted) logger.warn('heartbeat failed', { error });
+          if (!over.signal.aborted) logger.warn('heartbeat failed', failureFields(error));
         }
       });
       await delay(clock, heartbeatMs, over.signal);
@@ -279,7 +279,7 @@ export class ManagerLink {
       }
     } catch (error) {
       // The manager asks for all of them with its next tick.
-      logger.warn('warm slots could not be reported', { error });
+      logger.warn('warm slots could not be reported', failureFields(error));
     } finally {
       this.#tellingSlots = false;
     }
@@ -297,7 +297,7 @@ export class ManagerLink {
           try {
             return (await client.api.reportEvents.mutate({ agentId: registration().agentId, events })).ackedSeq;
           } catch (error) {
-            if (this.#client === client) logger.warn('events could not be reported', { error });
+            if (this.#client === client) logger.warn('events could not be reported', failureFields(error));
             return null;
           }
         });

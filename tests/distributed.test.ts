@@ -176,7 +176,10 @@ describe.skipIf(withoutServers)('two managers and two agents on PostgreSQL, Redi
     }
     await installation.postgres.start();
     await recovers(installation, session);
-    for (const manager of installation.managers) expect((await manager.health('API')).status).toBe(200);
+    for (const manager of installation.managers) {
+      // What was found a moment ago counts for a moment.
+      await waitFor(async () => (await manager.health('API')).status === 200, { timeoutMs: 10_000, what: 'readiness' });
+    }
     await session.session.destroy();
   });
 

@@ -41,8 +41,11 @@ if [ "$mode" != quick ]; then
   missing=()
   command -v bwrap >/dev/null || missing+=(bubblewrap)
   [ -x /usr/bin/python3 ] || missing+=(python3)
-  mapfile -t servers < <(npx tsx --conditions=@backend.ai/source scripts/dev-servers/missing-packages.ts)
-  missing+=("${servers[@]}")
+  missing_packages() { npx tsx --conditions=@backend.ai/source scripts/dev-servers/missing-packages.ts "$@"; }
+  mapfile -t servers < <(missing_packages postgres redis etcd)
+  # Tests of registries need one, and are skipped without.
+  mapfile -t registry < <(missing_packages dockerRegistry)
+  missing+=("${servers[@]}" "${registry[@]}")
   # What makes containers: the engine that answers here, or as root one that is started for the tests.
   with_engine=()
   if ! engine=$(npx tsx --conditions=@backend.ai/source scripts/images/find-engine.ts 2>/dev/null); then

@@ -1,5 +1,4 @@
-/** Prints the packages of servers that are not installed, one in a line: for scripts/test.sh. */
-import { missingPackages, type ServerPrograms, serverPackages } from './programs.ts';
+/** Prints the packages of those named servers that are not installed, one in a line: for scripts/test.sh. */
+import { missingPackages, type ServerPrograms } from './programs.ts';
 
-const all = Object.keys(serverPackages) as Array<keyof ServerPrograms>;
-for (const name of missingPackages(all)) console.log(name);
+for (const name of missingPackages(process.argv.slice(2) as Array<keyof ServerPrograms>)) console.log(name);

@@ -26,7 +26,7 @@ fs.writeFileSync('apps/cli/dist/hello.cjs', \`
   };\`);
 fs.writeFileSync('apps/cli/dist/data.json', '{ "x": 42 }');
 fs.writeFileSync('apps/cli/dist/manifest.json', JSON.stringify({
-  version: '9.9.9', head: gitHead('.'), bundles: { hello: 'apps/cli/dist/hello.cjs' }, groups: ['group'],
+  version: '9.9.9', head: gitHead('.'), bundles: Object.fromEntries(['hello', 'mgr', 'mangle'].map((word) => [word, 'apps/cli/dist/hello.cjs'])), groups: ['group'],
   help: { '': 'ROOT HELP\\n', hello: 'HELLO HELP\\n', group: 'GROUP HELP\\n' },
 }));`;
 
@@ -143,6 +143,8 @@ describe('the launcher', () => {
   it('names a wrong command, and the commands of a group', async () => {
     await launch('hello');
     expect(await launch('hallo')).toMatchObject({ code: 2, stderr: expect.stringContaining('Did you mean: hello?') });
+    const { code, stderr } = await launch('manager', 'health');
+    expect([code, stderr]).toEqual([2, expect.stringContaining('Did you mean: mgr? See')]);
     expect(await launch('group')).toMatchObject({ code: 2, stderr: 'GROUP HELP\n' });
   });
 

@@ -142,7 +142,7 @@ describe('a configuration', () => {
       expect.objectContaining({
         code: 'config-invalid',
         message: expect.stringContaining('other.toml does not exist'),
-        hint: 'Make it from the sample: cp configs/app-keeper.sample.toml configs/app-keeper.toml',
+        hint: 'Make it from the sample: cp configs/app-keeper.sample.toml other.toml',
       }),
     );
   });

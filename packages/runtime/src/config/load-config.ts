@@ -121,7 +121,7 @@ export function configError(
   const missing = problems.some(({ message }) => message.endsWith('does not exist'));
   return new AppError('config-invalid', `The configuration of the ${component} has ${count}:\n${lines.join('\n')}`, {
     hint: missing
-      ? `Make it from the sample: cp ${sampleFile} ${defaultFile}`
+      ? `Make it from the sample: cp ${sampleFile} ${file}`
       : `Correct that, then check with: ./backend.ai ${command} config check${file === defaultFile ? '' : ` --config ${file}`}`,
     data: { problems },
   });

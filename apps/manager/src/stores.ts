@@ -12,7 +12,6 @@ import {
   type Deadlines,
   isCurrentEpoch,
   managerMigrations,
-  migrationStatus,
   nextEpoch,
   openPostgres,
   type PostgresHandle,
@@ -76,9 +75,9 @@ export function openDatabase(
 
 /** @throws AppError `config-invalid` unless the schema is the one that this version works with */
 export async function requireSchema(db: Database): Promise<string> {
-  const migrations = { directory: managerMigrations };
-  await requireMigrated(db, { ...migrations, command: './backend.ai mgr dbschema migrate' });
-  return (await migrationStatus(db, migrations)).current ?? '';
+  const commands = { migrate: './backend.ai mgr dbschema migrate', show: './backend.ai mgr dbschema show' };
+  const { current } = await requireMigrated(db, { directory: managerMigrations, commands });
+  return current ?? '';
 }
 
 /** For a process that has them open. */

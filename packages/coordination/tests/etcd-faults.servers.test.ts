@@ -266,7 +266,10 @@ describe('an etcd of its own', () => {
     expect(await new EtcdConfigStore({ server: right, logger }).put('key', 'value')).toMatchObject({ value: 'value' });
     right.close();
     for (const refused of [await outcome('root:wrongword@'), await outcome('')]) {
-      expect(refused).toMatchObject({ code: 'config-invalid', hint: expect.stringContaining('password') });
+      expect(refused).toMatchObject({
+        code: 'config-invalid',
+        hint: expect.stringMatching(/etcd\.password-file.*mgr config show$/),
+      });
       expect(JSON.stringify([refused, refused.message, refused.hint, refused.detail])).not.toMatch(
         /wrongword|rightword/,
       );

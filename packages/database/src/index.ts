@@ -15,10 +15,17 @@ export {
   migrationHistory,
   migrationStatus,
   migrationsHash,
+  newerSchema,
   requireMigrated,
 } from './migrations.ts';
 export { openPglite, type PgliteOptions, type PgliteServer, startPglite } from './pglite.ts';
-export { oldestPostgres, openPostgres, type PostgresHandle, type PostgresOptions } from './postgres.ts';
+export {
+  oldestPostgres,
+  openPostgres,
+  type PostgresHandle,
+  type PostgresOptions,
+  unreachablePostgresHint,
+} from './postgres.ts';
 export { dropDatabase, ensureDatabase, type NewDatabase, withDatabase } from './postgres-databases.ts';
 export * from './schema/index.ts';
 export { serverVersion } from './server-version.ts';

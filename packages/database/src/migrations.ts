@@ -21,6 +21,11 @@ export interface MigrateOptions extends MigrationOptions {
   readonly to?: string | undefined;
 }
 
+export interface RequireMigratedOptions extends MigrationOptions {
+  /** What people type: to apply what is missing, and to see what there is. */
+  readonly commands: { readonly migrate: string; readonly show: string };
+}
+
 export interface Migration {
   /** File name without `.sql`; files are applied in the order of their names. */
   readonly name: string;
@@ -43,6 +48,8 @@ export interface MigrationStatus {
   readonly head: string | null;
   readonly applied: readonly string[];
   readonly pending: readonly string[];
+  /** Applied ones that this version does not know: a newer one made the database. */
+  readonly unknown: readonly string[];
 }
 
 /** Any constant: one migrator at a time per PostgreSQL database. PGlite has one session and needs no lock. */
@@ -78,14 +85,17 @@ export async function migrate(db: Database, options: MigrateOptions): Promise<st
 
 /**
  * Reads only.
- * @throws AppError `config-invalid` as `migrate` does
+ * @throws AppError `config-invalid` when an applied file was edited
  */
 export async function migrationStatus(db: Database, options: MigrationOptions): Promise<MigrationStatus> {
   const files = await readMigrations(options.directory);
   const records = await readRecords(db, options);
-  const pending = pendingAmong(files, records).map((file) => file.name);
+  const { pending, unknown } = compare(files, records);
   const applied = records.map((record) => record.name);
-  return { current: applied.at(-1) ?? null, head: files.at(-1)?.name ?? null, applied, pending };
+  return {
+    ...{ current: applied.at(-1) ?? null, head: files.at(-1)?.name ?? null, applied },
+    ...{ pending: pending.map((file) => file.name), unknown },
+  };
 }
 
 /** What was applied, in the order of application. Reads only. */
@@ -98,13 +108,27 @@ export async function migrationHistory(db: Database, options: MigrationOptions):
  * For services at their start: the database is as this version wants it.
  * @throws AppError `config-invalid` when it is older, newer, or made by files that were edited since
  */
-export async function requireMigrated(db: Database, options: MigrationOptions & { command: string }): Promise<void> {
-  const { current, head, pending } = await migrationStatus(db, options);
-  if (pending.length === 0) return;
+export async function requireMigrated(db: Database, options: RequireMigratedOptions): Promise<MigrationStatus> {
+  const status = await migrationStatus(db, options);
+  const { current, head, pending } = status;
+  const { migrate: toMigrate, show } = options.commands;
+  const newer = newerSchema(status, `${newerHint} What it has: ${show}`);
+  if (newer) throw newer;
+  if (pending.length === 0) return status;
   const message = current
     ? `The database is at ${current}, and this version needs ${pending.length} more migrations up to ${head}.`
     : 'The database is empty.';
-  throw new AppError('config-invalid', message, { hint: `Bring it up to date: ${options.command}`, data: { pending } });
+  throw new AppError('config-invalid', message, { hint: `Bring it up to date: ${toMigrate}`, data: { pending } });
+}
+
+const newerHint = 'Run the version of the software that made this database, or a newer one.';
+
+/** Why a version cannot work with a database that has more than it knows; undefined where it has not. */
+export function newerSchema({ unknown }: Pick<MigrationStatus, 'unknown'>, hint = newerHint): AppError | undefined {
+  const [first] = unknown;
+  if (first === undefined) return undefined;
+  const message = `The database has the migration ${first}, which this version does not know.`;
+  return new AppError('config-invalid', message, { hint, data: { unknown } });
 }
 
 /** One text for the whole set: changes when any file does. Names templates and caches. */
@@ -125,7 +149,11 @@ async function readMigrations(directory: string): Promise<Migration[]> {
   );
 }
 
-function pendingAmong(files: readonly Migration[], records: readonly AppliedMigration[]): Migration[] {
+/** @throws AppError `config-invalid` when an applied file was edited */
+function compare(
+  files: readonly Migration[],
+  records: readonly AppliedMigration[],
+): { readonly pending: Migration[]; readonly unknown: string[] } {
   const hashes = new Map(records.map((record) => [record.name, record.hash]));
   for (const { name, hash } of files) {
     if (hashes.has(name) && hashes.get(name) !== hash) {
@@ -135,18 +163,16 @@ function pendingAmong(files: readonly Migration[], records: readonly AppliedMigr
     }
     hashes.delete(name);
   }
-  const [missing] = hashes.keys();
-  if (missing !== undefined) {
-    throw new AppError(
-      'config-invalid',
-      `The database has the migration ${missing}, which this version does not know.`,
-      {
-        hint: 'Run the version of the software that made this database, or a newer one.',
-      },
-    );
-  }
   const applied = new Set(records.map((record) => record.name));
-  return files.filter((file) => !applied.has(file.name));
+  return { pending: files.filter((file) => !applied.has(file.name)), unknown: [...hashes.keys()] };
+}
+
+/** @throws AppError `config-invalid` when an applied file was edited or is not known */
+function pendingAmong(files: readonly Migration[], records: readonly AppliedMigration[]): Migration[] {
+  const { pending, unknown } = compare(files, records);
+  const newer = newerSchema({ unknown });
+  if (newer) throw newer;
+  return pending;
 }
 
 function wantedAmong(

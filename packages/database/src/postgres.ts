@@ -168,32 +168,47 @@ async function requireVersion(client: Sql, { server }: Place): Promise<void> {
 /** Codes of Node.js for certificates that do not hold. */
 const untrusted = /CERT|^UNABLE_TO_VERIFY/;
 
-function openingFailure(error: unknown, { server, user, database }: Place): AppError {
+/** What to do about a server that does not answer. */
+export const unreachablePostgresHint =
+  'Start it, or correct database.host and database.port (or database.url). For development: ./scripts/run-dev.sh';
+
+/** What to type to see which user, password and database are meant, and where that stands. */
+const whereConfigured = 'What is in effect: ./backend.ai mgr config show';
+
+function openingFailure(error: unknown, { server, port, user, database }: Place): AppError {
   const state = sqlStateOf(error);
   if (state === sqlStates.invalidPassword || state === sqlStates.invalidAuthorization) {
     return new AppError('config-invalid', `PostgreSQL at ${server} refuses the user "${user}" with this password.`, {
-      hint: 'Correct user and password in the url of the database.',
+      hint: `Correct database.user and database.password-file (or database.url). ${whereConfigured}`,
       cause: error,
     });
   }
   if (state === sqlStates.missingDatabase) {
     return new AppError('config-invalid', `There is no database "${database}" at ${server}.`, {
-      hint: `Make it: createdb -h ${server.replace(':', ' -p ')} -U ${user} ${database}`,
+      hint: `Make it on the machine of PostgreSQL: ${toMakeDatabase({ port, user, database })}`,
       cause: error,
     });
   }
   const { code } = error as { code?: unknown };
   if (typeof code === 'string' && untrusted.test(code)) {
     return new AppError('config-invalid', `The certificate of PostgreSQL at ${server} is not trusted (${code}).`, {
-      hint: 'Name the file of the authority that signed it (database.ca-file), or correct the host of the database.',
+      hint: `Name the file of the authority that signed it (database.ca-file), or correct database.host. ${whereConfigured}`,
       cause: error,
     });
   }
   if (connectionFailure(error) || hasCode(AppError.from(error), 'server-unreachable', 'connection-lost')) {
     return new AppError('server-unreachable', `No PostgreSQL answers at ${server}.`, {
-      hint: 'Start it, or correct the url of the database. For development: ./scripts/run-dev.sh',
+      hint: unreachablePostgresHint,
       cause: error,
     });
   }
   return AppError.from(error);
+}
+
+/** What the superuser of the server types: the owner of a database may seldom make one. */
+function toMakeDatabase({ port, user, database }: Pick<Place, 'port' | 'user' | 'database'>): string {
+  const identifier = (name: string): string =>
+    /^[a-z_][a-z0-9_]*$/.test(name) ? name : `"${name.replaceAll('"', '""')}"`;
+  const statement = `create database ${identifier(database)} owner ${identifier(user)}`;
+  return `runuser -u postgres -- psql -p ${port} -c '${statement.replaceAll("'", "'\\''")}'`;
 }

@@ -33,12 +33,15 @@ describe('the migration runner', () => {
     await put('0003_three', 'create table three (id int);');
   });
 
+  const commands = { migrate: 'migrate it', show: 'show it' };
+
   it('applies files in order, once', async () => {
     expect(await migrationStatus(handle.db, { directory, recordTable })).toEqual({
       current: null,
       head: '0003_three',
       applied: [],
       pending: ['0001_one', '0003_three'],
+      unknown: [],
     });
     expect(await run()).toEqual(['0001_one', '0003_three']);
     expect(await run()).toEqual([]);
@@ -47,6 +50,7 @@ describe('the migration runner', () => {
       head: '0003_three',
       applied: ['0001_one', '0003_three'],
       pending: [],
+      unknown: [],
     });
   });
 
@@ -78,7 +82,7 @@ describe('the migration runner', () => {
   });
 
   it('tells services of an older database what to do, and lets them start on one that is up to date', async () => {
-    const required = () => requireMigrated(handle.db, { directory, recordTable, command: 'migrate it' });
+    const required = () => requireMigrated(handle.db, { directory, recordTable, commands });
     await expect(required()).rejects.toMatchObject({ code: 'config-invalid', message: 'The database is empty.' });
     await migrate(handle.db, { directory, recordTable, to: '0001_one' });
     await expect(required()).rejects.toMatchObject({
@@ -117,12 +121,17 @@ describe('the migration runner', () => {
     await expect(run()).rejects.toMatchObject({ code: 'config-invalid', message: expect.stringContaining('0001_one') });
   });
 
-  it('refuses a database that a newer version made', async () => {
+  it('refuses a database that a newer version made, and still says which it is and which it knows', async () => {
     await run();
     await rm(join(directory, '0003_three.sql'));
-    await expect(run()).rejects.toMatchObject({
-      code: 'config-invalid',
-      message: expect.stringContaining('0003_three'),
+    const refusal = { code: 'config-invalid', message: expect.stringContaining('0003_three') };
+    await expect(run()).rejects.toMatchObject(refusal);
+    await expect(requireMigrated(handle.db, { directory, recordTable, commands })).rejects.toMatchObject({
+      ...refusal,
+      hint: expect.stringContaining('show it'),
+    });
+    expect(await migrationStatus(handle.db, { directory, recordTable })).toMatchObject({
+      ...{ current: '0003_three', head: '0001_one', pending: [], unknown: ['0003_three'] },
     });
   });
 

@@ -23,7 +23,7 @@ export function etcdFailure(thrown: unknown, address: string): AppError {
     /user name is empty|authentication is not enabled/.test(detail)
   ) {
     return new AppError('config-invalid', `etcd at ${address} refuses this user or password.`, {
-      hint: 'Correct the user and the password in the URL of etcd in the configuration.',
+      hint: 'Correct etcd.user and etcd.password-file. What is in effect: ./backend.ai mgr config show',
       detail,
     });
   }

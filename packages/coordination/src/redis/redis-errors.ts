@@ -13,7 +13,7 @@ export function redisFailure(thrown: unknown, address: string): AppError {
   const detail = thrown instanceof Error ? thrown.message : String(thrown);
   if (refused.test(detail)) {
     return new AppError('config-invalid', `Redis at ${address} refuses this user or password.`, {
-      hint: 'Correct the user and the password in the URL of Redis in the configuration.',
+      hint: 'Correct user and password in redis.url-file (or redis.url). What is in effect: ./backend.ai mgr config show',
       detail,
     });
   }

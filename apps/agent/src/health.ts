@@ -2,8 +2,8 @@ import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
-import { AppError, hasCode } from '@backend.ai/core';
-import { callAdminSocket, type Dependency } from '@backend.ai/runtime';
+import { AppError } from '@backend.ai/core';
+import { callAdminSocket, type Dependency, NoAnswer } from '@backend.ai/runtime';
 import type { AgentStatusView } from './agent.ts';
 import { backendByItself, backendsBefore } from './backends/choose-backend.ts';
 import { type EngineReport, examineEngine, isSupported } from './backends/engine-report.ts';
@@ -16,7 +16,11 @@ import type { AgentServerOptions } from './server-config.ts';
 export function dependenciesOf({ agent, runDir }: AgentServerOptions): Dependency[] {
   const { managers, dataDir, backend, path = '' } = agent;
   const common: Dependency[] = [
-    { name: 'Manager', check: (signal) => managerOf(managers, join(runDir, 'agent.sock'), signal) },
+    {
+      name: 'Manager',
+      check: (signal) => managerOf(managers, join(runDir, 'agent.sock'), signal),
+      ifSilent: noManagerHint,
+    },
     { name: 'Data folder', check: () => writableFolder(dirname(dataDir)) },
   ];
   if (backend === 'fake') return common;
@@ -42,14 +46,13 @@ async function managerOf(addresses: readonly string[], socket: string, signal: A
       hint: 'On its machine: ./backend.ai mgr status   A key that was withdrawn is replaced with: mgr peers rotate',
     });
   } catch (error) {
-    if (!hasCode(error, 'server-unreachable') || error.message !== notRunning) throw error;
+    if (!(error instanceof NoAnswer) || error.why === 'silent') throw error;
   }
   const answering = await firstAnswering(addresses, signal);
   return `${answering} answers; the agent does not run`;
 }
 
-const notRunning = 'The service does not answer.';
-
+const noManagerHint = 'Start a manager, or correct manager.addresses.';
 async function firstAnswering(addresses: readonly string[], signal: AbortSignal): Promise<string> {
   const failures: string[] = [];
   for (const address of addresses) {
@@ -61,7 +64,7 @@ async function firstAnswering(addresses: readonly string[], signal: AbortSignal)
     }
   }
   throw new AppError('server-unreachable', failures.join(', '), {
-    hint: 'Start a manager, or correct manager.addresses.',
+    hint: noManagerHint,
   });
 }
 

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { AppError, type Clock, systemClock } from '@backend.ai/core';
-import type { Database } from '@backend.ai/database';
+import { type Database, managerMigrations, migrationStatus } from '@backend.ai/database';
 import type { Logger } from '@backend.ai/telemetry';
 import { FixtureRepository } from './repositories/fixtures.ts';
 import { InstallationRepository } from './repositories/installation.ts';
@@ -51,6 +51,19 @@ export async function openInstallationKey(database: Database, file: string): Pro
   const box = await openSecretBox(file);
   box.decrypt(secret.secretKeyEncrypted, secret.accessKey);
   return box;
+}
+
+/**
+ * Whether a manager with this file could start on this database, and nothing more: makes no file.
+ * @throws AppError `config-invalid` when the file has not the key of this database
+ */
+export async function examineInstallationKey(database: Database, file: string): Promise<string> {
+  const { current } = await migrationStatus(database, { directory: managerMigrations });
+  const secret = current === null ? undefined : await new KeypairRepository(database).anySecret();
+  if (secret === undefined && !existsSync(file)) return `${file}, made at the first start`;
+  const box = await openSecretBox(file);
+  if (secret !== undefined) box.decrypt(secret.secretKeyEncrypted, secret.accessKey);
+  return file;
 }
 
 /**

@@ -6,7 +6,7 @@ import type { ListenOptions, PeerIdentity, RpcAddress } from '@backend.ai/rpc';
 import { Lifecycle } from '@backend.ai/runtime';
 import type { Snapshot } from '@backend.ai/scheduler';
 import { BackgroundTasks, currentRequestId, type Logger } from '@backend.ai/telemetry';
-import type { ManagerStatusView } from './admin.ts';
+import type { ClusterCounts, ManagerFacts } from './admin.ts';
 import { AgentClients } from './clients/agent-clients.ts';
 import { CallbackClient } from './clients/callback-client.ts';
 import { type ManagerConfigInput, parseManagerConfig } from './config.ts';
@@ -119,7 +119,8 @@ export interface ManagerServices {
   ensureInstallation(): Promise<AdminCredentials>;
   /** Ends everything alive; answers how many sessions are still alive when the time is over. */
   endAllSessions(reason: StatusReason, timeoutMs: number): Promise<number>;
-  status(): Promise<Omit<ManagerStatusView, 'pid' | 'residentBytes'>>;
+  facts(): ManagerFacts;
+  counts(): Promise<ClusterCounts>;
   /** What a leader that took over now would decide upon. */
   schedulerSnapshot(): Promise<Snapshot>;
   /** Empty when the resource ledger is sound. */
@@ -424,23 +425,22 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
       ensureInstallation: () => installation.ensureInstallation(),
       endAllSessions: (reason, timeoutMs) =>
         endAllSessions({ sessions, rows: sessionRows, changes, clock }, reason, timeoutMs),
-      async status() {
-        const [agents, sessionCounts] = await Promise.all([agentRows.list(), sessionRows.countByStatus(everybodys)]);
+      facts: () => ({
+        managerId: config.managerId,
+        version: config.version,
+        startedAt,
+        embedded: config.embedded,
+        epoch: leader.epoch ?? null,
+        revoked: gateway.isRevoked(),
+        api: addresses.api ?? null,
+        rpc: addresses.rpc?.address ?? addresses.rpcInProcess ?? null,
+        connectedAgents: rpcServer.connected().flatMap(({ kind, id }) => (kind === 'agent' ? [id] : [])),
+      }),
+      async counts() {
+        const [agents, sessions] = await Promise.all([agentRows.list(), sessionRows.countByStatus(everybodys)]);
         const byStatus: Record<string, number> = {};
         for (const agent of agents) byStatus[agent.status] = (byStatus[agent.status] ?? 0) + 1;
-        return {
-          managerId: config.managerId,
-          version: config.version,
-          startedAt,
-          embedded: config.embedded,
-          epoch: leader.epoch ?? null,
-          revoked: gateway.isRevoked(),
-          api: addresses.api ?? null,
-          rpc: addresses.rpc?.address ?? addresses.rpcInProcess ?? null,
-          connectedAgents: rpcServer.connected().flatMap(({ kind, id }) => (kind === 'agent' ? [id] : [])),
-          agents: byStatus,
-          sessions: sessionCounts,
-        };
+        return { agents: byStatus, sessions };
       },
       // What this leader knows; else of a memory of its own, so that the one that loops work with is left alone.
       schedulerSnapshot: async () => {

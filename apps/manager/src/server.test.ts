@@ -1,17 +1,14 @@
 import { Metrics } from '@backend.ai/runtime/metrics';
 import { expect, it } from 'vitest';
-import type { Manager } from './manager.ts';
 import { clusterGauges } from './server.ts';
 
 it('the cluster is asked once, and anew, each time that its metrics are read', async () => {
   let asked = 0;
   const metrics = new Metrics('manager');
   const gauges = clusterGauges({
-    status: async () => {
+    counts: async () => {
       asked += 1;
-      return { sessions: { RUNNING: asked }, agents: { ALIVE: 2 } } as unknown as Awaited<
-        ReturnType<Manager['services']['status']>
-      >;
+      return { sessions: { RUNNING: asked }, agents: { ALIVE: 2 } };
     },
     leaderEpoch: () => undefined,
   });

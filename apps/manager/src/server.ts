@@ -3,17 +3,18 @@ import { DependencyChecks, type RunningService } from '@backend.ai/runtime';
 import type { GaugeOptions } from '@backend.ai/runtime/metrics';
 import { startComponentServer } from '@backend.ai/runtime/server';
 import type { Logger } from '@backend.ai/telemetry';
-import { managerHandlers } from './admin.ts';
+import { type ClusterCounts, managerHandlers } from './admin.ts';
 import { managerVersion } from './config.ts';
 import { createManager, type Manager } from './manager.ts';
 import type { ManagerServerOptions } from './server-config.ts';
+import { storeNames } from './store-names.ts';
 import { dependenciesOf, openStores, requireSchema, type Stores } from './stores.ts';
 
 /**
  * What is there can be used without them, though nothing new starts: no proxy is to take every manager out because of
  * one of these.
  */
-const servedWithout: ReadonlySet<string> = new Set(['Redis', 'etcd']);
+const servedWithout: ReadonlySet<string> = new Set([storeNames.redis, storeNames.etcd]);
 
 /** One manager as a process of its own, on PostgreSQL, Redis and etcd. */
 export function startManagerServer(options: ManagerServerOptions, logger: Logger): Promise<RunningService> {
@@ -66,7 +67,7 @@ export function startManagerServer(options: ManagerServerOptions, logger: Logger
     () => ({
       addresses,
       // The rest of what operators do, they do on the stores.
-      handlers: managerHandlers(manager),
+      handlers: managerHandlers(manager, checks),
       dependencies: checks,
       gauges: clusterGauges(manager.services),
     }),
@@ -74,11 +75,11 @@ export function startManagerServer(options: ManagerServerOptions, logger: Logger
 }
 
 /** Of the whole cluster but the last: every manager tells the same, as the database does. */
-export function clusterGauges(services: Pick<Manager['services'], 'status' | 'leaderEpoch'>): GaugeOptions[] {
-  let asked: ReturnType<typeof services.status> | undefined;
+export function clusterGauges(services: Pick<Manager['services'], 'counts' | 'leaderEpoch'>): GaugeOptions[] {
+  let asked: Promise<ClusterCounts> | undefined;
   // Who reads the metrics asks for all of them at once.
-  const status = (): ReturnType<typeof services.status> => {
-    asked ??= services.status().finally(() => {
+  const counts = (): Promise<ClusterCounts> => {
+    asked ??= services.counts().finally(() => {
       asked = undefined;
     });
     return asked;
@@ -88,13 +89,13 @@ export function clusterGauges(services: Pick<Manager['services'], 'status' | 'le
       name: 'backend_sessions',
       help: 'Live sessions of the cluster by status',
       label: 'status',
-      collect: async () => (await status()).sessions,
+      collect: async () => (await counts()).sessions,
     },
     {
       name: 'backend_agents',
       help: 'Agents of the cluster by status',
       label: 'status',
-      collect: async () => (await status()).agents,
+      collect: async () => (await counts()).agents,
     },
     {
       name: 'backend_leader',

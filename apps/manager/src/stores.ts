@@ -6,6 +6,8 @@ import {
   openCoordination,
   RedisServer,
   type RedisServerOptions,
+  unreachableEtcdHint,
+  unreachableRedisHint,
 } from '@backend.ai/coordination';
 import {
   type Database,
@@ -17,12 +19,16 @@ import {
   type PostgresHandle,
   requireMigrated,
   serverVersion,
+  unreachablePostgresHint,
 } from '@backend.ai/database';
 import type { Dependency } from '@backend.ai/runtime';
 import type { Logger } from '@backend.ai/telemetry';
+import { examineInstallationKey } from './installation.ts';
 import type { ManagerServerOptions } from './server-config.ts';
+import { storeNames } from './store-names.ts';
 
 type StoreOptions = Pick<ManagerServerOptions, 'database' | 'redis' | 'etcd'>;
+type KeyOptions = { readonly config: Pick<ManagerServerOptions['config'], 'installationKeyFile'> };
 
 /** The servers that managers share. */
 export interface Stores {
@@ -88,25 +94,26 @@ export function dependenciesOf({ database, coordination }: Stores): Dependency[]
   };
   const { redis, etcd } = coordination.servers;
   return [
-    { name: 'PostgreSQL', check: () => database.asked(serverVersion) },
-    { name: 'Schema', check: () => database.asked(requireSchema) },
-    { name: 'Redis', check: () => ask(redis) },
-    { name: 'etcd', check: () => ask(etcd) },
+    { name: storeNames.database, check: () => database.asked(serverVersion), ifSilent: unreachablePostgresHint },
+    { name: 'Schema', check: () => database.asked(requireSchema), ifSilent: unreachablePostgresHint },
+    { name: storeNames.redis, check: () => ask(redis), ifSilent: unreachableRedisHint },
+    { name: storeNames.etcd, check: () => ask(etcd), ifSilent: unreachableEtcdHint },
   ];
 }
 
 /** For a command that only wants to know: each is opened by itself, so that one tells nothing about another. */
-export function dependenciesToOpen(options: StoreOptions, logger: Logger): Dependency[] {
+export function dependenciesToOpen(options: StoreOptions & KeyOptions, logger: Logger): Dependency[] {
   const connectDeadlineMs = 2_500;
   const onDatabase = async (ask: (db: Database) => Promise<string>): Promise<string> => {
     const { db, close } = await openDatabase(options);
     return await ask(db).finally(close);
   };
   return [
-    { name: 'PostgreSQL', check: () => onDatabase(serverVersion) },
-    { name: 'Schema', check: () => onDatabase(requireSchema) },
+    { name: storeNames.database, check: () => onDatabase(serverVersion), ifSilent: unreachablePostgresHint },
+    { name: 'Schema', check: () => onDatabase(requireSchema), ifSilent: unreachablePostgresHint },
     {
-      name: 'Redis',
+      name: storeNames.redis,
+      ifSilent: unreachableRedisHint,
       async check() {
         const server = await RedisServer.open({ ...redisOptions(options.redis), logger, connectDeadlineMs });
         await server.close();
@@ -114,13 +121,19 @@ export function dependenciesToOpen(options: StoreOptions, logger: Logger): Depen
       },
     },
     {
-      name: 'etcd',
+      name: storeNames.etcd,
+      ifSilent: unreachableEtcdHint,
       async check() {
         const { namespace } = options.etcd;
         const server = await EtcdServer.open({ ...etcdOptions(options.etcd), namespace, connectDeadlineMs });
         server.close();
         return server.address;
       },
+    },
+    {
+      name: 'Installation key',
+      ifSilent: unreachablePostgresHint,
+      check: () => onDatabase((db) => examineInstallationKey(db, options.config.installationKeyFile)),
     },
   ];
 }

@@ -69,11 +69,11 @@ describe('a manager', () => {
     onTestFinished(() => world.close());
     const { services } = world.manager;
     expect(services.leaderEpoch()).toBeDefined();
-    expect(await services.status()).toMatchObject({ revoked: false });
+    expect(services.facts()).toMatchObject({ revoked: false });
     const elsewhere = new PeerService(new PeerRepository(world.database.db), systemClock, silentLogger);
     await elsewhere.revoke(world.identity.id);
     await waitFor(() => services.leaderEpoch() === undefined, { what: 'the manager leads no more' });
-    expect(await services.status()).toMatchObject({ revoked: true, epoch: null });
+    expect(services.facts()).toMatchObject({ revoked: true, epoch: null });
     expect(logs.records.filter(({ msg }) => String(msg).includes('has been revoked'))).toHaveLength(1);
   });
 });

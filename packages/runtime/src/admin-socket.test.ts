@@ -2,10 +2,10 @@ import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { AppError, newRequestId } from '@backend.ai/core';
+import { AppError, deferred, newRequestId } from '@backend.ai/core';
 import { currentRequestId, silentLogger } from '@backend.ai/telemetry';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { AdminSocket, callAdminSocket } from './admin-socket.ts';
+import { AdminSocket, callAdminSocket, NoAnswer } from './admin-socket.ts';
 import { withSocketPath } from './unix-socket.ts';
 
 let dir: string;
@@ -14,11 +14,20 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
+let released = deferred<void>();
+beforeEach(() => {
+  released = deferred();
+});
+
 const handlers = {
   echo: (params: Record<string, unknown>) => ({ params, requestId: currentRequestId() }),
   refuse: () => {
     throw new AppError('state-conflict', 'Not now.');
   },
+  away: () => {
+    throw new AppError('server-unreachable', 'The database cannot be reached.');
+  },
+  hang: () => released.promise,
   break: () => {
     throw new Error('secret inside');
   },
@@ -54,6 +63,14 @@ describe.each([
     await expect(callAdminSocket(path, 'break')).rejects.toMatchObject({ code: 'internal' });
     await expect(callAdminSocket(path, 'break')).rejects.not.toThrow(/secret/);
     await expect(callAdminSocket(path, 'toString')).rejects.toMatchObject({ code: 'route-not-found' });
+  });
+
+  test('that somebody else is away is told apart from that nobody answers here', async () => {
+    await expect(callAdminSocket(path, 'away')).rejects.toMatchObject({ code: 'server-unreachable' });
+    await expect(callAdminSocket(path, 'away')).rejects.not.toBeInstanceOf(NoAnswer);
+    await expect(callAdminSocket(path, 'hang', {}, { timeoutMs: 50 })).rejects.toMatchObject({ why: 'silent' });
+    released.resolve();
+    await expect(callAdminSocket(`${path}.other`, 'echo')).rejects.toMatchObject({ why: 'absent' });
   });
 
   test('answers garbage with an error and lives on', async () => {

@@ -63,7 +63,9 @@ export class AdminSocket {
       received += chunk.length;
       if (received > maxLine) socket.destroy();
     });
-    createInterface({ input: socket }).on('line', (line) => {
+    // The lines of a socket fail when it does, as when an answer comes to somebody who waits no longer.
+    const lines = createInterface({ input: socket }).on('error', () => socket.destroy());
+    lines.on('line', (line) => {
       received = 0;
       const answering = this.#reply(socket, line).finally(() => this.#answering.delete(answering));
       this.#answering.add(answering);
@@ -97,7 +99,21 @@ export class AdminSocket {
   }
 }
 
-/** Whether somebody answers there is part of the result: an absent service is `server-unreachable`. */
+/**
+ * That there was no answer, as opposed to what a service answers: nobody listens (`absent`), it says nothing within the
+ * time (`silent`), or it ended meanwhile (`ended`).
+ */
+export class NoAnswer extends AppError {
+  readonly why: 'absent' | 'silent' | 'ended';
+
+  constructor(why: NoAnswer['why'], options: { readonly cause?: unknown; readonly requestId: RequestId }) {
+    if (why === 'silent') super('deadline-exceeded', 'The service took too long to answer.', options);
+    else super('server-unreachable', 'The service does not answer.', options);
+    this.why = why;
+  }
+}
+
+/** @throws NoAnswer (`server-unreachable`, `deadline-exceeded`); AppError what the service answers */
 export async function callAdminSocket<T>(
   path: string,
   method: string,
@@ -108,11 +124,12 @@ export async function callAdminSocket<T>(
   const socket = withSocketPath(path, (short) => createConnection(short));
   try {
     const line = await new Promise<string>((resolve, reject) => {
-      const unreachable = (cause?: unknown): void =>
-        reject(new AppError('server-unreachable', 'The service does not answer.', { cause, requestId }));
-      socket.setTimeout(options.timeoutMs ?? 10_000, () =>
-        reject(new AppError('deadline-exceeded', 'The service took too long to answer.', { requestId })),
-      );
+      let why: 'absent' | 'ended' = 'absent';
+      const unreachable = (cause?: unknown): void => reject(new NoAnswer(why, { cause, requestId }));
+      socket.once('connect', () => {
+        why = 'ended';
+      });
+      socket.setTimeout(options.timeoutMs ?? 10_000, () => reject(new NoAnswer('silent', { requestId })));
       socket.once('error', unreachable);
       socket.once('close', () => unreachable());
       createInterface({ input: socket }).once('line', resolve).on('error', unreachable);

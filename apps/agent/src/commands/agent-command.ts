@@ -1,7 +1,7 @@
 import { dirname } from 'node:path';
 import { ComponentCommand } from '@backend.ai/cli-kit';
-import { AppError, hasCode, parseRequestId } from '@backend.ai/core';
-import { adminSocketPath, callAdminSocket, clusterLayout } from '@backend.ai/runtime';
+import { AppError, parseRequestId } from '@backend.ai/core';
+import { adminSocketPath, callAdminSocket, clusterLayout, NoAnswer } from '@backend.ai/runtime';
 import { Option } from 'clipanion';
 import type { AgentStatusView } from '../agent.ts';
 import { agentServerOptions } from '../server-config.ts';
@@ -18,24 +18,34 @@ export abstract class AgentCommand extends ComponentCommand<AgentShape> {
 
   protected override readonly component = agentComponent;
 
-  /** @throws AppError `server-unreachable` when no agent runs */
+  /** @throws AppError `server-unreachable` when no agent runs, `deadline-exceeded` when it hangs */
   protected status(): Promise<AgentStatusView> {
     return this.ask('status');
   }
 
   /**
    * Calls a method of `admin-handlers.ts`.
-   * @throws AppError `server-unreachable` when no agent runs
+   * @throws AppError `server-unreachable` when no agent runs, `deadline-exceeded` when it hangs
    */
-  protected async ask<T>(method: string, params: Record<string, unknown> = {}, timeoutMs?: number): Promise<T> {
+  protected async ask<T>(method: string, params: Record<string, unknown> = {}, timeoutMs = 5_000): Promise<T> {
     const { folder, socket, hint } = this.#place();
     const requestId = parseRequestId(this.context.requestId);
     try {
-      const options = { ...(requestId === undefined ? {} : { requestId }), ...(timeoutMs ? { timeoutMs } : {}) };
+      const options = { timeoutMs, ...(requestId === undefined ? {} : { requestId }) };
       return await callAdminSocket<T>(socket, method, params, options);
     } catch (cause) {
-      if (!hasCode(cause, 'server-unreachable')) throw cause;
-      throw new AppError('server-unreachable', `No agent runs on ${folder}.`, { hint, cause });
+      if (!(cause instanceof NoAnswer)) throw cause;
+      if (cause.why !== 'silent') {
+        throw new AppError('server-unreachable', `No agent runs on ${folder}.`, { hint, cause });
+      }
+      throw new AppError(
+        'deadline-exceeded',
+        `The agent on ${folder} runs and says nothing for ${timeoutMs / 1000} s.`,
+        {
+          hint: 'It is stopped or very busy: look at its log; if it stays so, start it again. Its kernels go on meanwhile.',
+          cause,
+        },
+      );
     }
   }
 

@@ -1,6 +1,6 @@
 import { ComponentCommand } from '@backend.ai/cli-kit';
-import { AppError, hasCode, parseRequestId } from '@backend.ai/core';
-import { adminSocketPath, callAdminSocket, clusterLayout } from '@backend.ai/runtime';
+import { AppError, parseRequestId } from '@backend.ai/core';
+import { adminSocketPath, callAdminSocket, clusterLayout, NoAnswer } from '@backend.ai/runtime';
 import { ensureRequestId } from '@backend.ai/telemetry';
 import { Option } from 'clipanion';
 import type { Operator } from '../operator.ts';
@@ -29,8 +29,15 @@ export abstract class OperatorCommand extends ComponentCommand<ManagerShape> {
     return managerServerOptions(this.loadConfig().values);
   }
 
-  /** @throws AppError `server-unreachable` when no manager answers there */
-  protected async callManager<T>(method: string, params: Record<string, unknown> = {}): Promise<T> {
+  /**
+   * @param timeoutMs Backups and the like take as long as they take
+   * @throws AppError `server-unreachable` when no manager runs there, `deadline-exceeded` when it hangs
+   */
+  protected async callManager<T>(
+    method: string,
+    params: Record<string, unknown> = {},
+    timeoutMs = 600_000,
+  ): Promise<T> {
     const folder = this.embeddedFolder;
     const socket =
       folder === undefined
@@ -38,11 +45,16 @@ export abstract class OperatorCommand extends ComponentCommand<ManagerShape> {
         : clusterLayout(folder).managerSocket;
     const requestId = parseRequestId(this.context.requestId);
     try {
-      // Backups and the like take as long as they take.
-      const options = { timeoutMs: 600_000, ...(requestId === undefined ? {} : { requestId }) };
+      const options = { timeoutMs, ...(requestId === undefined ? {} : { requestId }) };
       return await callAdminSocket<T>(socket, method, params, options);
     } catch (cause) {
-      if (!hasCode(cause, 'server-unreachable')) throw cause;
+      if (!(cause instanceof NoAnswer)) throw cause;
+      if (cause.why === 'silent') {
+        throw new AppError('deadline-exceeded', `The manager runs and says nothing for ${timeoutMs / 1000} s.`, {
+          hint: 'It is stopped or very busy: look at its log; if it stays so, end it and start it again.',
+          cause,
+        });
+      }
       throw folder === undefined
         ? new AppError('server-unreachable', 'No manager runs here.', {
             hint: 'Start it: ./backend.ai mgr start-server',

@@ -8,6 +8,17 @@ import {
   GRPCUnavailableError,
 } from 'etcd3';
 
+/** What to do about a server that does not answer. */
+export const unreachableEtcdHint =
+  'Check that etcd runs there and that its URL in the configuration is right. For development: ./scripts/run-dev.sh';
+
+export function etcdUnreachable(address: string, detail: unknown): AppError {
+  return new AppError('server-unreachable', `etcd at ${address} cannot be reached.`, {
+    hint: unreachableEtcdHint,
+    detail,
+  });
+}
+
 /** What the client throws, as ours. */
 export function etcdFailure(thrown: unknown, address: string): AppError {
   if (thrown instanceof AppError) return thrown;
@@ -28,10 +39,7 @@ export function etcdFailure(thrown: unknown, address: string): AppError {
     });
   }
   if (thrown instanceof GRPCUnavailableError) {
-    return new AppError('server-unreachable', `etcd at ${address} cannot be reached.`, {
-      hint: 'Check that etcd runs there and that its URL in the configuration is right. For development: ./scripts/run-dev.sh',
-      detail,
-    });
+    return etcdUnreachable(address, detail);
   }
   if (thrown instanceof GRPCDeadlineExceededError) {
     return new AppError('deadline-exceeded', `etcd at ${address} did not answer in time.`, { detail });

@@ -1,6 +1,6 @@
-import { AppError } from '@backend.ai/core';
+import { AppError, hasCode } from '@backend.ai/core';
 import { Etcd3, type IKeyValue, type IOptions, type Namespace, Range } from 'etcd3';
-import { etcdFailure } from './etcd-errors.ts';
+import { etcdFailure, etcdUnreachable } from './etcd-errors.ts';
 
 export interface EtcdServerOptions {
   /** `http://user:password@host:port`, or `https:` for TLS; further members of the cluster after commas, or as a list. */
@@ -69,7 +69,8 @@ export class EtcdServer {
       await server.#answer(options.connectDeadlineMs ?? 10_000);
     } catch (error) {
       server.close();
-      throw error;
+      // Nothing was changed: that there was no answer is all there is to say.
+      throw hasCode(error, 'deadline-exceeded') ? etcdUnreachable(server.address, error.detail) : error;
     }
     return server;
   }

@@ -4,6 +4,10 @@ const unreachable = /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|E
 const broken = /Connection is closed|ECONNRESET|EPIPE|aborted|Socket timeout|stream isn't writeable/i;
 const refused = /^(WRONGPASS|NOAUTH|NOPERM)|without any password|invalid password/i;
 
+/** What to do about a server that does not answer. */
+export const unreachableRedisHint =
+  'Check that Redis runs there and that its URL in the configuration is right. For development: ./scripts/run-dev.sh';
+
 /**
  * What the client throws, as ours. Causes are left out: those of the client carry the arguments of commands, a password
  * among them.
@@ -22,7 +26,7 @@ export function redisFailure(thrown: unknown, address: string): AppError {
   }
   if (unreachable.test(detail)) {
     return new AppError('server-unreachable', `Redis at ${address} cannot be reached.`, {
-      hint: 'Check that Redis runs there and that its URL in the configuration is right. For development: ./scripts/run-dev.sh',
+      hint: unreachableRedisHint,
       detail,
     });
   }

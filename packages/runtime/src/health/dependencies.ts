@@ -1,4 +1,4 @@
-import { AppError, type Clock, maskUrls, systemClock } from '@backend.ai/core';
+import { AppError, type Clock, hasCode, maskUrls, systemClock } from '@backend.ai/core';
 
 /** Something a component cannot work without. */
 export interface Dependency {
@@ -9,6 +9,8 @@ export interface Dependency {
    * @throws what keeps it from working; the message is shown
    */
   check(signal: AbortSignal): Promise<string>;
+  /** The next step when it does not answer in time. */
+  readonly ifSilent?: string | undefined;
 }
 
 export interface DependencyHealth {
@@ -35,14 +37,18 @@ export function checkDependencies(
   return Promise.all(dependencies.map((dependency) => checkOne(dependency, deadlineMs, clock)));
 }
 
-async function checkOne({ name, check }: Dependency, deadlineMs: number, clock: Clock): Promise<DependencyHealth> {
+async function checkOne(
+  { name, check, ifSilent }: Dependency,
+  deadlineMs: number,
+  clock: Clock,
+): Promise<DependencyHealth> {
   const begun = clock.monotonic();
   const latencyMs = (): number => Math.round((clock.monotonic() - begun) * 10) / 10;
   const abort = new AbortController();
   let cancel: (() => void) | undefined;
   const late = new Promise<never>((_resolve, reject) => {
     cancel = clock.setTimer(deadlineMs, () => {
-      const error = new AppError('deadline-exceeded', `no answer within ${deadlineMs} ms`, { hint: '' });
+      const error = new AppError('deadline-exceeded', `no answer within ${deadlineMs} ms`);
       reject(error);
       abort.abort(error);
     });
@@ -57,7 +63,8 @@ async function checkOne({ name, check }: Dependency, deadlineMs: number, clock: 
       healthy: false,
       latencyMs: latencyMs(),
       detail,
-      hint: (thrown instanceof AppError && thrown.hint) || null,
+      // Nothing was asked for whose outcome could matter.
+      hint: (hasCode(thrown, 'deadline-exceeded') ? ifSilent : thrown instanceof AppError && thrown.hint) || null,
     };
   } finally {
     cancel?.();

@@ -61,6 +61,14 @@ describe('a check of dependencies', () => {
     expect(told).toBe(true);
   });
 
+  it('tells of a server that is silent what to do about it, and not to look for an outcome', async () => {
+    const late = new AppError('deadline-exceeded', 'etcd did not answer in time.');
+    const silent = { ...never, ifSilent: 'Start it.' };
+    const itself = { name: 'Itself', check: () => Promise.reject(late), ifSilent: 'Start it, too.' };
+    const report = await checkDependencies([silent, itself, never], { deadlineMs: 700, clock: impatient });
+    expect(report.map(({ hint }) => hint)).toEqual(['Start it.', 'Start it, too.', null]);
+  });
+
   it('names the reason where a connection to several addresses failed', async () => {
     const several: Dependency = {
       name: 'Several',

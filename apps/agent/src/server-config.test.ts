@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { type ConfigSources, checkConfig, loadConfig, renderReference, renderSample } from '@backend.ai/runtime';
 import { afterAll, describe, expect, it } from 'vitest';
 import { parseAgentConfig } from './config.ts';
-import { agentConfiguration, agentServerOptions } from './server-config.ts';
+import { agentConfiguration, agentServerOptions, derivedAgentSettings } from './server-config.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'agent-config-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -64,6 +64,14 @@ describe('the configuration of an agent', () => {
     expect(problems({ 'resources.slots': 'cpu=many' })).toEqual([
       'resources.slots takes a table such as { cpu = 4, mem = "8g" }, not {"cpu":"many"}',
     ]);
+  });
+
+  it('tells what is taken for a name and a socket that are not set', () => {
+    const { values } = loadConfig(agentConfiguration, sources());
+    expect(derivedAgentSettings(values)).toEqual({
+      'agent.id': `i-${hostname()}`,
+      'docker.socket': expect.stringMatching(/^\/.*\.sock$/),
+    });
   });
 
   it('demands TLS on the way to managers and from them off loopback', () => {

@@ -18,7 +18,7 @@ import {
   url,
 } from '@backend.ai/runtime';
 import { z } from 'zod';
-import { type AgentOptions, agentConfigSchema, dockerSchema } from './config.ts';
+import { type AgentOptions, agentConfigSchema, dockerSchema, engineSocket } from './config.ts';
 
 /** Limits and defaults of what both a server and an embedded cluster know are those of `config.ts`. */
 const known = agentConfigSchema.shape;
@@ -230,6 +230,25 @@ export interface AgentServerOptions {
   readonly runDir: string;
 }
 
+function agentIdOf({ id }: AgentValues['agent']): string {
+  const name = hostname()
+    .replace(/[^A-Za-z0-9._-]/g, '-')
+    .slice(0, 48);
+  return id ?? `i-${name}`;
+}
+
+function kernelFolder({ dataDir }: AgentValues['agent']): string {
+  return join(dataDir, 'data');
+}
+
+/** Settings that follow from others and from the machine unless they are set. */
+export function derivedAgentSettings({ agent, docker }: AgentValues): Record<string, string> {
+  return {
+    'agent.id': agentIdOf(agent),
+    'docker.socket': engineSocket({ docker, dataDir: kernelFolder(agent) }),
+  };
+}
+
 /**
  * @param path $PATH of this process.
  * @throws AppError `config-invalid` for TLS files that cannot be read
@@ -239,13 +258,9 @@ export function agentServerOptions(values: AgentValues, path: string): AgentServ
   const tls = readTlsFiles(rpc.tlsCertFile, rpc.tlsKeyFile);
   return {
     agent: {
-      agentId:
-        agent.id ??
-        `i-${hostname()
-          .replace(/[^A-Za-z0-9._-]/g, '-')
-          .slice(0, 48)}`,
+      agentId: agentIdOf(agent),
       resourceGroup: agent.resourceGroup,
-      dataDir: join(agent.dataDir, 'data'),
+      dataDir: kernelFolder(agent),
       backend: agent.backend,
       startDeadlineMs: agent.startDeadlineMs,
       managers: [...manager.addresses],

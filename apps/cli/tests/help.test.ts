@@ -33,8 +33,21 @@ describe('the help of', () => {
     for (const line of section?.trimEnd().split('\n') ?? []) expect(line).toMatch(/^ {2}-\S.*? {2,}\S/);
   });
 
+  it.each(groups)('%s has a purpose in one line, options that its commands share, and an example of one', (group) => {
+    const [purpose = '', , usage] = help[group]?.split('\n') ?? [];
+    expect(purpose).toMatch(/^[A-Z].{8,110}[^.]$/);
+    expect(usage).toBe(`Usage: ./backend.ai ${group} COMMAND`);
+    expect(help[group]).toMatch(/\nOptions of most of them\n(?: {2}-.*\n)* {2}--json {2,}\S/);
+    expect(help[group]).toMatch(/\nExample\n {2}\S.*\n {4}\.\/backend\.ai \S/);
+  });
+
+  it.each(names)('%s names the file that it reads, and none in general', (name) => {
+    expect(help[name]).not.toContain('<component>');
+  });
+
   it.each(groups)('%s, which takes one more word, lists every command that begins with it', (group) => {
-    const listed = help[group]?.match(/^ {2}\S.*$/gm)?.map((line) => line.trim().split(/ {2,}/)[0]) ?? [];
+    const section = /\nCommands\n((?: {2}.*\n)+)/.exec(help[group] ?? '')?.[1] ?? '';
+    const listed = section.match(/^ {2}\S.*$/gm)?.map((line) => line.trim().split(/ {2,}/)[0]) ?? [];
     const inside = calledBy.map((paths) => paths.find((path) => path.startsWith(`${group} `)));
     expect(listed).toEqual([...new Set(inside)].filter((path) => path !== undefined));
   });

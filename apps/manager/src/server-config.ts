@@ -206,18 +206,29 @@ export interface ManagerServerOptions {
   readonly runDir: string;
 }
 
+/** Settings that follow from others and from the machine unless they are set. */
+export function derivedManagerSettings({ manager, keys }: Pick<ManagerValues, 'manager' | 'keys'>): {
+  readonly [key in 'manager.id' | 'keys.identity-file' | 'keys.installation-key-file']: string;
+} {
+  const name = hostname()
+    .replace(/[^A-Za-z0-9._-]/g, '-')
+    .slice(0, 120);
+  return {
+    'manager.id': manager.id ?? `m-${name}`,
+    'keys.identity-file': keys.identityFile ?? join(manager.dataDir, 'keys', 'manager.pem'),
+    'keys.installation-key-file': keys.installationKeyFile ?? join(manager.dataDir, 'keys', 'installation.key'),
+  };
+}
+
 /** @throws AppError `config-invalid` for TLS files that cannot be read */
 export function managerServerOptions(values: ManagerValues): ManagerServerOptions {
-  const { manager, http, rpc, metrics, database, redis, etcd, keys, scheduler, sessions, images } = values;
+  const { manager, http, rpc, metrics, database, redis, etcd, scheduler, sessions, images } = values;
   const tls = readTlsFiles(rpc.tlsCertFile, rpc.tlsKeyFile);
+  const derived = derivedManagerSettings(values);
   return {
     config: {
-      managerId:
-        manager.id ??
-        `m-${hostname()
-          .replace(/[^A-Za-z0-9._-]/g, '-')
-          .slice(0, 120)}`,
-      installationKeyFile: keys.installationKeyFile ?? join(manager.dataDir, 'keys', 'installation.key'),
+      managerId: derived['manager.id'],
+      installationKeyFile: derived['keys.installation-key-file'],
       adminEmail: manager.adminEmail,
       stopDeadlineMs: manager.stopDeadlineMs,
       imagePullPolicy: images.pullPolicy,
@@ -244,7 +255,7 @@ export function managerServerOptions(values: ManagerValues): ManagerServerOption
       ...{ endpoints: etcd.endpoints, user: etcd.user, password: etcd.password, namespace: etcd.namespace },
       ca: readPem(etcd.caFile),
     },
-    identityFile: keys.identityFile ?? join(manager.dataDir, 'keys', 'manager.pem'),
+    identityFile: derived['keys.identity-file'],
     runDir: join(manager.dataDir, 'run'),
   };
 }

@@ -1,6 +1,7 @@
 import { type CommandClass, type Definition, formatMarkdownish } from 'clipanion';
 import { binaryName, cliOf } from './cli.ts';
 import type { CliContext } from './context.ts';
+import { purposeOf } from './group-purposes.ts';
 
 /** Help is rendered when the bundles are made, so that showing it loads nothing. */
 
@@ -12,7 +13,7 @@ type Commands = readonly CommandClass<CliContext>[];
 export function renderHelp(commands: Commands, version: string): HelpTexts {
   const forms = new Map<string, Form[]>();
   for (const command of commands) {
-    const [definition] = cliOf([command], version).definitions({ colored: false });
+    const [definition] = definitionsOf(command);
     if (!definition) continue;
     for (const path of command.paths ?? []) {
       const key = path.join(' ');
@@ -57,7 +58,14 @@ function groupsOf(commands: Commands): Set<string> {
   return groups;
 }
 
-type OptionLine = readonly [definition: string, description: string];
+/** Of one command; none where it has no words of its own. */
+function definitionsOf(command: CommandClass<CliContext>): Definition[] {
+  return cliOf([command]).definitions({ colored: false }).slice(0, 1);
+}
+
+function optionsOf({ options }: Definition): NamedText[] {
+  return options.map((option) => [withValues(option.definition), option.description ?? '']);
+}
 
 const plain = { header: String, bold: String, error: String, code: String };
 
@@ -70,18 +78,13 @@ function describe(command: CommandClass<CliContext>): string {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
-function optionsOf({ options }: Definition): OptionLine[] {
-  return options.map((option) => [withValues(option.definition), option.description ?? '']);
-}
-
-function renderCommand({ command, definition }: Form, options: readonly OptionLine[]): string {
+function renderCommand({ command, definition }: Form, options: readonly NamedText[]): string {
   const usage = command.usage || {};
   const parts = [`${describe(command)}`, usageLine(definition)];
   if (usage.details) parts.push(prose(usage.details));
   if (options.length > 0) parts.push(`Options\n${linesOf(options)}`);
   if (usage.examples && usage.examples.length > 0) {
-    const examples = usage.examples.map(([text, line]) => `  ${prose(text)}\n    ${line.replace('$0', binaryName)}`);
-    parts.push(`Examples\n${examples.join('\n')}`);
+    parts.push(`Examples\n${usage.examples.map(renderExample).join('\n')}`);
   }
   return `${parts.join('\n\n')}\n`;
 }
@@ -89,31 +92,75 @@ function renderCommand({ command, definition }: Form, options: readonly OptionLi
 /** `Usage: ./backend.ai run [OPTIONS] -c VALUE IMAGE` */
 function usageLine({ path, usage, options }: Definition): string {
   const rest = usage.slice(path.length).replaceAll(/<([^<>]+)>/g, '$1');
-  const required = options.filter((option) => option.required).map((option) => option.definition.replace(/,\S+/, ''));
+  const required = options.filter((option) => option.required).map((option) => withValues(option.definition));
   const optional = options.some((option) => !option.required) ? ' [OPTIONS]' : '';
-  const words = required.map((text) => ` ${withValues(text)}`).join('');
+  const words = required.map((text) => ` ${text.replace(/,( -\S+)+/, '')}`).join('');
   return `Usage: ${path}${optional}${words}${rest}`;
 }
 
+/** What options take, by their last names; `VALUE` where that says no more than the name does. */
+const valueNames: Readonly<Record<string, string>> = {
+  ...{ resources: 'NAME=VALUE', env: 'NAME=VALUE', set: 'SECTION.KEY=VALUE', 'log-level': 'LEVEL', port: 'PORT' },
+  ...{ config: 'FILE', 'data-dir': 'FOLDER', endpoint: 'URL', 'access-key': 'KEY', 'secret-key': 'KEY' },
+  ...{
+    'owner-access-key': 'KEY',
+    retention: 'AGE',
+    'older-than': 'AGE',
+    ttl: 'TIME',
+    timeout: 'TIME',
+    'max-wait': 'TIME',
+  },
+  ...{ session: 'NAME', group: 'NAME', 'resource-group': 'NAME', domain: 'NAME', policy: 'NAME', selection: 'NAME' },
+  ...{ explain: 'ID', code: 'CODE' },
+};
+
 /** clipanion numbers the values of options: `--name #0`. */
 function withValues(text: string): string {
-  const value = /--(resources|env)\b/.test(text) ? 'NAME=VALUE' : 'VALUE';
+  const names = [...text.matchAll(/--([a-z-]+)/g)].map(([, name = '']) => name);
+  const value = valueNames[names.at(-1) ?? ''] ?? 'VALUE';
   return text.replaceAll(/#\d+/g, value).replaceAll(',-', ', -');
 }
 
+type NamedText = readonly [name: string, text: string];
+
 /** One line per entry, two columns. */
-function linesOf(entries: readonly (readonly [name: string, text: string])[]): string {
+function linesOf(entries: readonly NamedText[]): string {
   const unique = [...new Map(entries.map((entry) => [entry[0], entry])).values()];
   const width = Math.max(...unique.map(([name]) => name.length));
   return unique.map(([name, text]) => `  ${name.padEnd(width)}  ${text}`.trimEnd()).join('\n');
 }
 
 function renderGroup(group: string, commands: Commands): string {
-  const entries = commands.flatMap((command) => {
+  const inside = commands.flatMap((command) => {
     const path = command.paths?.find((candidate) => candidate.join(' ').startsWith(`${group} `));
-    return path ? [[path.join(' '), describe(command)] as const] : [];
+    return path ? [{ command, name: path.join(' ') }] : [];
   });
-  return `Usage: ${binaryName} ${group} COMMAND\n\n${linesOf(entries)}\n\n${more(`${group} COMMAND`)}\n`;
+  const options = optionsOfMost(inside.map(({ command }) => command));
+  const [example] = inside.flatMap(({ command }) => (command.usage ? (command.usage.examples ?? []) : []));
+  const parts = [
+    ...[purposeOf(group)].filter((text) => text !== undefined),
+    `Usage: ${binaryName} ${group} COMMAND`,
+    `Commands\n${linesOf(inside.map(({ command, name }) => [name, describe(command)]))}`,
+    ...(options.length > 0 ? [`Options of most of them\n${linesOf(options)}`] : []),
+    ...(example ? [`Example\n${renderExample(example)}`] : []),
+    more(`${group} COMMAND`),
+  ];
+  return `${parts.join('\n\n')}\n`;
+}
+
+/** Those that more than half of the commands have. */
+function optionsOfMost(commands: Commands): NamedText[] {
+  const counts = new Map<string, { readonly option: NamedText; count: number }>();
+  for (const option of commands.flatMap((command) => definitionsOf(command).flatMap(optionsOf))) {
+    const known = counts.get(option[0]) ?? { option, count: 0 };
+    known.count += 1;
+    counts.set(option[0], known);
+  }
+  return [...counts.values()].filter(({ count }) => count > commands.length / 2).map(({ option }) => option);
+}
+
+function renderExample([text, line]: readonly [string, string]): string {
+  return `  ${prose(text)}\n    ${line.replace('$0', binaryName)}`;
 }
 
 /** Commands without a category stand beside another one of the same path. */

@@ -1,5 +1,5 @@
 import { dirname } from 'node:path';
-import { ComponentCommand } from '@backend.ai/cli-kit';
+import { type Component, ComponentCommand } from '@backend.ai/cli-kit';
 import { AppError, parseRequestId } from '@backend.ai/core';
 import { adminSocketPath, callAdminSocket, clusterLayout, NoAnswer } from '@backend.ai/runtime';
 import { Option } from 'clipanion';
@@ -16,7 +16,9 @@ export abstract class AgentCommand extends ComponentCommand<AgentShape> {
     description: 'Ask the agent of the embedded cluster of this folder (or $BACKEND_DATA_DIR)',
   });
 
-  protected override readonly component = agentComponent;
+  protected override configured(): Component<AgentShape> {
+    return agentComponent;
+  }
 
   /** @throws AppError `server-unreachable` when no agent runs, `deadline-exceeded` when it hangs */
   protected status(): Promise<AgentStatusView> {

@@ -1,5 +1,5 @@
 import type { Component } from '@backend.ai/cli-kit';
-import { agentConfiguration, agentServerOptions } from '../server-config.ts';
+import { agentConfiguration, agentServerOptions, derivedAgentSettings } from '../server-config.ts';
 import { agentVersion, stopDeadlineMs } from '../service-facts.ts';
 
 export type AgentShape = (typeof agentConfiguration)['sections'];
@@ -8,6 +8,7 @@ export const agentComponent: Component<AgentShape> = {
   title: 'Agent',
   version: agentVersion,
   configuration: agentConfiguration,
+  derived: ({ values }) => derivedAgentSettings(values),
   async openDependencies({ values }, { env }) {
     const { dependenciesOf } = await import('../health.ts');
     return { dependencies: dependenciesOf(agentServerOptions(values, env.PATH ?? '')), close: async () => {} };

@@ -23,7 +23,7 @@ export class AgentStatusCommand extends AgentCommand {
     const { isolation } = status;
     writeFields(this.context.stdout, [
       ['Agent', `${status.agentId}, version ${status.version}, backend ${status.backend}`],
-      ['Registration', status.registration],
+      ['Registration', registrationText(status.link)],
       ...(status.backend === 'docker' ? [['Container engine', status.outage ?? 'answers'] as const] : []),
       [
         'Sandbox',
@@ -66,6 +66,13 @@ export class AgentStatusCommand extends AgentCommand {
     }
     return 0;
   }
+}
+
+/** `registered at ws://… since …, last heartbeat …`; why not, where it is not. */
+export function registrationText({ state, manager, since, lastHeartbeat, lastError }: AgentStatusView['link']): string {
+  if (state !== 'registered') return lastError === null ? state : `${state}: ${lastError}`;
+  const place = `${manager === null ? '' : ` at ${manager}`}${since === null ? '' : ` since ${since}`}`;
+  return `${state}${place}, last heartbeat ${lastHeartbeat ?? 'not yet'}`;
 }
 
 /** Kernels that were started ahead: `3 ready, 1 starting` */

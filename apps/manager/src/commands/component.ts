@@ -1,7 +1,7 @@
 import type { Component } from '@backend.ai/cli-kit';
 import { silentLogger } from '@backend.ai/telemetry';
 import { managerVersion } from '../config.ts';
-import { managerConfiguration, managerServerOptions } from '../server-config.ts';
+import { derivedManagerSettings, managerConfiguration, managerServerOptions } from '../server-config.ts';
 
 export type ManagerShape = (typeof managerConfiguration)['sections'];
 
@@ -9,6 +9,7 @@ export const managerComponent: Component<ManagerShape> = {
   title: 'Manager',
   version: managerVersion,
   configuration: managerConfiguration,
+  derived: ({ values }) => derivedManagerSettings(values),
   async openDependencies({ values }) {
     const { dependenciesToOpen } = await import('../stores.ts');
     return { dependencies: dependenciesToOpen(managerServerOptions(values), silentLogger), close: async () => {} };

@@ -1,4 +1,4 @@
-import { ComponentCommand } from '@backend.ai/cli-kit';
+import { type Component, ComponentCommand } from '@backend.ai/cli-kit';
 import { AppError, parseRequestId } from '@backend.ai/core';
 import { adminSocketPath, callAdminSocket, clusterLayout, NoAnswer } from '@backend.ai/runtime';
 import { ensureRequestId } from '@backend.ai/telemetry';
@@ -18,7 +18,9 @@ export abstract class OperatorCommand extends ComponentCommand<ManagerShape> {
     description: 'Work on the embedded cluster of this folder (or $BACKEND_DATA_DIR) instead of a configuration file',
   });
 
-  protected override readonly component = managerComponent;
+  protected override configured(): Component<ManagerShape> {
+    return managerComponent;
+  }
 
   /** Undefined: the installation of the configuration file. */
   protected get embeddedFolder(): string | undefined {

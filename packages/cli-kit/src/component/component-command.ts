@@ -15,10 +15,13 @@ import type { ConfiguredComponent } from './component.ts';
 
 /** A command of a component: reads its configuration from `--config`, the environment and `--set`. */
 export abstract class ComponentCommand<Shape extends ConfigShape> extends BaseCommand {
-  configFile = Option.String('--config', { description: 'Configuration file (default configs/<component>.toml)' });
+  configFile = Option.String('--config', {
+    description: `Configuration file (default ${this.configured().configuration.defaultFile})`,
+  });
   set = Option.Array('--set', [], { description: 'Overrule one setting: --set section.key=value' });
 
-  protected abstract readonly component: ConfiguredComponent<Shape>;
+  /** A method, as options are described before fields of subclasses are set. */
+  protected abstract configured(): ConfiguredComponent<Shape>;
 
   /** Settings that options of this command name. They win over `--set`. */
   protected namedFlags(): FlagValue[] {
@@ -47,7 +50,7 @@ export abstract class ComponentCommand<Shape extends ConfigShape> extends BaseCo
 
   /** @throws AppError `config-invalid` */
   protected loadConfig(): LoadedConfig<Shape> {
-    const config = loadConfig(this.component.configuration, this.sources);
+    const config = loadConfig(this.configured().configuration, this.sources);
     this.warn(config.warnings);
     return config;
   }
@@ -58,7 +61,7 @@ export abstract class ComponentCommand<Shape extends ConfigShape> extends BaseCo
 
   /** Who speaks, and on the ground of which file. */
   protected sayBanner(config: Pick<LoadedConfig, 'file' | 'fileFound'>): void {
-    const { title, version } = this.component;
+    const { title, version } = this.configured();
     this.say(`Backend.AI ${title} ${version}`);
     this.say(`Config: ${config.file}${config.fileFound ? '' : ' (not there: defaults, environment and flags)'}`);
   }

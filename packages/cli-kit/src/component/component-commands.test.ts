@@ -49,6 +49,7 @@ const component: Component<typeof sections> = {
   title: 'Keeper',
   version: '1.2.3',
   configuration,
+  derived: () => ({ 'logging.file': '/derived.log', 'http.port': 1 }),
   openDependencies: async () => ({
     dependencies,
     async close() {
@@ -130,7 +131,7 @@ describe('config', () => {
     expect(stdout).toMatch(/^http\.port +7 +--set http\.port$/m);
     expect(stdout).toMatch(/^http\.password +"\*\*\*" +b\.toml:2:1$/m);
     expect(stdout).toMatch(/^logging\.format +"text" +\$BACKEND_KEEPER_LOGGING_FORMAT$/m);
-    expect(stdout).toMatch(/^logging\.file +– +default$/m);
+    expect(stdout).toMatch(/^logging\.file +"\/derived\.log" +derived$/m);
     const json = await run(`keep config show --config ${file} --json`, env);
     expect(JSON.parse(json.stdout).settings).toContainEqual({
       key: 'http.port',

@@ -20,6 +20,8 @@ export interface ConfiguredComponent<Shape extends ConfigShape> {
   readonly title: string;
   readonly version: string;
   readonly configuration: ConfigDefinition<Shape>;
+  /** What it takes for settings that are not set and have no fixed default, by key: for `config show`. */
+  derived?(config: LoadedConfig<Shape>): Readonly<Record<string, unknown>>;
 }
 
 /** What an app supplies to have `health` and `start-server`, too. */

@@ -20,14 +20,17 @@ function configShowCommand<Shape extends ConfigShape>(component: ConfiguredCompo
     static override usage = Command.Usage({
       category: component.title,
       description: `show every setting of the ${component.configuration.component} and where its value comes from`,
-      details: 'Secrets are masked.',
+      details:
+        'Secrets are masked. What is derived is not set anywhere: the program takes it from other settings or the machine.',
       examples: [['Look at it', `$0 ${command} config show`]],
     });
-    protected override readonly component = component;
+    protected override configured(): ConfiguredComponent<Shape> {
+      return component;
+    }
 
     async perform(): Promise<number> {
       const config = this.loadConfig();
-      const settings = renderEffective(config);
+      const settings = renderEffective(config, component.derived?.(config));
       if (this.json) {
         this.printJson({ configFile: config.file, configFound: config.fileFound, warnings: config.warnings, settings });
         return 0;
@@ -57,7 +60,9 @@ function configCheckCommand<Shape extends ConfigShape>(
         ['Before it is installed', `$0 ${command} config check --config new.toml`],
       ],
     });
-    protected override readonly component = component;
+    protected override configured(): ConfiguredComponent<Shape> {
+      return component;
+    }
 
     async perform(): Promise<number> {
       const { file, fileFound, problems, warnings } = checkConfig(configuration, this.sources);

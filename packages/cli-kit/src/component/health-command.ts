@@ -1,7 +1,7 @@
 import { type ConfigShape, checkDependencies, type DependencyHealth } from '@backend.ai/runtime';
 import { Command, type CommandClass } from 'clipanion';
 import type { CliContext } from '../context.ts';
-import type { Component } from './component.ts';
+import type { Component, ConfiguredComponent } from './component.ts';
 import { ComponentCommand } from './component-command.ts';
 
 const checkDeadlineMs = 3_000;
@@ -20,7 +20,9 @@ export function healthCommand<Shape extends ConfigShape>(component: Component<Sh
         ['For scripts', `$0 ${command} health --json`],
       ],
     });
-    protected override readonly component = component;
+    protected override configured(): ConfiguredComponent<Shape> {
+      return component;
+    }
 
     async perform(): Promise<number> {
       const config = this.loadConfig();

@@ -12,7 +12,7 @@ import {
 import { ensureRequestId, failureFields } from '@backend.ai/telemetry';
 import { Command, type CommandClass, Option } from 'clipanion';
 import type { CliContext } from '../context.ts';
-import type { Component } from './component.ts';
+import type { Component, ConfiguredComponent } from './component.ts';
 import { ComponentCommand } from './component-command.ts';
 
 /** `<component> start-server`: runs until SIGINT or SIGTERM, drains, and ends; a second signal ends it at once. */
@@ -38,7 +38,9 @@ export function startServerCommand<Shape extends ConfigShape>(component: Compone
     });
 
     logLevel = Option.String('--log-level', { description: 'Instead of logging.level: debug, info, warn or error' });
-    protected override readonly component = component;
+    protected override configured(): ConfiguredComponent<Shape> {
+      return component;
+    }
 
     protected override namedFlags(): FlagValue[] {
       return this.logLevel === undefined ? [] : [{ key: 'logging.level', text: this.logLevel, flag: '--log-level' }];

@@ -148,14 +148,23 @@ export interface ShownSetting {
   readonly secret: boolean;
 }
 
-/** The settings in effect, secrets masked: safe to print and to send. */
-export function renderEffective(config: Pick<LoadedConfig, 'settings'>): ShownSetting[] {
-  return config.settings.map((effective) => ({
-    key: effective.setting.key,
-    value: shown(effective.value),
-    origin: originText(effective),
-    secret: effective.setting.secret,
-  }));
+/**
+ * The settings in effect, secrets masked: safe to print and to send.
+ * @param derived By key, what the component takes where nothing is set
+ */
+export function renderEffective(
+  config: Pick<LoadedConfig, 'settings'>,
+  derived: Readonly<Record<string, unknown>> = {},
+): ShownSetting[] {
+  return config.settings.map((effective) => {
+    const { key, secret } = effective.setting;
+    const isDerived = effective.value === undefined && derived[key] !== undefined;
+    return {
+      ...{ key, secret },
+      value: shown(isDerived ? derived[key] : effective.value),
+      origin: isDerived ? 'derived' : originText(effective),
+    };
+  });
 }
 
 function originText({ origin, secretFile }: EffectiveSetting): string {

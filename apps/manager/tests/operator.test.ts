@@ -76,23 +76,28 @@ describe('an operator', () => {
     const retention = { olderThanMs: 365 * dayMs, dryRun: true };
     const before = await rows('session_history', ended);
     expect(before).toBeGreaterThan(3);
-    expect(await operator.clearHistory(retention)).toEqual({ count: before, dryRun: true });
+    expect(await operator.clearHistory(retention)).toEqual({
+      ...{ count: before, dryRun: true, kinds: { history: before, usage: 0, audit: 0 } },
+    });
     expect(await rows('session_history', ended)).toBe(before);
-    expect(await operator.clearHistory({ ...retention, dryRun: false })).toEqual({ count: before, dryRun: false });
+    expect(await operator.clearHistory({ ...retention, dryRun: false })).toMatchObject({
+      count: before,
+      dryRun: false,
+    });
     expect(await rows('session_history', ended)).toBe(0);
     expect(await rows('sessions', ended)).toBe(1);
     expect(await rows('session_history', alive)).toBeGreaterThan(3);
     expect(await rows('session_history', recent.ended)).toBeGreaterThan(3);
-    expect(await operator.clearHistory({ ...retention, dryRun: false })).toEqual({ count: 0, dryRun: false });
+    expect(await operator.clearHistory({ ...retention, dryRun: false })).toMatchObject({ count: 0, dryRun: false });
   });
 
   it('removes sessions that ended long ago with all that is kept of them, and no living one', async () => {
     const { ended, alive } = await aged(8);
     const recent = await aged(1);
     const retention = { olderThanMs: 7 * dayMs, dryRun: true };
-    expect(await operator.vacuumSessions(retention)).toEqual({ count: 1, dryRun: true });
+    expect(await operator.vacuumSessions(retention)).toEqual({ count: 1, kinds: { sessions: 1 }, dryRun: true });
     expect(await rows('sessions', ended)).toBe(1);
-    expect(await operator.vacuumSessions({ ...retention, dryRun: false })).toEqual({ count: 1, dryRun: false });
+    expect(await operator.vacuumSessions({ ...retention, dryRun: false })).toMatchObject({ count: 1, dryRun: false });
     for (const table of ['sessions', 'kernels', 'session_history'] as const) expect(await rows(table, ended)).toBe(0);
     expect(await rows('sessions', alive)).toBe(1);
     expect(await rows('sessions', recent.ended)).toBe(1);

@@ -52,6 +52,7 @@ it.each([
   const { at, heard } = await tlsServer({ postgres: name === 'PostgreSQL' });
   const check = async (ca: string | undefined): Promise<void> => {
     const options = {
+      config: { installationKeyFile: '/nowhere' },
       database: { url: Secret.url(`postgres://backend@${at}/x?sslmode=verify-full`), ca, maxConnections: 1 },
       redis: { url: Secret.url(`rediss://${at}`), ca },
       etcd: { endpoints: [`https://${at}`], user: undefined, password: undefined, ca, namespace: '/x' },

@@ -30,6 +30,13 @@ export function parseDurationMs(option: string, text: string): number {
   return Math.round(Number(match[1]) * (unitMs[match[2] ?? 's'] ?? 1000));
 }
 
+/** A time that somebody means: with its unit, and longer than nothing. For what cannot be taken back. */
+export function parseSpanMs(option: string, text: string): number {
+  const spanMs = /[a-z]\s*$/.test(text) ? parseDurationMs(option, text) : 0;
+  if (spanMs > 0) return spanMs;
+  throw new UsageError(`${option} takes a time with its unit, such as 12h, 7d or 1y, not "${text}".`);
+}
+
 /** A whole number that is not negative; undefined when the option was not given. */
 export function parseWhole(option: string, text: string | undefined): number | undefined {
   if (text === undefined) return undefined;

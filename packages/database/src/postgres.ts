@@ -170,7 +170,7 @@ const untrusted = /CERT|^UNABLE_TO_VERIFY/;
 
 /** What to do about a server that does not answer. */
 export const unreachablePostgresHint =
-  'Start it, or correct database.host and database.port (or database.url). For development: ./scripts/run-dev.sh';
+  'Start PostgreSQL, or correct database.host and database.port (or database.url). For development: ./scripts/run-dev.sh';
 
 /** What to type to see which user, password and database are meant, and where that stands. */
 const whereConfigured = 'What is in effect: ./backend.ai mgr config show';

@@ -14,11 +14,16 @@ export class ClearHistoryCommand extends RetentionCommand {
     ],
   });
 
-  retention = Option.String('--retention', '1y', { description: 'Keep what is younger: 90d, 26w, 1y' });
-  protected override readonly what = 'records';
+  retention = Option.String('--retention', '1y', { description: 'Keep what is younger: 90d, 26w (default 1y)' });
 
   protected override get age(): { option: string; text: string } {
     return { option: '--retention', text: this.retention };
+  }
+
+  protected override describe({ count, kinds, dryRun }: Removed, before: string): string {
+    const { history = 0, usage = 0, audit = 0 } = kinds;
+    const parts = `${history} changes of ended sessions, ${usage} of use, ${audit} of the audit log`;
+    return `${count} records from before ${before} ${dryRun ? 'would be' : 'were'} removed: ${parts}.`;
   }
 
   protected override remove(operator: Operator, retention: Retention): Promise<Removed> {

@@ -56,5 +56,7 @@ function leads({ epoch, revoked, away }: ManagerStatusView): string {
   if (revoked) return 'no: it has been revoked';
   if (epoch !== null) return `yes, epoch ${epoch}`;
   const missing = away.flatMap(({ name }) => (needed.includes(name) ? [name] : []));
-  return missing.length > 0 ? `no: it cannot without ${missing.join(' and ')}` : 'no, another manager does';
+  return missing.length > 0
+    ? `no: it cannot without ${missing.join(' and ')}`
+    : 'no: another manager does, or is being elected';
 }

@@ -74,6 +74,8 @@ export class BackupWriter {
   }
 }
 
+const otherBackup = 'Name a whole file that was made with: ./backend.ai mgr backup FILE';
+
 /** @throws AppError `file-not-found`; `invalid-input` for a file that is no backup, is cut short or damaged */
 export async function* readBackup(file: string): AsyncGenerator<BackupLine> {
   let count = 0;
@@ -93,9 +95,9 @@ export async function* readBackup(file: string): AsyncGenerator<BackupLine> {
         cause,
       });
     }
-    throw new AppError('invalid-input', `${file} is not a backup, or is damaged.`, { cause });
+    throw new AppError('invalid-input', `${file} is not a backup, or is damaged.`, { hint: otherBackup, cause });
   }
-  if (!ended) throw new AppError('invalid-input', `The backup ${file} is cut short.`);
+  if (!ended) throw new AppError('invalid-input', `The backup ${file} is cut short.`, { hint: otherBackup });
 }
 
 async function* linesOf(file: string): AsyncGenerator<string> {

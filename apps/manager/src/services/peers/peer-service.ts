@@ -39,8 +39,14 @@ export class PeerService {
   async createToken(options: { kind: PeerKind; resourceGroup?: string; ttlMs?: number }): Promise<IssuedToken> {
     const { ttlMs = defaultTtlMs } = options;
     if (options.kind === 'manager')
-      throw new AppError('invalid-input', 'Managers register themselves, without a token.');
-    if (ttlMs > longestTtlMs) throw new AppError('invalid-input', 'A join token may be used within a year at most.');
+      throw new AppError('invalid-input', 'Managers register themselves, without a token.', {
+        hint: 'Copy the installation key of another manager to its place, then: ./backend.ai mgr start-server',
+      });
+    if (ttlMs > longestTtlMs) {
+      throw new AppError('invalid-input', 'A join token may be used within a year at most.', {
+        hint: 'Name less: ./backend.ai mgr peers token agent --ttl 1d',
+      });
+    }
     const managerKeys = await this.#peers.publicKeysOf('manager');
     if (managerKeys.length === 0) {
       throw new AppError('state-conflict', 'No manager has registered yet, so a token could not tell whom to obey.', {

@@ -12,6 +12,8 @@ export interface Retention {
 export interface Removed {
   /** How many rows went, or would go. */
   readonly count: number;
+  /** The same by kind. */
+  readonly kinds: Readonly<Partial<Record<Kept, number>>>;
   readonly dryRun: boolean;
 }
 
@@ -43,13 +45,16 @@ export class RetentionService {
   }
 
   async #remove(all: readonly Kept[], { olderThanMs, dryRun }: Retention): Promise<Removed> {
+    const kinds: Partial<Record<Kept, number>> = {};
     let count = 0;
     for (const kept of all) {
-      count += dryRun
+      const removed = dryRun
         ? await this.#rows.count(kept, olderThanMs)
         : await inPortions((limit) => this.#rows.delete(kept, olderThanMs, limit));
+      kinds[kept] = removed;
+      count += removed;
     }
-    return { count, dryRun };
+    return { count, kinds, dryRun };
   }
 }
 

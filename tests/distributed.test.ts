@@ -36,7 +36,8 @@ describe.skipIf(withoutServers)('two managers and two agents on PostgreSQL, Redi
       'health',
     ]);
     expect(manager.healthy).toBe(true);
-    expect(manager.dependencies.map(({ name }) => name)).toEqual(['PostgreSQL', 'Schema', 'Redis', 'etcd']);
+    const names = ['PostgreSQL', 'Schema', 'Redis', 'etcd', 'Installation key'];
+    expect(manager.dependencies.map(({ name }) => name)).toEqual(names);
     expect(await installation.json(['ag', 'health'])).toMatchObject({ healthy: true });
     const absent = await installation.cli(['storage', 'health']);
     expect([absent.code, absent.stderr]).toEqual([1, expect.stringMatching(/^Error: .* not part of this version/)]);

@@ -21,10 +21,11 @@ export function writeExplanation(stream: Writable, explanation: SessionExplanati
 type Waiting = NonNullable<SessionExplanation['waiting']>;
 
 function writeWaiting(stream: Writable, waiting: Waiting): void {
-  const { position, queueLength, resourceGroup, policy, agents, reasons, ways } = waiting;
+  const { position, queueLength, resourceGroup, policy, agents, reasons, ways, priority } = waiting;
   stream.write('\n');
   writeFields(stream, [
     ['queue', `${position} of ${queueLength} in ${resourceGroup} (${policy})`],
+    ['priority', priorityText(priority)],
     ['agents', `${agents.open} of ${agents.total} could take it`],
     ['expected', expectedText(waiting.estimate)],
   ]);
@@ -63,6 +64,11 @@ function writeWaiting(stream: Writable, waiting: Waiting): void {
       ]),
     );
   }
+}
+
+function priorityText({ asked, now }: Waiting['priority']): string {
+  if (asked === now) return String(now);
+  return `${now} instead of ${asked}: it found no room for long, and lets lower priorities pass, but none of its equals that came later`;
 }
 
 function writePreemption(stream: Writable, preemption: NonNullable<Waiting['preemption']>): void {

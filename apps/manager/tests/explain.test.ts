@@ -15,8 +15,7 @@ let world: World;
 let one: FakeAgent;
 
 beforeAll(async () => {
-  // Ticks so rare that a session at the head of the queue keeps its priority while it is looked at.
-  world = await createWorld({ config: { refusalBackoffMs: 2_000, refusalBackoffMaxMs: 2_000, tickMs: 1_000 } });
+  world = await createWorld({ config: { refusalBackoffMs: 2_000, refusalBackoffMaxMs: 2_000 } });
   one = await world.addAgent('i-one', { slots: { cpu: '4', mem: '4294967296' } });
   for (const name of ['empty', 'imageless', 'elsewhere', 'apart'])
     await admin((api) => api.admin.resourceGroup.create({ name }));
@@ -422,7 +421,7 @@ describe('an explanation', () => {
       });
       const ctx = world.ctx();
       const strip = ({ waiting }: SessionExplanation) => ({ ...waiting, estimate: waiting?.estimate.basis });
-      // Its priority is lowered after a while: asked until both speak of one moment.
+      // Asked until both speak of one moment.
       await waitFor(
         async () => {
           const theirs = await runWithRequest({ requestId: ctx.requestId }, () =>

@@ -147,18 +147,18 @@ describe('23: the reason of an earlier failure', () => {
 });
 
 describe('25: a bigger session that waits', () => {
-  it('is not overtaken by smaller ones of lower priority, which say what they wait behind', async () => {
+  const waitsBehind = (session: string) =>
+    waitFor(async () => (await api().get({ session }, world.ctx())).reason.code === 'behind-head-of-line', {
+      what: 'its reason',
+    });
+
+  it('is not overtaken by smaller ones of lower priority, nor of the same, which say what they wait behind', async () => {
     const holder = await world.create({ resources: { cpu: '2' } });
     await world.until(holder.id, 'RUNNING');
-    // So far apart that what the bigger one loses by waiting does not matter.
-    const big = await world.create({ resources: { cpu: '4' }, priority: 100 });
+    const big = await world.create({ resources: { cpu: '4' } });
     const small = await world.create({ resources: { cpu: '1' }, priority: 0 });
-    await waitFor(
-      async () => (await api().get({ session: small.id }, world.ctx())).reason.code === 'behind-head-of-line',
-      {
-        what: 'its reason',
-      },
-    );
+    const equal = await world.create({ resources: { cpu: '1' } });
+    for (const { id } of [small, equal]) await waitsBehind(id);
     await destroy(holder.id);
     await world.until(big.id, 'RUNNING');
     expect((await api().get({ session: small.id }, world.ctx())).status).toBe('PENDING');

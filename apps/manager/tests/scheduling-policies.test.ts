@@ -12,8 +12,7 @@ import { createWorld, type World } from './world.ts';
 let world: World;
 
 beforeAll(async () => {
-  // Ticks so rare that a session at the head of the queue keeps its priority while it is looked at.
-  world = await createWorld({ config: { tickMs: 1_000 } });
+  world = await createWorld();
   for (const id of ['i-one', 'i-two']) await world.addAgent(id, { slots: { cpu: '4', mem: '4294967296' } });
 });
 afterAll(() => world.close());

@@ -10,8 +10,7 @@ import { createWorld, type World } from './world.ts';
 let world: World;
 
 beforeAll(async () => {
-  // Ticks so rare that a session at the head of the queue keeps its priority while it is looked at.
-  world = await createWorld({ config: { tickMs: 1_000 } });
+  world = await createWorld();
   await world.addAgent('i-one', { slots: { cpu: '4', mem: '4294967296' } });
 });
 afterAll(() => world.close());

@@ -21,6 +21,13 @@ const setPendingTimeout = (seconds: number) =>
   world.database.db.execute(
     sql`update resource_groups set options = options || jsonb_build_object('pendingTimeout', ${seconds}::int)`,
   );
+const everyPassCounts = () =>
+  runWithRequest({ requestId: newId() }, () =>
+    world.manager.services.api.admin.resourceGroup.modify(
+      { name: 'default', options: { attemptInterval: 0 } } as never,
+      world.ctx(),
+    ),
+  );
 const history = async (session: string) =>
   (await world.manager.services.api.session.history({ session }, world.ctx())).map(({ to, reason }) => [
     to,
@@ -89,6 +96,7 @@ describe('a session that waits', () => {
   });
 
   it('at the head of the queue for many passes loses priority and not its place in the world', async () => {
+    await everyPassCounts();
     await world.until((await world.create({ resources: { cpu: 2 } })).id, 'RUNNING');
     const { id } = await world.create({ resources: { cpu: 2 }, priority: 10 });
     const lowered = await waitFor(
@@ -105,5 +113,16 @@ describe('a session that waits', () => {
       ['DEPRIORITIZING', 'deprioritized'],
       ['PENDING', 'deprioritized'],
     ]);
+    const told = await world.manager.services.api.session.explain({ session: id }, world.ctx());
+    expect(told.waiting?.priority).toEqual({ asked: 10, now: 0 });
+    // Whoever asked for as much and came later finds it where it was.
+    const later = await world.create({ resources: { cpu: 1 }, priority: 10 });
+    await waitFor(
+      async () => {
+        const view = await world.manager.services.api.session.get({ session: later.id }, world.ctx());
+        return view.reason.code === 'behind-head-of-line';
+      },
+      { what: 'it waits behind the head' },
+    );
   });
 });

@@ -135,6 +135,8 @@ export interface WaitingExplanation {
   /** In the queue of its group, from 1. */
   readonly position: number;
   readonly queueLength: number;
+  /** What it was queued with, and what is left of it: after many failed attempts at the head of its queue it has less. */
+  readonly priority: { readonly asked: number; readonly now: number };
   /** Every rule that it does not pass now, also those behind the first; empty: the next pass places it. */
   readonly reasons: readonly WaitingReasonView[];
   /** Of its resource group. */

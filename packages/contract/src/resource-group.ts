@@ -50,6 +50,14 @@ export const resourceGroupOptionsSchema = z.strictObject({
     .default([...sessionTypes])
     .describe('sessions of other types are refused'),
   pendingTimeout: seconds.default(0).describe('seconds after which a session that waits is given up; 0: never'),
+  attemptsBeforeGivingUp: z
+    .number()
+    .int()
+    .min(0)
+    .max(1000)
+    .default(5)
+    .describe('failed attempts after which the first of the queue lets lower priorities pass; 0: never'),
+  attemptInterval: seconds.default(60).describe('seconds between passes that count as attempts'),
   agentSelectionStrategy: z
     .enum(['concentrated', 'dispersed', 'roundrobin', 'legacy'])
     .default('dispersed')

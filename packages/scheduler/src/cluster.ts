@@ -1,6 +1,7 @@
 import { addSlots, equalSlots, type ResourceSlots } from '@backend.ai/core';
 import { AgentTable } from './agent-table.ts';
 import { fairShareDefaults, fairShareFactor, normalisedUsage } from './fair-share.ts';
+import { hasGivenUp, standingOf } from './giving-up.ts';
 import { type Group, groupOf } from './group.ts';
 import { countSession, type ScopeUsage, scopeUsage } from './quota.ts';
 import { kindOf, type Shape } from './shape.ts';
@@ -22,6 +23,8 @@ import {
 export interface Waiting {
   readonly session: PendingSession;
   readonly group: Group;
+  /** The priority with which it is in its queue: `standingOf`. */
+  standing: number;
   /** What is placed at once: the whole session, or each kernel of a multi-node session. */
   readonly shapes: readonly Shape[];
   readonly total: DenseSlots;
@@ -75,7 +78,10 @@ export class Cluster {
     this.#rateUsage(snapshot);
     for (const session of snapshot.running) this.hold(session);
     for (const session of snapshot.pending) this.enqueue(session, false);
-    for (const group of this.groups.values()) group.queue.sort(group.compare);
+    for (const group of this.groups.values()) {
+      group.queue.sort(group.compare);
+      standAnew(group);
+    }
   }
 
   /** Whether all that it names is known; else everything has to be compiled again. */
@@ -88,9 +94,14 @@ export class Cluster {
     const waiting = this.compile(session);
     for (const shape of waiting.shapes) shape.uses += 1;
     this.waiting.set(session.sessionId, waiting);
-    const { queue } = waiting.group;
-    if (sorted) queue.splice(positionIn(waiting.group, waiting), 0, waiting);
-    else queue.push(waiting);
+    const { group } = waiting;
+    if (hasGivenUp(waiting)) group.lowered.add(waiting);
+    if (!sorted) {
+      group.queue.push(waiting);
+      return;
+    }
+    insert(waiting);
+    standAnew(group);
   }
 
   /** As it would be in the queue. */
@@ -104,6 +115,7 @@ export class Cluster {
     return {
       session,
       group,
+      standing: session.priority,
       shapes,
       plain:
         notBefore === undefined &&
@@ -124,9 +136,10 @@ export class Cluster {
     const waiting = this.waiting.get(sessionId);
     if (!waiting || !this.waiting.delete(sessionId)) return;
     for (const shape of waiting.shapes) shape.uses -= 1;
-    const { queue } = waiting.group;
-    const position = positionIn(waiting.group, waiting);
-    queue.splice(queue[position] === waiting ? position : queue.indexOf(waiting), 1);
+    const { group } = waiting;
+    group.lowered.delete(waiting);
+    remove(waiting);
+    standAnew(group);
   }
 
   /** Counts a session that holds resources. What agents have free is not touched: they tell it themselves. */
@@ -208,6 +221,27 @@ function slotNames({ agents, pending, running, quotas }: Snapshot): Set<string> 
   for (const session of [...pending, ...running]) for (const kernel of session.kernels) add(kernel.slots);
   for (const quota of quotas) add(quota.limits);
   return names;
+}
+
+function insert(waiting: Waiting): void {
+  waiting.group.queue.splice(positionIn(waiting.group, waiting), 0, waiting);
+}
+
+function remove(waiting: Waiting): void {
+  const { queue } = waiting.group;
+  const position = positionIn(waiting.group, waiting);
+  queue.splice(queue[position] === waiting ? position : queue.indexOf(waiting), 1);
+}
+
+/** Those that lost priority keep or lose their place by who else is in the queue, which is in order before and after. */
+function standAnew({ lowered }: Group): void {
+  for (const waiting of lowered) {
+    const standing = standingOf(waiting);
+    if (standing === waiting.standing) continue;
+    remove(waiting);
+    waiting.standing = standing;
+    insert(waiting);
+  }
 }
 
 /** Where a session stands in its group's sorted queue, or would. */

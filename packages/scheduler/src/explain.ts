@@ -1,6 +1,7 @@
 import type { AgentObstacle } from '@backend.ai/core';
 import { Cluster, designatedFor, type Waiting } from './cluster.ts';
 import { type Estimate, estimateStart } from './estimate.ts';
+import { askedPriority } from './giving-up.ts';
 import { dominantShare } from './group.ts';
 import { Placing, shortageOf } from './placing.ts';
 import type { Plan, WaitingReason } from './plan.ts';
@@ -33,6 +34,8 @@ export interface WaitingExplanation {
   /** In the queue of its group, from 1. */
   readonly position: number;
   readonly queueLength: number;
+  /** What it was queued with, and what giving up has left of it. */
+  readonly priority: { readonly asked: number; readonly now: number };
   /** Every rule that it does not pass now, that of the plan first; empty: the next pass places it. */
   readonly reasons: readonly WaitingReason[];
   /** Agents of its group by what stands against them; `open` counts those that can take it. */
@@ -75,6 +78,7 @@ export function explainWaiting(
     policy: group.policy,
     position: positionOf(waiting),
     queueLength: group.queue.length,
+    priority: { asked: askedPriority(waiting.session), now: waiting.session.priority },
     reasons,
     agents: agentsFor(waiting, cluster),
     remedies: remediesFor(waiting, cluster, plan, reasons, now),
@@ -120,7 +124,7 @@ export function positionOf(waiting: Waiting): number {
   let position = 1;
   for (const other of group.queue) {
     if (other === waiting) continue;
-    const band = other.session.priority - session.priority;
+    const band = other.standing - waiting.standing;
     if (band > 0) position += 1;
     if (band !== 0) continue;
     const difference = dominantShare(group, other.session.owner.user) - share;

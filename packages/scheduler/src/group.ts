@@ -1,17 +1,11 @@
 import type { ResourceSlots } from '@backend.ai/core';
 import type { AgentTable } from './agent-table.ts';
 import type { Holding, Waiting } from './cluster.ts';
-import { type Compare, comparatorOf } from './order.ts';
+import { type Compare, comparatorOf, insideBand } from './order.ts';
 import { preferredAgent, slotOrder } from './selection.ts';
 import type { Kind, Shape } from './shape.ts';
 import type { DenseSlots } from './slot-table.ts';
-import {
-  type ResourceGroup,
-  type SchedulingPolicy,
-  type SelectionStrategy,
-  schedulingPolicies,
-  selectionStrategies,
-} from './snapshot.ts';
+import type { ResourceGroup, SchedulingPolicy, SelectionStrategy } from './snapshot.ts';
 
 /** A resource group, compiled. */
 export interface Group {
@@ -34,26 +28,21 @@ export interface Group {
   readonly sets: Map<string, string>;
   readonly shapes: Map<string, Shape>;
   readonly compare: Compare;
+  /** Among sessions that stand equally high. */
+  readonly compareEquals: Compare;
   /** In order of `compare`. */
   readonly queue: Waiting[];
+  /** Those in the queue that lost priority. */
+  readonly lowered: Set<Waiting>;
   readonly holdings: Set<Holding>;
   /** What its sessions hold, by user. */
   readonly heldBy: Map<string, Float64Array>;
   count(user: string, total: DenseSlots, sign: 1 | -1): void;
 }
 
-export function policyOf({ scheduler = 'fifo' }: ResourceGroup): SchedulingPolicy {
-  return schedulingPolicies.find((name) => name === scheduler) ?? 'drf';
-}
-
-export function strategyOf({ selection = 'dispersed' }: ResourceGroup): SelectionStrategy {
-  return selectionStrategies.find((name) => name === selection) ?? 'concentrated';
-}
-
 export function groupOf(options: ResourceGroup, agents: Int32Array, table: AgentTable): Group {
   const { slots } = table;
-  const strategy = strategyOf(options);
-  const policy = policyOf(options);
+  const { scheduler: policy = 'fifo', selection: strategy = 'dispersed' } = options;
   const names = new Set<string>();
   const capacity: Record<string, bigint> = {};
   for (const index of agents) {
@@ -80,7 +69,9 @@ export function groupOf(options: ResourceGroup, agents: Int32Array, table: Agent
     sets: new Map(),
     shapes: new Map(),
     compare: comparatorOf(policy),
+    compareEquals: insideBand[policy],
     queue: [],
+    lowered: new Set(),
     holdings: new Set(),
     heldBy,
     count: (user, total, sign) => {

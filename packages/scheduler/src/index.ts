@@ -6,7 +6,7 @@ export {
   type WaitingExplanation,
 } from './explain.ts';
 export * from './fair-share.ts';
-export { attemptsBeforeGivingUp, priorityLostByGivingUp } from './pass.ts';
+export { givingUpDefaults, priorityLostByGivingUp } from './giving-up.ts';
 export * from './plan.ts';
 export type { PreemptionPreview } from './preview.ts';
 export type { Change, Remedy } from './remedies.ts';

@@ -9,7 +9,7 @@ const byText = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
 const byArrival = (a: PendingSession, b: PendingSession): number =>
   a.createdAt - b.createdAt || byText(a.sessionId, b.sessionId);
 
-const insideBand: Record<SchedulingPolicy, Compare> = {
+export const insideBand: Record<SchedulingPolicy, Compare> = {
   fifo: (a, b) => byArrival(a.session, b.session),
   lifo: (a, b) => byArrival(b.session, a.session),
   // Shares change as a pass places: `turns` decides; this is the order of one user's sessions.
@@ -22,7 +22,7 @@ const insideBand: Record<SchedulingPolicy, Compare> = {
 
 /** Order of a queue: priority, then the policy of its group. */
 export function comparatorOf(policy: SchedulingPolicy): Compare {
-  return (a, b) => b.session.priority - a.session.priority || insideBand[policy](a, b);
+  return (a, b) => b.standing - a.standing || insideBand[policy](a, b);
 }
 
 /** One priority of a group's queue. `next` is asked after the one before was dealt with. */

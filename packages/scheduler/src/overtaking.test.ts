@@ -2,7 +2,7 @@ import { addSlots, fits, subtractSlots } from '@backend.ai/core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { applyPlan, negative, schedule, withKernel } from './schedule.ts';
-import type { PendingSession, Snapshot } from './snapshot.ts';
+import type { AgentSnapshot, PendingSession, SchedulingPolicy, Snapshot } from './snapshot.ts';
 import { SchedulingState } from './state.ts';
 import { everyOption, snapshots } from './testing/arbitraries.ts';
 import { naiveSchedule } from './testing/naive-schedule.ts';
@@ -73,6 +73,56 @@ describe('a session that passes the head of its queue', () => {
         }
       }),
     );
+  });
+});
+
+describe('a session that gave up for a while', () => {
+  const owner = { keypair: 'k', user: 'u', project: 'p', domain: 'd' };
+  const agent: AgentSnapshot = {
+    ...{ id: 'a', status: 'ALIVE', schedulable: true, resourceGroup: 'g', architecture: 'x', images: ['x i'] },
+    ...{ capacity: { cpu: 4_000n }, used: { cpu: 2_000n }, kernelCount: 1 },
+  } as const;
+  const asks = (sessionId: string, cpu: bigint, given: Partial<PendingSession> = {}): PendingSession => ({
+    ...{ sessionId, resourceGroup: 'g', owner, createdAt: 0, priority: 10 },
+    kernels: [
+      { kernelId: sessionId, role: 'main', index: 1, slots: { cpu: cpu * 1_000n }, image: 'i', architecture: 'x' },
+    ],
+    ...given,
+  });
+  const startOf = (pending: readonly PendingSession[], scheduler: SchedulingPolicy = 'fifo') =>
+    schedule({
+      ...{ now: 0, groups: [{ name: 'g', scheduler }], agents: [agent], pending, running: [] },
+      ...{ quotas: [], fairShares: [] },
+    }).placements.map(({ sessionId }) => sessionId);
+  const large = asks('large', 4n, { priority: 0, requestedPriority: 10 });
+
+  it('lets lower priorities pass, and none that asked for the same and came later', () => {
+    const lower = asks('lower', 1n, { createdAt: 1, priority: 5 });
+    const equal = asks('equal', 1n, { createdAt: 1 });
+    expect(startOf([large, lower])).toEqual(['lower']);
+    expect(startOf([large, equal])).toEqual([]);
+    expect(startOf([large, equal, lower])).toEqual([]);
+    expect(startOf([large, asks('higher', 1n, { createdAt: 1, priority: 20 })])).toEqual(['higher']);
+  });
+
+  it('comes after an equal that comes first by the order of the group', () => {
+    expect(startOf([large, asks('earlier', 1n, { createdAt: -1 })])).toEqual(['earlier']);
+    expect(startOf([large, asks('later', 1n, { createdAt: 1 })], 'lifo')).toEqual(['later']);
+    expect(startOf([large, asks('earlier', 1n, { createdAt: -1 })], 'lifo')).toEqual([]);
+  });
+
+  it('does not give up while an equal waits behind it', () => {
+    const tried = asks('tried', 4n, { attempts: 4 });
+    const lowered = (pending: readonly PendingSession[], attemptsBeforeGivingUp?: number) =>
+      schedule({
+        ...{ now: 0, agents: [agent], pending, running: [], quotas: [], fairShares: [] },
+        groups: [{ name: 'g', ...(attemptsBeforeGivingUp === undefined ? {} : { attemptsBeforeGivingUp }) }],
+      }).deprioritised;
+    expect(lowered([tried])).toEqual([{ sessionId: 'tried', priority: 0 }]);
+    expect(lowered([tried, asks('lower', 1n, { createdAt: 1, priority: 5 })])).toHaveLength(1);
+    expect(lowered([tried, asks('equal', 1n, { createdAt: 1 })])).toEqual([]);
+    expect(lowered([tried], 6)).toEqual([]);
+    expect(lowered([tried], 0)).toEqual([]);
   });
 });
 

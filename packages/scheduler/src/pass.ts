@@ -1,5 +1,6 @@
 import { BackfillGate, type Release, releasesOf, reserveFor } from './backfill.ts';
 import { type Cluster, expiryOf, type Holding, type Waiting } from './cluster.ts';
+import { endOfStanding, givingUpDefaults, hasEqualBehind, priorityLostByGivingUp } from './giving-up.ts';
 import type { Group } from './group.ts';
 import { turns } from './order.ts';
 import { type Choice, Placing, placementOf, shortageOf } from './placing.ts';
@@ -9,10 +10,6 @@ import { countSession } from './quota.ts';
 import { Reasons } from './reasons.ts';
 import { exceedsAgents, knownToExceed, obstacleBefore } from './validate.ts';
 import { WarmSlotsOfPass } from './warm-slots.ts';
-
-/** After so many failed attempts a session at the head of its queue loses priority. */
-export const attemptsBeforeGivingUp = 5;
-export const priorityLostByGivingUp = 10;
 
 interface Head {
   readonly waiting: Waiting;
@@ -91,18 +88,18 @@ class Pass {
 
   /** Each priority of each group: highest first, then by name of the group. */
   #bands(): Array<[Group, Waiting[]]> {
-    const bands: Array<{ group: Group; sessions: Waiting[]; priority: number }> = [];
+    const bands: Array<{ group: Group; sessions: Waiting[]; standing: number }> = [];
     for (const group of this.#cluster.groups.values()) {
       const { queue } = group;
       for (let begin = 0; begin < queue.length; ) {
-        const { priority } = queue[begin]!.session;
-        const end = endOfPriority(queue, begin);
-        bands.push({ group, sessions: queue.slice(begin, end), priority });
+        const { standing } = queue[begin]!;
+        const end = endOfStanding(queue, standing);
+        bands.push({ group, sessions: queue.slice(begin, end), standing });
         begin = end;
       }
     }
     // Groups stand in order of their names, and sorting keeps the order of equals.
-    return bands.sort((a, b) => b.priority - a.priority).map(({ group, sessions }) => [group, sessions]);
+    return bands.sort((a, b) => b.standing - a.standing).map(({ group, sessions }) => [group, sessions]);
   }
 
   /** Nothing of the group starts any more in this pass, and nobody's time of waiting is limited. */
@@ -158,7 +155,8 @@ class Pass {
     const { group } = waiting;
     this.#reasons.add(sessionId, reason);
     this.#attempted.push(sessionId);
-    if (attempts + 1 >= attemptsBeforeGivingUp && priority > 0) {
+    const { attemptsBeforeGivingUp: most = givingUpDefaults.attempts } = group.options;
+    if (most > 0 && attempts + 1 >= most && priority > 0 && !hasEqualBehind(waiting)) {
       this.#deprioritised.push({ sessionId, priority: Math.max(0, priority - priorityLostByGivingUp) });
     }
     let gate: BackfillGate | undefined;
@@ -207,17 +205,4 @@ class Pass {
     countSession(scopes, total, session.private ?? false, sign);
     if (!session.private) group.count(session.owner.user, total, sign);
   }
-}
-
-/** Where the sessions of the same priority end that begin there. The queue is sorted by priority. */
-function endOfPriority(queue: readonly Waiting[], begin: number): number {
-  const { priority } = queue[begin]!.session;
-  let low = begin + 1;
-  let high = queue.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (queue[middle]!.session.priority === priority) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }

@@ -11,9 +11,9 @@ export interface Plan {
   readonly reservations: readonly Reservation[];
   /** One entry for each pending session that is neither placed nor reserved. */
   readonly reasons: ReadonlyMap<string, WaitingReason>;
-  /** Sessions for which this pass was a failed attempt: add one to `attempts`, once per tick at most. */
+  /** Sessions for which this pass was a failed attempt, if their group's interval has passed since the last one that counted. */
   readonly attempted: readonly string[];
-  /** Given up for now: they get the lower priority, and their attempts count from zero. */
+  /** Given up for now, if this pass counts as an attempt: they get the lower priority, and their attempts count from zero. */
   readonly deprioritised: ReadonlyArray<{ readonly sessionId: string; readonly priority: number }>;
   /** They waited longer than their group's `pendingTimeoutMs`. They are not considered; end them. */
   readonly expired: readonly string[];

@@ -185,7 +185,7 @@ describe('selection', () => {
     ['concentrated', ['a', 'b', 'b']],
     ['dispersed', ['b', 'b', 'a']],
     ['legacy', ['b', 'b', 'a']],
-  ])('%s keeps work without accelerators off them while it can, and takes %j', (selection, expected) => {
+  ] as const)('%s keeps work without accelerators off them while it can, and takes %j', (selection, expected) => {
     expect(placedOn(world({ selection }, { agents, pending }))).toEqual(expected);
   });
 

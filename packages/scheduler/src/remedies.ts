@@ -88,10 +88,10 @@ const after = (before: readonly Change[], rest: readonly Remedy[]): Remedy[] =>
  */
 function turnOf(waiting: Waiting, cluster: Cluster, plan: Plan): 'next' | 'in turn' | 'behind' {
   let turn: 'next' | 'in turn' = 'next';
-  const { group, session, scopes } = waiting;
+  const { group, scopes } = waiting;
   for (const other of cluster.waiting.values()) {
-    if (other === waiting || other.session.priority < session.priority) continue;
-    const sameBand = other.session.priority === session.priority;
+    if (other === waiting || other.standing < waiting.standing) continue;
+    const sameBand = other.standing === waiting.standing;
     if (other.group === group) {
       if (sameBand && group.policy !== 'drf' && group.compare(other, waiting) > 0) continue;
       // Shares change with whatever happens.

@@ -7,7 +7,15 @@ import {
   sessionTypes,
 } from '@backend.ai/core';
 import { z } from 'zod';
-import { fairShareScopes, preemptionOrders, quotaScopes, type Snapshot, victimScopes } from './snapshot.ts';
+import {
+  fairShareScopes,
+  preemptionOrders,
+  quotaScopes,
+  type Snapshot,
+  schedulingPolicies,
+  selectionStrategies,
+  victimScopes,
+} from './snapshot.ts';
 
 /** Bumped when an older reader would misunderstand. */
 const version = 1;
@@ -25,11 +33,13 @@ const owner = z.strictObject({ keypair: z.string(), user: z.string(), project: z
 
 const group = z.strictObject({
   name: z.string(),
-  scheduler: z.string().optional(),
-  selection: z.string().optional(),
+  scheduler: z.enum(schedulingPolicies).optional(),
+  selection: z.enum(selectionStrategies).optional(),
   slotPriority: z.array(z.string()).optional(),
   roundRobin: count.optional(),
   pendingTimeoutMs: moment.optional(),
+  attemptsBeforeGivingUp: count.optional(),
+  attemptIntervalMs: moment.optional(),
   maxKernelsPerAgent: count.optional(),
   backfill: z.boolean().optional(),
   preemption: z
@@ -94,6 +104,7 @@ const pending = z.strictObject({
   createdAt: moment,
   queuedAt: moment.optional(),
   priority: z.number(),
+  requestedPriority: z.number().optional(),
   jobPriority: z.number().optional(),
   isPreemptible: z.boolean().optional(),
   startsAt: moment.optional(),
@@ -194,7 +205,26 @@ export function parseSnapshot(text: string): Snapshot {
     });
   }
   const { version: _, requestId: __, ...rest } = parsed.data;
+  const twice = namedTwice(rest);
+  if (twice !== undefined)
+    throw new AppError('invalid-input', `The snapshot has ${twice} twice.`, { hint: snapshotHint });
   return rest;
+}
+
+/** What is there twice is neither one thing nor two: a session would start and wait at once. */
+function namedTwice({ groups, agents, pending: waiting, running: holding, quotas, fairShares }: Snapshot) {
+  const sessions = [...waiting, ...holding];
+  const names = [
+    ...groups.map(({ name }) => `the resource group ${name}`),
+    ...agents.map(({ id }) => `the agent ${id}`),
+    ...agents.flatMap(({ warmSlots = [] }) => warmSlots.map(({ slotId }) => `the warm slot ${slotId}`)),
+    ...sessions.map(({ sessionId }) => `the session ${sessionId}`),
+    ...sessions.flatMap(({ kernels }) => kernels.map(({ kernelId }) => `the kernel ${kernelId}`)),
+    ...quotas.map(({ scope, id }) => `the quota of the ${scope} ${id}`),
+    ...fairShares.map(({ resourceGroup, scope, id }) => `the usage of the ${scope} ${id} in ${resourceGroup}`),
+  ];
+  const seen = new Set<string>();
+  return names.find((name) => seen.size === seen.add(name).size);
 }
 
 const snapshotHint = 'Make one with: ./backend.ai mgr scheduler snapshot';

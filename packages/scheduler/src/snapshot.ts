@@ -28,16 +28,20 @@ export type VictimScope = (typeof victimScopes)[number];
 
 export interface ResourceGroup {
   readonly name: string;
-  /** Order of its queue inside a priority; a name that is not a policy counts as `drf`. Default `fifo`. */
-  readonly scheduler?: string;
-  /** Which of the agents that can take a session gets it; an unknown name counts as `concentrated`. Default `dispersed`. */
-  readonly selection?: string;
+  /** Order of its queue inside a priority. Default `fifo`. */
+  readonly scheduler?: SchedulingPolicy;
+  /** Which of the agents that can take a session gets it. Default `dispersed`. */
+  readonly selection?: SelectionStrategy;
   /** Devices in the order in which agents are compared; others follow by name. Default `defaultSlotPriority`. */
   readonly slotPriority?: readonly string[];
   /** Index of the next agent of `roundrobin`. A plan says how it goes on. */
   readonly roundRobin?: number;
   /** A session that waits longer than this is given up; 0 or absent: never. The plan lists those. */
   readonly pendingTimeoutMs?: number;
+  /** Failed attempts after which the head of its queue loses priority; 0: never. Default `givingUpDefaults`. */
+  readonly attemptsBeforeGivingUp?: number;
+  /** Passes are many: one in this time counts as an attempt. Default `givingUpDefaults`. */
+  readonly attemptIntervalMs?: number;
   /** Kernels that one agent may hold; absent: any number. */
   readonly maxKernelsPerAgent?: number;
   /** Sessions behind one that waits for resources may start where that does not delay it. */
@@ -164,6 +168,8 @@ export interface PendingSession {
   readonly queuedAt?: number;
   /** Higher is considered first. */
   readonly priority: number;
+  /** What it was queued with, where it lost some of it by giving up. */
+  readonly requestedPriority?: number;
   /** Compared between a session that preempts and its victims only. Default 0. */
   readonly jobPriority?: number;
   /** Default true. */

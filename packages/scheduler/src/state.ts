@@ -159,6 +159,11 @@ export class SchedulingState {
     return this.#running.get(sessionId);
   }
 
+  /** Undefined: it has no options of its own. */
+  group(name: string): ResourceGroup | undefined {
+    return this.#groups.get(name);
+  }
+
   get queueLength(): number {
     return this.#pending.size;
   }

@@ -1,8 +1,6 @@
+import { priorityLostByGivingUp } from '@backend.ai/scheduler';
 import type { SessionTransitions } from '../repositories/session-transitions.ts';
 import type { SessionChanges } from '../services/sessions/session-changes.ts';
-
-/** How much lower the priority of a session gets that could not be placed for long. */
-const priorityStep = 10;
 
 /**
  * Moves on what nobody else does: sessions that have to leave for others, those whose kernels have all ended so that they
@@ -30,7 +28,7 @@ export class AdvanceSessions {
         from: ['DEPRIORITIZING'],
         to: 'PENDING',
         reason: 'deprioritized',
-        lowerPriorityBy: priorityStep,
+        lowerPriorityBy: priorityLostByGivingUp,
         epoch,
       },
     ] as const;

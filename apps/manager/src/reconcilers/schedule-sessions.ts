@@ -182,15 +182,15 @@ export class ScheduleSessions {
     }
   }
 
-  /** What could not be placed for long gets a lower priority. */
+  /** What could not be placed for long gets a lower priority, with the attempt that is one too many. */
   async #giveUpForNow({ attempted, deprioritised }: Plan, epoch: number): Promise<void> {
     const { memory, transitions, sessions, changes } = this.#options;
     for (const sessionId of attempted) {
       const attempts = memory.attempted(sessionId);
+      if (attempts === undefined) continue;
       // For whoever leads next.
-      if (attempts !== undefined) await sessions.writeAttempts(sessionId, attempts, epoch);
-    }
-    for (const { sessionId } of deprioritised) {
+      await sessions.writeAttempts(sessionId, attempts, epoch);
+      if (!deprioritised.some((given) => given.sessionId === sessionId)) continue;
       const change = { target: { sessionId }, to: 'DEPRIORITIZING', reason: 'deprioritized', epoch } as const;
       changes.announce(await transitions.apply(change));
     }

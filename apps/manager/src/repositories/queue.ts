@@ -23,6 +23,8 @@ export interface PendingRecord {
   /** Since when it waits: later than its creation when it started anew. */
   readonly queuedAt: string;
   readonly priority: number;
+  /** What it was queued with, where it lost some by giving up. */
+  readonly requestedPriority: number | null;
   readonly jobPriority: number;
   readonly isPreemptible: boolean;
   readonly startsNotBefore: string | null;
@@ -120,7 +122,7 @@ export class QueueRepository {
       select s.id as "sessionId", s.resource_group as "resourceGroup", s.access_key as "accessKey",
         s.user_id as "userId", s.project_id as "projectId", s.domain_name as "domainName", s.type,
         s.cluster_mode as "clusterMode", s.created_at as "createdAt",
-        s.queued_at as "queuedAt", s.priority, s.job_priority as "jobPriority",
+        s.queued_at as "queuedAt", s.priority, (s.options->>'requestedPriority')::int as "requestedPriority", s.job_priority as "jobPriority",
         s.is_preemptible as "isPreemptible", s.starts_not_before as "startsNotBefore",
         s.designated_agents as "designatedAgents", (s.options->>'timeoutMs')::float8 as "timeoutMs",
         s.status_reason as "reason", s.placement_attempts as "attempts", s.architecture, s.image_registry_id is not null as fetchable,

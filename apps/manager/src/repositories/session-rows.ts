@@ -10,6 +10,8 @@ export interface SessionOptions {
   readonly preopenPorts?: readonly number[];
   /** In bytes. */
   readonly shmem?: string;
+  /** Where it lost some by giving up; written by the database. */
+  readonly requestedPriority?: number;
   /** Who it was made for, as of then; written by the database. */
   readonly owner?: { readonly id: string; readonly email: string; readonly name: string };
 }

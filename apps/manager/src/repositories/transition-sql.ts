@@ -228,7 +228,12 @@ function movement(parts: Movement): SQL {
         scheduled_at = case when d.to_status = 'PENDING' then null else s.scheduled_at end,
         terminated_at = case when d.to_status in (${terminal}) then now() else s.terminated_at end
         , result = ${parts.result ?? failedBatch}
-        ${lowerPriorityBy === undefined ? sql`` : sql`, priority = greatest(0, s.priority - ${lowerPriorityBy}::int)`}
+        ${
+          lowerPriorityBy === undefined
+            ? sql``
+            : sql`, priority = greatest(0, s.priority - ${lowerPriorityBy}::int),
+          options = jsonb_build_object('requestedPriority', s.priority) || s.options`
+        }
       from target t join decided d on d.id = t.id where s.id = t.id
       returning s.id, s.name, s.access_key, s.status, s.status_reason
     ), kernel as (

@@ -1,3 +1,4 @@
+import { openEgress, type ResourceGroupOptionsInput } from '@backend.ai/contract';
 import { newId } from '@backend.ai/core';
 import { FakeClock } from '@backend.ai/testing';
 import { expect, it } from 'vitest';
@@ -13,13 +14,21 @@ const record = (priority = 10): PendingRecord => ({
   ...{ sessionId: newId(), resourceGroup: 'default', accessKey: owner.keypair, userId: owner.user },
   ...{ projectId: owner.project, domainName: owner.domain, type: 'interactive', clusterMode: 'single-node', priority },
   ...{ createdAt: '2030-01-01T00:00:00Z', queuedAt: '2030-01-01T00:00:00Z', jobPriority: 0, isPreemptible: true },
-  ...{ startsNotBefore: null, designatedAgents: [], timeoutMs: null, reason: 'queued', previousAgents: [] },
+  ...{
+    startsNotBefore: null,
+    requestedPriority: null,
+    designatedAgents: [],
+    timeoutMs: null,
+    reason: 'queued',
+    previousAgents: [],
+  },
   ...{ kernels: [], architecture: 'x86_64', fetchable: false, dependencies: [] },
   ...{ imageDigest: null, imageManifestDigest: null, shmem: null, attempts: 0 },
 });
 
 function world() {
   const clock = new FakeClock();
+  const options: ResourceGroupOptionsInput = {};
   const rows: PendingRecord[] = [];
   /** What was asked for: ids, or the whole queue. */
   const reads: Array<readonly string[] | 'all'> = [];
@@ -36,7 +45,7 @@ function world() {
       queue,
       clock,
       directory: { reload: async () => ({ list: [] }) },
-      groups: { schedulingOptions: async () => [] },
+      groups: { schedulingOptions: async () => [{ name: 'default', scheduler: 'fifo', options, egress: openEgress }] },
     },
     warmPools: { slots: async () => [] },
     quotas: { liveOwners: async () => [owner], limits: async () => [] },
@@ -45,7 +54,7 @@ function world() {
   const waiting = async () =>
     [...(await memory.snapshot(clock.now())).pending].map(({ sessionId }) => sessionId).sort();
   const stored = () => rows.map(({ sessionId }) => sessionId).sort();
-  return { clock, rows, reads, memory, waiting, stored };
+  return { clock, rows, reads, memory, waiting, stored, options };
 }
 
 const queuedElsewhere = ({ sessionId }: PendingRecord) =>
@@ -86,8 +95,8 @@ it('the queue is read anew when somebody changed it of whom nothing was heard', 
   }
 });
 
-it('attempts count on from those of the leader before, one in the time of a tick', async () => {
-  const { clock, rows, memory, waiting } = world();
+it('attempts count on from those of the leader before, one a minute unless the group wants another interval', async () => {
+  const { clock, rows, memory, waiting, options } = world();
   const session = { ...record(), attempts: 3 };
   rows.push(session);
   await waiting();
@@ -95,8 +104,15 @@ it('attempts count on from those of the leader before, one in the time of a tick
   expect(await attempts()).toBe(3);
   expect([memory.attempted(session.sessionId), memory.attempted(session.sessionId)]).toEqual([4, undefined]);
   expect(await attempts()).toBe(4);
-  await clock.advance(tickMs);
+  await clock.advance(59_000);
+  expect(memory.attempted(session.sessionId)).toBeUndefined();
+  await clock.advance(1_000);
   expect(memory.attempted(session.sessionId)).toBe(5);
+  options.attemptInterval = 2;
+  memory.rulesChanged();
+  await waiting();
+  await clock.advance(2_000);
+  expect(memory.attempted(session.sessionId)).toBe(6);
 });
 
 it('attempts count on from those of whoever led in between, and begin anew with each wait', async () => {
@@ -107,11 +123,11 @@ it('attempts count on from those of whoever led in between, and begin anew with 
   await waiting();
   const attempts = async () => [...(await memory.snapshot(clock.now())).pending][0]?.attempts ?? 0;
   memory.attempted(sessionId);
-  await clock.advance(tickMs);
+  await clock.advance(60_000);
   expect(memory.attempted(sessionId)).toBe(2);
   rows.splice(0, 1, { ...session, attempts: 4 });
   memory.forgetAll();
-  await clock.advance(tickMs);
+  await clock.advance(60_000);
   expect(await attempts()).toBe(4);
   expect(memory.attempted(sessionId)).toBe(5);
   expect(await attempts()).toBe(5);

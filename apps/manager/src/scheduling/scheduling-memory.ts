@@ -1,5 +1,6 @@
 import type { Clock, SessionStatus } from '@backend.ai/core';
 import {
+  givingUpDefaults,
   type PendingSession,
   type Placement,
   type Plan,
@@ -243,14 +244,16 @@ export class SchedulingMemory {
   }
 
   /**
-   * It was the first that lacked resources. Passes are many: one in the time of a tick counts.
+   * It was the first that lacked resources. Passes are many: one in the interval of its group counts.
    * @returns how often now, if this one counts
    */
   attempted(sessionId: string): number | undefined {
     const now = this.#clock.monotonic();
     const before = this.#attempts.get(sessionId);
-    if (before && now - before.countedAt < this.#keptMs) return undefined;
     const session = this.#state.waiting(sessionId);
+    const group = session && this.#state.group(session.resourceGroup);
+    const intervalMs = group?.attemptIntervalMs ?? givingUpDefaults.intervalMs;
+    if (before && now - before.countedAt < intervalMs) return undefined;
     // Another may have led meanwhile, and have counted on.
     const count = Math.max(before?.count ?? 0, session?.attempts ?? 0) + 1;
     this.#attempts.set(sessionId, { count, countedAt: now });

@@ -10,13 +10,15 @@ import type { GroupSchedulingRecord } from '../repositories/resource-groups.ts';
 export function toResourceGroup({ name, scheduler, options, egress }: GroupSchedulingRecord): ResourceGroup {
   const { agentSelectionStrategy, agentSelectionPriority, pendingTimeout, maxKernelsPerAgent, ...rest } =
     resourceGroupOptionsSchema.parse(options);
-  const { backfill, fairShare, preemption } = rest;
+  const { backfill, fairShare, preemption, attemptsBeforeGivingUp, attemptInterval } = rest;
   const { minRuntime, ...preempting } = preemption;
   return {
     name,
     scheduler,
     selection: agentSelectionStrategy,
     slotPriority: agentSelectionPriority,
+    attemptsBeforeGivingUp,
+    attemptIntervalMs: attemptInterval * 1_000,
     backfill,
     fairShare,
     preemption: { ...preempting, minRuntimeSec: minRuntime },

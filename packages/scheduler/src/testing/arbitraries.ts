@@ -94,6 +94,7 @@ const pending = (index: number): fc.Arbitrary<PendingSession> =>
       private: some(fc.boolean(), 8),
       createdAt: fc.integer({ min: now - 10, max: now - 1 }),
       priority: fc.constantFrom(0, 10, 10, 20),
+      requestedPriority: some(fc.constantFrom(10, 20), 2),
       jobPriority: some(fc.integer({ min: 0, max: 3 })),
       startsAt: some(fc.constantFrom(now - 1, now + 5_000), 5),
       dependencies: some(
@@ -118,8 +119,9 @@ const pending = (index: number): fc.Arbitrary<PendingSession> =>
       refusedBy: some(fc.subarray(['a0', 'a1'], { minLength: 1 }), 5),
       timeLimitMs: some(fc.integer({ min: 1, max: 5_000 })),
     })
-    .map(({ kernels, ...session }) => ({
+    .map(({ kernels, requestedPriority = 0, ...session }) => ({
       ...compact(session),
+      ...(requestedPriority > session.priority ? { requestedPriority } : {}),
       sessionId: `s${String(index).padStart(3, '0')}`,
       kernels: kernels.map((kernel, i) => ({
         ...kernel,
@@ -148,10 +150,11 @@ const running = (
 const group = (name: string): fc.Arbitrary<ResourceGroup> =>
   fc
     .record({
-      scheduler: some(fc.constantFrom(...schedulingPolicies, 'unheard-of')),
+      scheduler: some(fc.constantFrom(...schedulingPolicies)),
       selection: some(fc.constantFrom(...selectionStrategies)),
       roundRobin: some(fc.integer({ min: 0, max: 5 })),
       maxKernelsPerAgent: some(fc.integer({ min: 1, max: 6 }), 5),
+      attemptsBeforeGivingUp: some(fc.integer({ min: 0, max: 4 })),
       restrictsEgress: some(fc.constant(true), 5),
     })
     .map((options) => ({ name, ...compact(options) }));

@@ -117,19 +117,36 @@ function first(left: readonly PendingSession[], state: State): PendingSession {
 
 function before(a: PendingSession, b: PendingSession, state: State): number {
   const byName = a.resourceGroup < b.resourceGroup ? -1 : a.resourceGroup > b.resourceGroup ? 1 : 0;
-  if (a.priority !== b.priority || byName !== 0) return b.priority - a.priority || byName;
+  const [first, second] = [standing(a, state), standing(b, state)];
+  if (first !== second || byName !== 0) return second - first || byName;
+  if ((groupOf(state, a.resourceGroup).scheduler ?? 'fifo') !== 'drf') return compareEquals(a, b, state);
+  return share(a, state) - share(b, state) || compareEquals(a, b, state);
+}
+
+/** One that gave up keeps its place while another waits that asked for the same priority and comes after it. */
+function standing(session: PendingSession, state: State): number {
+  const { priority, requestedPriority = priority } = session;
+  const equals = state.snapshot.pending.filter(
+    (other) =>
+      other.resourceGroup === session.resourceGroup &&
+      other.priority === requestedPriority &&
+      (other.requestedPriority ?? 0) <= other.priority,
+  );
+  const isKept = equals.some((other) => compareEquals(session, other, state) < 0);
+  return isKept ? requestedPriority : priority;
+}
+
+function compareEquals(a: PendingSession, b: PendingSession, state: State): number {
   const arrival = a.createdAt - b.createdAt || (a.sessionId < b.sessionId ? -1 : 1);
   const { scheduler = 'fifo' } = groupOf(state, a.resourceGroup);
-  if (scheduler === 'fifo') return arrival;
   if (scheduler === 'lifo') return -arrival;
   if (scheduler === 'fair-share') {
     for (const scope of ['domain', 'project', 'user'] as const) {
       const difference = factor(b, scope, state) - factor(a, scope, state);
       if (difference !== 0) return difference;
     }
-    return arrival;
   }
-  return share(a, state) - share(b, state) || arrival;
+  return arrival;
 }
 
 function factor(session: PendingSession, scope: 'domain' | 'project' | 'user', state: State): number {

@@ -20,6 +20,7 @@ async function waitingSession(): Promise<FakeSession> {
     policy: 'fifo',
     position: 2,
     queueLength: 3,
+    priority: { asked: 10, now: 0 },
     reasons: [
       {
         code: 'insufficient-resources',
@@ -61,6 +62,7 @@ describe('session explain', () => {
     expect(stdout.split('\n')[0]).toBe('demo is PENDING: No agent has enough free.');
     for (const text of [
       '2 of 3 in default (fifo)',
+      '0 instead of 10: it found no room for long',
       '0 of 2 could take it',
       '2030-01-01T00:00:00.000Z, when running sessions reach their time limits',
       '4 cpu asked, at most 1 cpu free',

@@ -97,12 +97,13 @@ export function toWaitingView(
   viewer: Viewer,
   refusal: Refusal | null,
 ): WaitingExplanation {
-  const { resourceGroup, policy, position, queueLength, agents, preemption, estimate } = explained;
+  const { resourceGroup, policy, position, queueLength, priority, agents, preemption, estimate } = explained;
   return {
     resourceGroup,
     policy,
     position,
     queueLength,
+    priority,
     reasons: explained.reasons.map((reason) => toReasonView(reason, viewer, refusal)),
     agents: {
       total: agents.total,

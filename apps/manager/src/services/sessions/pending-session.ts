@@ -8,7 +8,7 @@ import { warmKey } from '../warm-pools/warm-key.ts';
 export function pendingOf(record: Omit<PendingRecord, 'reason'>): PendingSession {
   const { sessionId, resourceGroup, type, clusterMode, priority, jobPriority, isPreemptible, architecture, fetchable } =
     record;
-  const { startsNotBefore, designatedAgents, previousAgents, timeoutMs, dependencies } = record;
+  const { startsNotBefore, designatedAgents, previousAgents, timeoutMs, dependencies, requestedPriority } = record;
   return {
     sessionId,
     resourceGroup,
@@ -25,6 +25,7 @@ export function pendingOf(record: Omit<PendingRecord, 'reason'>): PendingSession
     createdAt: Date.parse(record.createdAt),
     ...(record.queuedAt === record.createdAt ? {} : { queuedAt: Date.parse(record.queuedAt) }),
     priority,
+    ...(requestedPriority === null ? {} : { requestedPriority }),
     jobPriority,
     isPreemptible,
     ...(startsNotBefore === null ? {} : { startsAt: Date.parse(startsNotBefore) }),
@@ -62,6 +63,7 @@ export function queuedOf(
     imageDigest: session.imageOrigin?.digest ?? null,
     imageManifestDigest: session.imageOrigin?.manifestDigest ?? null,
     shmem: session.options.shmem ?? null,
+    requestedPriority: null,
     previousAgents: [],
     attempts: 0,
     dependencies: [],

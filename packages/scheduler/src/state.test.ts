@@ -119,10 +119,43 @@ describe('the text of a snapshot', () => {
       '{"version":1,"now":0,"groups":[],"pending":[],"running":[],"fairShares":[],"agents":[],"quotas":[{"scope":"user","id":"u","limits":{"cpu":"many"}}]}',
       'The snapshot is wrong at quotas.0.limits.cpu',
     ],
+    [
+      'an order of queues that does not exist',
+      '{"version":1,"now":0,"groups":[{"name":"g","scheduler":"zz"}],"pending":[],"running":[],"fairShares":[],"agents":[],"quotas":[]}',
+      'The snapshot is wrong at groups.0.scheduler',
+    ],
   ])('is refused when it is %s, naming the place', (_, text, message) => {
     expect(() => parseSnapshot(text)).toThrow(
       expect.objectContaining({ code: 'invalid-input', message: expect.stringContaining(message) }),
     );
+  });
+
+  it('is refused when it has something twice: a session would start and wait at once', () => {
+    fc.assert(
+      fc.property(snapshots({ groups: everyOption }), fc.nat(), (snapshot, nth) => {
+        const { now: _, ...lists } = JSON.parse(serialiseSnapshot(snapshot)) as Record<string, unknown[]>;
+        const [name, list] = Object.entries(lists).filter(([, items]) => Array.isArray(items))[nth % 6]!;
+        if (list.length === 0) return;
+        const text = JSON.stringify({ ...lists, now: snapshot.now, [name]: [...list, list[0]] });
+        expect(() => parseSnapshot(text)).toThrow(/^The snapshot has .+ twice\.$/);
+      }),
+    );
+    const waiting = {
+      sessionId: 's',
+      resourceGroup: 'g',
+      owner: { keypair: 'k', user: 'u', project: 'p', domain: 'd' },
+    };
+    const document = {
+      ...{ version: 1, now: 0, groups: [], agents: [], quotas: [], fairShares: [] },
+      pending: [
+        {
+          ...{ ...waiting, createdAt: 0, priority: 10 },
+          kernels: [{ kernelId: 'k1', role: 'main', index: 1, slots: {}, image: 'i', architecture: 'x' }],
+        },
+      ],
+      running: [{ ...waiting, kernels: [] }],
+    };
+    expect(() => parseSnapshot(JSON.stringify(document))).toThrow('The snapshot has the session s twice.');
   });
 
   it('finds once for all that ask the same that no agent is large enough', () => {

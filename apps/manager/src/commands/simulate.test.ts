@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { PassThrough } from 'node:stream';
+import { PassThrough, Readable } from 'node:stream';
 import { runCommands } from '@backend.ai/cli-kit';
 import { newRequestId } from '@backend.ai/core';
 import { imageKey, type PendingSession, type Snapshot, serialiseSnapshot } from '@backend.ai/scheduler';
@@ -50,7 +50,7 @@ afterAll(() => directory.remove());
 async function run(...words: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
   const [stdout, stderr] = [new PassThrough(), new PassThrough()];
   const context = {
-    stdin: new PassThrough(),
+    stdin: Readable.from([serialiseSnapshot(snapshot)]),
     stdout,
     stderr,
     env: {},
@@ -71,6 +71,10 @@ describe('mgr simulate', () => {
     expect(stdout).toMatch(/^second +waits: insufficient-resources/m);
     expect(stdout).toMatch(/^third +waits: behind-head-of-line/m);
     expect((await run('snapshot.json')).stdout).toBe(stdout);
+  });
+
+  it('reads standard input where the file is a dash', async () => {
+    expect((await run('-')).stdout).toBe((await run('snapshot.json')).stdout);
   });
 
   it('orders the queue by another policy when asked', async () => {

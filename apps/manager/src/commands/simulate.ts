@@ -1,8 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { BaseCommand, writeFields, writeTable } from '@backend.ai/cli-kit';
 import { AppError, explainReason } from '@backend.ai/core';
-import type { Plan, Snapshot, WaitingExplanation } from '@backend.ai/scheduler';
+import type { Plan, SchedulingPolicy, SelectionStrategy, Snapshot, WaitingExplanation } from '@backend.ai/scheduler';
 import { Command, Option } from 'clipanion';
 import { byId, changeText, reasonSentence } from '../services/explain/words.ts';
 
@@ -12,7 +13,8 @@ export class SimulateCommand extends BaseCommand {
     category: 'Manager',
     description: 'show what the scheduler would do with a snapshot',
     details: `
-      Reads what \`mgr scheduler snapshot\` wrote, or a changed copy of it, and needs nothing else: no manager, no database.
+      Reads what \`mgr scheduler snapshot\` wrote, or a changed copy of it (\`-\`: from standard input), and needs nothing
+      else: no manager, no database.
       The same file gives the same answer, always.
     `,
     examples: [
@@ -36,14 +38,7 @@ export class SimulateCommand extends BaseCommand {
     const { schedule, SchedulingState, parseSnapshot, schedulingPolicies, selectionStrategies } = await import(
       '@backend.ai/scheduler'
     );
-    const path = resolve(this.context.cwd, this.file);
-    const text = await readFile(path, 'utf8').catch((cause: unknown) => {
-      throw new AppError('invalid-input', `${this.file} cannot be read.`, {
-        hint: 'Make a snapshot: ./backend.ai mgr scheduler snapshot > snapshot.json',
-        cause,
-      });
-    });
-    const snapshot = withOptions(parseSnapshot(text), {
+    const snapshot = withOptions(parseSnapshot(await this.#read()), {
       scheduler: oneOf('--policy', this.policy, schedulingPolicies),
       selection: oneOf('--selection', this.selection, selectionStrategies),
     });
@@ -64,6 +59,16 @@ export class SimulateCommand extends BaseCommand {
     return 0;
   }
 
+  async #read(): Promise<string> {
+    if (this.file === '-') return await text(this.context.stdin);
+    return await readFile(resolve(this.context.cwd, this.file), 'utf8').catch((cause: unknown) => {
+      throw new AppError('invalid-input', `${this.file} cannot be read.`, {
+        hint: 'Make a snapshot: ./backend.ai mgr scheduler snapshot > snapshot.json',
+        cause,
+      });
+    });
+  }
+
   #show(plan: Plan): void {
     const { stdout } = this.context;
     const rows = [
@@ -81,11 +86,14 @@ export class SimulateCommand extends BaseCommand {
       this.say(`${sessionId} goes down to priority ${priority}.`);
   }
 
-  #tell({ sessionId, reasons, agents, remedies, preemption, estimate, ...rest }: WaitingExplanation): void {
+  #tell({ sessionId, reasons, agents, remedies, preemption, estimate, priority, ...rest }: WaitingExplanation): void {
     const why = reasons.map((reason) => `${reason.code}: ${reasonSentence(reason, byId)}`);
     writeFields(this.context.stdout, [
       ['Session', sessionId],
       ['Queue', `${rest.position} of ${rest.queueLength} in ${rest.resourceGroup} (${rest.policy})`],
+      ...(priority.asked === priority.now
+        ? []
+        : [['Priority', `${priority.now} instead of ${priority.asked}`] as [string, string]]),
       ['Waits because', why.join('\n') || 'of nothing: it starts with the next pass'],
       ['Agents', `${agents.open} of ${agents.total} can take it now`],
       [
@@ -118,7 +126,7 @@ function agentsOf(kernels: Plan['placements'][number]['kernels']): string {
 
 function withOptions(
   snapshot: Snapshot,
-  options: { scheduler: string | undefined; selection: string | undefined },
+  options: { scheduler: SchedulingPolicy | undefined; selection: SelectionStrategy | undefined },
 ): Snapshot {
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   const things = [
@@ -130,8 +138,13 @@ function withOptions(
   return { ...snapshot, groups };
 }
 
-function oneOf(option: string, value: string | undefined, allowed: readonly string[]): string | undefined {
-  if (value === undefined || allowed.includes(value)) return value;
+function oneOf<Name extends string>(
+  option: string,
+  value: string | undefined,
+  allowed: readonly Name[],
+): Name | undefined {
+  const found = allowed.find((name) => name === value);
+  if (value === undefined || found !== undefined) return found;
   throw new AppError('invalid-input', `${option} ${value} does not exist.`, {
     hint: `Choose one of ${allowed.join(', ')}.`,
   });

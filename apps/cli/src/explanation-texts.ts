@@ -72,9 +72,10 @@ function priorityText({ asked, now }: Waiting['priority']): string {
 }
 
 function writePreemption(stream: Writable, preemption: NonNullable<Waiting['preemption']>): void {
-  const { mode, byNextPass, agents } = preemption;
+  const { mode, byNextPass, from, agents } = preemption;
   const fate = mode === 'terminate' ? 'be ended' : 'go back to the queue';
-  const when = byNextPass ? 'With the next pass' : 'Once nothing else stands in its way';
+  const turn = byNextPass ? 'With the next pass' : 'Once nothing else stands in its way';
+  const when = from === null ? turn : `${turn}, and they have run for long enough at ${from}`;
   stream.write(`\n${when}, these would ${fate} for it:\n`);
   writeTable(
     stream,
@@ -97,6 +98,7 @@ const bases: Readonly<Record<Waiting['estimate']['basis'], string>> = {
   'next-pass': 'with the next pass of the scheduler',
   'start-moment': 'as it asked for',
   'time-limits': 'when running sessions reach their time limits',
+  preemption: 'when others have run for long enough to make room',
   history: 'as sessions started lately',
   unknown: 'nobody knows',
 };

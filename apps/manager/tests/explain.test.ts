@@ -339,13 +339,28 @@ describe('an explanation', () => {
       await world.until(done, 'TERMINATED');
     }
     await running({ resources: { cpu: 4 } });
-    await world.database.db.execute(sql`update sessions set started_at = started_at - interval '1 hour'`);
+    // One each ten minutes, the last one just now.
+    await world.database.db.execute(sql`
+      update sessions s set started_at = now() - o.nth * interval '10 minutes'
+      from (select id, row_number() over (order by id desc) - 1 as nth from sessions
+          where started_at is not null and resource_group = 'default') o
+      where o.id = s.id`);
     const session = await id({ resources: { cpu: 4 } });
     const { waiting } = await explained(session, 'insufficient-resources');
     expect(waiting?.estimate.basis).toBe('history');
     const inMinutes = (Date.parse(waiting!.estimate.at!) - Date.now()) / 60_000;
-    expect(inMinutes).toBeGreaterThan(0);
-    expect(inMinutes).toBeLessThan(12);
+    expect(inMinutes).toBeGreaterThan(8);
+    expect(inMinutes).toBeLessThan(11);
+    expect((await explain(session)).waiting?.estimate).toEqual(waiting?.estimate);
+    // Nobody started for so long that what was expected has not come true.
+    await world.database.db.execute(sql`update sessions set started_at = started_at - interval '1 hour'`);
+    await world.database.db.execute(sql`
+      update sessions set created_at = created_at - interval '1 hour', queued_at = queued_at - interval '1 hour'`);
+    await world.restartManager();
+    expect((await explained(session, 'insufficient-resources')).waiting?.estimate).toEqual({
+      at: null,
+      basis: 'unknown',
+    });
   });
 
   it('tells who would have to leave for a session before it happens: own sessions by name, others counted', async () => {
@@ -377,6 +392,7 @@ describe('an explanation', () => {
       expect(await previewed(user)).toEqual({
         mode: 'reschedule',
         byNextPass: false,
+        from: null,
         sessions: seenByUser,
         agents: [{ agent: null, placed: 1, ended: 2, sessions: seenByUser }],
       });

@@ -75,7 +75,8 @@ interface ChangeOf<Kind extends string, Facts = unknown> {
 
 /** One thing that somebody can do, or that happens. */
 export type HelpfulChange =
-  | ChangeOf<'wait-until', { readonly at: string }>
+  /** `sessions` have run for long enough by then to make room for it; absent: nobody has to. */
+  | ChangeOf<'wait-until', { readonly at: string; readonly sessions?: MentionedSessions }>
   | ChangeOf<'wait-for-dependencies', { readonly sessions: MentionedSessions }>
   | ChangeOf<'drop-dependencies', { readonly sessions: MentionedSessions }>
   | ChangeOf<'raise-quota', QuotaViolationView & { readonly to: string }>
@@ -114,6 +115,8 @@ export interface PreemptionView {
   readonly mode: 'terminate' | 'reschedule';
   /** False: it would be so if nothing besides resources stood in its way, and it were its turn. */
   readonly byNextPass: boolean;
+  /** They have to run until then before they may be made to leave; null: they have. */
+  readonly from: string | null;
   /** All of them. */
   readonly sessions: MentionedSessions;
   /** Agents where it would go, and those where the others have kernels. */
@@ -158,9 +161,10 @@ export interface WaitingExplanation {
     readonly at: string | null;
     /**
      * `next-pass`: nothing stands in its way. `start-moment`: it asked for that. `time-limits`: sessions that hold what it
-     * needs have ended by then. `history`: as sessions started in its group lately.
+     * and those before it need have ended by then. `preemption`: others have run for long enough by then to make room.
+     * `history`: as sessions started in its group lately.
      */
-    readonly basis: 'next-pass' | 'start-moment' | 'time-limits' | 'history' | 'unknown';
+    readonly basis: 'next-pass' | 'start-moment' | 'time-limits' | 'preemption' | 'history' | 'unknown';
   };
 }
 

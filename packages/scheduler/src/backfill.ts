@@ -1,64 +1,9 @@
 import type { AgentTable } from './agent-table.ts';
 import type { Waiting } from './cluster.ts';
-import { anywhere, type Choice, type Gate, type Placing } from './placing.ts';
+import type { Gate } from './placing.ts';
 import { countSession, withinQuotas } from './quota.ts';
+import type { HeadReservation, Release } from './releases.ts';
 import type { DenseSlots } from './slot-table.ts';
-
-/** A session that holds something, and when it ends at the latest; absent: nobody knows. */
-export interface Release {
-  readonly endsAt: number | undefined;
-  readonly kernels: ReadonlyArray<{ readonly agent: number; readonly slots: DenseSlots; readonly kernels: number }>;
-}
-
-/** When the head of a queue can start at the latest, and what it needs then. */
-export interface HeadReservation {
-  /** Infinity: nobody knows, as too few time limits are known. */
-  readonly at: number;
-  readonly choices: readonly Choice[];
-}
-
-/** Sessions that hold something of a group, with their ends. */
-export function releasesOf(waiting: Waiting, now: number): Release[] {
-  return [...waiting.group.holdings].map(({ session, kernels }) => ({
-    endsAt: session.ending
-      ? now
-      : session.startedAt !== undefined && session.timeLimitMs !== undefined && !session.awaitsVictims
-        ? Math.max(now, session.startedAt + session.timeLimitMs)
-        : undefined,
-    kernels: kernels.map((kernel) => ({ ...kernel, kernels: 1 })),
-  }));
-}
-
-/**
- * When a session that lacks resources has room if everything ends at its limit and nothing else begins.
- * The table is as before afterwards.
- */
-export function reserveFor(waiting: Waiting, releases: readonly Release[], placing: Placing): HeadReservation {
-  const { table } = placing;
-  const known = releases.filter((release) => release.endsAt !== undefined).sort((a, b) => a.endsAt! - b.endsAt!);
-  const mark = table.mark();
-  try {
-    for (let i = 0; i < known.length; ) {
-      const at = known[i]!.endsAt!;
-      const released = new Set<number>();
-      for (; i < known.length && known[i]!.endsAt === at; i++) {
-        for (const { agent, slots, kernels } of known[i]!.kernels) {
-          table.giveBack(agent, slots, kernels);
-          released.add(agent);
-        }
-      }
-      const helps = [...released].some((agent) =>
-        waiting.shapes.some((shape) => shape.kind.positions[agent]! >= 0 && placing.hasRoom(waiting, agent, shape)),
-      );
-      if (!helps) continue;
-      const choices = placing.place(waiting, anywhere);
-      if (!('failed' in choices)) return { at, choices };
-    }
-    return { at: Number.POSITIVE_INFINITY, choices: [] };
-  } finally {
-    table.undo(mark);
-  }
-}
 
 /**
  * Lets sessions pass that do not delay the head: those that end before it starts, and those that use what it does not need

@@ -83,7 +83,7 @@ export function explainWaiting(
     agents: agentsFor(waiting, cluster),
     remedies: remediesFor(waiting, cluster, plan, reasons, now),
     preemption: previewPreemption(waiting, cluster, plan, now),
-    estimate: estimateStart(waiting, cluster, reasons, positionOf(waiting), now, history),
+    estimate: estimateStart(waiting, cluster, plan, reasons, now, history),
   };
 }
 

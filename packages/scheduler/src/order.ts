@@ -25,6 +25,17 @@ export function comparatorOf(policy: SchedulingPolicy): Compare {
   return (a, b) => b.standing - a.standing || insideBand[policy](a, b);
 }
 
+/** All that wait, in the order in which their turn comes; as of now, where that depends on what users hold. */
+export function inTurn(group: Group): readonly Waiting[] {
+  if (group.policy !== 'drf') return group.queue;
+  const shareOf = new Map<string, number>();
+  for (const { user } of group.queue.map(({ session }) => session.owner)) {
+    if (!shareOf.has(user)) shareOf.set(user, dominantShare(group, user));
+  }
+  const share = ({ session }: Waiting): number => shareOf.get(session.owner.user)!;
+  return [...group.queue].sort((a, b) => b.standing - a.standing || share(a) - share(b) || group.compareEquals(a, b));
+}
+
 /** One priority of a group's queue. `next` is asked after the one before was dealt with. */
 export interface Turns {
   next(): Waiting | undefined;

@@ -196,9 +196,14 @@ describe('preemption', () => {
   });
 
   it('is explained as the plan or a preview does it, with all their kernels and where it would go', () => {
-    const seen = { byNextPass: 0, later: 0 };
+    const seen = { byNextPass: 0, onceItsTurn: 0, laterOn: 0 };
+    const patient = (name: string) =>
+      fc.tuple(preempting(name), fc.constantFrom(0, 4)).map(([group, minRuntimeSec]) => ({
+        ...group,
+        preemption: { ...group.preemption, minRuntimeSec },
+      }));
     fc.assert(
-      fc.property(snapshots({ groups: preempting, crowded: true }), (snapshot) => {
+      fc.property(snapshots({ groups: patient, crowded: true }), (snapshot) => {
         const state = new SchedulingState(snapshot);
         const { placements, reservations } = state.plan(snapshot.now);
         const placed = new Set(placements.map(({ sessionId }) => sessionId));
@@ -206,7 +211,19 @@ describe('preemption', () => {
           const planned = reservations.find((reservation) => reservation.sessionId === sessionId);
           const expected =
             planned ?? (placed.has(sessionId) ? undefined : state.previewPreemption(sessionId, snapshot.now));
-          const { preemption } = state.explain(sessionId, snapshot.now)!;
+          const { preemption, remedies, reasons, position } = state.explain(sessionId, snapshot.now)!;
+          if (preemption && preemption.from !== null) {
+            expect(expected).toBeUndefined();
+            expect(state.previewPreemption(sessionId, preemption.from - 1)).toBeUndefined();
+            const then = state.previewPreemption(sessionId, preemption.from)!;
+            const sessions = then.victims.map((victim) => victim.sessionId);
+            expect(preemption.sessions).toEqual(sessions);
+            const change = { kind: 'wait-until', at: preemption.from, sessions: [...sessions].sort() };
+            if (position === 1 && reasons.length === 1 && reasons[0]!.code === 'insufficient-resources')
+              expect(remedies.flat()).toContainEqual(change);
+            seen.laterOn += 1;
+            continue;
+          }
           expect(preemption?.sessions).toEqual(expected?.victims.map((victim) => victim.sessionId));
           if (!preemption || !expected) continue;
           expect(preemption).toMatchObject({ mode: expected.mode, byNextPass: planned !== undefined });
@@ -219,12 +236,13 @@ describe('preemption', () => {
             for (const id of sessions) expect(preemption.sessions).toContain(id);
           }
           expect(preemption.agents.reduce((sum, agent) => sum + agent.ended, 0)).toBe(ended.length);
-          seen[preemption.byNextPass ? 'byNextPass' : 'later'] += 1;
+          seen[preemption.byNextPass ? 'byNextPass' : 'onceItsTurn'] += 1;
         }
       }),
       { numRuns: 200 },
     );
     expect(seen.byNextPass).toBeGreaterThan(5);
-    expect(seen.later).toBeGreaterThan(5);
+    expect(seen.onceItsTurn).toBeGreaterThan(5);
+    expect(seen.laterOn).toBeGreaterThan(5);
   });
 });

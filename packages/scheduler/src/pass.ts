@@ -1,4 +1,4 @@
-import { BackfillGate, type Release, releasesOf, reserveFor } from './backfill.ts';
+import { BackfillGate } from './backfill.ts';
 import { type Cluster, expiryOf, type Holding, type Waiting } from './cluster.ts';
 import { endOfStanding, givingUpDefaults, hasEqualBehind, priorityLostByGivingUp } from './giving-up.ts';
 import type { Group } from './group.ts';
@@ -8,6 +8,7 @@ import type { Placement, Plan, Reservation, WaitingReason } from './plan.ts';
 import { preemptFor } from './preemption.ts';
 import { countSession } from './quota.ts';
 import { Reasons } from './reasons.ts';
+import { type Release, releasesOf, reserveFor } from './releases.ts';
 import { exceedsAgents, knownToExceed, obstacleBefore } from './validate.ts';
 import { WarmSlotsOfPass } from './warm-slots.ts';
 
@@ -161,7 +162,7 @@ class Pass {
     }
     let gate: BackfillGate | undefined;
     if (group.options.backfill) {
-      const releases = [...releasesOf(waiting, this.#now), ...(this.#begun.get(group) ?? [])];
+      const releases = [...releasesOf(group, this.#now), ...(this.#begun.get(group) ?? [])];
       const reservation = reserveFor(waiting, releases, this.#placing);
       gate = new BackfillGate(waiting, reservation, this.#cluster.table, releases, this.#now);
     }

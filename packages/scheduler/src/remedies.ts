@@ -1,14 +1,17 @@
 import { amountFromText, amountToText } from '@backend.ai/core';
+import { asPlanned } from './as-planned.ts';
 import { type Cluster, expiryOf, type Waiting } from './cluster.ts';
 import { anywhere, Placing } from './placing.ts';
 import type { Plan, QuotaViolation, WaitingCode, WaitingReason } from './plan.ts';
 import { displace, largestContribution } from './preemption.ts';
-import { countSession, violatedQuotas } from './quota.ts';
+import { type LaterReservation, reservationLater, reservationNow } from './preview.ts';
+import { violatedQuotas } from './quota.ts';
 import { imageKey } from './snapshot.ts';
 
 /** One thing that somebody can do, or that happens. Amounts are texts as on the wire. */
 export type Change =
-  | { readonly kind: 'wait-until'; readonly at: number }
+  /** `sessions` have run for long enough by then to make room for it; absent: nobody has to. */
+  | { readonly kind: 'wait-until'; readonly at: number; readonly sessions?: readonly string[] }
   | { readonly kind: 'wait-for-dependencies'; readonly sessions: readonly string[] }
   | { readonly kind: 'drop-dependencies'; readonly sessions: readonly string[] }
   | ({ readonly kind: 'raise-quota'; readonly to: string } & QuotaViolation)
@@ -71,11 +74,11 @@ export function remediesFor(
   const waits = own.some(({ kind }) => kind === 'wait-until');
   const latest = Math.max(now, ...own.map((change) => (change.kind === 'wait-until' ? change.at : now)));
   if (latest >= expiryOf(waiting)) return [];
-  if (turn === 'next') return after(own, find(waiting, cluster, true));
-  const first = after([...own, goFirst(waiting, cluster)], find(waiting, cluster, true));
+  if (turn === 'next') return after(own, find(waiting, cluster, latest, true));
+  const first = after([...own, goFirst(waiting, cluster)], find(waiting, cluster, latest, true));
   if (turn === 'behind' || waits) return first;
   // Others go before it, as planned; what frees room would let them choose otherwise.
-  const inTurn = asPlanned(cluster, plan, () => find(waiting, cluster, false));
+  const inTurn = asPlanned(cluster, plan, () => find(waiting, cluster, latest, false));
   return inTurn.length > 0 ? after(own, inTurn) : first;
 }
 
@@ -116,38 +119,18 @@ function goFirst(waiting: Waiting, cluster: Cluster): Change {
     : { kind: 'wait-for-queue', ahead: ahead - 1 };
 }
 
-/** With what the plan does before. */
-function asPlanned<T>(cluster: Cluster, plan: Plan, work: () => T): T {
-  const { table } = cluster;
-  const mark = table.mark();
-  const counted: Waiting[] = [];
-  for (const { sessionId, decision } of [...plan.placements, ...plan.reservations]) {
-    const waiting = cluster.waiting.get(sessionId);
-    if (!waiting) continue;
-    decision.forEach(({ agentId }, unit) => {
-      const { slots, kernels } = waiting.shapes[unit]!;
-      table.take(table.indexOf(agentId)!, slots, kernels);
-    });
-    countSession(waiting.scopes, waiting.total, waiting.session.private ?? false, 1);
-    counted.push(waiting);
-  }
-  try {
-    return work();
-  } finally {
-    for (const { scopes, total, session } of counted) countSession(scopes, total, session.private ?? false, -1);
-    table.undo(mark);
-  }
-}
-
-/** @param changingOthers Whether changes may be proposed that others could make use of. */
-function find(waiting: Waiting, cluster: Cluster, changingOthers: boolean): Remedy[] {
+/**
+ * @param from When that is which it waits for besides.
+ * @param changingOthers Whether changes may be proposed that others could make use of.
+ */
+function find(waiting: Waiting, cluster: Cluster, from: number, changingOthers: boolean): Remedy[] {
   const { session, scopes, total } = waiting;
   const quotas = violatedQuotas(scopes, total, session.private ?? false, cluster.slots).map(raiseQuota);
-  const asIs = findRoom(waiting, cluster, changingOthers);
+  const asIs = findRoom(waiting, cluster, from, changingOthers);
   const remedies = [...asIs];
   if (session.designated?.mode === 'strict' && !asIs.some((remedy) => remedy.length === 0)) {
     const { designated: _, ...anywhere } = session;
-    const room = findRoom(cluster.compile(anywhere), cluster, changingOthers);
+    const room = findRoom(cluster.compile(anywhere), cluster, from, changingOthers);
     remedies.push(...after([{ kind: 'drop-designation' }], room));
   }
   return after(quotas, remedies);
@@ -159,7 +142,7 @@ function raiseQuota(violation: QuotaViolation): Change {
 }
 
 /** One empty remedy when there is room already. */
-function findRoom(waiting: Waiting, cluster: Cluster, changingOthers: boolean): Remedy[] {
+function findRoom(waiting: Waiting, cluster: Cluster, from: number, changingOthers: boolean): Remedy[] {
   const { table } = cluster;
   const { shapes, session, group } = waiting;
   const placing = new Placing(table);
@@ -176,6 +159,7 @@ function findRoom(waiting: Waiting, cluster: Cluster, changingOthers: boolean): 
   };
   if (shapes.every((shape) => shape.kind.obstacle === undefined) && limit.length === 0) {
     if (tryOut(() => !('failed' in placing.place(waiting, anywhere)))) return [[]];
+    if (changingOthers && reservationNow(waiting, cluster, from)) return [[]];
     const reduced = reduceRequest(waiting, cluster);
     if (reduced) remedies.push(reduced);
     if (changingOthers) {
@@ -188,11 +172,17 @@ function findRoom(waiting: Waiting, cluster: Cluster, changingOthers: boolean): 
       });
       const sessions = victims.map((victim) => victim.session.sessionId).sort();
       if (helps) remedies.push([{ kind: 'wait-for-sessions', sessions }]);
+      const later = reservationLater(waiting, cluster, from);
+      if (later && later.at < expiryOf(waiting)) remedies.push([{ kind: 'wait-until', ...roomMadeAt(later) }]);
     }
   }
   const added = changingOthers && session.designated?.mode !== 'strict' ? addAgents(waiting, cluster) : undefined;
   if (added) remedies.push([...limit, ...added]);
   return remedies;
+}
+
+function roomMadeAt({ at, reservation }: LaterReservation): { at: number; sessions: readonly string[] } {
+  return { at, sessions: reservation.victims.map(({ sessionId }) => sessionId).sort() };
 }
 
 /** On the agent where the least has to be given up; for sessions that are placed as a whole. */

@@ -61,7 +61,9 @@ const group = z.strictObject({
     })
     .optional(),
   restrictsEgress: z.boolean().optional(),
-  history: z.strictObject({ startsPerHour: z.number().nonnegative(), samples: count }).optional(),
+  history: z
+    .strictObject({ startsPerHour: z.number().nonnegative(), samples: count, lastStartAt: moment.optional() })
+    .optional(),
 });
 
 const agent = z.strictObject({

@@ -82,6 +82,8 @@ export interface GroupHistory {
   readonly startsPerHour: number;
   /** Sessions that this was observed with. */
   readonly samples: number;
+  /** When the last of them started. */
+  readonly lastStartAt?: number;
 }
 
 export interface AgentSnapshot {

@@ -108,7 +108,9 @@ export class SimulateCommand extends BaseCommand {
     ]);
     if (!preemption) return;
     const fate = preemption.mode === 'terminate' ? 'be ended' : 'go back to the queue';
-    const when = preemption.byNextPass ? 'With the next pass' : 'Once nothing else stands in its way';
+    const { from, byNextPass } = preemption;
+    const turn = byNextPass ? 'With the next pass' : 'Once nothing else stands in its way';
+    const when = from === null ? turn : `${turn}, and they have run for long enough at ${new Date(from).toISOString()}`;
     this.say(`\n${when}, these would ${fate} for it:`);
     writeTable(
       this.context.stdout,

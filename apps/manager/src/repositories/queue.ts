@@ -6,6 +6,7 @@ import {
   type SessionType,
 } from '@backend.ai/core';
 import type { Database } from '@backend.ai/database';
+import type { GroupHistory } from '@backend.ai/scheduler';
 import { type SQL, sql } from 'drizzle-orm';
 
 /** A session that waits, with all that decides about its turn. */
@@ -176,13 +177,21 @@ export class QueueRepository {
     return row!;
   }
 
-  /** Sessions that started in a resource group in the last six hours, as many as there were since the first of them. */
-  async starts(resourceGroup: string): Promise<{ startsPerHour: number; samples: number }> {
-    const [row] = await this.#db.execute<{ samples: number; hours: number }>(sql`
-      select count(*)::int as samples, coalesce(extract(epoch from now() - min(s.started_at)) / 3600, 0)::float8 as hours
+  /**
+   * Sessions that started in a resource group in the last six hours, and how they followed each other: the same until the
+   * next one starts.
+   */
+  async starts(resourceGroup: string): Promise<GroupHistory> {
+    const [row] = await this.#db.execute<{ samples: number; hours: number; lastStartAt: string | null }>(sql`
+      select count(*)::int as samples, max(s.started_at) as "lastStartAt",
+        coalesce(extract(epoch from max(s.started_at) - min(s.started_at)) / 3600, 0)::float8 as hours
       from sessions s where s.resource_group = ${resourceGroup} and s.started_at > now() - interval '6 hours'`);
-    const { samples, hours } = row!;
-    return { samples, startsPerHour: hours > 0 ? samples / hours : 0 };
+    const { samples, hours, lastStartAt } = row!;
+    return {
+      samples,
+      startsPerHour: hours > 0 ? (samples - 1) / hours : 0,
+      ...(lastStartAt === null ? {} : { lastStartAt: Date.parse(lastStartAt) }),
+    };
   }
 
   /** Names by id, of those that are there. */

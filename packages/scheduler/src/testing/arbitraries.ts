@@ -141,8 +141,8 @@ const running = (
       private: some(fc.boolean(), 8),
       jobPriority: some(fc.integer({ min: 0, max: 2 })),
       isPreemptible: some(fc.boolean(), 4),
-      startedAt: some(fc.integer({ min: now - 5_000, max: now }), 1),
-      timeLimitMs: some(fc.integer({ min: 1, max: 9_000 }), 1),
+      startedAt: some(fc.integer({ min: now - 5_000, max: now }), 4),
+      timeLimitMs: some(fc.integer({ min: 1, max: 9_000 }), 3),
       ending: some(fc.boolean(), 8),
     })
     .map((session) => ({ ...compact(session), sessionId: `r${String(index).padStart(3, '0')}` })) as never;

@@ -76,10 +76,14 @@ describe('session explain', () => {
   });
 
   it.each([
-    [{ mode: 'terminate', byNextPass: true }, 'With the next pass, these would be ended for it:'],
+    [{ mode: 'terminate', byNextPass: true, from: null }, 'With the next pass, these would be ended for it:'],
     [
-      { mode: 'reschedule', byNextPass: false },
+      { mode: 'reschedule', byNextPass: false, from: null },
       'Once nothing else stands in its way, these would go back to the queue for it:',
+    ],
+    [
+      { mode: 'terminate', byNextPass: false, from: '2030-01-01T00:00:00.000Z' },
+      'Once nothing else stands in its way, and they have run for long enough at 2030-01-01T00:00:00.000Z, these would be ended',
     ],
   ] as const)('tells who would leave for it (%o)', async (how, title) => {
     const session = await waitingSession();

@@ -65,6 +65,7 @@ it('what takes the place of others with the next pass is told so, with their nam
   expect(waiting?.preemption).toEqual({
     mode: 'terminate',
     byNextPass: true,
+    from: null,
     sessions,
     agents: [{ agent: null, placed: 1, ended: 1, sessions }],
   });

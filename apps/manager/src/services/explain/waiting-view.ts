@@ -86,7 +86,7 @@ export class Viewer {
 /** Ids of sessions that an explanation speaks of. */
 export function mentionedIn({ reasons, remedies, preemption }: SchedulerExplanation): string[] {
   const ids = [...reasons.map(({ data }) => data), ...remedies.flat()].flatMap((item) => [
-    ...('sessions' in item ? item.sessions : []),
+    ...('sessions' in item ? (item.sessions ?? []) : []),
     ...('head' in item ? [item.head] : []),
   ]);
   return [...new Set([...ids, ...(preemption?.sessions ?? [])])];
@@ -120,10 +120,12 @@ export function toWaitingView(
   };
 }
 
-function toPreemptionView({ mode, byNextPass, sessions, agents }: PreemptionPreview, viewer: Viewer): PreemptionView {
+function toPreemptionView(preview: PreemptionPreview, viewer: Viewer): PreemptionView {
+  const { mode, byNextPass, from, sessions, agents } = preview;
   return {
     mode,
     byNextPass,
+    from: from === null ? null : new Date(from).toISOString(),
     sessions: viewer.sessions(sessions),
     agents: agents.map(({ agentId, placed, ended, sessions: there }) => {
       return { agent: viewer.agent(agentId), placed, ended, sessions: viewer.sessions(there) };
@@ -157,8 +159,10 @@ function toReasonView(reason: WaitingReason, viewer: Viewer, refusal: Refusal | 
 function toChangeView(change: Change, viewer: Viewer): HelpfulChange {
   const text = changeText(change, viewer.mention);
   switch (change.kind) {
-    case 'wait-until':
-      return { kind: change.kind, text, facts: { at: new Date(change.at).toISOString() } };
+    case 'wait-until': {
+      const sessions = change.sessions ? { sessions: viewer.sessions(change.sessions) } : {};
+      return { kind: change.kind, text, facts: { at: new Date(change.at).toISOString(), ...sessions } };
+    }
     case 'wait-for-dependencies':
     case 'drop-dependencies':
     case 'wait-for-sessions':

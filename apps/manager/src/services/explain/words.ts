@@ -62,7 +62,9 @@ export function reasonSentence(reason: WaitingReason, mention: Mention, refusal?
 export function changeText(change: Change, mention: Mention): string {
   switch (change.kind) {
     case 'wait-until':
-      return `once it is ${new Date(change.at).toISOString()}`;
+      return change.sessions
+        ? `once it is ${isoOf(change.at)}, from when on ${mention.sessions(change.sessions)} may be made to leave for it`
+        : `once it is ${isoOf(change.at)}`;
     case 'wait-for-dependencies':
       return `once ${mention.sessions(change.sessions)} ended with success`;
     case 'drop-dependencies':
@@ -91,6 +93,8 @@ export function changeText(change: Change, mention: Mention): string {
       return `if an agent might hold ${change.to} kernels`;
   }
 }
+
+const isoOf = (at: number): string => new Date(at).toISOString();
 
 /** `4 cpu`, `512m mem`, `2 sessions`. */
 export function amountText(slot: string, amount: string): string {

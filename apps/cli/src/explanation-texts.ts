@@ -6,9 +6,10 @@ import { slotsText } from './session-texts.ts';
 
 /** How an explanation is told to people: the gist first, then tables. */
 export function writeExplanation(stream: Writable, explanation: SessionExplanation): void {
-  const { headline, waiting, placement, reasons } = explanation;
+  const { headline, waiting, reserved, placement, reasons } = explanation;
   stream.write(`${headline}\n`);
   if (waiting) writeWaiting(stream, waiting);
+  if (reserved) writeReservation(stream, reserved);
   if (placement) writePlacement(stream, placement);
   stream.write('\nWhat was said of it:\n');
   writeTable(
@@ -107,20 +108,34 @@ function expectedText({ at, basis }: Waiting['estimate']): string {
   return at === null ? bases[basis] : `${at}, ${bases[basis]}`;
 }
 
+function writeReservation(stream: Writable, reserved: NonNullable<SessionExplanation['reserved']>): void {
+  const { mode, leaving, left, expectedBy, until } = reserved;
+  const fate = mode === 'terminate' ? 'ended' : 'back to the queue';
+  stream.write('\n');
+  writeFields(stream, [
+    ['leaving', `${sessionsText(leaving)} (${fate})`],
+    ['left', sessionsText(left)],
+    ['expected', expectedBy === null ? bases['next-pass'] : `by ${expectedBy}, when the last of them has to have left`],
+    ['or else', `it waits again after ${until}`],
+  ]);
+}
+
 function writePlacement(
   stream: Writable,
-  { at, decisions, backfilled }: NonNullable<SessionExplanation['placement']>,
+  { at, decisions, backfilled, victims }: NonNullable<SessionExplanation['placement']>,
 ): void {
   stream.write(`\nPlaced at ${at}${backfilled ? ', passing a session that waits for resources' : ''}:\n`);
   writeTable(
     stream,
-    ['agent', 'chosen by', 'suitable', 'with room', 'free before'],
-    decisions.map(({ agentId, strategy, suitable, candidates, rank, key }) => [
+    ['agent', 'chosen by', 'suitable', 'with room', 'free before', ...(victims ? ['made free for it'] : [])],
+    decisions.map(({ agentId, strategy, suitable, candidates, rank, key, freed = {} }) => [
       agentId,
       [strategy, ...(rank[0] ? ['not preferred'] : []), ...(rank[1] ? ['refused before'] : [])].join(', '),
       String(suitable),
       String(candidates),
       'free' in key ? slotsText(key.free) : `turn ${key.index}`,
+      ...(victims ? [slotsText(freed) || '-'] : []),
     ]),
   );
+  if (victims) stream.write(`Made room for it: ${sessionsText(victims)}\n`);
 }

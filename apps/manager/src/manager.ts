@@ -286,7 +286,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   });
 
   const explanations = new ExplainService({
-    ...{ sessions, rows: sessionRows, queue, clock },
+    ...{ sessions, rows: sessionRows, queue, clock, deadlinesMs: config.deadlinesMs },
     known: () => (leader.epoch === undefined ? undefined : memory.known),
     read: (now) => newMemory().snapshot(now),
   });

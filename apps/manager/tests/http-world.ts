@@ -223,7 +223,7 @@ export class FakeWorld {
         stats: async ({ session }) => this.statisticsOf(this.find(session)),
         explain: async ({ session }) => ({
           ...{ sessionId: session, name: this.find(session).name, status: this.find(session).status },
-          ...{ headline: '', waiting: null, placement: null, reasons: [] },
+          ...{ headline: '', waiting: null, reserved: null, placement: null, reasons: [] },
         }),
         idle: async ({ session }) => this.idlenessOf(this.find(session)),
         wait: async (input, ctx) => {

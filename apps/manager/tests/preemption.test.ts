@@ -37,6 +37,7 @@ const running = async (...given: Parameters<typeof create>): Promise<string> => 
 };
 const statesOf = async (session: string) =>
   (await world.manager.services.api.session.history({ session }, world.ctx())).map(({ to }) => to);
+const explain = (session: string) => world.manager.services.api.session.explain({ session }, world.ctx());
 const reasonOf = async (session: string) =>
   (await world.manager.services.api.session.get({ session }, world.ctx())).reason.code;
 const balance = async () =>
@@ -48,17 +49,28 @@ const balance = async () =>
 
 describe('a session of higher job priority', () => {
   it('takes the place of one that is ended for it, and of nobody without need', async () => {
-    const victim = await running(3, 0);
+    const victim = await running(3, 0, { name: 'the-victim' });
     const spared = await running(1, 0);
-    const urgent = await running(2, 5);
+    const urgent = await running(2, 5, { name: 'the-urgent' });
     const ended = await world.until(victim, 'TERMINATED');
     expect(ended.reason.code).toBe('preempted');
     expect(await statesOf(victim)).toEqual(
       expect.arrayContaining(['RUNNING', 'PREEMPTED', 'TERMINATING', 'TERMINATED']),
     );
     expect(await statesOf(urgent)).toEqual(['PENDING', 'RESERVED', 'SCHEDULED', 'PREPARING', 'CREATING', 'RUNNING']);
-    const { placement } = await world.manager.services.api.session.explain({ session: urgent }, world.ctx());
-    expect(placement?.decisions).toMatchObject([{ agentId: 'i-one', strategy: 'dispersed' }]);
+    const { placement } = await explain(urgent);
+    const [decision] = placement!.decisions;
+    // Nothing was free: what it got was the victim's.
+    expect(decision).toMatchObject({ agentId: 'i-one', strategy: 'dispersed', key: { free: { cpu: '0' } } });
+    expect(decision!.freed).toMatchObject({ cpu: '3' });
+    expect(placement!.victims).toEqual({ known: [{ id: victim, name: 'the-victim' }], others: 0 });
+    const { headline, reasons } = await explain(victim);
+    expect(headline).toContain('is TERMINATED: It made room for a session of higher priority: the-urgent.');
+    expect(reasons.filter(({ code }) => code === 'preempted').map(({ message }) => message)).toEqual(
+      expect.arrayContaining(['It made room for a session of higher priority: the-urgent.']),
+    );
+    const history = await world.manager.services.api.session.history({ session: urgent }, world.ctx());
+    expect(history.find(({ to }) => to === 'RESERVED')?.reason.message).toContain(': the-victim.');
     expect((await world.manager.services.api.session.get({ session: spared }, world.ctx())).status).toBe('RUNNING');
     expect(await balance()).toEqual({ used: 3, held: 0 });
   });
@@ -97,6 +109,13 @@ describe('a place for which others have to leave', () => {
     await world.until(urgent, 'RESERVED');
     await world.until(victim, 'TERMINATING');
     expect(await balance()).toEqual({ used: 4, held: 4 });
+    const { reserved, headline, waiting } = await explain(urgent);
+    expect(waiting).toBeNull();
+    expect(reserved).toMatchObject({ mode: 'terminate', leaving: { known: [{ id: victim }] }, left: { known: [] } });
+    // Ten minutes for the place, two for the victim to end.
+    expect(Date.parse(reserved!.until) - Date.parse(reserved!.since)).toBe(600_000);
+    expect(Date.parse(reserved!.expectedBy!) - Date.parse(reserved!.since)).toBeLessThan(130_000);
+    expect(headline).toContain('One session still to leave it.');
     await world.restartManager();
     const late = await create(1, 0);
     await waitFor(async () => (await reasonOf(late)) === 'insufficient-resources', {

@@ -182,6 +182,8 @@ export interface PlacementDecision {
   readonly key:
     | { readonly unutilised: number; readonly free: Readonly<Record<string, string>> }
     | { readonly index: number };
+  /** What those gave up there who made room for it, besides what was free. */
+  readonly freed?: Readonly<Record<string, string>>;
   /** The warm slot that it took. */
   readonly warmSlot?: string;
 }
@@ -191,6 +193,23 @@ export interface PlacementExplanation {
   readonly decisions: readonly PlacementDecision[];
   /** It passed a session that waits for resources, without delaying it. */
   readonly backfilled: boolean;
+  /** Who made room for it; null: nobody had to. */
+  readonly victims: MentionedSessions | null;
+}
+
+/** A session whose place others still have to leave. */
+export interface ReservationView {
+  readonly since: string;
+  /** If they have not left by then, it waits again. */
+  readonly until: string;
+  /** Whether they are ended, or go back to the queue. */
+  readonly mode: 'terminate' | 'reschedule';
+  /** Who holds the place still. */
+  readonly leaving: MentionedSessions;
+  /** Who has left it. */
+  readonly left: MentionedSessions;
+  /** The last of those who leave has to have left by then; null: nobody is left, and it starts with the next pass. */
+  readonly expectedBy: string | null;
 }
 
 /** What was said of the session at a moment. */
@@ -209,6 +228,8 @@ export interface SessionExplanation {
   readonly headline: string;
   /** Null unless it waits. */
   readonly waiting: WaitingExplanation | null;
+  /** Null unless it is RESERVED. */
+  readonly reserved: ReservationView | null;
   /** The last one; null: it was never placed, or before placements were explained. */
   readonly placement: PlacementExplanation | null;
   /** Changes of its state and of what it waited for, oldest first. */

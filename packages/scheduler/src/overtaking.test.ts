@@ -1,4 +1,4 @@
-import { addSlots, fits, subtractSlots } from '@backend.ai/core';
+import { addSlots, fits, slotsFromTexts, subtractSlots } from '@backend.ai/core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { applyPlan, negative, schedule, withKernel } from './schedule.ts';
@@ -143,7 +143,7 @@ describe('preemption', () => {
         const all = plan.reservations.flatMap(({ victims }) => victims.map((victim) => victim.sessionId));
         expect(new Set(all).size).toBe(all.length);
         const afterPlacements = applyPlan(snapshot, { ...plan, reservations: [] });
-        for (const { sessionId, kernels, victims } of plan.reservations) {
+        for (const { sessionId, kernels, victims, decision } of plan.reservations) {
           reservations += 1;
           expect(victims.length).toBeGreaterThan(0);
           const session = snapshot.pending.find((other) => other.sessionId === sessionId)!;
@@ -164,6 +164,13 @@ describe('preemption', () => {
           if (plan.reservations.length > 1 || session.clusterMode === 'multi-node') continue;
           const agent = afterPlacements.agents.find((other) => other.id === kernels[0]!.agentId)!;
           const wanted = session.kernels.map((kernel) => kernel.slots).reduce(addSlots, {});
+          // What it tells was free before is what was, without what its victims give up.
+          const { key, freed } = decision[0]!;
+          const told = 'free' in key && plan.placements.length === 0 ? slotsFromTexts(key.free) : {};
+          for (const [slot, amount] of Object.entries(told))
+            expect(amount).toBe((agent.capacity[slot] ?? 0n) - (agent.used[slot] ?? 0n));
+          if (Object.keys(told).length > 0)
+            expect(fits(wanted, addSlots(told, slotsFromTexts(freed ?? {})))).toBe(true);
           const limit =
             snapshot.groups.find((group) => group.name === session.resourceGroup)!.maxKernelsPerAgent ??
             Number.POSITIVE_INFINITY;

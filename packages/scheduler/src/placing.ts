@@ -119,13 +119,24 @@ export class Placing {
     return [preferred && !preferred.has(agent) ? 1 : 0, refusedBy?.has(agent) ? 1 : 0];
   }
 
-  decide(waiting: Waiting, shape: Shape, agent: number, candidates: number, index?: number): Decision {
+  /** @param given By column, what is free there only because others leave. */
+  decide(
+    waiting: Waiting,
+    shape: Shape,
+    agent: number,
+    { candidates, index, given }: { candidates: number; index?: number; given?: ReadonlyMap<number, number> },
+  ): Decision {
     const { table } = this;
     const { group } = waiting;
     const free: Record<string, string> = {};
+    const freed: Record<string, string> = {};
     for (const column of group.columns) {
       const amount = table.free[column]![agent]!;
-      if (Number.isFinite(amount)) free[table.slots.names[column]!] = table.slots.text(column, amount);
+      if (!Number.isFinite(amount)) continue;
+      const name = table.slots.names[column]!;
+      const ofOthers = Math.min(given?.get(column) ?? 0, Math.max(0, amount));
+      free[name] = table.slots.text(column, amount - ofOthers);
+      if (ofOthers > 0) freed[name] = table.slots.text(column, ofOthers);
     }
     const unutilised = table.freeKinds[agent]! - shape.slots.columns.length;
     return {
@@ -135,6 +146,7 @@ export class Placing {
       candidates,
       rank: this.rank(waiting, agent),
       key: index === undefined ? { unutilised, free } : { index },
+      ...(given ? { freed } : {}),
     };
   }
 
@@ -148,7 +160,7 @@ export class Placing {
         group.prefers,
       );
       const best = shape.tournament.best(this.table.changes, shape.kind.positions);
-      return best && { agent: best.agent, shape, decision: this.decide(waiting, shape, best.agent, best.candidates) };
+      return best && { agent: best.agent, shape, decision: this.decide(waiting, shape, best.agent, best) };
     }
     return this.#look(waiting, shape, gate, agentsOf(shape.kind, network));
   }
@@ -185,12 +197,12 @@ export class Placing {
       if (roundRobin) equals.push(agent);
     }
     if (best < 0) return undefined;
-    if (!roundRobin) return { agent: best, shape, decision: this.decide(waiting, shape, best, candidates) };
+    if (!roundRobin) return { agent: best, shape, decision: this.decide(waiting, shape, best, { candidates }) };
     const next = this.roundRobin.get(group.name) ?? group.options.roundRobin ?? 0;
     const index = next % equals.length;
     this.roundRobin.set(group.name, next + 1);
     const agent = equals[index]!;
-    return { agent, shape, decision: this.decide(waiting, shape, agent, candidates, index) };
+    return { agent, shape, decision: this.decide(waiting, shape, agent, { candidates, index }) };
   }
 }
 

@@ -52,6 +52,8 @@ export interface Decision {
   readonly key:
     | { readonly unutilised: number; readonly free: Readonly<Record<string, string>> }
     | { readonly index: number };
+  /** What its victims give up there besides, as far as the unit finds it. */
+  readonly freed?: Readonly<Record<string, string>>;
   /** The warm slot that it takes, whatever else the agents have free. */
   readonly warmSlot?: string;
 }

@@ -88,11 +88,23 @@ function displaceIn(
       for (const { agent, slots } of victim.kernels) table.giveBack(agent, slots, 1);
       victims.push(victim);
     }
-    const decision = placing.decide(waiting, shape, choice.agent, choice.candidates);
+    const given = heldOn(choice.agent, victims);
+    const decision = placing.decide(waiting, shape, choice.agent, { candidates: choice.candidates, given });
     choices.push({ agent: choice.agent, shape, decision });
     table.take(choice.agent, shape.slots, shape.kernels);
   }
   return { choices, victims };
+}
+
+/** What they have there together, by column. */
+function heldOn(agent: number, victims: readonly Holding[]): Map<number, number> {
+  const held = new Map<number, number>();
+  for (const { slots } of victims.flatMap(({ kernels }) => kernels.filter((kernel) => kernel.agent === agent))) {
+    slots.columns.forEach((column, i) => {
+      held.set(column, (held.get(column) ?? 0) + slots.amounts[i]!);
+    });
+  }
+  return held;
 }
 
 function possibleVictims({ session, group }: Waiting, claimed: ReadonlySet<Holding>, now: number): Holding[] {

@@ -79,7 +79,7 @@ export class WarmSlotsOfPass implements Gate {
     if (!first) return undefined;
     const best = rest.reduce((chosen, slot) => (group.prefers(slot.agent, chosen.agent) ? slot : chosen), first);
     const candidates = new Set(suitable.map(({ agent }) => agent)).size;
-    const decision = { ...placing.decide(waiting, shape, best.agent, candidates), warmSlot: best.slotId };
+    const decision = { ...placing.decide(waiting, shape, best.agent, { candidates }), warmSlot: best.slotId };
     ready.splice(ready.indexOf(best), 1);
     this.#hold(best, -1);
     this.#table.take(best.agent, shape.slots, shape.kernels);

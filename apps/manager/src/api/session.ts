@@ -22,7 +22,7 @@ export function createSessionApi(
     create: (input, ctx) => creation.create(input, actorOf(ctx)),
     get: ({ session }, ctx) => sessions.get(session, actorOf(ctx)),
     list: (input, ctx) => sessions.list(input, actorOf(ctx)),
-    history: ({ session }, ctx) => sessions.history(session, actorOf(ctx)),
+    history: ({ session }, ctx) => about.explanations.history(session, actorOf(ctx)),
     explain: ({ session }, ctx) => about.explanations.explain(session, actorOf(ctx)),
     wait: (input, ctx) => sessions.wait(input, actorOf(ctx), ctx.signal),
     watch: ({ session }, ctx) => sessions.watch(session, actorOf(ctx), ctx.signal),

@@ -149,7 +149,7 @@ export class ScheduleSessions {
       if (signal.aborted) return conflicts;
       if (kernels.some(({ agentId }) => taken.has(agentId))) continue;
       const moved = await transitions.reserve({
-        ...{ sessionId, kernels, mode, epoch, why: { decisions } },
+        ...{ sessionId, kernels, mode, epoch, why: { decisions, mode } },
         victims: victims.map((victim) => victim.sessionId),
       });
       if (moved.length === 0) conflicts += 1;

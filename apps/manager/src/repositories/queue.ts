@@ -84,6 +84,16 @@ const texts = (statuses: readonly string[]) => sql.raw(statuses.map((status) => 
 const holding = texts([...holdingStatuses, 'RESERVED']);
 const occupying = texts(occupyingStatuses);
 
+/** A session that another one's explanation speaks of. */
+export interface MentionedRecord {
+  readonly id: string;
+  readonly name: string;
+  readonly userId: string;
+  readonly domain: string;
+  readonly status: SessionStatus;
+  readonly statusChangedAt: string;
+}
+
 /** @see QueueRepository.marks */
 export interface QueueMarks {
   readonly waiting: string;
@@ -194,11 +204,13 @@ export class QueueRepository {
     };
   }
 
-  /** Names by id, of those that are there. */
-  async names(sessionIds: readonly string[]): Promise<Map<string, string>> {
-    const rows = await this.#db.execute<{ id: string; name: string }>(sql`
-      select s.id, s.name from jsonb_array_elements_text(${JSON.stringify(sessionIds)}::jsonb) w
-      join sessions s on s.id = w.value::uuid`);
-    return new Map(rows.map(({ id, name }) => [id, name]));
+  /** What may be told of sessions, by id, of those that are there. */
+  async mentioned(sessionIds: readonly string[]): Promise<Map<string, MentionedRecord>> {
+    if (sessionIds.length === 0) return new Map();
+    const rows = await this.#db.execute<MentionedRecord & Record<string, unknown>>(sql`
+      select s.id, s.name, s.user_id as "userId", s.domain_name as "domain", s.status,
+        s.status_changed_at as "statusChangedAt"
+      from jsonb_array_elements_text(${JSON.stringify(sessionIds)}::jsonb) w join sessions s on s.id = w.value::uuid`);
+    return new Map(rows.map((row) => [row.id, row]));
   }
 }

@@ -63,6 +63,7 @@ export class FakeSession {
   readonly environ: Record<string, string>;
   /** What the scheduler would say of it. */
   waiting: SessionExplanation['waiting'] = null;
+  reserved: SessionExplanation['reserved'] = null;
   placement: SessionExplanation['placement'] = null;
   /** What followers of its log get, line by line. */
   output: string[] = [];
@@ -147,7 +148,8 @@ export class FakeSession {
     const { code, message } = reason;
     const headline = `${name} is ${status}: ${message}`;
     const reasons = [{ at, status, code, message }];
-    return { sessionId, name, status, headline, waiting: this.waiting, placement: this.placement, reasons };
+    const { waiting, reserved, placement } = this;
+    return { sessionId, name, status, headline, waiting, reserved, placement, reasons };
   }
 
   async execute(call: ExecuteCall): Promise<RunResult> {

@@ -111,6 +111,7 @@ describe('session explain', () => {
     session!.placement = {
       at: '2030-01-01T00:00:00.000Z',
       backfilled: true,
+      victims: null,
       decisions: [
         {
           agentId: 'i-one',
@@ -125,6 +126,31 @@ describe('session explain', () => {
     const { stdout } = await cli('explain demo');
     expect(stdout).toContain('passing a session that waits for resources');
     expect(stdout).toMatch(/i-one +dispersed, refused before +5 +3 +cpu=7/);
+    const victims = { known: [{ id: 'id-of-mine', name: 'mine' }], others: 1 };
+    const decisions = session!.placement.decisions.map((decision) => ({ ...decision, freed: { cpu: '60' } }));
+    session!.placement = { ...session!.placement, victims, decisions };
+    const made = (await cli('explain demo')).stdout;
+    expect(made).toMatch(/FREE BEFORE +MADE FREE FOR IT/);
+    expect(made).toMatch(/cpu=7 +cpu=60/);
+    expect(made).toContain('Made room for it: mine (id-of-mine), 1 of others');
+  });
+
+  it('tells of a session whose place others still have to leave who they are, and until when it waits for that', async () => {
+    await cli('session create --name demo python');
+    const [session] = [...api.sessions.values()] as FakeSession[];
+    session!.reserved = {
+      since: '2030-01-01T00:00:00.000Z',
+      until: '2030-01-01T00:10:00.000Z',
+      mode: 'reschedule',
+      leaving: { known: [{ id: 'id-of-mine', name: 'mine' }], others: 0 },
+      left: { known: [], others: 2 },
+      expectedBy: '2030-01-01T00:02:00.000Z',
+    };
+    const { stdout } = await cli('explain demo');
+    expect(stdout).toMatch(/leaving +mine \(id-of-mine\) \(back to the queue\)/);
+    expect(stdout).toMatch(/left +2 of others/);
+    expect(stdout).toMatch(/expected +by 2030-01-01T00:02:00.000Z/);
+    expect(stdout).toMatch(/or else +it waits again after 2030-01-01T00:10:00.000Z/);
   });
 
   it('is a document with --json', async () => {

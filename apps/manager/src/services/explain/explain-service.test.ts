@@ -51,7 +51,10 @@ it('what takes the place of others with the next pass is told so, with their nam
   const service = new ExplainService({
     sessions: { find: async () => record },
     rows: { historyWithReasons: async () => [] },
-    queue: { names: async (ids: readonly string[]) => new Map(ids.map((id) => [id, `name of ${id}`])) },
+    queue: {
+      mentioned: async (ids: readonly string[]) =>
+        new Map(ids.map((id) => [id, { id, name: `name of ${id}`, userId: 'u', domain: 'd' }])),
+    },
     known: () => new SchedulingState(snapshot),
     read: async () => snapshot,
     clock: systemClock,

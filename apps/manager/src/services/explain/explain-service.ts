@@ -2,27 +2,35 @@ import type {
   PlacementDecision,
   PlacementExplanation,
   Refusal,
+  ReservationView,
   SessionExplanation,
+  SessionHistoryEntry,
+  ToldReason,
   UserActor,
   WaitingExplanation,
 } from '@backend.ai/contract';
 import { type Clock, type ErrorBody, explainReason, waitingStatuses } from '@backend.ai/core';
-import { SchedulingState, type Snapshot } from '@backend.ai/scheduler';
+import { type WaitingExplanation as SchedulerExplanation, SchedulingState, type Snapshot } from '@backend.ai/scheduler';
 import type { QueueRepository } from '../../repositories/queue.ts';
 import type { SessionRecord } from '../../repositories/session-rows.ts';
 import type { HistoryRecord, SessionRepository } from '../../repositories/sessions.ts';
 import type { SessionService } from '../sessions/session-service.ts';
-import { toIso } from '../sessions/session-view.ts';
-import { mentionedIn, toWaitingView, Viewer } from './waiting-view.ts';
+import { toHistoryEntry, toIso } from '../sessions/session-view.ts';
+import { type Deadlines, toReservationView } from './reservation-view.ts';
+import { mentionedInHistory, toldSentences, victimsOf } from './told.ts';
+import { Viewer } from './viewer.ts';
+import { mentionedIn, toWaitingView } from './waiting-view.ts';
 
 export interface ExplainServiceOptions {
   readonly sessions: SessionService;
   readonly rows: SessionRepository;
   readonly queue: QueueRepository;
   /** What the leader knows without reading, compiled; undefined at other managers, and while something is doubtful. */
-  readonly known: () => Pick<SchedulingState, 'snapshot' | 'waiting' | 'explain'> | undefined;
+  readonly known: () => Pick<SchedulingState, 'waiting' | 'explain'> | undefined;
   /** The same from the database. */
   readonly read: (now: number) => Promise<Snapshot>;
+  /** Where other deadlines than the usual are set. */
+  readonly deadlinesMs: Deadlines;
   readonly clock: Clock;
 }
 
@@ -36,45 +44,49 @@ export class ExplainService {
 
   /** @throws AppError `session-not-found` */
   async explain(ref: string, actor: UserActor): Promise<SessionExplanation> {
-    const record = await this.#options.sessions.find(ref, actor);
-    const [history, waiting] = await Promise.all([
-      this.#options.rows.historyWithReasons(record.id),
-      waitingStatuses.includes(record.status) ? this.#waiting(record, actor) : null,
+    const { sessions, rows, queue, deadlinesMs } = this.#options;
+    const record = await sessions.find(ref, actor);
+    const [history, waits] = await Promise.all([
+      rows.historyWithReasons(record.id),
+      waitingStatuses.includes(record.status) ? this.#waiting(record) : undefined,
     ]);
+    const mentioned = await queue.mentioned([...mentionedInHistory(history), ...(waits ? mentionedIn(waits) : [])]);
+    const viewer = new Viewer(actor, mentioned);
+    const waiting = waits ? toWaitingView(waits, viewer, refusalOf(record)) : null;
+    const reserved = record.status === 'RESERVED' ? toReservationView(history, mentioned, viewer, deadlinesMs) : null;
+    const reasons = told(history, viewer);
     return {
       sessionId: record.id,
       name: record.name,
       status: record.status,
-      headline: headlineOf(record, waiting),
+      headline: headlineOf(record, waiting, reserved, reasons),
       waiting,
-      placement: placementOf(history),
-      reasons: history.map(({ at, toStatus, reason }) => ({
-        at: toIso(at),
-        status: toStatus,
-        code: reason,
-        message: explainReason(reason),
-      })),
+      reserved,
+      placement: placementOf(history, viewer),
+      reasons,
     };
   }
 
-  async #waiting(record: SessionRecord, actor: UserActor): Promise<WaitingExplanation | null> {
+  /** Every change of its state, with its reason. @throws AppError `session-not-found` */
+  async history(ref: string, actor: UserActor): Promise<SessionHistoryEntry[]> {
+    const { sessions, rows, queue } = this.#options;
+    const { id } = await sessions.find(ref, actor);
+    const history = await rows.history(id);
+    const { mention } = new Viewer(actor, await queue.mentioned(mentionedInHistory(history)));
+    const sentences = toldSentences(history, mention);
+    return history.map((entry, nth) => toHistoryEntry(entry, sentences[nth]!));
+  }
+
+  async #waiting(record: SessionRecord): Promise<SchedulerExplanation | undefined> {
     const { clock, known, read, queue } = this.#options;
     const now = clock.now();
     const kept = known();
     const state = kept?.waiting(record.id) ? kept : new SchedulingState(withRefusal(await read(now), record));
-    let explained = state.explain(record.id, now);
+    // Undefined: it was placed, or ended, after it was found.
+    const explained = state.explain(record.id, now);
+    if (explained?.estimate.basis !== 'unknown') return explained;
     // What was observed is asked for only where nothing better is known.
-    if (explained?.estimate.basis === 'unknown') {
-      explained = state.explain(record.id, now, await queue.starts(record.resourceGroup));
-    }
-    // It was placed, or ended, after it was found.
-    if (!explained) return null;
-    const snapshot = state.snapshot(now);
-    const seen = new Viewer(actor, snapshot, record.id);
-    const ids = mentionedIn(explained).filter((id) => seen.sees(id));
-    const refusal = refusalOf(record);
-    if (ids.length === 0) return toWaitingView(explained, seen, refusal);
-    return toWaitingView(explained, new Viewer(actor, snapshot, record.id, await queue.names(ids)), refusal);
+    return state.explain(record.id, now, await queue.starts(record.resourceGroup));
   }
 }
 
@@ -93,27 +105,55 @@ function refusalOf({ statusReason, statusData }: SessionRecord): Refusal | null 
   return statusReason === 'agent-refused' && error ? { code: error.code, message: error.message } : null;
 }
 
-function headlineOf(record: SessionRecord, waiting: WaitingExplanation | null): string {
-  if (!waiting) return `${record.name} is ${record.status}: ${explainReason(record.statusReason)}`;
+function headlineOf(
+  { name, status, statusReason }: SessionRecord,
+  waiting: WaitingExplanation | null,
+  reserved: ReservationView | null,
+  told: readonly ToldReason[],
+): string {
+  if (reserved) {
+    const { known, others } = reserved.leaving;
+    const count = known.length + others;
+    if (count === 0) return `${name} starts with the next pass of the scheduler: those have left who made room for it.`;
+    const who = count === 1 ? 'One session' : `${count} sessions`;
+    return `${name} has its place reserved, from ${reserved.since} until ${reserved.until} at the latest: ${who} still to leave it.`;
+  }
+  if (!waiting) {
+    const last = told.at(-1);
+    const why = last?.code === statusReason ? last.message : explainReason(statusReason);
+    return `${name} is ${status}: ${why}`;
+  }
   if (waiting.preemption?.byNextPass) {
-    return `${record.name} takes the place of others with the next pass of the scheduler, once they have left.`;
+    return `${name} takes the place of others with the next pass of the scheduler, once they have left.`;
   }
   const [reason] = waiting.reasons;
-  if (!reason) return `${record.name} starts with the next pass of the scheduler.`;
+  if (!reason) return `${name} starts with the next pass of the scheduler.`;
   const { position, queueLength, resourceGroup } = waiting;
-  return `${record.name} waits, ${position} of ${queueLength} in ${resourceGroup}: ${reason.message}`;
+  return `${name} waits, ${position} of ${queueLength} in ${resourceGroup}: ${reason.message}`;
 }
 
-function placementOf(history: readonly HistoryRecord[]): PlacementExplanation | null {
+function told(history: readonly HistoryRecord[], { mention }: Viewer): ToldReason[] {
+  const sentences = toldSentences(history, mention);
+  return history.map(({ at, toStatus, reason }, nth) => ({
+    at: toIso(at),
+    status: toStatus,
+    code: reason,
+    message: sentences[nth]!,
+  }));
+}
+
+function placementOf(history: readonly HistoryRecord[], viewer: Viewer): PlacementExplanation | null {
   // Where others had to make room, it was chosen before they did.
   const placed = history.findLast(
     ({ toStatus, data }) => (toStatus === 'SCHEDULED' || toStatus === 'RESERVED') && Array.isArray(data.decisions),
   );
   if (!placed) return null;
   const { decisions, backfilled } = placed.data;
+  const victims = victimsOf(placed);
   return {
     at: toIso(placed.at),
     decisions: decisions as PlacementDecision[],
     backfilled: backfilled === true,
+    victims: victims ? viewer.sessions(victims) : null,
   };
 }

@@ -1,26 +1,21 @@
-import {
-  type AgentReasonView,
-  allow,
-  type HelpfulChange,
-  type MentionedAgents,
-  type MentionedSessions,
-  type PreemptionView,
-  type Refusal,
-  type UserActor,
-  type WaitingCode,
-  type WaitingExplanation,
-  type WaitingReasonView,
+import type {
+  AgentReasonView,
+  HelpfulChange,
+  PreemptionView,
+  Refusal,
+  WaitingCode,
+  WaitingExplanation,
+  WaitingReasonView,
 } from '@backend.ai/contract';
 import type {
   AgentExplanation,
   Change,
-  Owner,
   PreemptionPreview,
   WaitingExplanation as SchedulerExplanation,
-  Snapshot,
   WaitingReason,
 } from '@backend.ai/scheduler';
-import { changeText, type Mention, reasonSentence } from './words.ts';
+import type { Viewer } from './viewer.ts';
+import { changeText, reasonSentence } from './words.ts';
 
 type Same<A, B> = [A, B] extends [B, A] ? true : false;
 type Assert<Claim extends true> = Claim;
@@ -28,60 +23,6 @@ type Assert<Claim extends true> = Claim;
 export type SameCodes =
   | Assert<Same<WaitingCode, WaitingReason['code']>>
   | Assert<Same<HelpfulChange['kind'], Change['kind']>>;
-
-/**
- * What a user may see of an explanation. The scheduler knows everybody's sessions and all agents; ids of agents are for
- * those who may read agents, and sessions that the user may not read are only counted.
- */
-export class Viewer {
-  readonly #actor: UserActor;
-  readonly #owners: ReadonlyMap<string, Owner>;
-  readonly #own: Owner;
-  readonly #dependencies: ReadonlySet<string>;
-  readonly #names: ReadonlyMap<string, string>;
-  readonly #seesAgents: boolean;
-
-  /** @param names Of sessions that `mentioned` finds */
-  constructor(actor: UserActor, snapshot: Snapshot, sessionId: string, names: ReadonlyMap<string, string> = new Map()) {
-    this.#actor = actor;
-    this.#owners = new Map(
-      [...snapshot.pending, ...snapshot.running].map((session) => [session.sessionId, session.owner]),
-    );
-    this.#own = this.#owners.get(sessionId)!;
-    const session = snapshot.pending.find((other) => other.sessionId === sessionId);
-    this.#dependencies = new Set(session?.dependencies?.map((dependency) => dependency.sessionId));
-    this.#names = names;
-    this.#seesAgents = allow(actor, 'agent:read', {});
-  }
-
-  agents(ids: readonly string[]): MentionedAgents {
-    return this.#seesAgents ? ids : null;
-  }
-
-  agent(id: string): string | null {
-    return this.#seesAgents ? id : null;
-  }
-
-  sessions(ids: readonly string[]): MentionedSessions {
-    const known = ids.filter((id) => this.sees(id));
-    return { known: known.map((id) => ({ id, name: this.#names.get(id) ?? id })), others: ids.length - known.length };
-  }
-
-  sees(sessionId: string): boolean {
-    // Dependencies are of the same owner; those that have ended are not in the snapshot.
-    const owner = this.#dependencies.has(sessionId) ? this.#own : this.#owners.get(sessionId);
-    return owner !== undefined && allow(this.#actor, 'session:read', { userId: owner.user, domain: owner.domain });
-  }
-
-  readonly mention: Mention = {
-    agents: (ids) => this.agents(ids)?.join(', ') ?? (ids.length === 1 ? 'An agent' : `${ids.length} agents`),
-    sessions: (ids) => {
-      const { known, others } = this.sessions(ids);
-      const rest = others === 0 ? [] : [others === 1 ? "another user's session" : `${others} sessions of others`];
-      return [...known.map(({ name }) => name), ...rest].join(', ');
-    },
-  };
-}
 
 /** Ids of sessions that an explanation speaks of. */
 export function mentionedIn({ reasons, remedies, preemption }: SchedulerExplanation): string[] {

@@ -5,7 +5,6 @@ import {
   type DestroySessionResult,
   type PullProgress,
   type SessionDetailsView,
-  type SessionHistoryEntry,
   type SessionView,
   scopeOf,
   type Target,
@@ -30,7 +29,7 @@ import type { InspectedSession, Owned, SessionRepository } from '../../repositor
 import type { AuditLog } from '../audit/audit-log.ts';
 import { notRunning } from './not-running.ts';
 import { heardOfChange, type SessionChanges } from './session-changes.ts';
-import { toHistoryEntry, toSessionDetails, toSessionView } from './session-view.ts';
+import { toSessionDetails, toSessionView } from './session-view.ts';
 
 export interface SessionServiceOptions {
   readonly sessions: SessionRepository;
@@ -104,11 +103,6 @@ export class SessionService {
     const owners = options.everyone ? scopeOf(actor, 'session:read') : actor.accessKey;
     const records = await this.#options.sessions.list({ owners, all: options.all, limit: options.limit });
     return records.map(toSessionView);
-  }
-
-  async history(ref: string, actor: UserActor): Promise<SessionHistoryEntry[]> {
-    const { id } = await this.find(ref, actor);
-    return (await this.#options.sessions.history(id)).map(toHistoryEntry);
   }
 
   /** The session once it is there, or as it is after the time given, or when the caller went away. */

@@ -115,11 +115,12 @@ export function newRecord(
   };
 }
 
-export function toHistoryEntry(record: HistoryRecord): SessionHistoryEntry {
+/** @param message Its reason in one sentence. */
+export function toHistoryEntry(record: HistoryRecord, message: string): SessionHistoryEntry {
   return {
     from: record.fromStatus,
     to: record.toStatus,
-    reason: toReason(record.reason, record.data),
+    reason: { ...toReason(record.reason, record.data), message },
     requestId: record.requestId,
     at: toIso(record.at),
   };

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import type { AgentRecord } from '../../repositories/agents.ts';
 import { KnownAgents } from '../agents/known-agents.ts';
-import { findImage } from './find-image.ts';
+import { findImage, offersImage } from './find-image.ts';
 import { everything } from './image-service.ts';
 
 const image = fc.record({
@@ -40,7 +40,7 @@ it('finds an image that many agents have as if each offered it by itself', () =>
         );
         const found = (offers: KnownAgents['offers']) =>
           findImage(
-            { list: known.list, offers },
+            { list: known.list, offers, fetching: (wanted) => known.fetching(wanted) },
             { images: images as never, aliases: [] },
             ref,
             architecture,
@@ -50,6 +50,15 @@ it('finds an image that many agents have as if each offered it by itself', () =>
         const having = known.list.filter((agent) =>
           agent.images.some(({ name, aliases }) => name === ref || aliases.includes(ref)),
         );
+        const best = found(known.offers);
+        // Told one by one: who has it under any alias, or would fetch what a registry has.
+        const expected = known.list.filter(
+          (agent) =>
+            best &&
+            (offersImage(agent, best.image) ||
+              (best.record && agent.backend === 'docker' && agent.architecture === best.image.architecture)),
+        );
+        expect(best?.agents ?? []).toEqual(expected);
         if (architecture === undefined && having.length > 0) expect(found(known.offers)).toBeDefined();
       },
     ),

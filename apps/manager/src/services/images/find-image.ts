@@ -8,9 +8,11 @@ import {
 } from '@backend.ai/core';
 import type { AgentRecord } from '../../repositories/agents.ts';
 import type { ImageRecord } from '../../repositories/images.ts';
-import type { KnownAgents } from '../agents/known-agents.ts';
+import { fetchesFor, type KnownAgents } from '../agents/known-agents.ts';
 import type { KnownImages } from './image-catalog.ts';
 import { imageIdentity } from './image-offers.ts';
+
+type OfferingAgents = Pick<KnownAgents, 'list' | 'offers' | 'fetching'>;
 
 /** One image for one architecture, wherever it is. */
 export interface FoundImageRef {
@@ -61,20 +63,16 @@ export function offersImage(agent: AgentRecord, { name, architecture }: Pick<Ima
 }
 
 /** Agents that have the image or would fetch it. */
-export function agentsFor(
-  { list, offers }: Pick<KnownAgents, 'list' | 'offers'>,
-  image: Image,
-  isKnownToRegistry: boolean,
-): readonly AgentRecord[] {
+export function agentsFor(agents: OfferingAgents, image: Image, isKnownToRegistry: boolean): readonly AgentRecord[] {
   const identity = imageIdentity(image);
-  const [only, ...others] = offers.filter((offer) => imageIdentity(offer.image) === identity);
-  if (!isKnownToRegistry && others.length === 0) return only?.agents ?? [];
-  const having = new Set([only, ...others].flatMap((offer) => offer?.agents ?? []));
-  return list.filter(
-    (agent) =>
-      having.has(agent) ||
-      (isKnownToRegistry && agent.backend === 'docker' && agent.architecture === image.architecture),
-  );
+  const { architecture } = image;
+  const fetches = (agent: AgentRecord): boolean => isKnownToRegistry && fetchesFor(agent, architecture);
+  const offers = agents.offers.filter((offer) => imageIdentity(offer.image) === identity);
+  if (!isKnownToRegistry && offers.length <= 1) return offers[0]?.agents ?? [];
+  // Nearly always: those who have it are among those who would fetch it.
+  if (isKnownToRegistry && offers.every((offer) => offer.agents.every(fetches))) return agents.fetching(architecture);
+  const having = new Set(offers.flatMap((offer) => offer.agents));
+  return agents.list.filter((agent) => having.has(agent) || fetches(agent));
 }
 
 /**
@@ -83,7 +81,7 @@ export function agentsFor(
  * @param architecture Canonical; undefined: any.
  */
 export function findImage(
-  agents: Pick<KnownAgents, 'list' | 'offers'>,
+  agents: OfferingAgents,
   { images, aliases }: KnownImages,
   ref: string,
   architecture: string | undefined,

@@ -25,6 +25,8 @@ export interface Waiting {
   readonly group: Group;
   /** The priority with which it is in its queue: `standingOf`. */
   standing: number;
+  /** The code of the reason that it was told last. Nothing is decided by it. */
+  told: string | undefined;
   /** What is placed at once: the whole session, or each kernel of a multi-node session. */
   readonly shapes: readonly Shape[];
   readonly total: DenseSlots;
@@ -116,6 +118,7 @@ export class Cluster {
       session,
       group,
       standing: session.priority,
+      told: undefined,
       shapes,
       plain:
         notBefore === undefined &&

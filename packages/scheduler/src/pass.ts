@@ -12,6 +12,9 @@ import { type Release, releasesOf, reserveFor } from './releases.ts';
 import { exceedsAgents, knownToExceed, obstacleBefore } from './validate.ts';
 import { WarmSlotsOfPass } from './warm-slots.ts';
 
+/** Its reasons know what is new. */
+export type PlanOfPass = Plan & { readonly reasons: Reasons };
+
 interface Head {
   readonly waiting: Waiting;
   readonly reason: WaitingReason;
@@ -25,7 +28,7 @@ interface Head {
  * A session that lacks resources only is the head of its group: nothing behind it starts in this pass, unless the group
  * backfills. What concerns one session alone (a quota, a dependency, an image, a size that no agent has) holds back nobody.
  */
-export function runPass(cluster: Cluster, now: number): Plan {
+export function runPass(cluster: Cluster, now: number): PlanOfPass {
   const pass = new Pass(cluster, now);
   try {
     return pass.run();
@@ -59,7 +62,7 @@ class Pass {
     this.#mark = cluster.table.mark();
   }
 
-  run(): Plan {
+  run(): PlanOfPass {
     for (const [group, band] of this.#bands()) {
       const queue = turns(group, band);
       let waiting = queue.next();
@@ -111,7 +114,7 @@ class Pass {
 
   /** What `#consider` finds behind the head of a closed group: most of a long queue is here. */
   #behindClosed({ reason }: Head, waiting: Waiting): void {
-    this.#reasons.add(waiting.session.sessionId, obstacleBefore(waiting, this.#cluster, this.#now) ?? reason);
+    this.#reasons.add(waiting, obstacleBefore(waiting, this.#cluster, this.#now) ?? reason);
   }
 
   #consider(waiting: Waiting): void {
@@ -119,12 +122,12 @@ class Pass {
     const { sessionId } = session;
     if (this.#now >= expiryOf(waiting)) {
       this.#expired.push(sessionId);
-      this.#reasons.add(sessionId, { code: 'pending-timeout', data: { resourceGroup: group.name } });
+      this.#reasons.add(waiting, { code: 'pending-timeout', data: { resourceGroup: group.name } });
       return;
     }
     const obstacle = obstacleBefore(waiting, this.#cluster, this.#now);
     if (obstacle) {
-      this.#reasons.add(sessionId, obstacle);
+      this.#reasons.add(waiting, obstacle);
       return;
     }
     const head = this.#heads.get(group);
@@ -154,7 +157,7 @@ class Pass {
   #lead(waiting: Waiting, reason: WaitingReason): void {
     const { sessionId, priority, attempts = 0 } = waiting.session;
     const { group } = waiting;
-    this.#reasons.add(sessionId, reason);
+    this.#reasons.add(waiting, reason);
     this.#attempted.push(sessionId);
     const { attemptsBeforeGivingUp: most = givingUpDefaults.attempts } = group.options;
     if (most > 0 && attempts + 1 >= most && priority > 0 && !hasEqualBehind(waiting)) {
@@ -180,13 +183,13 @@ class Pass {
       // Smaller than the head's excuse: it would not fit anywhere, ever.
       if (this.#tooLarge(waiting)) return;
     }
-    this.#reasons.add(waiting.session.sessionId, reason);
+    this.#reasons.add(waiting, reason);
   }
 
   /** Whether no agent would have room with nothing on it, which is then its reason. */
   #tooLarge(waiting: Waiting, maybe = true): boolean {
     const exceeds = maybe ? exceedsAgents(waiting, this.#cluster) : undefined;
-    if (exceeds) this.#reasons.add(waiting.session.sessionId, exceeds);
+    if (exceeds) this.#reasons.add(waiting, exceeds);
     return exceeds !== undefined;
   }
 

@@ -1,3 +1,4 @@
+import type { Waiting } from './cluster.ts';
 import type { WaitingReason } from './plan.ts';
 
 /**
@@ -9,13 +10,25 @@ import type { WaitingReason } from './plan.ts';
 export class Reasons implements ReadonlyMap<string, WaitingReason> {
   readonly #sessions: string[] = [];
   readonly #reasons: WaitingReason[] = [];
+  /** Places in the lists of those that were told another code before, or none. */
+  readonly #news: number[] = [];
   #map: ReadonlyMap<string, WaitingReason> | undefined;
+  /** When the first of them is over that ends by itself; Infinity: none does. */
+  wakeAt = Number.POSITIVE_INFINITY;
 
-  /** @param sessionId One that has no reason yet. */
-  add(sessionId: string, reason: WaitingReason): void {
-    this.#sessions.push(sessionId);
+  /** @param waiting One that has no reason yet. */
+  add({ session, told }: Waiting, reason: WaitingReason): void {
+    if (told !== reason.code) this.#news.push(this.#sessions.length);
+    if (reason.code === 'agent-refused') this.wakeAt = Math.min(this.wakeAt, Date.parse(reason.data.nextTryAt));
+    else if (reason.code === 'starts-later') this.wakeAt = Math.min(this.wakeAt, Date.parse(reason.data.startsAt));
+    this.#sessions.push(session.sessionId);
     this.#reasons.push(reason);
     this.#map = undefined;
+  }
+
+  /** What those are to be told who do not know it yet. Of a long queue that is nearly nothing. */
+  get news(): Array<{ sessionId: string } & WaitingReason> {
+    return this.#news.map((index) => ({ sessionId: this.#sessions[index]!, ...this.#reasons[index]! }));
   }
 
   get size(): number {

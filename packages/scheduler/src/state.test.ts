@@ -15,6 +15,7 @@ describe('the state between passes', () => {
     fc.assert(
       fc.property(snapshots({ groups: everyOption }), snapshots(), events, (snapshot, other, changes) => {
         const state = new SchedulingState(snapshot);
+        const known = new Map<string, string>();
         let now = snapshot.now;
         for (const { kind, which } of changes) {
           now += 1;
@@ -37,6 +38,25 @@ describe('the state between passes', () => {
           }
           if (kind === 6) state.advanceRoundRobin(state.plan(now).roundRobin);
           expect(told(state.plan(now))).toEqual(told(schedule(state.snapshot(now))));
+          // News are the reasons of the plan that nobody was told yet; every second time they are.
+          const { reasons, wakeAt } = state.news(now);
+          const all = [...state.plan(now).reasons].map(([sessionId, reason]) => ({ sessionId, ...reason }));
+          for (const id of known.keys()) if (!state.waiting(id)) known.delete(id);
+          expect(reasons).toEqual(all.filter(({ sessionId, code }) => known.get(sessionId) !== code));
+          const ends = all.map(({ code, data }) =>
+            code === 'agent-refused'
+              ? Date.parse(data.nextTryAt)
+              : code === 'starts-later'
+                ? Date.parse(data.startsAt)
+                : Number.POSITIVE_INFINITY,
+          );
+          expect(wakeAt).toBe(Math.min(...ends));
+          if (which % 2 === 0) continue;
+          for (const { sessionId, code } of reasons) {
+            state.tell(sessionId, code);
+            known.set(sessionId, code);
+          }
+          expect(state.news(now).reasons).toEqual([]);
         }
       }),
     );

@@ -1,8 +1,8 @@
 import { addSlots } from '@backend.ai/core';
 import { Cluster, sameAmounts, sameButAmounts, unchangedUntil } from './cluster.ts';
 import { explainWaiting, type WaitingExplanation } from './explain.ts';
-import { runPass } from './pass.ts';
-import type { Placement, Plan, Reservation } from './plan.ts';
+import { type PlanOfPass, runPass } from './pass.ts';
+import type { Placement, Plan, Reservation, WaitingReason } from './plan.ts';
 import { reservationNow } from './preview.ts';
 import { negative, startedSession, withKernel, withoutWarmSlot } from './schedule.ts';
 import type {
@@ -29,7 +29,9 @@ export class SchedulingState {
   #quotas: readonly Quota[];
   #fairShares: readonly FairShareUsage[];
   #compiled: Cluster | undefined;
-  #lastPlan: { readonly now: number; readonly until: number; readonly plan: Plan } | undefined;
+  #lastPlan: { readonly now: number; readonly until: number; readonly plan: PlanOfPass } | undefined;
+  /** What those that wait were told last. */
+  readonly #told = new Map<string, string>();
 
   constructor(snapshot: Omit<Snapshot, 'now'>) {
     this.#groups = new Map(snapshot.groups.map((group) => [group.name, group]));
@@ -97,6 +99,7 @@ export class SchedulingState {
     else {
       this.#compiled.dequeue(session.sessionId);
       this.#compiled.enqueue(session);
+      this.#retell(session.sessionId);
       this.#changed();
     }
   }
@@ -104,6 +107,7 @@ export class SchedulingState {
   /** It waits no more and was not placed. */
   unqueue(sessionId: string): void {
     if (!this.#pending.delete(sessionId)) return;
+    this.#told.delete(sessionId);
     this.#compiled?.dequeue(sessionId);
     this.#changed();
   }
@@ -209,10 +213,36 @@ export class SchedulingState {
 
   /** Does now what the next plan would do first. */
   compile(): void {
-    this.#compiled ??= new Cluster(this.snapshot(0));
+    void this.#cluster;
   }
 
   plan(now: number): Plan {
+    return this.#plan(now);
+  }
+
+  /** What a session that waits knows: the code of its reason. */
+  tell(sessionId: string, code: string): void {
+    if (!this.#pending.has(sessionId)) return;
+    this.#told.set(sessionId, code);
+    this.#retell(sessionId);
+  }
+
+  toldTo(sessionId: string): string | undefined {
+    return this.#told.get(sessionId);
+  }
+
+  /** What the plan has for sessions that do not know it yet, and when a reason ends by itself (Infinity: none does). */
+  news(now: number): {
+    readonly reasons: ReadonlyArray<{ sessionId: string } & WaitingReason>;
+    readonly wakeAt: number;
+  } {
+    const { reasons } = this.#plan(now);
+    // Some may have been told since it was made.
+    const news = reasons.news.filter(({ sessionId, code }) => this.#told.get(sessionId) !== code);
+    return { reasons: news, wakeAt: reasons.wakeAt };
+  }
+
+  #plan(now: number): PlanOfPass {
     const last = this.#lastPlan;
     if (last && last.now <= now && now < last.until) return last.plan;
     const plan = runPass(this.#cluster, now);
@@ -232,8 +262,16 @@ export class SchedulingState {
   }
 
   get #cluster(): Cluster {
-    this.#compiled ??= new Cluster(this.snapshot(0));
+    if (!this.#compiled) {
+      this.#compiled = new Cluster(this.snapshot(0));
+      for (const sessionId of this.#told.keys()) this.#retell(sessionId);
+    }
     return this.#compiled;
+  }
+
+  #retell(sessionId: string): void {
+    const waiting = this.#compiled?.waiting.get(sessionId);
+    if (waiting) waiting.told = this.#told.get(sessionId);
   }
 
   #changed(): void {

@@ -21,6 +21,7 @@ async function pass(failureOf: (sessionId: string) => Error | undefined) {
       awaiting: new Map(),
       queueLength: 3,
       plan: () => plan,
+      news: () => ({ reasons: [], wakeAt: Number.POSITIVE_INFINITY }),
       planned: () => {},
       placed: () => {},
       forgetAll: () => {},

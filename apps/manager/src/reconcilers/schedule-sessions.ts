@@ -72,6 +72,7 @@ export class ScheduleSessions {
 
   async #carryOut(plan: Plan, now: number, epoch: number, signal: AbortSignal): Promise<void> {
     const { memory, again } = this.#options;
+    const news = memory.news(now);
     memory.planned(plan);
     const refused: Refused = { exceeding: new Map(), conflicts: 0 };
     const failures = await failuresOf(chunksOf(plan.placements, placementsAtOnce), async (placements) => {
@@ -79,9 +80,9 @@ export class ScheduleSessions {
     });
     const { exceeding } = refused;
     const conflicts = refused.conflicts + (await this.#reserve(plan.reservations, epoch, signal));
-    await this.#writeReasons(plan.reasons, epoch);
-    await this.#writeReasons(exceeding, epoch);
-    this.#wakeFor(plan.reasons, now);
+    await this.#writeReasons(news.reasons, epoch);
+    await this.#writeReasons(beyondLimits(exceeding, memory), epoch);
+    this.#wakeAt(news.wakeAt, now);
     // The memory was wrong: once more with what the database says, then with the tick.
     if (conflicts > 0) memory.forgetAll();
     else if (exceeding.size > 0) memory.rulesChanged();
@@ -196,30 +197,27 @@ export class ScheduleSessions {
     }
   }
 
-  async #writeReasons(reasons: Plan['reasons'], epoch: number): Promise<void> {
+  async #writeReasons(reasons: ReadonlyArray<{ sessionId: string } & WaitingReason>, epoch: number): Promise<void> {
     const { memory, sessions, changes } = this.#options;
-    const changed: Array<{ sessionId: string } & WaitingReason> = [];
-    reasons.forEach((reason, sessionId) => {
-      if (memory.reasonOf(sessionId) !== reason.code) changed.push({ sessionId, ...reason });
-    });
-    if (changed.length === 0) return;
-    const written = await sessions.writeReasons(changed, epoch);
+    if (reasons.length === 0) return;
+    const written = await sessions.writeReasons(reasons, epoch);
     for (const row of written) memory.reasonWritten(row.sessionId, row.reason);
     changes.announce(written.map((row) => ({ ...row, agentId: null, from: 'PENDING', to: 'PENDING' })));
   }
 
   /** Sessions that an agent refused, or that have a time to start at, are tried again at their time. */
-  #wakeFor(reasons: Plan['reasons'], now: number): void {
+  #wakeAt(at: number, now: number): void {
     this.#cancelWake?.();
     this.#cancelWake = undefined;
-    let next = Number.POSITIVE_INFINITY;
-    reasons.forEach(({ code, data }) => {
-      if (code === 'agent-refused') next = Math.min(next, Date.parse(data.nextTryAt));
-      else if (code === 'starts-later') next = Math.min(next, Date.parse(data.startsAt));
-    });
-    if (Number.isFinite(next))
-      this.#cancelWake = this.#options.clock.setTimer(Math.min(next - now + 1, longestTimerMs), this.#options.again);
+    if (Number.isFinite(at))
+      this.#cancelWake = this.#options.clock.setTimer(Math.min(at - now + 1, longestTimerMs), this.#options.again);
   }
+}
+
+function beyondLimits(exceeding: Refused['exceeding'], memory: SchedulingMemory) {
+  return [...exceeding]
+    .map(([sessionId, reason]) => ({ sessionId, ...reason }))
+    .filter(({ sessionId, code }) => memory.reasonOf(sessionId) !== code);
 }
 
 function writeOf({ sessionId, kernels, decision: decisions, backfilled }: Placement): PlacementWrite {

@@ -37,8 +37,6 @@ export class SchedulingMemory {
   #state = new SchedulingState(nothing);
   #checkedAt: number | undefined;
   #checks = 0;
-  /** Codes of the reasons in the database, of those that wait. */
-  #reasons = new Map<string, string>();
   /** Those that wait and depend on others. */
   readonly #dependent = new Map<string, PendingSession>();
   /** Sessions whose place others still hold, in the order of their reservations, with their agents. */
@@ -261,12 +259,18 @@ export class SchedulingMemory {
     return count;
   }
 
+  /** The code of the reason in the database, of one that waits. */
   reasonOf(sessionId: string): string | undefined {
-    return this.#reasons.get(sessionId);
+    return this.#state.toldTo(sessionId);
   }
 
   reasonWritten(sessionId: string, code: string): void {
-    if (this.#reasons.has(sessionId)) this.#reasons.set(sessionId, code);
+    this.#state.tell(sessionId, code);
+  }
+
+  /** Reasons of the plan that are not in the database yet, and when one of all ends by itself (Infinity: none does). */
+  news(now: number): ReturnType<SchedulingState['news']> {
+    return this.#state.news(now);
   }
 
   async #askWhetherOthersChanged(): Promise<void> {
@@ -289,7 +293,7 @@ export class SchedulingMemory {
   #enqueue(session: PendingSession, reason: string): void {
     const known = this.#withPast(session);
     this.#state.queue(known);
-    this.#reasons.set(session.sessionId, reason);
+    this.#state.tell(session.sessionId, reason);
     if (session.dependencies) this.#dependent.set(session.sessionId, known);
     if (!this.#reader.knowsOwner(session.owner)) this.#stale.rules = true;
   }
@@ -300,7 +304,6 @@ export class SchedulingMemory {
   }
 
   #forgetWaiting(sessionId: string): void {
-    this.#reasons.delete(sessionId);
     this.#dependent.delete(sessionId);
   }
 
@@ -348,15 +351,21 @@ export class SchedulingMemory {
     pending: ReadonlyArray<{ readonly session: PendingSession; readonly reason: string }> | undefined,
   ): void {
     const sessions = pending?.map(({ session }) => this.#withPast(session));
+    const before = this.#state;
     this.#state = new SchedulingState({
       ...this.#state.snapshot(0),
       ...cluster,
       ...(sessions ? { pending: sessions } : {}),
     });
     if (pending) {
-      this.#reasons = new Map(pending.map(({ session, reason }) => [session.sessionId, reason]));
+      for (const { session, reason } of pending) this.#state.tell(session.sessionId, reason);
       this.#dependent.clear();
       for (const { session } of pending) if (session.dependencies) this.#dependent.set(session.sessionId, session);
+    } else {
+      for (const { sessionId } of before.snapshot(0).pending) {
+        const reason = before.toldTo(sessionId);
+        if (reason !== undefined) this.#state.tell(sessionId, reason);
+      }
     }
     if (!cluster) return;
     this.#awaiting.clear();

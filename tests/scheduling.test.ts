@@ -94,6 +94,7 @@ test('a job waits for the one that it depends on, and runs when that ended with 
   expect(await json('session wait then --until ended')).toMatchObject({
     session: { status: 'TERMINATED', result: 'success' },
   });
+  expect((await cluster.cli(['session', 'info', 'then'])).stdout).toMatch(/^exit code +0$/m);
 });
 
 test('what is simulated with the exported snapshot is what the manager does', async () => {

@@ -53,7 +53,9 @@ describe('a batch session', () => {
       environ: { BACKENDAI_USER_EMAIL: world.admin.email, BACKENDAI_USER_UUID: world.admin.userId },
     });
     finish(running, result);
-    expect(await world.until(id, 'TERMINATED')).toMatchObject({ result });
+    // The agent stops the kernel then, which ends with 137.
+    const exitCode = result === 'success' ? 0 : 1;
+    expect(await world.until(id, 'TERMINATED')).toMatchObject({ result, kernels: [{ exitCode }] });
   });
 
   it('has failed when its kernel is gone before the job is over, and has no result when it was ended', async () => {

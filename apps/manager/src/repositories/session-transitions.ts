@@ -101,6 +101,7 @@ export interface KernelFact {
   readonly data?: Record<string, unknown>;
   /** Merged into what is known of the kernel. */
   readonly kernelData?: Record<string, unknown>;
+  /** Kept unless one is known of the kernel already: a job's, which ended before its kernel. */
   readonly exitCode?: number | null;
   /** Of a batch job. */
   readonly result?: SessionResult;

@@ -199,7 +199,8 @@ function movement(parts: Movement): SQL {
       select n.id, n.hostname, coalesce(r.to_status, n.present) as to_status, r.reason
       from next n left join (values ${ruleRows}) as r (nth, to_status, reason) on r.nth = n.rule
     ), moved as (
-      select f.*, t.reason, t.data, t.cause, t.kernel_data, t.exit_code, t.cluster_size, d.reason as promotion, case
+      select f.*, t.reason, t.data, t.cause, t.kernel_data, t.cluster_size, d.reason as promotion,
+        case when f.id = t.kernel_id then t.exit_code end as exit_code, case
           when d.to_status = 'TERMINATING' and f.first_status not in (${terminal}) then 'TERMINATING'
           else f.first_status end as to_status,
         ${
@@ -250,7 +251,7 @@ function movement(parts: Movement): SQL {
         ${
           again
             ? sql`, id = gen_random_uuid(), agent_id = null, exit_code = null, status_data = '{}'`
-            : sql`, exit_code = case when m.selected then coalesce(m.exit_code, k.exit_code) else k.exit_code end,
+            : sql`, exit_code = coalesce(k.exit_code, m.exit_code),
         status_data = case when m.selected then k.status_data || m.kernel_data else k.status_data end`
         }
       from moved m where k.id = m.id and m.moves

@@ -93,9 +93,9 @@ export class KernelFacts {
     return [...changed, ...(await this.#tell('running', fact, last))];
   }
 
-  /** The job of its batch session is over, and with it the session. */
+  /** The job of its batch session is over, and with it the session. Its exit code stays; that of the stopped kernel says nothing. */
   async finished(fact: Fact, { result, exitCode, reason }: BatchEnd): Promise<ChangedSession[]> {
-    return await this.#tell('finished', fact, { reason, result, data: exitCode === null ? {} : { exitCode } });
+    return await this.#tell('finished', fact, { reason, result, exitCode, data: exitCode === null ? {} : { exitCode } });
   }
 
   /**

@@ -12,6 +12,7 @@ import type { SessionService } from './services/sessions/session-service.ts';
 import { KernelStatistics } from './services/statistics/kernel-statistics.ts';
 import { MachineStatistics } from './services/statistics/machine-statistics.ts';
 import { StatisticsService } from './services/statistics/statistics-service.ts';
+import { marginMs } from './services/statistics/usage-series.ts';
 
 export interface MonitoringOptions {
   readonly db: Database;
@@ -39,7 +40,7 @@ export function createMonitoring(activity: SessionActivity, options: MonitoringO
   const idleSettings = new IdleSettingsSource({ configStore, tickMs, clock, logger });
   const settings = () => idleSettings.current;
   const windowMs = (): number => settings().windowMs;
-  const kernelStatistics = new KernelStatistics({ liveValues, keepMs: windowMs, clock, tasks, logger });
+  const kernelStatistics = new KernelStatistics({ liveValues, keepMs: () => windowMs() + marginMs, clock, tasks, logger });
   const machineStatistics = new MachineStatistics({ liveValues, tasks, logger });
   const rows = new KernelStatisticsRepository(db);
   const statistics = new StatisticsService({ rows, statistics: kernelStatistics, windowMs });

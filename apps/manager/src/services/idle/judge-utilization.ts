@@ -1,5 +1,5 @@
 import type { IdleCheckView } from '@backend.ai/contract';
-import { averageOf, averageOther, stepMs, type UsageSeries } from '../statistics/usage-series.ts';
+import { averageOf, averageOther, type UsageSeries } from '../statistics/usage-series.ts';
 import { type IdleSettings, isTransferMetric } from './idle-settings.ts';
 import { excluded, type JudgedKernel, type JudgedSession, leftAlone } from './judged-session.ts';
 
@@ -52,8 +52,7 @@ export function judgeUtilization(session: JudgedSession, settings: IdleSettings,
   }
   if (!isIdle)
     return { ...head, verdict: 'active', explanation: 'It uses enough of what it was given.', remainingMs: null };
-  // A point may be missing at each end of the window.
-  const missingMs = windowMs - 2 * stepMs - coveredMs;
+  const missingMs = windowMs - coveredMs;
   const explanation = `It uses less than it should (${operator} of ${Object.keys(findings).join(', ')}).`;
   return { ...head, verdict: missingMs > 0 ? 'active' : 'expired', explanation, remainingMs: Math.max(0, missingMs) };
 }

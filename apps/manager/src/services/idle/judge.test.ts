@@ -2,7 +2,7 @@ import type { IdleChecker, IdleCheckView } from '@backend.ai/contract';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { KernelUse } from '../statistics/kernel-statistics.ts';
-import { addPoint, type UsageSeries } from '../statistics/usage-series.ts';
+import { addPoint, marginMs, type UsageSeries } from '../statistics/usage-series.ts';
 import { defaultIdleSettings, type IdleSettings } from './idle-settings.ts';
 import { judgeIdleness } from './judge.ts';
 import type { JudgedSession } from './judged-session.ts';
@@ -145,7 +145,24 @@ describe('the judge of utilisation', () => {
       remainingMs: 3 * minute,
     });
     const seenForFive = kernels(0, 0, 5);
-    expect(judgeUse(seenForFive)).toMatchObject({ verdict: 'active', remainingMs: 4.5 * minute });
+    expect(judgeUse(seenForFive)).toMatchObject({ verdict: 'active', remainingMs: 5 * minute });
+  });
+
+  it('ends nothing before the whole of a short window was observed, and then does, whatever the distances of measurements', () => {
+    for (const everyMs of [1_000, 5_000, 7_000, 14_000, 16_000, 29_000]) {
+      let series: UsageSeries = [];
+      const expired: number[] = [];
+      for (let ranMs = 0; ranMs < 10 * minute; ranMs += everyMs) {
+        series = addPoint(series, { atMs: now + ranMs, cpuMs: 0, memoryBytes: 0 }, minute + marginMs);
+        const kernel = { slots: { cpu: 2, mem: gib }, use: { ...use(0, 0), atMs: now + ranMs, series } };
+        const settings = { ...all, windowMs: minute, initialGraceMs: 0 };
+        const checks = judgeIdleness({ ...session, kernels: [kernel] }, settings, now + ranMs);
+        if (checks.at(-1)?.verdict === 'expired') expired.push(ranMs);
+      }
+      const whole = Math.ceil(minute / everyMs) * everyMs;
+      const measured = Math.floor((10 * minute - 1) / everyMs) + 1 - whole / everyMs;
+      expect(expired).toEqual(Array.from({ length: measured }, (_, nth) => whole + nth * everyMs));
+    }
   });
 
   it('judges a session that went on by the time in which it ran, however often it was paused', () => {

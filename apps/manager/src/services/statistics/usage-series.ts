@@ -19,7 +19,7 @@ export interface UsageAverage {
   /** 100 is one core. */
   readonly cpuPercent: number | null;
   readonly memoryBytes: number | null;
-  /** How much of the window was observed. */
+  /** How much of the window was observed; all of it: `windowMs`. */
   readonly coveredMs: number;
 }
 
@@ -38,6 +38,9 @@ export function otherValues(metrics: Metrics): Record<string, number> {
 }
 
 export const stepMs = 15_000;
+
+/** How far before the window a point may lie that belongs to it; series have to be kept for this longer. */
+export const marginMs = 2 * stepMs;
 
 /**
  * By a clock that stands still with the programs of the kernel, as do all lengths of time here: while they are paused
@@ -64,9 +67,14 @@ export function averageOther(series: UsageSeries, name: string, windowMs: number
   return overMs === 0 ? null : sum / overMs;
 }
 
+/** From the last point before the window on, unless that is long before it: points lie steps apart, and all of it counts. */
 function within(series: UsageSeries, windowMs: number): UsageSeries {
   const newest = series.at(-1);
-  return newest ? series.filter((point) => ranAt(point) >= ranAt(newest) - windowMs) : [];
+  if (!newest) return [];
+  const beginsAt = ranAt(newest) - windowMs;
+  const before = series.findLastIndex((point) => ranAt(point) <= beginsAt);
+  const isNear = before !== -1 && ranAt(series[before] as UsagePoint) >= beginsAt - marginMs;
+  return series.slice(isNear ? before : before + 1);
 }
 
 /**
@@ -106,6 +114,6 @@ export function averageOf(series: UsageSeries, windowMs: number): UsageAverage {
   return {
     cpuPercent: cpuOverMs === 0 ? null : (cpuMs / cpuOverMs) * 100,
     memoryBytes: memoryOverMs === 0 ? null : byteMs / memoryOverMs,
-    coveredMs: ranAt(newest) - ranAt(points[0] ?? newest),
+    coveredMs: Math.min(windowMs, ranAt(newest) - ranAt(points[0] ?? newest)),
   };
 }

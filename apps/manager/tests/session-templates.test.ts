@@ -1,6 +1,7 @@
 import { createClient } from '@backend.ai/client';
 import { newId } from '@backend.ai/core';
 import { runWithRequest } from '@backend.ai/telemetry';
+import { sql } from 'drizzle-orm';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { addMember, apiOf } from './tenancy-world.ts';
 import { createWorld, type World } from './world.ts';
@@ -24,6 +25,10 @@ spec:
   kernel: { image: ${image}, environ: { A: B } }
   resources: { cpu: 1 }
 `;
+const template = (name: string) => ({
+  ...{ api_version: '6', kind: 'task_template', metadata: { name } },
+  spec: { kernel: { image: 'python' } },
+});
 const client = () =>
   createClient({
     endpoint: world.manager.addresses.api!,
@@ -63,6 +68,32 @@ describe('session templates', () => {
       requested: { cpu: '1' },
     });
     await expect(sessions.createFromTemplate('absent')).rejects.toMatchObject({ code: 'object-not-found' });
+  });
+
+  it('have names of their own: none is stored twice, and of old ones with one name none is changed by name', async () => {
+    const { sessionTemplates } = client();
+    const taken = { code: 'object-exists', message: 'You have a session template "training" already.' };
+    const outcomes = await Promise.allSettled(
+      Array.from({ length: 8 }, () => sessionTemplates.create({ payload: payload('training') })),
+    );
+    expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
+    for (const outcome of outcomes) if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject(taken);
+    const list = JSON.stringify(['a', 'a'].map((name) => ({ ...template(name) })));
+    await expect(sessionTemplates.create({ payload: list })).rejects.toMatchObject({ code: 'invalid-input' });
+    await sessionTemplates.create({ payload: payload('other') });
+    await expect(sessionTemplates.modify('other', payload('training'))).rejects.toMatchObject(taken);
+    expect(await sessionTemplates.modify('training', payload('training'))).toMatchObject({ name: 'training' });
+
+    await world.database.db.execute(sql`insert into session_templates
+      (id, user_id, domain_name, project_name, name, template)
+      select gen_random_uuid(), user_id, domain_name, project_name, name, template from session_templates
+      where name = 'training'`);
+    const several = { code: 'too-many-matches', message: '2 session templates are named "training".' };
+    await expect(sessionTemplates.delete('training')).rejects.toMatchObject(several);
+    await expect(sessionTemplates.modify('training', payload('training'))).rejects.toMatchObject(several);
+    const [newest] = (await sessionTemplates.list()).filter(({ name }) => name === 'training');
+    await sessionTemplates.delete(newest!.id);
+    await sessionTemplates.delete('training');
   });
 
   it('are of one user', async () => {

@@ -8,7 +8,7 @@ import { inputLimits, plainText } from './text.ts';
 /** Characters of a payload. */
 const maxPayload = 1024 * 1024;
 
-/** An id, or a name, of which the newest counts. */
+/** An id, or a name. */
 export const templateRefSchema = z.strictObject({ template: plainText(inputLimits.image).min(1) });
 /** JSON or YAML: one template, a list of them, or `{ "session_templates": [{ "template": … }] }`. */
 const payloadSchema = plainText(maxPayload).min(1);
@@ -36,13 +36,13 @@ export interface SessionTemplateView {
 export interface SessionTemplateApi {
   /** Newest first. */
   list(ctx: CallContext): Promise<SessionTemplateView[]>;
-  /** @throws AppError `object-not-found` */
+  /** @throws AppError `object-not-found`, `too-many-matches` */
   get(input: { template: string }, ctx: CallContext): Promise<SessionTemplateView>;
-  /** All or none. @throws AppError `invalid-input` naming fields, `unsupported-feature` */
+  /** All or none; a user's names are unique. @throws AppError `object-exists`, `invalid-input` naming fields, `unsupported-feature` */
   create(input: z.infer<typeof createTemplatesSchema>, ctx: CallContext): Promise<SessionTemplateView[]>;
-  /** @throws AppError `object-not-found`, `invalid-input`, `unsupported-feature` */
+  /** @throws AppError `object-not-found`, `too-many-matches`, `object-exists`, `invalid-input`, `unsupported-feature` */
   modify(input: z.infer<typeof modifyTemplateSchema>, ctx: CallContext): Promise<SessionTemplateView>;
-  /** Sessions made of it stay. @throws AppError `object-not-found` */
+  /** Sessions made of it stay. @throws AppError `object-not-found`, `too-many-matches` */
   delete(input: { template: string }, ctx: CallContext): Promise<void>;
 }
 

@@ -30,6 +30,15 @@ export class SessionTemplateRepository {
     return [...rows];
   }
 
+  /** Holds up other changes of the user's templates until the transaction ends; tells which have one of the names. */
+  async lockNames(tx: Transaction, userId: string, names: readonly string[]): Promise<{ id: string; name: string }[]> {
+    await tx.execute(sql`select 1 from users where id = ${userId}::uuid for no key update`);
+    const rows = await tx.execute<{ id: string; name: string }>(sql`
+      select id, name from session_templates
+      where user_id = ${userId}::uuid and name in (select jsonb_array_elements_text(${JSON.stringify(names)}::jsonb))`);
+    return [...rows];
+  }
+
   async insert(tx: Transaction, { id, userId, domain, project, name, template }: NewSessionTemplate): Promise<void> {
     await tx.execute(sql`
       insert into session_templates (id, user_id, domain_name, project_name, name, template)

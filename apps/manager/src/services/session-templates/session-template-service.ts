@@ -37,7 +37,14 @@ export class SessionTemplateService implements SessionTemplateApi {
       ({ name, template }): NewSessionTemplate => ({ id: newId(), userId, domain, project, name, template }),
     );
     const names = made.map(({ name }) => name);
+    const twice = names.find((name, nth) => names.indexOf(name) !== nth);
+    if (twice !== undefined)
+      throw new AppError('invalid-input', 'Two templates cannot have one name.', {
+        data: { fields: { payload: `has more than one template "${twice}"` } },
+      });
     await this.#change(ctx, made.map(({ id }) => id).join(' '), { create: names }, async (tx) => {
+      const [taken] = await this.#templates.lockNames(tx, userId, names);
+      if (taken) throw isTaken(taken.name);
       for (const template of made) await this.#templates.insert(tx, template);
     });
     const ids = new Set(made.map(({ id }) => id));
@@ -45,14 +52,19 @@ export class SessionTemplateService implements SessionTemplateApi {
   }
 
   async modify({ template: ref, payload }: Input<'modify'>, ctx: CallContext): Promise<SessionTemplateView> {
-    const { id } = await this.#find(ref, ctx);
+    const { id, userId } = await this.#find(ref, ctx);
     const [parsed, ...others] = parseTemplates(payload);
     if (!parsed || others.length > 0)
       throw new AppError('invalid-input', 'One template takes the place of one.', {
         data: { fields: { payload: 'has more than one template' } },
       });
     const { name, template } = parsed;
-    await this.#change(ctx, id, { modify: name }, (tx) => this.#templates.update(tx, id, name, template));
+    await this.#change(ctx, id, { modify: name }, async (tx) => {
+      const named = await this.#templates.lockNames(tx, userId, [name]);
+      // Of those that had one name before names were unique, each may stay as it is called.
+      if (named.length > 0 && !named.some((each) => each.id === id)) throw isTaken(name);
+      await this.#templates.update(tx, id, name, template);
+    });
     return await this.get({ template: id }, ctx);
   }
 
@@ -64,8 +76,14 @@ export class SessionTemplateService implements SessionTemplateApi {
   async #find(ref: string, ctx: CallContext): Promise<SessionTemplateRecord> {
     const own = await this.#templates.list(actorOf(ctx).userId);
     // Official clients leave out the hyphens of ids.
-    const found =
-      own.find(({ id }) => id.replaceAll('-', '') === ref.replaceAll('-', '')) ?? own.find(({ name }) => name === ref);
+    const byId = own.find(({ id }) => id.replaceAll('-', '') === ref.replaceAll('-', ''));
+    const [found, ...others] = byId ? [byId] : own.filter(({ name }) => name === ref);
+    // Kept from a time in which names were not unique.
+    if (found && others.length > 0)
+      throw new AppError('too-many-matches', `${others.length + 1} session templates are named "${ref}".`, {
+        hint: 'Name it by its id: ./backend.ai session-template list',
+        data: { matches: [found, ...others].map(({ id }) => id) },
+      });
     if (!found) throw new AppError('object-not-found', `There is no session template "${ref}".`);
     return found;
   }
@@ -80,6 +98,12 @@ export class SessionTemplateService implements SessionTemplateApi {
     const target = { kind: 'session-template', id, domain: actor.domain };
     await this.#audit.change({ actor, action: 'session-template:modify', target, changes }, work);
   }
+}
+
+function isTaken(name: string): AppError {
+  return new AppError('object-exists', `You have a session template "${name}" already.`, {
+    hint: 'Choose another name, or change that one: ./backend.ai session-template update NAME -f FILE',
+  });
 }
 
 function toView({ domain, project, createdAt, template, ...record }: SessionTemplateRecord): SessionTemplateView {

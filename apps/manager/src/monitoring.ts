@@ -40,7 +40,13 @@ export function createMonitoring(activity: SessionActivity, options: MonitoringO
   const idleSettings = new IdleSettingsSource({ configStore, tickMs, clock, logger });
   const settings = () => idleSettings.current;
   const windowMs = (): number => settings().windowMs;
-  const kernelStatistics = new KernelStatistics({ liveValues, keepMs: () => windowMs() + marginMs, clock, tasks, logger });
+  const kernelStatistics = new KernelStatistics({
+    liveValues,
+    keepMs: () => windowMs() + marginMs,
+    clock,
+    tasks,
+    logger,
+  });
   const machineStatistics = new MachineStatistics({ liveValues, tasks, logger });
   const rows = new KernelStatisticsRepository(db);
   const statistics = new StatisticsService({ rows, statistics: kernelStatistics, windowMs });

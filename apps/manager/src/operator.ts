@@ -4,12 +4,15 @@ import { AppError, type Clock, systemClock } from '@backend.ai/core';
 import { type DatabaseHandle, migrationDeadlines } from '@backend.ai/database';
 import type { Logger } from '@backend.ai/telemetry';
 import { requireKeys } from './installation.ts';
+import { auditedOperator, recordedMethods, unrecordedMethods } from './operator-audit.ts';
+import { AuditRepository } from './repositories/audit.ts';
 import { BackupRepository } from './repositories/backup.ts';
 import { type LedgerViolation, verifyLedger } from './repositories/ledger.ts';
 import type { PeerRecord } from './repositories/peers.ts';
 import { RetentionRepository } from './repositories/retention.ts';
 import { type LoopEnds, readLoopEnds } from './scheduling/loop-times.ts';
 import { type SchemaOperations, schemaOperations } from './schema-operations.ts';
+import { AuditLog } from './services/audit/audit-log.ts';
 import { type BackupReport, BackupService } from './services/backup/backup-service.ts';
 import type { Fixture } from './services/fixtures/fixture.ts';
 import type { FixtureCredentials, FixtureService } from './services/fixtures/fixture-service.ts';
@@ -45,24 +48,7 @@ export interface Operator extends SchemaOperations {
 }
 
 /** The names under which an admin socket offers them. */
-export const operatorMethods: ReadonlyArray<keyof Operator> = [
-  'verify',
-  'clearHistory',
-  'vacuumSessions',
-  'createPeerToken',
-  'listPeers',
-  'revokePeer',
-  'getSetting',
-  'putSetting',
-  'deleteSetting',
-  'listSettings',
-  'populateFixture',
-  'loopEnds',
-  'schemaStatus',
-  'schemaHistory',
-  'migrateSchema',
-  'backup',
-];
+export const operatorMethods: ReadonlyArray<keyof Operator> = [...unrecordedMethods, ...recordedMethods];
 
 export interface OperatorOptions {
   readonly database: Pick<DatabaseHandle, 'db' | 'withDeadlines'>;
@@ -89,7 +75,7 @@ export function createOperator(options: OperatorOptions): Operator {
     version,
     clock: options.clock ?? systemClock,
   });
-  return {
+  const operator: Operator = {
     ...schemaOperations(patient),
     verify: () => verifyLedger(db),
     clearHistory: (given) => retention.clearHistory(given),
@@ -114,6 +100,7 @@ export function createOperator(options: OperatorOptions): Operator {
       return await backups.backup(file);
     },
   };
+  return auditedOperator(operator, new AuditLog(new AuditRepository(db), logger));
 }
 
 function noSetting(key: string): AppError {

@@ -3,7 +3,14 @@ import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { EmbeddedConfigStore } from '@backend.ai/coordination';
 import { newId, systemClock } from '@backend.ai/core';
-import { type Database, type DatabaseHandle, leaderLease, managerMigrations, migrate } from '@backend.ai/database';
+import {
+  type Database,
+  type DatabaseHandle,
+  leaderLease,
+  managerMigrations,
+  migrate,
+  openPglite,
+} from '@backend.ai/database';
 import { runWithRequest, silentLogger } from '@backend.ai/telemetry';
 import { makeTempDirectory, testDatabase } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
@@ -86,6 +93,12 @@ describe('a backup', () => {
     const root = join(path, 'cluster');
     expect(await restoreEmbedded(root, file)).toMatchObject({ settings: 1, keyFiles: ['installation.key'] });
     for (const each of ['', 'database', 'keys']) expect((await stat(join(root, each))).mode & 0o777).toBe(0o700);
+    const handle = await openPglite({ dataDir: join(root, 'database') });
+    onTestFinished(() => handle.close());
+    const rows = sql`select access_key, outcome, target_id from audit_log where action = 'operator:restore'`;
+    expect([...(await handle.db.execute(rows))]).toEqual([
+      { access_key: 'operator', outcome: 'done', target_id: file },
+    ]);
   });
 
   it('brings back every row, setting and key, and an epoch above all that agents have seen', async () => {

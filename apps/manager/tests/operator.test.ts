@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { EmbeddedConfigStore } from '@backend.ai/coordination';
-import { newId } from '@backend.ai/core';
+import { newId, type RequestId } from '@backend.ai/core';
 import { parseSnapshot } from '@backend.ai/scheduler';
 import { runWithRequest, silentLogger } from '@backend.ai/telemetry';
 import { makeTempDirectory, waitFor } from '@backend.ai/testing';
@@ -8,6 +8,8 @@ import { sql } from 'drizzle-orm';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { managerHandlers, openInstallation, operatorHandlers } from '../src/index.ts';
 import { createOperator, type Operator, type OperatorOptions, operatorMethods } from '../src/operator.ts';
+import { recordedMethods } from '../src/operator-audit.ts';
+import { fixtureSchema } from '../src/services/fixtures/fixture.ts';
 import { createWorld, type World } from './world.ts';
 
 let world: World;
@@ -136,6 +138,55 @@ describe('an operator', () => {
     const absent = { code: 'object-not-found', message: expect.stringContaining('volumes/default') };
     await expect(operator.getSetting({ key: 'volumes/default' })).rejects.toMatchObject(absent);
     await expect(operator.deleteSetting({ key: 'volumes/default' })).rejects.toMatchObject(absent);
+  });
+
+  describe('leaves a row in the audit log', () => {
+    const fixture = fixtureSchema.parse({ domains: ['audited'] });
+    /** Each with what those before it made. */
+    const changes: { readonly [Method in (typeof recordedMethods)[number]]: (now: Operator) => Promise<unknown> } = {
+      clearHistory: (now) => now.clearHistory({ olderThanMs: 0, dryRun: false }),
+      vacuumSessions: (now) => now.vacuumSessions({ olderThanMs: dayMs, dryRun: false }),
+      createPeerToken: (now) => now.createPeerToken({ kind: 'agent', ttlMs: 60_000 }),
+      revokePeer: async (now) => {
+        const { token } = await now.createPeerToken({ kind: 'storage-proxy' });
+        const peer = { kind: 'storage-proxy', id: 's-2', publicKey: 'y'.repeat(43) } as const;
+        await world.manager.services.peers.directory.join!(token, peer);
+        await now.revokePeer({ id: 's-2' });
+      },
+      putSetting: (now) => now.putSetting({ key: 'audited/password', value: 'hush' }),
+      deleteSetting: (now) => now.deleteSetting({ key: 'audited/password' }),
+      populateFixture: (now) => now.populateFixture({ fixture }),
+    };
+    const kept = async (requestId: string) =>
+      (await world.manager.services.api.admin.audit.list({ requestId, limit: 100, offset: 0 }, world.ctx())).items;
+    const lastRow = { accessKey: 'operator', email: 'operator', outcome: 'done', errorCode: null };
+
+    it.each(recordedMethods)('by %s', async (name) => {
+      const requestId = newId<RequestId>();
+      await runWithRequest({ requestId }, () => changes[name](operator));
+      const [row, ...others] = await kept(requestId);
+      expect(row).toMatchObject({ ...lastRow, action: `operator:${name.replace(/[A-Z]/g, '-$&').toLowerCase()}` });
+      expect(others).toHaveLength(name === 'revokePeer' ? 1 : 0);
+      expect(JSON.stringify(row)).not.toContain('hush');
+    });
+
+    it('also by what failed, and none by what only counts', async () => {
+      const requestId = newId<RequestId>();
+      await runWithRequest({ requestId }, async () => {
+        await operator.clearHistory({ olderThanMs: 0, dryRun: true });
+        await operator.vacuumSessions({ olderThanMs: 0, dryRun: true });
+        await expect(operator.revokePeer({ id: 'nobody' })).rejects.toMatchObject({ code: 'object-not-found' });
+      });
+      expect(await kept(requestId)).toMatchObject([
+        { action: 'operator:revoke-peer', outcome: 'failed', errorCode: 'object-not-found', email: 'operator' },
+      ]);
+    });
+
+    it('that is found under the name of operators', async () => {
+      const input = { user: 'operator', limit: 1_000, offset: 0 };
+      const { items } = await world.manager.services.api.admin.audit.list(input, world.ctx());
+      expect(new Set(items.map(({ accessKey }) => accessKey))).toEqual(new Set(['operator']));
+    });
   });
 
   it('sees when the loops of the leader last ran', async () => {

@@ -7,7 +7,7 @@ const ref = plainText(256).min(1);
 
 /** Entries that match all that is given, newest first. */
 export const listAuditSchema = z.strictObject({
-  /** E-mail address of who called. */
+  /** E-mail address of who called; `operator` for what operators did with `mgr`. */
   user: ref.optional(),
   /** Such as `user:modify`. */
   action: ref.optional(),
@@ -25,7 +25,7 @@ export interface AuditView {
   readonly at: string;
   readonly requestId: string;
   readonly userId: string;
-  /** Null: that user has been purged. */
+  /** `operator` for operators, who are no users; null: that user has been purged. */
   readonly email: string | null;
   readonly accessKey: string;
   /** The access key in whose name it was done, when that is another one. */

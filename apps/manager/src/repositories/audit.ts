@@ -3,6 +3,10 @@ import type { AuditOutcome, Database, Transaction } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
 import { storableJson, storableText } from './json-text.ts';
 
+/** Of operators, who are no users. */
+export const operatorId = '00000000-0000-0000-0000-000000000000';
+export const operatorName = 'operator';
+
 export interface AuditEntry {
   readonly id: string;
   readonly requestId: string;
@@ -20,7 +24,7 @@ export interface AuditEntry {
 
 export interface AuditRecord extends AuditEntry {
   readonly at: string;
-  /** Null: that user has been purged. */
+  /** `operator` for operators; null: that user has been purged. */
   readonly email: string | null;
 }
 
@@ -76,15 +80,16 @@ export class AuditRepository {
         : scope.extent === 'domain'
           ? sql`(a.domain_name = ${scope.domain} or ${isOwn})`
           : isOwn;
+    const calledBy = sql`case when a.user_id = ${operatorId}::uuid then ${operatorName}::text else u.email end`;
     const from = sql`
       from audit_log a left join users u on u.id = a.user_id
-      where ${isVisible} and (${email}::text is null or u.email = ${email}::text)
+      where ${isVisible} and (${email}::text is null or ${calledBy} = ${email}::text)
         and (${action}::text is null or a.action = ${action}::text)
         and (${targetKind}::text is null or a.target_kind = ${targetKind}::text)
         and (${targetId}::text is null or a.target_id = ${targetId}::text)
         and (${requestId}::text is null or a.request_id = ${requestId}::text)`;
     const records = await this.#db.execute<AuditRecord & Record<string, unknown>>(sql`
-      select a.id, a.at, a.request_id as "requestId", a.user_id as "userId", u.email, a.access_key as "accessKey",
+      select a.id, a.at, a.request_id as "requestId", a.user_id as "userId", ${calledBy} as email, a.access_key as "accessKey",
         a.acting_for as "actingFor", a.action, a.target_kind as "targetKind", a.target_id as "targetId",
         a.domain_name as "domainName", a.outcome, a.error_code as "errorCode", a.changes
       ${from} order by a.at desc, a.id desc limit ${filter.limit}::int offset ${filter.offset}::int`);

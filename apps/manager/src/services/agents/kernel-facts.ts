@@ -95,7 +95,12 @@ export class KernelFacts {
 
   /** The job of its batch session is over, and with it the session. Its exit code stays; that of the stopped kernel says nothing. */
   async finished(fact: Fact, { result, exitCode, reason }: BatchEnd): Promise<ChangedSession[]> {
-    return await this.#tell('finished', fact, { reason, result, exitCode, data: exitCode === null ? {} : { exitCode } });
+    return await this.#tell('finished', fact, {
+      reason,
+      result,
+      exitCode,
+      data: exitCode === null ? {} : { exitCode },
+    });
   }
 
   /**

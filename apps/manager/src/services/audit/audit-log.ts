@@ -1,8 +1,8 @@
 import type { Action, UserActor } from '@backend.ai/contract';
-import { AppError, newId } from '@backend.ai/core';
+import { type AccessKey, AppError, newId, type UserId } from '@backend.ai/core';
 import type { Transaction } from '@backend.ai/database';
 import { type Logger, requireRequestId } from '@backend.ai/telemetry';
-import type { AuditEntry, AuditRepository } from '../../repositories/audit.ts';
+import { type AuditEntry, type AuditRepository, operatorId, operatorName } from '../../repositories/audit.ts';
 
 /** What an action is about. */
 export interface AuditTarget {
@@ -14,12 +14,15 @@ export interface AuditTarget {
 }
 
 export interface AuditedChange {
-  readonly actor: UserActor;
-  readonly action: Action;
+  readonly actor: Pick<UserActor, 'userId' | 'accessKey' | 'by'>;
+  readonly action: Action | `operator:${string}`;
   readonly target: AuditTarget;
   /** What was asked for. Texts under names that speak of passwords or secrets are left out. */
   readonly changes?: Readonly<Record<string, unknown>>;
 }
+
+/** Whoever may use the stores themselves, which are no user's: `mgr` commands. */
+export const operatorActor = { userId: operatorId as UserId, accessKey: operatorName as AccessKey };
 
 /** Every change through the API goes through here: it and its row in the log are one transaction or one statement. */
 export class AuditLog {
@@ -57,8 +60,13 @@ export class AuditLog {
       await this.failed(change, thrown);
       throw thrown;
     }
-    await this.#audit.write(entryOf(change, null));
+    await this.record(change);
     return result;
+  }
+
+  /** What was done and undoes nothing any more. */
+  async record(change: AuditedChange): Promise<void> {
+    await this.#audit.write(entryOf(change, null));
   }
 
   /** As `change`, for work that is one statement: it is given the row, and writes it if it changes anything. */

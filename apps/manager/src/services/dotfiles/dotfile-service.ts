@@ -96,13 +96,14 @@ export class DotfileService implements DotfileApi {
   ): Promise<void> {
     const { audit } = this.#options;
     const actor = actorOf(ctx);
+    const action = owner ? 'dotfile:modify-shared' : 'dotfile:modify';
     const attempt: AuditedChange = {
-      ...{ actor, action: owner ? 'dotfile:modify-shared' : 'dotfile:modify' },
+      ...{ actor, action },
       ...{ target: { kind: 'dotfile', id, domain: owner ? null : actor.domain }, changes: { ...what, owner } },
     };
     const of = await audit.within(attempt, async () => {
       const one = await this.#find(owner, actor);
-      if (owner) permitDomain(actor, attempt.action, one.domain);
+      if (owner) permitDomain(actor, action, one.domain);
       return one;
     });
     await audit.change({ ...attempt, target: { ...attempt.target, domain: of.domain } }, async (tx) => {

@@ -8,7 +8,7 @@ export const commands: CommandBundle['commands'] = [
       description: 'Show who changed what, newest first',
       example: ['All that was done to users', 'admin audit list --kind user'],
       options: [
-        { field: 'user', flag: '-u,--user', kind: 'text', description: 'Done by this address' },
+        { field: 'user', flag: '-u,--user', kind: 'text', description: 'Done by this address, or by operator' },
         { field: 'action', flag: '--action', kind: 'text', description: 'Such as user:modify' },
         { field: 'targetKind', flag: '--kind', kind: 'text', description: 'What it was done to: user, keypair …' },
         { field: 'targetId', flag: '--id', kind: 'text', description: 'Which one' },

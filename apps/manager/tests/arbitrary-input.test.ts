@@ -18,7 +18,11 @@ beforeAll(async () => {
 });
 afterAll(() => world.close());
 
-async function send(method: 'GET' | 'POST' | 'DELETE', target: string, body?: unknown): Promise<[number, string]> {
+async function send(
+  method: 'GET' | 'POST' | 'PUT' | 'DELETE',
+  target: string,
+  body?: unknown,
+): Promise<[number, string]> {
   const url = new URL(target, world.manager.addresses.api);
   const date = new Date().toISOString();
   const [version, contentType] = ['v7.20230615', 'application/json'];
@@ -78,69 +82,193 @@ const usually = <T, U>(right: fc.Arbitrary<T>, any: fc.Arbitrary<U>) =>
 const field = <T>(common: T) => usually(fc.constant(common), text);
 const whole = usually(fc.integer({ min: 0, max: 100 }), fc.integer());
 
-const request = fc.record(
+/** Nobody waits: the answer comes with the queue. */
+const waits = usually(fc.integer({ min: 0, max: 60 }), fc.oneof(text, fc.double(), fc.boolean(), fc.constant(null)));
+const arrays = fc.array(fc.oneof(text, fc.integer()), { maxLength: 3 });
+
+const anySession = {
+  name: usually(fc.uuid(), text),
+  image: field('python'),
+  architecture: field('x86_64'),
+  resources: usually(fc.constant({ cpu: '1', mem: '256m' }), amounts),
+  environ: usually(
+    fc.dictionary(fc.stringMatching(/^[A-Za-z_][A-Za-z0-9_]{0,9}$/), fc.string(), { maxKeys: 4 }),
+    fc.dictionary(name, text, { maxKeys: 4 }),
+  ),
+  tag: usually(fc.constant('a tag'), text),
+  project: field('default'),
+  domain: field('default'),
+  resourceGroup: field('default'),
+  clusterMode: field('single-node'),
+  clusterSize: usually(fc.constantFrom(1, 2), fc.integer()),
+  reuseIfExists: fc.boolean(),
+  priority: whole,
+  jobPriority: whole,
+  isPreemptible: fc.boolean(),
+  failurePolicy: usually(fc.constantFrom('strict', 'tolerant'), text),
+  dependencies: usually(fc.constant([]), fc.array(fc.oneof(text, fc.uuid()), { maxLength: 3 })),
+  bootstrapScript: usually(fc.constant('id'), text),
+  callbackUrl: usually(
+    fc.constant(null),
+    fc.oneof(text, fc.constantFrom('http://127.0.0.1/', 'http://[::1]/', 'http://10.2.3/', 'ftp://x/')),
+  ),
+  preopenPorts: usually(
+    fc.uniqueArray(fc.integer({ min: 1024, max: 65_535 }), { maxLength: 3 }),
+    fc.array(fc.integer(), { maxLength: 3 }),
+  ),
+  shmem: usually(fc.constant('64m'), text),
+  designatedAgents: usually(fc.constantFrom([], ['i-one']), fc.array(text, { maxLength: 2 })),
+};
+const moment = fc.date({ min: new Date(0), max: new Date('2099-01-01'), noInvalidDate: true });
+const notABatch = fc.record(
   {
-    name: usually(fc.uuid(), text),
-    image: field('python'),
-    architecture: field('x86_64'),
+    ...anySession,
     type: usually(fc.constantFrom('interactive', 'inference', 'system'), fc.oneof(text, fc.constant('batch'))),
-    resources: usually(fc.constant({ cpu: '1', mem: '256m' }), amounts),
-    environ: usually(
-      fc.dictionary(fc.stringMatching(/^[A-Za-z_][A-Za-z0-9_]{0,9}$/), fc.string(), { maxKeys: 4 }),
-      fc.dictionary(name, text, { maxKeys: 4 }),
-    ),
-    tag: usually(fc.constant('a tag'), text),
-    project: field('default'),
-    domain: field('default'),
-    resourceGroup: field('default'),
-    clusterMode: field('single-node'),
-    clusterSize: usually(fc.constantFrom(1, 2), fc.integer()),
-    reuseIfExists: fc.boolean(),
-    priority: whole,
-    jobPriority: whole,
-    isPreemptible: fc.boolean(),
-    dependencies: usually(fc.constant([]), fc.array(fc.oneof(text, fc.uuid()), { maxLength: 3 })),
     startupCommand: usually(fc.constant(null), text),
     startsAt: usually(fc.constant(null), text),
     timeoutMs: usually(fc.constant(null), fc.double()),
-    bootstrapScript: usually(fc.constant('id'), text),
-    callbackUrl: usually(
-      fc.constant(null),
-      fc.oneof(text, fc.constantFrom('http://127.0.0.1/', 'http://[::1]/', 'http://10.2.3/', 'ftp://x/')),
-    ),
-    preopenPorts: usually(
-      fc.uniqueArray(fc.integer({ min: 1024, max: 65_535 }), { maxLength: 3 }),
-      fc.array(fc.integer(), { maxLength: 3 }),
-    ),
-    shmem: usually(fc.constant('64m'), text),
-    designatedAgents: usually(fc.constantFrom([], ['i-one']), fc.array(text, { maxLength: 2 })),
   },
   { requiredKeys: ['name', 'image'] },
+);
+const batch = fc.record(
+  {
+    ...anySession,
+    type: fc.constant('batch'),
+    startupCommand: usually(fc.constant('make'), text),
+    startsAt: usually(
+      fc.oneof(
+        fc.constant(null),
+        moment.map((at) => at.toISOString()),
+      ),
+      text,
+    ),
+    timeoutMs: usually(fc.constantFrom(null, 60_000), fc.double()),
+  },
+  { requiredKeys: ['name', 'image', 'type', 'startupCommand'] },
+);
+const request = fc.oneof({ weight: 2, arbitrary: notABatch }, { weight: 1, arbitrary: batch });
+
+/** All spellings of the REST fields, below `config` and beside it. */
+const spellings: Readonly<Record<string, readonly string[]>> = {
+  name: ['name', 'session_name', 'clientSessionToken'],
+  image: ['image', 'lang'],
+  architecture: ['architecture', 'arch'],
+  type: ['type', 'sessionType'],
+  project: ['group', 'groupName', 'group_name'],
+  domain: ['domain', 'domainName', 'domain_name'],
+  clusterSize: ['clusterSize', 'cluster_size'],
+  clusterMode: ['clusterMode', 'cluster_mode'],
+  reuseIfExists: ['reuseIfExists', 'reuse_if_exists', 'reuse'],
+  jobPriority: ['job_priority', 'jobPriority'],
+  isPreemptible: ['is_preemptible', 'isPreemptible'],
+  startupCommand: ['startupCommand', 'startup_command'],
+  startsAt: ['starts_at', 'startsAt'],
+  timeoutMs: ['batch_timeout', 'batchTimeout'],
+  bootstrapScript: ['bootstrap_script', 'bootstrapScript'],
+  callbackUrl: ['callback_url', 'callbackUrl', 'callbackURL'],
+  maxWait: ['maxWaitSeconds', 'max_wait_seconds'],
+};
+const spellingsOfConfig: Readonly<Record<string, readonly string[]>> = {
+  resources: ['resources'],
+  environ: ['environ'],
+  resourceGroup: ['scaling_group', 'scalingGroup'],
+  resourceOpts: ['resource_opts', 'resourceOpts'],
+  preopenPorts: ['preopen_ports', 'preopenPorts'],
+  designatedAgents: ['agent_list', 'agentList'],
+};
+
+/** The same in the words of REST, each field in one of its spellings. */
+function officialBody({ shmem, ...fields }: Record<string, unknown>, spelling: number): Record<string, unknown> {
+  const body: Record<string, unknown> = { enqueueOnly: true };
+  const config: Record<string, unknown> = {};
+  const spelled = (names: readonly string[]): string => names[spelling % names.length] as string;
+  // It has no such field.
+  Reflect.deleteProperty(fields, 'failurePolicy');
+  for (const [name, value] of Object.entries({ ...fields, resourceOpts: { shmem } })) {
+    const ofConfig = spellingsOfConfig[name];
+    if (ofConfig) config[spelled(ofConfig)] = value;
+    else body[spelled(spellings[name] ?? [name])] = value;
+  }
+  return { ...body, config };
+}
+
+/** In the form of the original, with one or two things wrong. */
+const template = fc.record(
+  {
+    api_version: field('6'),
+    kind: usually(fc.constant('task_template'), text),
+    metadata: fc.record({ name: usually(fc.uuid(), text), tag: usually(fc.constant('t'), text) }),
+    spec: fc.record(
+      {
+        session_type: usually(fc.constantFrom('interactive', 'batch'), text),
+        kernel: fc.record(
+          {
+            image: field('python'),
+            architecture: field('x86_64'),
+            environ: usually(fc.constant({ A: 'b' }), fc.dictionary(name, text, { maxKeys: 3 })),
+            run: usually(fc.constant({ bootstrap: 'id', startup_command: 'make' }), fc.dictionary(name, text)),
+            git: usually(fc.constant(null), text),
+          },
+          { requiredKeys: ['image'] },
+        ),
+        scaling_group: field('default'),
+        mounts: usually(fc.constant({}), fc.dictionary(name, text, { maxKeys: 2 })),
+        resources: usually(fc.constant({ cpu: '1' }), amounts),
+        agent_list: usually(fc.constant([]), arrays),
+      },
+      { requiredKeys: ['kernel'] },
+    ),
+  },
+  { requiredKeys: ['api_version', 'kind', 'metadata', 'spec'] },
+);
+const payload = fc.oneof(
+  { weight: 8, arbitrary: template.map((each) => JSON.stringify(each)) },
+  { weight: 1, arbitrary: fc.array(template, { maxLength: 3 }).map((list) => JSON.stringify(list)) },
+  { weight: 1, arbitrary: fc.oneof(text, fc.constantFrom('{', '- - -', '&a [*a]', 'a: &a {b: *a}', '!!set {a, b}')) },
 );
 
 describe('any text in any field', () => {
   it('of a new session is taken or refused, by REST and by the typed API', async () => {
     await fc.assert(
-      fc.asyncProperty(request, async (input) => {
-        const { resources, environ, resourceGroup, project: group, ...rest } = input;
-        const { shmem, preopenPorts, designatedAgents, startsAt, timeoutMs, jobPriority, ...common } = rest;
-        const config = {
-          ...{ resources, environ, scaling_group: resourceGroup, resource_opts: { shmem } },
-          ...{ preopen_ports: preopenPorts, agent_list: designatedAgents },
-        };
-        const times = { starts_at: startsAt, batch_timeout: timeoutMs, job_priority: jobPriority };
-        expectDecided(await send('POST', '/session', { ...common, ...times, group, config, enqueueOnly: true }));
-        const json = { ...input, name: `${input.name}2`, resourceOpts: { shmem } };
-        Reflect.deleteProperty(json, 'shmem');
+      fc.asyncProperty(request, waits, fc.nat(5), async (input, maxWait, spelling) => {
+        const { shmem, timeoutMs, ...rest } = input;
+        const seconds = typeof timeoutMs === 'number' ? timeoutMs / 1_000 : timeoutMs;
+        const official = { ...input, timeoutMs: seconds, maxWait };
+        expectDecided(await send('POST', '/session', officialBody(official, spelling)));
+        const json = { ...rest, timeoutMs, name: `${input.name}2`, resourceOpts: { shmem } };
         expectDecided(await send('POST', '/rpc/session.create', { json }));
       }),
       { numRuns: 150 },
     );
-    const [rows] = await world.database.db.execute<{ sessions: number; asked: number; kernels: number }>(sql`
+    const [rows] = await world.database.db.execute<Record<'sessions' | 'asked' | 'kernels' | 'jobs', number>>(sql`
       select (select count(*)::int from sessions) as sessions, (select coalesce(sum(cluster_size), 0)::int from sessions) as asked,
-        (select count(*)::int from kernels) as kernels`);
+        (select count(*)::int from kernels) as kernels, (select count(*)::int from sessions where type = 'batch') as jobs`);
     expect(rows).toMatchObject({ sessions: created, kernels: rows?.asked });
-    expect(Math.min(created, refused)).toBeGreaterThan(0);
+    expect(Math.min(created - (rows?.jobs ?? 0), rows?.jobs ?? 0, refused)).toBeGreaterThan(0);
+    await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 60_000));
+  }, 120_000);
+
+  it('of a template is taken or refused, and so is a session that is made of it', async () => {
+    let stored = 0;
+    await fc.assert(
+      fc.asyncProperty(payload, payload, request, fc.nat(5), async (first, second, given, spelling) => {
+        const [status, body] = await send('POST', '/template/session', { payload: first, group: 'default' });
+        expectAnswered([status, body]);
+        expectAnswered(await send('POST', '/rpc/sessionTemplate.create', { json: { payload: first } }));
+        if (status >= 300) return;
+        const [{ id }] = JSON.parse(body);
+        stored += 1;
+        const { image: _, ...others } = given;
+        const asked = { ...officialBody(others, spelling), template_id: id };
+        expectAnswered(await send('POST', '/session/_/create-from-template', asked));
+        expectAnswered(await send('PUT', `/template/session/${id}`, { payload: second }));
+        expectAnswered(await send('GET', `/template/session/${id}`));
+        expectAnswered(await send('POST', '/session/_/create-from-template', asked));
+        expectAnswered(await send('DELETE', `/template/session/${id}`));
+      }),
+      { numRuns: 60 },
+    );
+    expect(stored).toBeGreaterThan(0);
     await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 60_000));
   }, 120_000);
 

@@ -55,6 +55,12 @@ describe('a payload of templates', () => {
   const withSpec = (spec: object): string => JSON.stringify({ ...template, spec: { ...template.spec, ...spec } });
   it.each([
     ['an alias of nothing', '*x', 'payload'],
+    ['a node that is part of itself', 'a: &a { b: *a }', 'payload'],
+    ['nodes too deep to look at', '['.repeat(20_000), 'payload'],
+    ['nothing', '', 'payload'],
+    ['half a character in its version', JSON.stringify({ ...template, api_version: '\ud800' }), 'api_version'],
+    ['NUL in its name', JSON.stringify({ ...template, metadata: { name: 'a\0b' } }), 'metadata.name'],
+    ['a version that is no text', JSON.stringify({ ...template, api_version: { toString: 1 } }), 'api_version'],
     ['text', 'just text', 'payload'],
     ['no templates', '[]', 'payload'],
     ['a kind of something else', JSON.stringify({ ...template, kind: 'cluster_template' }), 'kind'],

@@ -1,4 +1,4 @@
-import { type CreateSessionRequest, createSessionSchema } from '@backend.ai/contract';
+import { type CreateSessionRequest, createSessionSchema, plainText } from '@backend.ai/contract';
 import { AppError } from '@backend.ai/core';
 import { parse } from 'yaml';
 import { z } from 'zod';
@@ -11,10 +11,12 @@ export interface ParsedTemplate {
 }
 
 const textMap = z.record(z.string(), z.union([z.string(), z.number()]));
+const nameSchema = plainText(64).min(1);
+/** Texts that are not checked here are checked as those of the session. */
 const templateSchema = z.strictObject({
-  api_version: z.coerce.string(),
+  api_version: z.union([plainText(64), z.number()]).transform(String),
   kind: z.enum(['task_template', 'taskTemplate']),
-  metadata: z.strictObject({ name: z.string().min(1).max(64), tag: z.string().nullish() }),
+  metadata: z.strictObject({ name: nameSchema, tag: z.string().nullish() }),
   spec: z.strictObject({
     session_type: z.string().default('interactive'),
     kernel: z.strictObject({
@@ -59,11 +61,10 @@ export function parseTemplates(payload: string): ParsedTemplate[] {
 }
 
 function parseTemplate(value: unknown, name?: unknown): ParsedTemplate {
-  const checked = templateSchema.safeParse(withOfficialKeys(value));
+  const checked = templateSchema.safeParse(value);
   if (!checked.success) throw invalidIssues(checked.error);
-  const { metadata } = checked.data;
   return {
-    name: typeof name === 'string' && name !== '' && name.length <= 64 ? name : metadata.name,
+    name: nameSchema.safeParse(name).data ?? checked.data.metadata.name,
     template: checked.data,
     session: sessionOf(checked.data),
   };
@@ -100,8 +101,10 @@ function sessionOf({ metadata, spec }: z.output<typeof templateSchema>): CreateS
 
 function readText(payload: string): unknown {
   try {
-    // JSON is YAML.
-    return parse(payload, { maxAliasCount: 100 });
+    // JSON is YAML. What is no JSON, such as a node that is part of itself, is refused here, and what is nested too deeply.
+    return withOfficialKeys(
+      JSON.parse(JSON.stringify(parse(payload, { maxAliasCount: 100, logLevel: 'error' })) ?? 'null'),
+    );
   } catch (cause) {
     throw new AppError('invalid-input', 'The payload is neither JSON nor YAML.', {
       data: { fields: { payload: 'is neither JSON nor YAML' } },
@@ -111,6 +114,7 @@ function readText(payload: string): unknown {
 }
 
 function withOfficialKeys(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withOfficialKeys);
   if (!isObject(value)) return value;
   return Object.fromEntries(
     Object.entries(value).map(([key, item]) => {

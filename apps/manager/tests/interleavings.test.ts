@@ -1,5 +1,5 @@
 import { agentFeatures } from '@backend.ai/contract';
-import { mayFollow, occupyingStatuses, statusReasons } from '@backend.ai/core';
+import { mayFollow, occupyingStatuses, type SessionStatus, statusReasons } from '@backend.ai/core';
 import { waitFor } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
 import fc from 'fast-check';
@@ -9,11 +9,14 @@ import {
   inRequest,
   liveSessions,
   pool,
+  preemptionModes,
   sessionCommands,
   sessionsOf,
+  setPreemption,
   startAgent,
   stopAgent,
   tolerant,
+  urgent,
 } from './session-commands.ts';
 import { createWorld, type World } from './world.ts';
 
@@ -24,7 +27,7 @@ import { createWorld, type World } from './world.ts';
 
 let world: World;
 let agents: FakeAgent[];
-const mostSessions = 2;
+const mostSessions = 3;
 
 /** What is too large for all agents waits for larger ones, and other sessions for it. */
 const waitingForever = ['exceeds-agents', 'dependency-unfinished'];
@@ -47,16 +50,34 @@ beforeAll(async () => {
 });
 afterAll(() => world.close());
 
+/** Where a session was. */
+const been = new Set<SessionStatus>();
+
 const pools = () => world.manager.services.api.admin.warmPool;
 
 it('keeps the ledger sound and lets nothing get stuck, whatever happens', async () => {
   await fc.assert(
-    fc.asyncProperty(sessionCommands, async (commands) => {
+    fc.asyncProperty(preemptionModes, fc.nat(2), sessionCommands, async (mode, crowd, commands) => {
+      await inRequest(() => setPreemption(world, mode));
+      // Beside them there is room for little: what is urgent takes their place.
+      for (let nth = 0; nth < crowd; nth++) {
+        const { id } = await world.create({ resources: { cpu: 3 } });
+        await world.until(id, 'RUNNING');
+      }
       await fc.asyncModelRun(() => ({ model: { mostSessions }, real: { world, agents } }), commands);
       await heal();
     }),
-    { numRuns: Number(process.env.INTERLEAVINGS ?? 10), endOnFailure: true },
+    {
+      numRuns: Number(process.env.INTERLEAVINGS ?? 10),
+      endOnFailure: true,
+      examples: [
+        ['terminate', 2, [urgent]],
+        ['reschedule', 2, [urgent]],
+      ],
+    },
   );
+  // Where little chance leads by itself.
+  for (const status of ['RESERVED', 'PREEMPTED', 'RESCHEDULING'] as const) expect([...been]).toContain(status);
 }, 300_000);
 
 it('keeps a start that was given up out of the next one, in whatever order they meet', async () => {
@@ -145,6 +166,7 @@ async function heal(): Promise<void> {
   expect(Object.values(used).every((amount) => amount === '0')).toBe(true);
   for (const session of await sessionsOf(world)) {
     const history = await world.manager.services.api.session.history({ session: session.id }, world.ctx());
+    for (const { to } of history) been.add(to);
     for (const { from, to } of history) if (from !== null) expect(mayFollow(from, to), `${from} to ${to}`).toBe(true);
     for (const [at, entry] of history.entries()) expect(entry.from).toBe(at === 0 ? null : history[at - 1]!.to);
     expect(history.at(-1)?.to).toBe(session.status);

@@ -40,8 +40,11 @@ async function checkInvariants({ mostSessions }: Model, { world, agents }: Real)
     select name from sessions where status not in ('TERMINATED', 'ERROR', 'CANCELLED')
     group by access_key, name having count(*) > 1`);
   expect([...twice], 'names of live sessions').toEqual([]);
+  // What is announced for a session is another one's still, which counts no more while it has to go.
   const holding = await world.database.db.execute(sql`
-    select distinct k.session_id from resource_allocations a join kernels k on k.id = a.kernel_id where a.free_at is null`);
+    select distinct k.session_id from resource_allocations a join kernels k on k.id = a.kernel_id
+    join sessions s on s.id = k.session_id
+    where a.free_at is null and not a.prereserved and s.status not in ('PREEMPTED', 'RESCHEDULING')`);
   expect(holding.length, 'sessions that hold resources').toBeLessThanOrEqual(mostSessions);
   const starts = agents.flatMap((agent) => agent.starts);
   expect(new Set(starts).size, 'each kernel is started once').toBe(starts.length);
@@ -88,39 +91,71 @@ export async function startAgent(agent: FakeAgent): Promise<void> {
   if (!agent.isUp) await agent.start();
 }
 
+type AgentAction = 'lose' | 'lose with kernels' | 'return' | 'beat' | 'old beat' | 'repeat events' | 'exit';
+
+async function actOfAgent(real: Real, action: AgentAction, agent: FakeAgent): Promise<unknown> {
+  const lose = async (loseKernels: boolean): Promise<void> => {
+    await stopAgent(agent, loseKernels);
+    await real.world.forgetHeartbeats(agent.id);
+  };
+  const doing: Record<AgentAction, () => unknown> = {
+    lose: () => lose(false),
+    'lose with kernels': () => lose(true),
+    return: () => startAgent(agent),
+    beat: () => tolerant(Promise.resolve().then(() => agent.heartbeat())),
+    'old beat': () => tolerant(agent.repeatHeartbeat()),
+    'repeat events': () => tolerant(agent.repeatEvents()),
+    exit: () => agent.exit([...agent.kernels.keys()][0] ?? ''),
+  };
+  return await doing[action]();
+}
+
 const index = fc.nat(30);
 const behaviours: CreateBehaviour[] = ['start', 'stall', 'refuse', 'lose-answer', 'lose-order', 'fail'];
 const actions = fc.constantFrom<SessionAction>(
   ...(['destroy', 'destroy', 'force', 'restart', 'rename', 'take another name', 'pause', 'resume'] as const),
 );
+const agentActions = fc.constantFrom<AgentAction>(
+  ...(['lose', 'lose with kernels', 'return', 'return', 'beat', 'old beat', 'repeat events', 'exit'] as const),
+);
 const agentOf = ({ agents }: Real, at: number): FakeAgent => pick(agents, at)!;
 
 const creation = fc
   .record({
-    cpu: fc.constantFrom(1, 1, 2, 3),
+    cpu: fc.constantFrom(1, 2, 3, 4),
     size: fc.constantFrom(1, 1, 2, 3),
+    jobPriority: fc.constantFrom(0, 0, 5),
+    isPreemptible: fc.constantFrom(true, true, true, false),
     /** Often one that is taken. */
     name: fc.option(fc.constantFrom('name-0', 'name-1', 'name-2'), { nil: undefined }),
     isJob: fc.boolean(),
     /** Waits for a job that lives. */
     after: fc.option(index, { nil: undefined }),
   })
-  .map(({ cpu, size, name, isJob, after }) =>
-    command(`create ${size} of ${cpu} ${name ?? ''} ${isJob ? 'job' : ''} ${after ?? ''}`, async ({ world }) => {
-      const jobs = after === undefined ? [] : (await liveSessions(world)).filter(({ type }) => type === 'batch');
-      const before = pick(jobs, after ?? 0);
-      await tolerant(
-        world.create({
-          ...(name === undefined ? {} : { name }),
-          ...(isJob ? { type: 'batch', startupCommand: 'make' } : {}),
-          ...(before ? { dependencies: [before.id] } : {}),
-          resources: { cpu },
-          clusterSize: size,
-          clusterMode: size > 1 ? 'multi-node' : 'single-node',
-        }),
-      );
-    }),
-  );
+  .map(({ cpu, size, name, isJob, after, ...priorities }) => {
+    const rank = `${priorities.jobPriority}${priorities.isPreemptible ? '' : '!'}`;
+    return command(
+      `create ${size} of ${cpu} ${rank} ${name ?? ''} ${isJob ? 'job' : ''} ${after ?? ''}`,
+      async ({ world }) => {
+        const jobs = after === undefined ? [] : (await liveSessions(world)).filter(({ type }) => type === 'batch');
+        const before = pick(jobs, after ?? 0);
+        await tolerant(
+          world.create({
+            ...(name === undefined ? {} : { name }),
+            ...(isJob ? { type: 'batch', startupCommand: 'make' } : {}),
+            ...(before ? { dependencies: [before.id] } : {}),
+            ...priorities,
+            resources: { cpu },
+            clusterSize: size,
+            clusterMode: size > 1 ? 'multi-node' : 'single-node',
+          }),
+        );
+      },
+    );
+  });
+
+/** Where there is no room, others have to go for it. */
+export const urgent = command('create urgent', ({ world }) => world.create({ resources: { cpu: 3 }, jobPriority: 9 }));
 
 const byUsers = [
   { weight: 10, arbitrary: creation },
@@ -133,10 +168,17 @@ const byUsers = [
   {
     weight: 4,
     arbitrary: fc
-      .array(fc.tuple(actions, fc.nat(2)), { minLength: 2, maxLength: 4 })
-      .map((many) =>
-        command(`together: ${many.map(([action, at]) => `${action} ${at}`).join(', ')}`, (real) =>
-          Promise.all(many.map(([action, at]) => act(real, action, at))),
+      .record({
+        users: fc.array(fc.tuple(actions, fc.nat(2)), { minLength: 1, maxLength: 3 }),
+        // Each does one thing at a time.
+        agents: fc.uniqueArray(fc.tuple(fc.nat(1), agentActions), { selector: ([at]) => at, maxLength: 2 }),
+      })
+      .map(({ users, agents }) =>
+        command(`together: ${[...users, ...agents].map(([at, what]) => `${at} ${what}`).join(', ')}`, (real) =>
+          Promise.all([
+            ...users.map(([action, at]) => act(real, action, at)),
+            ...agents.map(([at, action]) => actOfAgent(real, action, agentOf(real, at))),
+          ]),
         ),
       ),
   },
@@ -259,6 +301,23 @@ const byTime = [
   },
 ];
 
+export const preemptionModes = fc.constantFrom('terminate', 'reschedule', 'reschedule', 'off');
+
+export async function setPreemption(world: World, mode: string): Promise<void> {
+  const preemption = mode === 'off' ? { enabled: false } : { enabled: true, mode };
+  const change = { name: 'default', options: { preemption } };
+  await world.manager.services.api.admin.resourceGroup.modify(change as never, world.ctx());
+}
+
+const byAdministrators = [
+  {
+    weight: 1,
+    arbitrary: preemptionModes.map((mode) =>
+      command(`preemption ${mode}`, ({ world }) => inRequest(() => setPreemption(world, mode))),
+    ),
+  },
+];
+
 const byManagers = [
   { weight: 1, arbitrary: fc.constant(command('restart manager', ({ world }) => world.restartManager())) },
   // All leases are over: whoever asks first leads.
@@ -267,6 +326,6 @@ const byManagers = [
 ];
 
 export const sessionCommands: fc.Arbitrary<Iterable<Command>> = fc.commands(
-  [fc.oneof(...byUsers, ...byAgents, ...byPools, ...byTime, ...byManagers)],
+  [fc.oneof(...byUsers, ...byAgents, ...byPools, ...byTime, ...byAdministrators, ...byManagers)],
   { maxCommands: 30, size: 'max' },
 );

@@ -229,19 +229,35 @@ describe('usage', () => {
     await expect(report({ from: iso(begin), to: iso(begin) })).rejects.toMatchObject({ code: 'invalid-input' });
   });
 
-  it('refuses more periods than a report may have rows, before the database makes them', async () => {
-    for (const period of ['hour', 'day', 'month'] as const) {
-      const refused = report({ from: '0001-01-01T00:00:00Z', to: iso(begin), period });
-      await expect(refused).rejects.toMatchObject({
-        code: 'invalid-input',
-        data: { fields: { period: expect.any(String) } },
-      });
-    }
+  it('counts the rows of a report, and not the time that it looks back', async () => {
     await forget();
     await record(begin, begin + 2 * hour, { cpu: '1' });
-    const rows = await report({ from: iso(begin - 9_999 * hour), to: iso(begin + hour), period: 'hour' });
-    expect(rows.map(({ period, used }) => [period, used.cpu])).toEqual([[iso(begin), '3600']]);
-    expect(await report({ from: '0001-01-01T00:00:00Z', to: iso(begin + hour) })).toHaveLength(1);
+    for (const from of ['0001-01-01T00:00:00Z', iso(begin - 43_800 * hour)]) {
+      const rows = await report({ from, to: iso(begin + hour), period: 'hour' });
+      expect(rows.map(({ period, used }) => [period, used.cpu])).toEqual([[iso(begin), '3600']]);
+    }
+    await record(begin - 10_001 * hour, begin, { cpu: '1' });
+    await expect(report({ from: '0001-01-01T00:00:00Z', to: iso(begin), period: 'hour' })).rejects.toMatchObject({
+      code: 'invalid-input',
+      data: { fields: { period: expect.any(String) } },
+    });
+    expect(await report({ from: '0001-01-01T00:00:00Z', to: iso(begin), period: 'day' })).toHaveLength(417);
+  });
+
+  it('of somebody whom the asker does not know is refused, and of one who used nothing is empty', async () => {
+    await forget();
+    const span = { from: iso(begin), to: iso(begin + hour) };
+    expect(await report({ ...span, user: world.admin.email.toUpperCase() })).toEqual([]);
+    for (const [filter, name] of [
+      ['user', 'nobody@example.com'],
+      ['project', 'nothing'],
+      ['domain', 'nowhere'],
+    ] as const) {
+      await expect(report({ ...span, [filter]: name })).rejects.toMatchObject({
+        code: 'object-not-found',
+        message: `There is no ${filter} "${name}".`,
+      });
+    }
   });
 
   it('is told day by day back from now to whoever lets it decay', async () => {

@@ -1,7 +1,7 @@
 import type { KernelUsage, Metrics, Scope, UsageKey, UsagePeriod } from '@backend.ai/contract';
 import type { Database } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
-import { ownedWithin } from './scopes.ts';
+import { ownedWithin, projectWithin } from './scopes.ts';
 
 export interface UsageQuery {
   readonly from: string;
@@ -121,14 +121,35 @@ export class UsageRepository {
         select starts_at, id, name, slot_name, sum(used) as used from parts group by starts_at, id, name, slot_name
       ), counts as (
         select starts_at, id, name, count(distinct session_id)::int as sessions from parts group by starts_at, id, name
+      ), held_by as (
+        select starts_at, id, name, jsonb_object_agg(slot_name, trim_scale(used)::text) as used
+        from sums group by starts_at, id, name
+      ), measured_of as (
+        select starts_at, id, name, jsonb_object_agg(key, round(amount::numeric, 3)) as measured
+        from counted group by starts_at, id, name
       )
-      select c.starts_at as "period", c.id, c.name, c.sessions,
-        (select jsonb_object_agg(s.slot_name, trim_scale(s.used)::text) from sums s
-          where s.starts_at = c.starts_at and s.id = c.id and s.name = c.name) as "used",
-        coalesce((select jsonb_object_agg(m.key, round(m.amount::numeric, 3)) from counted m
-          where m.starts_at = c.starts_at and m.id = c.id and m.name = c.name), '{}') as "measured"
-      from counts c order by c.starts_at, c.name, c.id limit ${limit}::int`);
+      select c.starts_at as "period", c.id, c.name, c.sessions, u.used, coalesce(m.measured, '{}') as measured
+      from counts c join held_by u using (starts_at, id, name) left join measured_of m using (starts_at, id, name)
+      order by c.starts_at, c.name, c.id limit ${limit}::int`);
     return [...rows];
+  }
+
+  /** The first of the filters that names nobody whom the scope has in it. */
+  async unknownFilter(
+    query: Pick<UsageQuery, 'user' | 'project' | 'domain' | 'scope'>,
+  ): Promise<'user' | 'project' | 'domain' | undefined> {
+    const { user, project, domain, scope } = query;
+    const own = scope.extent === 'all' ? sql`true` : sql`d.name = ${scope.domain}`;
+    const users = sql`select u.id as user_id, u.domain_name, null::uuid as project_id from users u where u.email = ${user}`;
+    const [row] = await this.#db.execute<{ unknown: 'user' | 'project' | 'domain' | null }>(sql`
+      select case
+        when ${user}::text is not null and not exists (select 1 from (${users}) h where ${ownedWithin(scope, sql`h`)})
+          then 'user'
+        when ${project}::text is not null
+          and not exists (select 1 from projects p where p.name = ${project} and ${projectWithin(scope)}) then 'project'
+        when ${domain}::text is not null and not exists (select 1 from domains d where d.name = ${domain} and ${own})
+          then 'domain' end as "unknown"`);
+    return row?.unknown ?? undefined;
   }
 
   /**

@@ -1,4 +1,3 @@
-import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Writable } from 'node:stream';
 import { parseDurationMs, writeTable } from '@backend.ai/cli-kit';
@@ -61,9 +60,12 @@ export class SessionStats extends SessionCommand {
 
   async #draw(session: Session, file: string): Promise<void> {
     // A library for charts takes a while to load; nothing else needs it.
-    const { drawStatistics } = await import('./draw-statistics.ts');
+    const [{ drawStatistics }, { savePicture }] = await Promise.all([
+      import('./draw-statistics.ts'),
+      import('../../draw-chart.ts'),
+    ]);
     const path = resolve(this.context.cwd, file);
-    await writeFile(path, await drawStatistics(await session.stats()));
+    await savePicture(path, await drawStatistics(await session.stats()));
     this.context.stdout.write(`${path}\n`);
   }
 }

@@ -1,9 +1,13 @@
 import type { UsageReport } from '@backend.ai/client';
+import { AppError } from '@backend.ai/core';
 import { drawChart, minuteOf } from '../../draw-chart.ts';
-import { hoursOf } from './usage-texts.ts';
+import { hoursOf, periodEnd } from './usage-texts.ts';
 
 /** More would not be told apart; the rest is shown together. */
 const mostNames = 8;
+
+/** More bars would be thinner than a pixel. */
+const mostPeriods = 1_000;
 
 /** Bars by period, one colour for each of those who used most. SVG. */
 export function drawUsage({ rows, by, from, to, period }: UsageReport, slot: string): Promise<string> {
@@ -39,15 +43,16 @@ export function drawUsage({ rows, by, from, to, period }: UsageReport, slot: str
 function periodsBetween(from: string, to: string, period: 'hour' | 'day' | 'month'): string[] {
   const at = new Date(from);
   const day = period === 'month' ? 1 : at.getUTCDate();
-  let step = Date.UTC(at.getUTCFullYear(), at.getUTCMonth(), day, period === 'hour' ? at.getUTCHours() : 0);
+  let begin = new Date(
+    Date.UTC(at.getUTCFullYear(), at.getUTCMonth(), day, period === 'hour' ? at.getUTCHours() : 0),
+  ).toISOString();
   const periods: string[] = [];
-  while (step < Date.parse(to)) {
-    periods.push(new Date(step).toISOString());
-    const next = new Date(step);
-    if (period === 'hour') next.setUTCHours(next.getUTCHours() + 1);
-    else if (period === 'day') next.setUTCDate(next.getUTCDate() + 1);
-    else next.setUTCMonth(next.getUTCMonth() + 1);
-    step = next.getTime();
+  for (; begin < to; begin = periodEnd(begin, period)) {
+    if (periods.push(begin) > mostPeriods) {
+      throw new AppError('invalid-input', `A picture has room for ${mostPeriods} periods.`, {
+        hint: 'Take longer periods (--period month), or a shorter time (--from 30d).',
+      });
+    }
   }
   return periods;
 }

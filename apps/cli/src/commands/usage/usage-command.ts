@@ -1,7 +1,7 @@
-import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { ApiCommand, parseDurationMs, writeTable } from '@backend.ai/cli-kit';
 import type { Client, UsageReport } from '@backend.ai/client';
+import { AppError } from '@backend.ai/core';
 import { Option, UsageError } from 'clipanion';
 import { amountHours, measuresOf, measureText, measureTitle, slotsOf, toCsv } from './usage-texts.ts';
 
@@ -14,7 +14,9 @@ export abstract class UsageCommand extends ApiCommand {
   to = Option.String('--to', { description: 'Until then, without it; now unless given' });
   by = Option.String('--by', { description: `One row for each ${keys.join(', ')}` });
   period = Option.String('--period', { description: `In periods of UTC: ${periods.join(', ')}` });
-  csv = Option.Boolean('--csv', false, { description: 'Comma-separated, in amounts times seconds' });
+  csv = Option.Boolean('--csv', false, {
+    description: 'Comma-separated, in amounts times seconds; held_… is what was reserved, used_… what was measured',
+  });
   plot = Option.String('--plot', { description: 'Draw an SVG picture into this file instead' });
   slot = Option.String('--slot', 'cpu', { description: 'The resource that the picture shows' });
 
@@ -59,9 +61,18 @@ export abstract class UsageCommand extends ApiCommand {
 
   async #draw(report: UsageReport, file: string): Promise<void> {
     // A library for charts takes a while to load; nothing else needs it.
-    const { drawUsage } = await import('./draw-usage.ts');
+    const [{ drawUsage }, { savePicture }] = await Promise.all([
+      import('./draw-usage.ts'),
+      import('../../draw-chart.ts'),
+    ]);
+    const known = slotsOf(report.rows);
+    if (known.length > 0 && !known.includes(this.slot)) {
+      throw new AppError('unknown-slot', `Nothing of "${this.slot}" was held in this time.`, {
+        hint: `Draw one of these: ${known.join(', ')}`,
+      });
+    }
     const path = resolve(this.context.cwd, file);
-    await writeFile(path, await drawUsage(report, this.slot));
+    await savePicture(path, await drawUsage(report, this.slot));
     this.context.stdout.write(`${path}\n`);
   }
 }

@@ -46,19 +46,47 @@ export function measureTitle(name: string): string {
   return known[name] ?? `${name.replace(/Seconds$/, '')} busy hours`;
 }
 
-/** Amounts times seconds, exact: what other programs calculate with. */
-export function toCsv({ rows, by }: UsageReport): string {
+/** Where the period that begins at a moment ends. Both in ISO form. */
+export function periodEnd(begin: string, period: 'hour' | 'day' | 'month'): string {
+  const end = new Date(begin);
+  if (period === 'hour') end.setUTCHours(end.getUTCHours() + 1);
+  else if (period === 'day') end.setUTCDate(end.getUTCDate() + 1);
+  else end.setUTCMonth(end.getUTCMonth() + 1);
+  return end.toISOString();
+}
+
+/** Amounts times seconds, exact: what other programs calculate with. The last period ends with the report. */
+export function toCsv({ rows, by, period, to }: UsageReport): string {
   const [slots, measures] = [slotsOf(rows), measuresOf(rows)];
-  const head = ['period', `${by}_id`, by, 'sessions', ...slots.map((slot) => `${slot}_seconds`), ...measures];
-  const lines = rows.map(({ period, id, name, sessions, used, measured }) => [
-    period,
+  const endOf = (begin: string): string => {
+    const end = period === 'whole' ? to : periodEnd(begin, period);
+    return end < to ? end : to;
+  };
+  const head = ['period_begin', 'period_end', `${by}_id`, by, 'sessions', ...slots.map(heldColumn)];
+  const lines = rows.map(({ period: begin, id, name, sessions, used, measured }) => [
+    begin,
+    endOf(begin),
     id,
     name,
     String(sessions),
     ...slots.map((slot) => used[slot] ?? '0'),
     ...measures.map((name) => String(measured?.[name] ?? '')),
   ]);
-  return [head, ...lines].map((line) => `${line.map(quoted).join(',')}\r\n`).join('');
+  return [[...head, ...measures.map(measuredColumn)], ...lines]
+    .map((line) => `${line.map(quoted).join(',')}\r\n`)
+    .join('');
+}
+
+function heldColumn(slot: string): string {
+  return slot === 'mem' ? 'held_mem_byte_seconds' : `held_${slot}_seconds`;
+}
+
+function measuredColumn(name: string): string {
+  const known: Readonly<Record<string, string>> = {
+    ...{ cpuSeconds: 'used_cpu_seconds', memoryPeakBytes: 'peak_memory_bytes' },
+    ...{ readBytes: 'read_bytes', writtenBytes: 'written_bytes' },
+  };
+  return known[name] ?? `busy_${name.replace(/Seconds$/, '')}_seconds`;
 }
 
 /** Spreadsheets take what begins with these for a formula: names come from other people. */

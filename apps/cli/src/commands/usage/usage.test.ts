@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ProjectUsage, UsageReport } from '@backend.ai/client';
@@ -95,9 +95,10 @@ it('usage is one’s own, as a table of hours', async () => {
 it('the CSV has exact amounts times seconds, and no name that a spreadsheet would calculate', async () => {
   const { stdout } = await runCli(['usage', '--csv', '--period', 'day', '--by', 'user'], { api });
   expect(stdout.split('\r\n')).toEqual([
-    'period,user_id,user,sessions,cpu_seconds,mem_seconds,cuda.device_seconds,cpuSeconds,memoryPeakBytes,cudaSeconds',
-    `2025-01-01T00:00:00.000Z,u-1,"'=cmd(""x""), inc",2,7200.5,${3600 * 1024 ** 3},0,1800,${512 * 1024 ** 2},900`,
-    '2025-01-02T00:00:00.000Z,u-2,b@example.com,1,0,0,1800,,,',
+    'period_begin,period_end,user_id,user,sessions,held_cpu_seconds,held_mem_byte_seconds,held_cuda.device_seconds,' +
+      'used_cpu_seconds,peak_memory_bytes,busy_cuda_seconds',
+    `2025-01-01T00:00:00.000Z,2025-01-02T00:00:00.000Z,u-1,"'=cmd(""x""), inc",2,7200.5,${3600 * 1024 ** 3},0,1800,${512 * 1024 ** 2},900`,
+    '2025-01-02T00:00:00.000Z,2025-01-03T00:00:00.000Z,u-2,b@example.com,1,0,0,1800,,,',
     '',
   ]);
 });
@@ -117,6 +118,20 @@ it('the picture has a place for each period, also without use, and names who is 
   for (const text of ['2025-01-01', '2025-01-02', '2025-01-03', 'b@example.com', 'cpu hours'])
     expect(svg).toContain(text);
   expect(svg).not.toContain('<script');
+});
+
+it.each([
+  ['usage --plot absent/x.svg', '[invalid-path]', 'its folder does not exist'],
+  ['usage --plot .', '[invalid-path]', 'that is a folder'],
+  ['usage --plot x.svg --slot nope', '[unknown-slot]', 'cpu, mem, cuda.device'],
+  ['usage --plot x.svg --period minute', '--period takes one of', 'minute'],
+])('no picture is drawn where that goes wrong: %s', async (line, ...words) => {
+  const folder = await mkdtemp(join(tmpdir(), 'usage-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const { exitCode, stdout, stderr } = await runCli(line.split(' '), { api, cwd: folder });
+  expect([exitCode > 0, stdout]).toEqual([true, '']);
+  for (const word of words) expect(stderr).toContain(word);
+  expect(await readdir(folder)).toEqual([]);
 });
 
 it('says so when nothing was used, and what is wrong with an option', async () => {

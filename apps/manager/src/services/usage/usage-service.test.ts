@@ -22,6 +22,7 @@ const ended: KernelUsageRecord = {
 function service(count: number, row: KernelUsageRecord = ended, live: LiveMetrics = { find: async () => undefined }) {
   const usage = {
     report: async () => [],
+    unknownFilter: async () => undefined,
     kernels: async ({ limit }: { limit: number }) => Array.from({ length: Math.min(count, limit) }, () => row),
   };
   return new UsageService(usage, live, new FakeClock());

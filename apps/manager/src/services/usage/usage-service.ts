@@ -6,7 +6,6 @@ import {
   type ProjectUsage,
   type ProjectUsageInput,
   scopeOf,
-  type UsagePeriod,
   type UsageReport,
   type UsageReportInput,
   type UserActor,
@@ -15,16 +14,7 @@ import { AppError, type Clock } from '@backend.ai/core';
 import type { KernelUsageRecord, UsageRepository } from '../../repositories/usage.ts';
 import { toIso } from '../sessions/session-view.ts';
 
-const hourMs = 3_600_000;
-/** The shortest that a period can be, in milliseconds. */
-const shortest: Readonly<Record<UsagePeriod, number>> = {
-  hour: hourMs,
-  day: 24 * hourMs,
-  month: 28 * 24 * hourMs,
-  whole: Number.POSITIVE_INFINITY,
-};
-
-type UsageRows = Pick<UsageRepository, 'report' | 'kernels'>;
+type UsageRows = Pick<UsageRepository, 'report' | 'kernels' | 'unknownFilter'>;
 
 /** What is measured of kernels that run. */
 export interface LiveMetrics {
@@ -43,16 +33,20 @@ export class UsageService {
     this.#clock = clock;
   }
 
-  /** @throws AppError `invalid-input` for a time that ends before it begins, or a report that is too long */
+  /**
+   * @throws AppError `invalid-input` for a time that ends before it begins, or a report that is too long, `object-not-found`
+   * for whom the actor does not know
+   */
   async report(input: UsageReportInput, actor: UserActor): Promise<UsageReport> {
-    const { by, period, user = null, project = null, domain = null } = input;
+    const { by, period, project = null, domain = null } = input;
+    const user = input.user?.toLowerCase() ?? null;
     const { from, to } = spanOf(input.from, input.to ?? this.#clock.now());
-    // Before the database has to make them: one row of each would be too much already.
-    if ((Date.parse(to) - Date.parse(from)) / shortest[period] > mostUsageRows) throw tooManyRows();
     const scope = scopeOf(actor, 'usage:read');
     const query = { from, to, by, period, user, project, domain, scope, limit: mostUsageRows + 1 };
     const rows = await this.#usage.report(query);
     if (rows.length > mostUsageRows) throw tooManyRows();
+    const unknown = rows.length === 0 && (await this.#usage.unknownFilter(query));
+    if (unknown) throw new AppError('object-not-found', `There is no ${unknown} "${query[unknown]}".`);
     return { from, to, by, period, rows: rows.map((row) => ({ ...row, period: toIso(row.period) })) };
   }
 

@@ -13,10 +13,10 @@ import {
   type DeviceShares,
   deviceContributionSchema,
   deviceMeasurementSchema,
-  devicesIn,
   type KernelTarget,
   noContribution,
 } from './accelerator-plugin.ts';
+import { deviceEnvironment, type HeldDevices } from './device-environment.ts';
 import { withinDeadline } from './within-deadline.ts';
 
 /** A plugin that is to be, and how it comes to be. */
@@ -130,7 +130,7 @@ export class Accelerators {
    */
   async contribute(allocation: Allocation, target: KernelTarget): Promise<DeviceContribution> {
     const parts: DeviceContribution[] = [];
-    let count = 0;
+    const held: HeldDevices[] = [];
     for (const entry of this.#entries) {
       const { plugin, source } = entry;
       const shares = plugin ? sharesOf(plugin.key, entry.inventory, allocation) : {};
@@ -142,11 +142,10 @@ export class Accelerators {
           cause,
         });
       });
-      count += devicesIn(shares).length;
+      if (entry.inventory) held.push({ key: plugin.key, inventory: entry.inventory, shares });
       parts.push(checked(deviceContributionSchema, { ...noContribution, ...part }, source.name));
     }
-    const counted = { GPU_COUNT: String(count), N_GPUS: String(count) };
-    return parts.reduce(merge, { ...noContribution, environ: counted });
+    return parts.reduce(merge, { ...noContribution, environ: deviceEnvironment(held) });
   }
 
   /** What all devices do, by plugin key. A plugin that cannot tell is left out. */

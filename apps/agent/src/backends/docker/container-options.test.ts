@@ -4,11 +4,13 @@ import { noContribution } from '../../accelerators/accelerator-plugin.ts';
 import { kernelResources, unknownAllocation } from '../../resources/kernel-resources.ts';
 import { scratchPaths } from '../scratch/scratch.ts';
 import { type ContainerRequest, containerOptions, containerResources, limitsWithin } from './container-options.ts';
+import { kernelImage } from './kernel-image.ts';
 
 const image = {
   ...{ name: 'backend.ai/python:3.11', id: 'sha256:1', language: 'python' as const, interpreter: '/usr/bin/python3' },
   environment: { PATH: '/opt/bin:/usr/bin', HOME: '/root' },
   services: [],
+  coreCountVariables: ['OMP_NUM_THREADS'],
   shmemBytes: 64 * 1024 ** 2,
 };
 const spec: ContainerRequest['spec'] = {
@@ -75,6 +77,32 @@ describe('the container of a kernel', () => {
     expect(options.Env).toEqual(
       expect.arrayContaining(['PATH=/opt/bin:/usr/bin', 'HOME=/home/work', 'MINE=yes', 'USER=work']),
     );
+  });
+
+  it('tells the programs of its image how many processors they have, unless the user says otherwise', () => {
+    const coresOf = (cpu: string, environ = {}) =>
+      containerOptions({ ...request, spec: { ...spec, slots: { cpu }, environ } }).Env?.filter((entry) =>
+        entry.startsWith('OMP_NUM_THREADS='),
+      );
+    expect([coresOf('4'), coresOf('1.5'), coresOf('0.2')].flat()).toEqual([
+      ...['OMP_NUM_THREADS=4', 'OMP_NUM_THREADS=2', 'OMP_NUM_THREADS=1'],
+    ]);
+    expect(coresOf('4', { OMP_NUM_THREADS: '1' })).toEqual(['OMP_NUM_THREADS=1']);
+  });
+
+  it('tells the services of its image as its label has them', () => {
+    const label = 'jupyter:http:8080,tensorboard:http:6006';
+    const labels = { 'ai.backend.runtime-type': 'python', 'ai.backend.service-ports': label };
+    const labelled = kernelImage('python', {
+      id: 'sha256:1',
+      names: [],
+      architecture: 'amd64',
+      labels,
+      environ: [],
+      sizeBytes: 1,
+    });
+    expect(containerOptions({ ...request, image: labelled }).Env).toContain(`BACKENDAI_SERVICE_PORTS=${label}`);
+    expect(containerOptions(request).Env?.some((entry) => entry.startsWith('BACKENDAI_SERVICE_PORTS='))).toBe(false);
   });
 
   it('of a shell is driven by Node.js that comes along, with the shell that its image names', () => {

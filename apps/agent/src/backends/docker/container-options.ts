@@ -11,7 +11,7 @@ import { ownView } from '../scratch/kernel-view.ts';
 import type { ScratchPaths } from '../scratch/scratch.ts';
 import { type CarriedPrograms, carriedCommand } from './carried-programs.ts';
 import type { ClusterAddresses } from './cluster-addresses.ts';
-import type { KernelImage } from './kernel-image.ts';
+import { environmentFor, type KernelImage } from './kernel-image.ts';
 
 /** What a container may use. */
 export interface ContainerResources {
@@ -93,7 +93,8 @@ export function limitsWithin(limits: string): UserLimits {
 /** The whole container: what runs in it, what it sees, what it may. Nothing is published, nothing hangs on the agent. */
 export function containerOptions(request: ContainerRequest): Docker.ContainerCreateOptions {
   const { spec, image, user } = request;
-  const environment = kernelEnvironment(spec, ownView, user, image.environment, request.resources.devices.environ);
+  const given = environmentFor(image, spec.slots);
+  const environment = kernelEnvironment(spec, ownView, user, given, request.resources.devices.environ);
   return {
     name: request.name,
     // By content: the name may mean something else by now.

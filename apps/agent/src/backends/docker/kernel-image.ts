@@ -10,6 +10,8 @@ export interface KernelImage {
   /** Of its contents: the name may mean something else by now. */
   readonly id: string;
   readonly environment: Readonly<Record<string, string>>;
+  /** Its programs find the number of their processors under these names. */
+  readonly coreCountVariables: readonly string[];
   /** What its runner speaks. */
   readonly language: RunnerLanguage;
   /** What it is about: a path inside, or a name to be found in its `PATH`. */
@@ -21,14 +23,24 @@ export interface KernelImage {
 }
 
 export function kernelImage(name: string, { id, labels, environ }: EngineImage): KernelImage {
-  const { language, runtimePath, servicePorts, shmem } = readImageLabels(labels);
+  const { language, runtimePath, servicePorts, coreCountVariables, shmem } = readImageLabels(labels);
+  const { 'ai.backend.service-ports': offered } = labels;
   return {
-    ...{ name, id, language },
-    environment: environmentOf(environ),
+    ...{ name, id, language, coreCountVariables },
+    environment: { ...environmentOf(environ), ...(offered ? { BACKENDAI_SERVICE_PORTS: offered } : {}) },
     interpreter: interpreterOf(language, runtimePath),
     services: servicePorts.map(({ ports, ...service }) => ({ ...service, ports: [...ports] })),
     shmemBytes: Number(shmem),
   };
+}
+
+/** What it says of the environment of a kernel with such amounts; part of a processor counts as one. */
+export function environmentFor(
+  { environment, coreCountVariables }: Pick<KernelImage, 'environment' | 'coreCountVariables'>,
+  slots: Readonly<Record<string, string>>,
+): Record<string, string> {
+  const cores = String(Math.max(1, Math.ceil(Number(slots.cpu ?? 1))));
+  return { ...environment, ...Object.fromEntries(coreCountVariables.map((name) => [name, cores])) };
 }
 
 /** Where its interpreter may be. */

@@ -1,6 +1,6 @@
 import type { CreateStep } from '../../backend.ts';
 import type { DockerContext, DockerDraft } from '../draft.ts';
-import { kernelImage } from '../kernel-image.ts';
+import { environmentFor, kernelImage } from '../kernel-image.ts';
 
 /** The image is there, fetched if need be, and what it says of itself is known. */
 export function ensureImageStep(draft: DockerDraft, { images, installed }: DockerContext): CreateStep {
@@ -16,7 +16,10 @@ export function ensureImageStep(draft: DockerDraft, { images, installed }: Docke
       draft.image = kernelImage(name, image);
       draft.services = draft.image.services;
       if (draft.warm) {
-        draft.warm.environment = { image: draft.image.environment, devices: draft.resources.devices.environ };
+        draft.warm.environment = {
+          image: environmentFor(draft.image, draft.spec.slots),
+          devices: draft.resources.devices.environ,
+        };
         draft.warm.imageId = draft.image.id;
       }
       if (fetched) installed.hint();

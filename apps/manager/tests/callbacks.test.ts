@@ -138,11 +138,14 @@ describe('the callback of a session', () => {
     const careful = await createWorld();
     await careful.addAgent('i-one');
     const { session } = careful.manager.services.api;
-    const input = createSessionSchema.parse({ image: 'python', callbackUrl: 'http://169.254.169.254/' });
-    await expect(session.create(input, careful.ctx())).rejects.toMatchObject({
-      code: 'callback-forbidden',
-      data: { fields: { callbackUrl: 'is no public address' } },
-    });
+    const inside = ['169.254.169.254', 'localhost', 'LocalHost.:81', 'a.localhost', 'printer.local', '[::1]', '10.1'];
+    for (const host of inside) {
+      const input = createSessionSchema.parse({ image: 'python', callbackUrl: `http://${host}/` });
+      await expect(session.create(input, careful.ctx()), host).rejects.toMatchObject({
+        code: 'callback-forbidden',
+        data: { fields: { callbackUrl: 'is no public address' } },
+      });
+    }
     expect(await session.list({ all: true, limit: 10 }, careful.ctx())).toEqual([]);
     await careful.close();
   });

@@ -3,7 +3,7 @@ import http from 'node:http';
 import https from 'node:https';
 import type { LookupFunction } from 'node:net';
 import { AppError, type Clock } from '@backend.ai/core';
-import { isPublicAddress, literalAddress } from './public-address.ts';
+import { isLocalName, isPublicAddress, literalAddress } from './public-address.ts';
 
 export interface CallbackClientOptions {
   readonly clock: Clock;
@@ -27,12 +27,14 @@ export class CallbackClient {
   }
 
   /**
-   * A URL whose address is known to be none that may be called.
+   * A URL whose address is known to be none that may be called; what another name means shows when it is called.
    * @throws AppError `callback-forbidden`
    */
   checkUrl(url: string): void {
-    const address = literalAddress(new URL(url));
+    const target = new URL(url);
+    const address = literalAddress(target);
     if (address !== null) this.#checkAddress(address);
+    else if (!this.#options.allowPrivate && isLocalName(target)) throw forbidden(target.hostname);
   }
 
   /**

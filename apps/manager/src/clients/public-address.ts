@@ -56,3 +56,8 @@ export function literalAddress(url: URL): string | null {
   const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
   return isIP(host) === 0 ? null : host;
 }
+
+/** A name that means this machine or its neighbours wherever it is resolved (RFC 6761, RFC 6762). */
+export function isLocalName({ hostname }: URL): boolean {
+  return /(^|\.)(localhost|local)\.?$/i.test(hostname);
+}

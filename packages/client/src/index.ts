@@ -9,6 +9,7 @@ export type {
   DotfileView,
   FileEntry,
   FileListing,
+  IdleCheckView,
   Image,
   ImageDetails,
   ImageView,

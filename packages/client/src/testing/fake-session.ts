@@ -64,6 +64,8 @@ export class FakeSession {
   /** What the scheduler would say of it. */
   waiting: SessionExplanation['waiting'] = null;
   reserved: SessionExplanation['reserved'] = null;
+  /** What idle checkers say of it. */
+  idleChecks: SessionIdleView['checks'] = [];
   placement: SessionExplanation['placement'] = null;
   /** What followers of its log get, line by line. */
   output: string[] = [];
@@ -140,7 +142,7 @@ export class FakeSession {
   }
 
   idleness(): SessionIdleView {
-    return { sessionId: this.view.id, name: this.view.name, checks: [] };
+    return { sessionId: this.view.id, name: this.view.name, checks: this.idleChecks };
   }
 
   explanation(): SessionExplanation {

@@ -1,4 +1,5 @@
 import { writeTable } from '@backend.ai/cli-kit';
+import type { IdleCheckView } from '@backend.ai/client';
 import { Command } from 'clipanion';
 import { SessionCommand } from '../../session-command.ts';
 
@@ -24,7 +25,31 @@ export class SessionIdle extends SessionCommand {
         explanation,
       ]),
     );
+    for (const check of idle.checks) for (const line of figures(check)) this.say(line);
   }
+}
+
+/** What the verdict on utilisation was made of. */
+function figures({ checker, evidence }: IdleCheckView): string[] {
+  const { metrics, windowMs, coveredMs } = evidence as Partial<UtilizationEvidence>;
+  if (checker !== 'utilization' || metrics === undefined) return [];
+  const observed = `  observed: ${seconds(coveredMs)} of ${seconds(windowMs)}`;
+  const compared = Object.entries(metrics).map(([name, { average, threshold, isBelow }]) => {
+    const unit = /_(util|mem)$|^mem$/.test(name) ? ' %' : ' bytes/s';
+    const used = average === null ? 'not measured' : `${average.toFixed(1)}${unit} on average`;
+    return `  ${name}: ${used}, threshold ${threshold}${unit}${isBelow ? ' (below)' : ''}`;
+  });
+  return ['utilization:', ...compared, observed];
+}
+
+interface UtilizationEvidence {
+  readonly windowMs: number;
+  readonly coveredMs: number;
+  readonly metrics: Readonly<Record<string, { average: number | null; threshold: number; isBelow: boolean | null }>>;
+}
+
+function seconds(ms = 0): string {
+  return `${Math.floor(ms / 1000)} s`;
 }
 
 function left(remainingMs: number | null, kind: string): string {

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { ApiCommand, parsePairs, parseWhole } from '@backend.ai/cli-kit';
 import type { CreateSessionOptions } from '@backend.ai/client';
+import { AppError, hasCode } from '@backend.ai/core';
 import { Option, UsageError } from 'clipanion';
 
 /** A command that makes a session: what sessions are made with. */
@@ -63,6 +64,49 @@ export abstract class SessionCreatingCommand extends ApiCommand {
     };
     return onlyGiven(wanted) as CreateSessionOptions;
   }
+}
+
+/** The options that say what a field of the request says. */
+const optionOf: Readonly<Record<string, string>> = {
+  image: 'IMAGE',
+  resources: '-r',
+  environ: '-e',
+  name: '--name',
+  tag: '--tag',
+  project: '--group',
+  domain: '--domain',
+  resourceGroup: '--scaling-group',
+  architecture: '--architecture',
+  callbackUrl: '--callback-url',
+  clusterMode: '--cluster-mode',
+  clusterSize: '--cluster-size',
+  priority: '--priority',
+  jobPriority: '--job-priority',
+  resourceOpts: '--resource-opts',
+  bootstrapScript: '--bootstrap-script',
+  preopenPorts: '--preopen',
+  designatedAgents: '--assign-agent',
+  startupCommand: '--startup-command',
+  startsAt: '--starts-at',
+  timeoutMs: '--batch-timeout',
+  dependencies: '--depends',
+};
+
+/** A refusal that names fields, in the words of the command line. */
+export function inOptionWords(thrown: unknown): unknown {
+  if (!hasCode(thrown, 'invalid-input')) return thrown;
+  const fields = thrown.data?.fields;
+  if (typeof fields !== 'object' || fields === null) return thrown;
+  const problems = Object.entries(fields).map(([path, problem]) => {
+    const [field = '', ...rest] = path.split('.');
+    return `${[optionOf[field] ?? field, ...rest].join(' ')} ${problem}`;
+  });
+  if (problems.length === 0) return thrown;
+  const { data, requestId } = thrown;
+  return new AppError('invalid-input', `${problems.join('; ')}.`, {
+    hint: 'See what it takes: ./backend.ai session create --help',
+    ...{ data, requestId, cause: thrown },
+  });
 }
 
 /** Several values of an option, or one with commas; undefined when it was not given. */

@@ -30,6 +30,9 @@ export const bootstrapScriptSchema = plainText(sessionLimits.bootstrapScript).re
   `must have at most ${sessionLimits.bootstrapScript} bytes`,
 );
 
+const inRange = `must be a whole number from 0 to ${sessionLimits.priority}`;
+const prioritySchema = z.number(inRange).int(inRange).min(0, inRange).max(sessionLimits.priority, inRange);
+
 const portSchema = z.number().int().min(1024).max(65_535);
 
 function listOf<T extends z.ZodType>(item: T, maxLength: number) {
@@ -65,9 +68,9 @@ const sessionRequestSchema = z.strictObject({
   /** A live session of this name and image is returned instead of an error. */
   reuseIfExists: z.boolean().default(true),
   /** Higher is considered first. */
-  priority: z.number().int().min(0).max(sessionLimits.priority).default(10),
+  priority: prioritySchema.default(10),
   /** Compared between a session that waits and those that could make room for it: less gives way. */
-  jobPriority: z.number().int().min(0).max(sessionLimits.priority).default(0),
+  jobPriority: prioritySchema.default(0),
   /** Whether it may have to make room for others. */
   isPreemptible: z.boolean().default(true),
   /** `tolerant`: it goes on, RUNNING_DEGRADED, when a sub kernel ends; otherwise it ends with any of its kernels. */

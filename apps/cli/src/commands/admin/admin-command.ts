@@ -12,17 +12,21 @@ export interface AdminVerb {
   readonly example: readonly [what: string, line: string];
   /** Names of what has to be given, in order. */
   readonly takes?: readonly string[];
+  /** Name of what may be given several times after them, at least once: as words, or with commas. */
+  readonly several?: string;
   readonly options?: readonly FieldOption[];
 }
 
 interface Given {
   readonly names: readonly string[];
+  /** What `several` is. */
+  readonly items: readonly string[];
   readonly fields: Record<string, unknown>;
 }
 
 /** A command that answers a document: under `--json` as it is, else as `show` has it. */
 export function adminCommand(
-  { words, description, example: [what, line], takes = [], options = [] }: AdminVerb,
+  { words, description, example: [what, line], takes = [], several, options = [] }: AdminVerb,
   perform: (client: Client, given: Given) => Promise<Answer>,
 ): CommandBundle['commands'][number] {
   return class extends FieldsCommand {
@@ -41,11 +45,19 @@ export function adminCommand(
           writable: true,
           enumerable: true,
         });
+      if (several !== undefined)
+        Object.defineProperty(this, 'several', {
+          value: Option.Rest({ name: several, required: 1 }),
+          writable: true,
+          enumerable: true,
+        });
     }
 
     override async perform(): Promise<undefined> {
       const names = takes.map((_, at) => String((this as unknown as Record<string, unknown>)[`name_${at}`]));
-      const { document, show, next } = await perform(await this.connect(), { names, fields: this.given() });
+      const { several: given = [] } = this as unknown as { several?: string[] };
+      const items = given.flatMap((word) => word.split(',')).filter(Boolean);
+      const { document, show, next } = await perform(await this.connect(), { names, items, fields: this.given() });
       if (this.json) return void this.printJson(document);
       if (next) this.note(next);
       if (typeof show === 'string') return void this.say(show);

@@ -37,6 +37,7 @@ describe('commands about tenants send', () => {
     ['admin group add genome --domain research', { name: 'genome', domain: 'research' }],
     ['admin project info genome', { project: 'genome' }],
     ['admin group add-users genome a@x.org,b@x.org', { project: 'genome', users: ['a@x.org', 'b@x.org'] }],
+    ['admin group add-users genome a@x.org b@x.org', { project: 'genome', users: ['a@x.org', 'b@x.org'] }],
     [
       'admin user add research a@lab.org --role admin',
       { domain: 'research', email: 'a@lab.org', role: 'admin', projects: [] },

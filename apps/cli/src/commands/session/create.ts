@@ -4,7 +4,7 @@ import { type SessionType, sessionTypes } from '@backend.ai/core';
 import { Command, Option, UsageError } from 'clipanion';
 import { showProgress } from '../../files/progress.ts';
 import { waitingLine } from '../../session-command.ts';
-import { listed, onlyGiven, SessionCreatingCommand } from '../../session-creating-command.ts';
+import { inOptionWords, listed, onlyGiven, SessionCreatingCommand } from '../../session-creating-command.ts';
 import { reasonOf } from '../../session-texts.ts';
 
 export class SessionCreate extends SessionCreatingCommand {
@@ -32,7 +32,10 @@ export class SessionCreate extends SessionCreatingCommand {
   override async perform(): Promise<number | undefined> {
     const timeoutMs = this.maxWait === undefined ? 0 : parseDurationMs('--max-wait', this.maxWait);
     const options = { ...this.createOptions, ...this.#batchOptions(), reuseIfExists: !this.noReuse };
-    const session = await (await this.connect()).sessions.create(options);
+    const client = await this.connect();
+    const session = await client.sessions.create(options).catch((thrown: unknown) => {
+      throw inOptionWords(thrown);
+    });
     if (!this.enqueueOnly) {
       const tell = waitingLine((text) => this.context.stderr.write(text));
       const progress = await showProgress(this.context, session.view.image);
@@ -55,7 +58,10 @@ export class SessionCreate extends SessionCreatingCommand {
     const verb = session.created ? 'is created' : 'existed already';
     this.say(`Session ${view.name} ${verb}: ${view.status}${view.status === 'PENDING' ? `, ${reasonOf(view)}` : ''}`);
     this.say(`  id: ${view.id}`);
-    if (view.status === 'RUNNING') this.say(`  next: ./backend.ai session exec ${view.name} -- ls -la`);
+    // Executions wait for a job.
+    if (view.status === 'RUNNING' && view.type === 'batch')
+      this.say(`  next: ./backend.ai session logs -f ${view.name}`);
+    else if (view.status === 'RUNNING') this.say(`  next: ./backend.ai session exec ${view.name} -- ls -la`);
     else if (view.status === 'PENDING') this.say(`  why: ./backend.ai session explain ${view.name}`);
     else this.say(`  next: ./backend.ai session info ${view.name}`);
   }

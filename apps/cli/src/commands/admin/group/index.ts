@@ -81,13 +81,14 @@ export const commands: CommandBundle['commands'] = [
       {
         words: words(verb),
         description: verb === 'add-users' ? 'Make users members of a group' : 'Take users out of a group',
-        example: ['By address', `admin group ${verb} genome a@lab.org,b@lab.org`],
-        takes: ['GROUP', 'USERS'],
+        example: ['By address', `admin group ${verb} genome a@lab.org b@lab.org`],
+        takes: ['GROUP'],
+        several: 'USER',
         options: [inDomain],
       },
-      async (client, { names: [project = '', users = ''], fields: ref }) => {
+      async (client, { names: [project = ''], items: users, fields: ref }) => {
         const call = verb === 'add-users' ? 'addMembers' : 'removeMembers';
-        const group = await client.admin.projects[call]({ project, users: users.split(','), ...ref });
+        const group = await client.admin.projects[call]({ project, users: [...users], ...ref });
         return { document: { group }, show: `Members of the group ${group.name}: ${group.members}.` };
       },
     ),

@@ -41,6 +41,9 @@ const known: Readonly<Record<string, (text: string) => Partial<IdleSettings>>> =
   'checkers/user_grace_period/user_initial_grace_period': (text) => ({ userGraceMs: durationOf(text) }),
 };
 
+/** Below `idlePrefix`, besides thresholds. */
+export const idleSettingNames: readonly string[] = Object.keys(known);
+
 export const defaultIdleSettings: IdleSettings = {
   enabled: new Set(),
   networkTimeoutMs: 600_000,

@@ -11,11 +11,13 @@ const onServers = ['packages/*/tests/**/*.servers.test.ts', 'apps/*/tests/**/*.s
 /** Their `testDatabase()` is PGlite in the project `integration` and PostgreSQL in the project `servers`. */
 const onBothDatabases = [
   'packages/database/tests/{catalogue,database,fencing,migrations}.test.ts',
-  'apps/manager/tests/{arbitrary-input,backup,crash-points,faults,file-service,fixtures,identity,interleavings,operator,session-*,state-*}.test.ts',
+  'apps/manager/tests/{arbitrary-input,audit,backup,clusters,crash-points,explain,faults,file-service,fixtures,idle,identity}.test.ts',
+  'apps/manager/tests/{interleavings,operator,preemption,reservations,resource-administration,restart,scheduling-*}.test.ts',
+  'apps/manager/tests/{session-*,state-*,tenancy,usage,waiting}.test.ts',
 ];
 
 /** The longest of them, which the whole run of `scripts/test.sh` has on PostgreSQL alone: there more goes on at once. */
-const histories = ['apps/manager/tests/{crash-points,interleavings}.test.ts'];
+const longest = ['apps/manager/tests/{crash-points,explain,interleavings,scheduling-policies}.test.ts'];
 
 /**
  * What takes minutes together: real kernels, which need a Python of the machine, managers that begin anew dozens of times,
@@ -26,14 +28,14 @@ const long = [
   'apps/agent/src/runner/{batch-steps,ipython,runner,runner-languages,terminals}.test.ts',
   'apps/agent/src/services/kernel-services.test.ts',
   'apps/agent/src/resources/processes.test.ts',
-  'apps/manager/tests/{backup,explain,faults,follow-logs,lost-events,managers,scheduling-policies,state-changes,two-leaders,waiting,warm-pools}.test.ts',
+  'apps/manager/tests/{backup,faults,follow-logs,lost-events,managers,state-changes,two-leaders,waiting,warm-pools}.test.ts',
   'apps/standalone/tests/data-directory.test.ts',
   'packages/database/tests/pglite.test.ts',
-  ...histories,
+  ...longest,
 ];
 
 /** What `scripts/test.sh` says of its run: `quick`, or `on-servers` where the project `servers` is part of it. */
-const leftOutOf: Readonly<Record<string, readonly string[]>> = { quick: long, 'on-servers': histories };
+const leftOutOf: Readonly<Record<string, readonly string[]>> = { quick: long, 'on-servers': longest };
 const leftOut = leftOutOf[process.env.TEST_RUN ?? ''] ?? [];
 
 /** They need a container engine that may be used, with our images in it. */

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { idleCheckers } from './idle.ts';
 import { createResourceGroupSchema, resourceGroupOptionsSchema } from './resource-group.ts';
+import { createKeypairPolicySchema } from './resource-policy.ts';
 
 /** Tables of the user guide that people write, and the names that the code knows. */
 
@@ -27,6 +28,24 @@ it('the guide has every scheduler', () => {
 it('the guide has every way to select an agent', () => {
   const { options } = resourceGroupOptionsSchema.shape.agentSelectionStrategy.unwrap();
   expect(namesIn('scheduling.md', 'selection | takes the agent').sort()).toEqual([...options].sort());
+});
+
+it("the guide has every field of a key pair's policy with its default", () => {
+  const { name: _, ...fields } = createKeypairPolicySchema.shape;
+  const names = Object.keys(fields).map((name) => name.replace(/[A-Z]/g, '_$&').toLowerCase());
+  const head = "field of a key pair's policy | default";
+  expect(
+    namesIn('resource-policies.md', head)
+      .filter((name) => names.includes(name))
+      .sort(),
+  ).toEqual(names.sort());
+  const defaults = createKeypairPolicySchema.parse({ name: 'x' }) as Record<string, unknown>;
+  for (const name of Object.keys(fields)) {
+    const value = defaults[name];
+    const shown = value === null ? 'none' : typeof value === 'object' ? 'nothing' : String(value);
+    const row = `| \`${name.replace(/[A-Z]/g, '_$&').toLowerCase()}\` | `;
+    expect(guide('resource-policies.md').replaceAll('`UNLIMITED`', 'UNLIMITED')).toContain(`${row}${shown} |`);
+  }
 });
 
 it('the guide has every idle checker', () => {

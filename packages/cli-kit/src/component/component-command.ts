@@ -36,7 +36,7 @@ export abstract class ComponentCommand<Shape extends ConfigShape> extends BaseCo
     const { env, cwd } = this.context;
     if (dataDir !== undefined) return resolve(cwd, dataDir);
     if (this.configFile !== undefined) return undefined;
-    const isConfigured = !env.BACKEND_DATA_DIR && existsSync(resolve(cwd, this.component.configuration.defaultFile));
+    const isConfigured = !env.BACKEND_DATA_DIR && existsSync(resolve(cwd, this.configured().configuration.defaultFile));
     return isConfigured ? undefined : resolve(cwd, dataDirectory(env));
   }
 

@@ -71,6 +71,8 @@ import { WarmPoolService } from './services/warm-pools/warm-pool-service.ts';
 export interface ManagerOptions {
   readonly config: ManagerConfigInput;
   readonly database: Database;
+  /** The same one, for what happens to sessions (`DatabaseHandle`). */
+  readonly steadyDatabase: Database;
   readonly eventBus: EventBus;
   readonly leases: Leases;
   readonly liveValues: LiveValues;
@@ -153,8 +155,8 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   const log = new BusinessLog(logger);
   const box = await openInstallationKey(db, config.installationKeyFile);
 
-  const sessionRows = new SessionRepository(db);
-  const transitions = new SessionTransitions(db);
+  const sessionRows = new SessionRepository(db, options.steadyDatabase);
+  const transitions = new SessionTransitions(options.steadyDatabase);
   const agentRows = new AgentRepository(db);
   const quotas = new QuotaRepository(db);
 

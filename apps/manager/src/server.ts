@@ -52,7 +52,17 @@ export function startManagerServer(options: ManagerServerOptions, logger: Logger
           const { database, coordination } = stores;
           const { eventBus, liveValues, configStore, leases } = coordination;
           manager = await createManager({
-            ...{ config, database: database.db, eventBus, liveValues, configStore, leases, identity, logger },
+            ...{
+              config,
+              database: database.db,
+              steadyDatabase: database.steady,
+              eventBus,
+              liveValues,
+              configStore,
+              leases,
+              identity,
+              logger,
+            },
             rpc: { webSocket: options.rpc },
             http: options.http,
             canServe: async () => (await checks.now()).every(({ name, healthy }) => healthy || servedWithout.has(name)),

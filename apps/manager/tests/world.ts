@@ -105,6 +105,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
         ...options.config,
       },
       database: options.crashPoints?.database(database.db) ?? database.db,
+      steadyDatabase: options.crashPoints?.database(database.steady) ?? database.steady,
       eventBus,
       leases,
       liveValues,

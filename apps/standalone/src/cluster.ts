@@ -202,6 +202,7 @@ export class Cluster {
     const manager = await createManager({
       config: { embedded: true, installationKeyFile: keyFiles['installation.key'] },
       database: db,
+      steadyDatabase: db,
       eventBus: new InProcessEventBus({ logger, source: 'manager' }),
       leases: await EmbeddedLeases.open(db),
       liveValues,

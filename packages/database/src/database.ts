@@ -21,6 +21,12 @@ export type Transaction = PgTransaction<PostgresJsQueryResultHKT, Schema, Extrac
 export interface DatabaseHandle {
   readonly db: Database;
   /**
+   * The same database, for statements that come all the time and whose plan does not depend on their values: it is made
+   * once per connection, where PostgreSQL would otherwise make up its mind with each call. There on few connections of
+   * its own.
+   */
+  readonly steady: Database;
+  /**
    * The same database with other deadlines, for work that takes its time, as migrations do. On PostgreSQL with
    * connections of its own, as the server keeps deadlines, too: call it once and keep the answer.
    */

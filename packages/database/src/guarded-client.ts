@@ -70,9 +70,9 @@ class GuardedClient {
       () => {
         if (this.#ended) throw new AppError('internal', 'A transaction was used after its end.', { detail: text });
         const values = params.map((value, index) => writable(value, index, text));
-        const prepare = params.length > 0 && this.#hot.shouldPrepare(text);
-        // Without parameters the simple protocol is used: the only one that takes several statements (migrations).
-        return this.#raw.unsafe(text, values, { prepare });
+        // Several statements at once (migrations) are taken only by the protocol for what is not prepared.
+        const prepare = (params.length > 0 || !text.includes(';')) && this.#hot.shouldPrepare(text);
+        return this.#raw.unsafe(text, values, { prepare, simple: params.length === 0 && !prepare });
       },
       params,
       this.#deadlines.statementMs,

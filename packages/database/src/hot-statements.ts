@@ -2,7 +2,7 @@ const maxPrepared = 256;
 const maxRemembered = 1_024;
 
 /**
- * Decides which statements are worth preparing: those with parameters that come back with the same text. A prepared
+ * Decides which statements are worth preparing: those that come back with the same text. A prepared
  * statement takes one exchange instead of two, but lives as long as its connection, so their number is bounded
  * (`IN` lists have a new text for every length).
  */

@@ -100,8 +100,10 @@ async function connect(engine: WorkerEngine, deadlines: Partial<Deadlines> = {})
   });
   // Past the deadlines, which are meant for statements and not for the first breath of a database on a busy machine.
   await client.unsafe("set timezone to 'UTC'");
+  const db = databaseOver(client, { ...defaultDeadlines, ...deadlines });
   return {
-    db: databaseOver(client, { ...defaultDeadlines, ...deadlines }),
+    db,
+    steady: db,
     withDeadlines: (others) => databaseOver(client, others),
     close: once(() => client.end({ timeout: 2 })),
   };

@@ -11,7 +11,7 @@ export interface PostgresOptions {
   readonly url: string;
   /** PEM of the authority that signed the server's certificate, where the system does not know it; demands TLS. */
   readonly ca?: string | undefined;
-  /** Connections at most; each is made when it is first needed. 10 unless given. */
+  /** Connections at most, of which one is for steady statements at least and one for others. 10 unless given. */
   readonly maxConnections?: number | undefined;
   /** Shown in the server's list of its connections. */
   readonly applicationName?: string | undefined;
@@ -26,6 +26,9 @@ export interface PostgresHandle extends DatabaseHandle {
 /** Oldest major version on which all statements and migrations are tested. */
 export const oldestPostgres = 15;
 
+const defaultConnections = 10;
+/** Of these for steady statements: what comes at one moment is gathered into few of them. */
+const mostSteady = 4;
 const connectSeconds = 10;
 /** A server that is back is found within this time. */
 const longestReconnectSeconds = 1;
@@ -44,12 +47,16 @@ const longestReconnectSeconds = 1;
 export async function openPostgres(options: PostgresOptions): Promise<PostgresHandle> {
   const where = parseUrl(options);
   const clients: Sql[] = [];
-  const withDeadlines = (deadlines: Deadlines): Database => {
-    const client = connectTo(options, where, deadlines);
+  const connected = (pool: Pool): Database => {
+    const client = connectTo(options, where, pool);
     clients.push(client);
-    return databaseOver(client, deadlines);
+    return databaseOver(client, pool.deadlines);
   };
-  const db = withDeadlines({ ...defaultDeadlines, ...options.deadlines });
+  const deadlines = { ...defaultDeadlines, ...options.deadlines };
+  const { maxConnections = defaultConnections } = options;
+  const forSteady = Math.max(1, Math.min(mostSteady, Math.floor(maxConnections / 2)));
+  const db = connected({ max: Math.max(1, maxConnections - forSteady), deadlines });
+  const steady = connected({ max: forSteady, deadlines, settings: { plan_cache_mode: 'force_generic_plan' } });
   try {
     await requireVersion(clients[0]!, where);
   } catch (error) {
@@ -59,7 +66,8 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresHa
   let closed: Promise<unknown> | undefined;
   return {
     db,
-    withDeadlines,
+    steady,
+    withDeadlines: (others) => connected({ max: maxConnections, deadlines: others }),
     async asked(ask) {
       try {
         return await ask(db);
@@ -74,10 +82,17 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresHa
   };
 }
 
+interface Pool {
+  readonly max: number;
+  readonly deadlines: Deadlines;
+  /** Of the server, for each connection. */
+  readonly settings?: Readonly<Record<string, string>>;
+}
+
 /** Connects when it is first used. */
-function connectTo(options: PostgresOptions, place: Place, deadlines: Deadlines): Sql {
+function connectTo(options: PostgresOptions, place: Place, { max, deadlines, settings }: Pool): Sql {
   return postgres(options.url, {
-    max: options.maxConnections ?? 10,
+    max,
     connect_timeout: connectSeconds,
     ...(options.ca === undefined ? {} : { ssl: { ca: options.ca, host: place.host } }),
     // Not in the types of postgres.js, but in its documentation.
@@ -97,6 +112,7 @@ function connectTo(options: PostgresOptions, place: Place, deadlines: Deadlines)
       // What nobody waits for any more ends at the server, too, and keeps no row locked.
       statement_timeout: deadlines.statementMs,
       idle_in_transaction_session_timeout: deadlines.transactionMs,
+      ...settings,
     },
   });
 }

@@ -5,7 +5,14 @@ import { postgresDatabase, tempDirectory, testDatabase, waitFor } from '@backend
 import { eq, sql } from 'drizzle-orm';
 import { describe, expect, inject, it, onTestFinished } from 'vitest';
 import { freePort, startPostgres } from '../../../scripts/dev-servers/index.ts';
-import { type DatabaseHandle, domains, ensureDatabase, openPostgres, withDatabase } from '../src/index.ts';
+import {
+  type Database,
+  type DatabaseHandle,
+  domains,
+  ensureDatabase,
+  openPostgres,
+  withDatabase,
+} from '../src/index.ts';
 
 const { postgresUrl } = inject('servers');
 
@@ -186,4 +193,42 @@ it('keeps rows of a domain for every connection of the pool', async () => {
   await Promise.all(Array.from({ length: 30 }, (_, index) => db.insert(domains).values({ name: `d-${index}` })));
   expect(await db.select().from(domains)).toHaveLength(30);
   expect(await db.select().from(domains).where(eq(domains.name, 'd-7'))).toHaveLength(1);
+});
+
+describe('plans of statements that come again and again', () => {
+  interface Plans {
+    readonly statement: string;
+    readonly custom: number;
+    readonly generic: number;
+  }
+  async function plansOf(db: Database, mark: string): Promise<Plans[]> {
+    const rows = await db.execute<{ statement: string; custom: string; generic: string }>(
+      sql`select statement, custom_plans as custom, generic_plans as generic from pg_prepared_statements
+          where position(${mark} in statement) > 0 and statement not like '%pg_prepared_statements%'`,
+    );
+    return rows.map(({ statement, custom, generic }) => ({
+      statement,
+      ...{ custom: Number(custom), generic: Number(generic) },
+    }));
+  }
+
+  it('are made with the values of each call, and of steady statements once per connection', async () => {
+    const handle = await openPostgres({ url: postgresUrl, maxConnections: 1 });
+    onTestFinished(handle.close);
+    for (const db of [handle.db, handle.steady]) {
+      for (let nth = 0; nth < 4; nth++) await db.execute(sql`select ${nth}::int as of_values`);
+    }
+    expect(await plansOf(handle.db, 'of_values')).toMatchObject([{ custom: 3, generic: 0 }]);
+    expect(await plansOf(handle.steady, 'of_values')).toMatchObject([{ custom: 0, generic: 3 }]);
+  });
+
+  it('are kept for statements without parameters, too, unless there are several in one text', async () => {
+    const handle = await openPostgres({ url: postgresUrl, maxConnections: 1 });
+    onTestFinished(handle.close);
+    for (let nth = 0; nth < 3; nth++) {
+      await handle.db.execute(sql.raw('select 1 as no_values'));
+      await handle.db.execute(sql.raw('select 1 as no_values; select 2'));
+    }
+    expect(await plansOf(handle.db, 'no_values')).toMatchObject([{ statement: 'select 1 as no_values' }]);
+  });
 });

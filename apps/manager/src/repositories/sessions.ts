@@ -179,13 +179,15 @@ function outcomeOf(row: InsertedRow): InsertOutcome {
 
 export class SessionRepository {
   readonly #db: Database;
+  readonly #steady: Database;
   readonly #insertions = new Gathered({
     work: (insertions: readonly Insertion[]) => this.#insertAll(insertions),
     most: 64,
   });
 
-  constructor(db: Database) {
+  constructor(db: Database, steady: Database = db) {
     this.#db = db;
+    this.#steady = steady;
   }
 
   /**
@@ -210,7 +212,7 @@ export class SessionRepository {
     await Promise.all(
       [...places.values()].map(async (some) => {
         try {
-          for (const row of await this.#db.execute<InsertedRow>(insertion(some))) {
+          for (const row of await this.#steady.execute<InsertedRow>(insertion(some))) {
             const outcome = outcomeOf(row);
             // A refusal may be due to those before it: it has to be found again without them.
             if (outcome.kind === 'created' || insertions.length === 1) outcomes.set(some[row.nth]!, () => outcome);

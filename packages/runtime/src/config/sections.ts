@@ -101,7 +101,7 @@ export function databaseSection(name: string): z.ZodObject<{
           'sslmode=verify-full',
         example: '/etc/backend.ai/ca.pem',
       }),
-      poolSize: z.number().int().min(1).max(1000).default(10).describe('Connections at most'),
+      poolSize: z.number().int().min(2).max(1000).default(10).describe('Connections at most'),
     })
     .describe('PostgreSQL 15 or later, which holds everything that must last.');
 }

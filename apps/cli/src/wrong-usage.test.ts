@@ -69,7 +69,7 @@ describe('help', () => {
 
   it('of forms that share a name shows their common options once', () => {
     expect(help.run?.match(/^ {2}--timeout /gm)).toHaveLength(1);
-    for (const own of ['  -c, --code VALUE', '  --exec VALUE', '  --build VALUE']) expect(help.run).toContain(own);
+    for (const own of ['  -c, --code CODE', '  --exec VALUE', '  --build VALUE']) expect(help.run).toContain(own);
     expect(help.run?.match(/^Usage: /gm)).toHaveLength(3);
   });
 

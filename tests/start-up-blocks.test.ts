@@ -97,7 +97,7 @@ describe.skipIf(!canMakeNetworks || missingPackages().length > 0)('the start-up 
     const endAgent = await openTerminal(blocks.agent);
 
     const healthy =
-      /=== mgr ===\n[\s\S]*All 4 work\.\n=== ag ===\n[\s\S]*registered at [\s\S]*work\.\n=== storage ===\n=== web ===\n$/;
+      /=== mgr ===\n[\s\S]*All 5 work\.\n=== ag ===\n[\s\S]*registered at [\s\S]*work\.\n=== storage ===\n=== web ===\n$/;
     const health = await waitFor(async () => {
       const answer = await run(blocks.health);
       expect(answer.stdout).toMatch(healthy);

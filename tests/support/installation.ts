@@ -185,7 +185,7 @@ export class TestInstallation {
 
   /** In the directory that holds `configs/`, as an operator would. */
   cli(args: readonly string[], options: CommandOptions = {}): Promise<CommandResult> {
-    const env = { BACKEND_SKIP_BUILD: '1', BACKEND_DATA_DIR: join(this.directory, 'nowhere') };
+    const env = { BACKEND_SKIP_BUILD: '1', BACKEND_DATA_DIR: '', XDG_DATA_HOME: join(this.directory, 'nowhere') };
     return runCommand(launcher, args, { cwd: this.directory, ...options, env: { ...env, ...options.env } });
   }
 

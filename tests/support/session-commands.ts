@@ -112,7 +112,7 @@ export function sessionCommands(options: SessionCommandsOptions): () => TestClus
     expect((await cluster.cli(['session', 'logs', name])).stdout).toContain('hello Bob');
     expect((await cluster.cli(['session', 'destroy', name])).code).toBe(0);
     expect((await cluster.cli(['ps'])).stdout).not.toContain(name);
-    expect(cluster.remains()).toEqual({ processes: [], scratch: [] });
+    expect(cluster.remains()).toEqual({ processes: [], ports: [], scratch: [] });
   });
 
   return () => cluster;

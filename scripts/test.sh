@@ -92,7 +92,7 @@ fi
 
 # Those that read SOAK or INTERLEAVINGS.
 files=()
-if [ "$mode" = soak ]; then files=(interleavings concurrency crash); fi
+if [ "$mode" = soak ]; then files=(interleavings concurrency crash distributed long-outage); fi
 
 # For project NAME that cannot run here, for a reason.
 leave_out() {

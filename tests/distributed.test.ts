@@ -271,6 +271,24 @@ describe.skipIf(withoutServers)('a manager that cannot start', () => {
     await installation.json(['mgr', 'dbschema', 'migrate', '--set', 'database.name=newer']);
     psql('newer', "insert into schema_migrations (name, hash) values ('9999_of_later', 'x')");
   });
+  it('is none that ran before the schema was brought forward: those stay in service', async () => {
+    const later = "'9999_of_later'";
+    psql('backend', `insert into schema_migrations (name, hash) values (${later}, 'x')`);
+    try {
+      for (const manager of installation.managers) {
+        const { status, text } = await waitFor(async () => {
+          const health = await manager.health('Health');
+          expect(health.text).toContain('newer than this manager');
+          return health;
+        });
+        expect([status, text]).toEqual([200, expect.stringContaining('9999_of_later')]);
+        expect((await manager.health('API')).status).toBe(200);
+      }
+    } finally {
+      psql('backend', `delete from schema_migrations where name = ${later}`);
+    }
+  });
+
   const attempt = (...settings: string[]) =>
     installation.cli(['mgr', 'start-server', ...settings.flatMap((setting) => ['--set', setting])]);
   const elsewhere = () => [

@@ -17,8 +17,11 @@ export async function runsSessions(installation: TestInstallation, manager: 1 | 
   if (printed !== '42\n') throw new Error(`The session printed ${JSON.stringify(printed)}.`);
 }
 
-/** What the product promises: work goes on this long after what stopped it is gone, in milliseconds. */
-const recoveryMs = 10_000;
+/**
+ * What the product promises, in milliseconds: work goes on this long after what stopped it is gone. Held to that by
+ * `./scripts/test.sh --soak`, on a machine that does nothing else.
+ */
+const recoveryMs = process.env.SOAK ? 10_000 : 40_000;
 
 /**
  * To be called when the cause of a fault is gone: old and new sessions are served through both managers in the promised

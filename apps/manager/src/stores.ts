@@ -14,6 +14,7 @@ import {
   type Deadlines,
   isCurrentEpoch,
   managerMigrations,
+  migrationStatus,
   nextEpoch,
   openPostgres,
   type PostgresHandle,
@@ -86,6 +87,12 @@ export async function requireSchema(db: Database): Promise<string> {
   return current ?? '';
 }
 
+/** Of a manager that runs: it goes on where an upgrade brings the schema forward for those that come after it. */
+async function schemaInUse(db: Database): Promise<string> {
+  const { current, unknown } = await migrationStatus(db, { directory: managerMigrations });
+  return unknown.length === 0 ? await requireSchema(db) : `${current}, newer than this manager`;
+}
+
 /** For a process that has them open. */
 export function dependenciesOf({ database, coordination }: Stores): Dependency[] {
   const ask = async (server: CoordinationServer): Promise<string> => {
@@ -95,7 +102,7 @@ export function dependenciesOf({ database, coordination }: Stores): Dependency[]
   const { redis, etcd } = coordination.servers;
   return [
     { name: storeNames.database, check: () => database.asked(serverVersion), ifSilent: unreachablePostgresHint },
-    { name: 'Schema', check: () => database.asked(requireSchema), ifSilent: unreachablePostgresHint },
+    { name: 'Schema', check: () => database.asked(schemaInUse), ifSilent: unreachablePostgresHint },
     { name: storeNames.redis, check: () => ask(redis), ifSilent: unreachableRedisHint },
     { name: storeNames.etcd, check: () => ask(etcd), ifSilent: unreachableEtcdHint },
   ];

@@ -71,6 +71,11 @@ describe('a session of higher job priority', () => {
     );
     const history = await world.manager.services.api.session.history({ session: urgent }, world.ctx());
     expect(history.find(({ to }) => to === 'RESERVED')?.reason.message).toContain(': the-victim.');
+    // Ids of sessions that one may not know would stand in data of reasons.
+    expect(history.find(({ to }) => to === 'RESERVED')?.reason.data).not.toHaveProperty('victims');
+    expect(reasons.find(({ code }) => code === 'preempted')).not.toHaveProperty('data.by');
+    const left = await world.manager.services.api.session.history({ session: victim }, world.ctx());
+    expect(left.find(({ to }) => to === 'PREEMPTED')?.reason.data).toEqual({ mode: 'terminate' });
     expect((await world.manager.services.api.session.get({ session: spared }, world.ctx())).status).toBe('RUNNING');
     expect(await balance()).toEqual({ used: 3, held: 0 });
   });

@@ -3,6 +3,7 @@ import { AppError, hasCode } from '@backend.ai/core';
 
 export interface PortOwner {
   readonly pid: number;
+  /** Its program; arguments may be secrets. */
   readonly command: string;
 }
 
@@ -29,7 +30,7 @@ export async function portOwner(port: number): Promise<PortOwner | undefined> {
       const target = await readlink(`/proc/${pid}/fd/${descriptor}`).catch(() => '');
       if (!sockets.has(target)) continue;
       const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
-      return { pid, command: command.replaceAll('\0', ' ').trim() };
+      return { pid, command: command.split('\0', 1)[0] || 'its name is hidden' };
     }
   }
   return undefined;
@@ -41,7 +42,7 @@ export async function namingPortOwner(thrown: unknown): Promise<unknown> {
   const owner = await portOwner(thrown.data.port);
   if (!owner) return thrown;
   return new AppError('port-in-use', thrown.message, {
-    hint: `Process ${owner.pid} has it (${owner.command.slice(0, 120)}): stop that, or choose another port.`,
+    hint: `Process ${owner.pid} has it (${owner.command}): stop that, or choose another port.`,
     data: { ...thrown.data, ...owner },
     cause: thrown,
   });

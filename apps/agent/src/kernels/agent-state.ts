@@ -90,7 +90,7 @@ export class AgentState {
   }
 
   /**
-   * Where nothing keeps programs apart, those of one user may run: they can read what belongs to the agent and to each
+   * Where nothing keeps programs apart, those of one key pair may run: they can read what belongs to the agent and to each
    * other, also after the end of a session. It is the owner of the installation where that is told, otherwise whoever
    * came first, for good.
    * @throws AppError `isolation-unavailable`
@@ -103,7 +103,7 @@ export class AgentState {
     if (accessKey === (installationOwner ?? this.#onlyOwner)) return;
     throw new AppError(
       'isolation-unavailable',
-      'Nothing keeps programs apart on this agent, so that it runs those of one user only, who is somebody else.',
+      'Nothing keeps programs apart on this agent, so that it runs those of one key pair only, and this is another.',
       { hint: 'See what is missing with: ./backend.ai doctor (bubblewrap, for example, is one package).' },
     );
   }

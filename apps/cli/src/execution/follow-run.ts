@@ -28,7 +28,7 @@ export async function followRun(
   run: Run,
   options: FollowOptions,
 ): Promise<Followed> {
-  if (session.view.kernels.some(({ isolation }) => isolation?.sandbox === 'simulated')) {
+  if (!options.quiet && session.view.kernels.some(({ isolation }) => isolation?.sandbox === 'simulated')) {
     context.stderr.write('Nothing is executed: this session is simulated (--backend fake), its output is an echo.\n');
   }
   const stopInput = forwardInput(context, run);

@@ -10,18 +10,17 @@ export function exitCodeOf({ exitCode, status }: RunOutcome): number {
 /** The notices of a run, with those for what its status and its exit code tell. */
 export function noticesOf(outcome: RunOutcome, requestId: string): readonly ErrorBody[] {
   const { notices, status } = outcome;
-  const unexplained = !notices.some(({ code }) => explanations.has(code));
-  if (status === 'exec-timeout' && unexplained) {
+  const isTold = (...codes: readonly ErrorCode[]) => notices.some(({ code }) => codes.includes(code));
+  if (status === 'exec-timeout' && !isTold('execution-timeout')) {
     const notice = new AppError('execution-timeout', 'The program ran past its time limit and was ended.');
     return [...notices, notice.toBody(requestId)];
   }
   const { exitCode } = outcome;
-  if (exitCode === null || exitCode === 0 || !unexplained) return notices;
+  if (exitCode === null || exitCode === 0 || isTold('execution-timeout', 'program-killed', 'out-of-memory')) {
+    return notices;
+  }
   const notice = new AppError('program-failed', `The program ended with exit code ${exitCode}.`, {
     data: { exitCode },
   });
   return [...notices, notice.toBody(requestId)];
 }
-
-/** Of notices that say why a program ended as it did. */
-const explanations: ReadonlySet<ErrorCode> = new Set(['execution-timeout', 'program-killed', 'out-of-memory']);

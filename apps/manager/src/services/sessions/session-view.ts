@@ -126,7 +126,8 @@ export function toHistoryEntry(record: HistoryRecord, message: string): SessionH
   };
 }
 
-function toReason(code: string, data: Record<string, unknown>): SessionView['reason'] {
+/** Which sessions made room for which is told by explanations, to those who may know these sessions. */
+function toReason(code: string, { by: _, victims: __, ...data }: Record<string, unknown>): SessionView['reason'] {
   return { code, message: explainReason(code), data: Object.keys(data).length > 0 ? data : null };
 }
 

@@ -36,7 +36,8 @@ async function prepareTemplate(): Promise<string> {
   const directory = join(parent, await migrationsHash(managerMigrations));
   if (!existsSync(join(directory, 'PG_VERSION'))) {
     await mkdir(parent, { recursive: true, mode: 0o700 });
-    const draft = `${directory}.${newId()}`;
+    // Its lock is a socket beside it, whose name has to be short.
+    const draft = join(parent, newId().slice(-12));
     await buildTemplate(draft);
     await rename(draft, directory).catch(async (error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;

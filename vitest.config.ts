@@ -12,7 +12,7 @@ const onServers = ['packages/*/tests/**/*.servers.test.ts', 'apps/*/tests/**/*.s
 const onBothDatabases = [
   'packages/database/tests/{catalogue,database,fencing,migrations}.test.ts',
   'apps/manager/tests/{arbitrary-input,audit,backup,clusters,crash-points,explain,faults,file-service,fixtures,idle,identity}.test.ts',
-  'apps/manager/tests/{interleavings,operator,preemption,reservations,resource-administration,restart,scheduling-*}.test.ts',
+  'apps/manager/tests/{installation-keys,interleavings,operator,preemption,reservations,resource-administration,restart,scheduling-*}.test.ts',
   'apps/manager/tests/{session-*,state-*,tenancy,usage,waiting}.test.ts',
 ];
 

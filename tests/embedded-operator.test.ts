@@ -38,6 +38,26 @@ describe('operators of an embedded cluster', () => {
     expect(status.stdout).toMatch(/^In use +cpu 0 of \d/m);
   });
 
+  it('replace the installation key while sessions and users go on', async () => {
+    const shown = async () =>
+      (
+        await cluster.json<{ keys: Array<{ id: string; state: string; inFile: boolean }> }>([
+          'mgr',
+          'installation-key',
+          'show',
+        ])
+      ).keys;
+    const [former] = await shown();
+    const { id } = await cluster.json<{ id: string }>(['mgr', 'installation-key', 'add']);
+    expect(await cluster.json(['mgr', 'installation-key', 'reencrypt'])).toMatchObject({ id, moved: 1 });
+    expect(await cluster.json(['mgr', 'installation-key', 'remove-old'])).toMatchObject({
+      removed: [former?.id],
+      managers: [],
+    });
+    expect((await shown()).filter(({ inFile }) => inFile)).toMatchObject([{ id, state: 'current' }]);
+    expect(await cluster.cli(['run', 'shell', '-c', 'echo works'])).toMatchObject({ code: 0, stdout: 'works\n' });
+  });
+
   it('restore a backup into a new folder, where the sessions and credentials are the same', async () => {
     await cluster.json(['session', 'create', '--name', 'in-backup', 'shell']);
     await cluster.json(['session', 'destroy', 'in-backup']);

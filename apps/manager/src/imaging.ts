@@ -13,7 +13,7 @@ import { ImageAdminService } from './services/images/image-admin-service.ts';
 import { ImageCatalog } from './services/images/image-catalog.ts';
 import { ImageService } from './services/images/image-service.ts';
 import { RegistryService } from './services/images/registry-service.ts';
-import type { SecretBox } from './services/keypairs/secret-box.ts';
+import type { SecretBox } from './services/installation-keys/secret-box.ts';
 import { TaskService } from './services/tasks/task-service.ts';
 
 export interface ImagingOptions {

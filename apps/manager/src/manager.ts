@@ -25,6 +25,7 @@ import { AuditRepository } from './repositories/audit.ts';
 import { ClusterKeyRepository } from './repositories/cluster-keys.ts';
 import { ClusterNetworkRepository } from './repositories/cluster-networks.ts';
 import { InstallationRepository } from './repositories/installation.ts';
+import { InstallationKeyRepository } from './repositories/installation-keys.ts';
 import { KernelLogRepository } from './repositories/kernel-logs.ts';
 import { KernelRepository } from './repositories/kernels.ts';
 import { KeypairRepository } from './repositories/keypairs.ts';
@@ -52,6 +53,7 @@ import { FileService } from './services/files/file-service.ts';
 import { SessionActivity } from './services/idle/session-activity.ts';
 import { pullProgressOf } from './services/images/pull-progress.ts';
 import { type AdminCredentials, InstallationService } from './services/installation/installation-service.ts';
+import { InstallationKeyWatch } from './services/installation-keys/installation-key-watch.ts';
 import { KernelService } from './services/kernels/kernel-service.ts';
 import { LogFollower } from './services/kernels/log-follower.ts';
 import { PausingService } from './services/kernels/pausing-service.ts';
@@ -154,6 +156,11 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
   const tasks = new BackgroundTasks(logger);
   const log = new BusinessLog(logger);
   const box = await openInstallationKey(db, config.installationKeyFile);
+
+  const keyWatch = new InstallationKeyWatch({
+    ...{ file: config.installationKeyFile, box, identity, tickMs: config.tickMs, clock, logger },
+    keys: new InstallationKeyRepository(db),
+  });
 
   const sessionRows = new SessionRepository(db, options.steadyDatabase);
   const transitions = new SessionTransitions(options.steadyDatabase);
@@ -373,6 +380,7 @@ export async function createManager(options: ManagerOptions): Promise<Manager> {
           },
         },
         { name: 'own registration', start: () => peers.registerManager(identity) },
+        { name: 'installation keys', start: () => keyWatch.start(), stop: () => keyWatch.stop() },
         {
           name: 'leader',
           start: async () => {

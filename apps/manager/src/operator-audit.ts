@@ -10,6 +10,7 @@ export const unrecordedMethods = [
   'getSetting',
   'listSettings',
   'loopEnds',
+  'installationKeys',
   'schemaStatus',
   'schemaHistory',
   'migrateSchema',
@@ -25,8 +26,11 @@ interface Kept {
   readonly changes?: Readonly<Record<string, unknown>>;
 }
 
+type Methods = { readonly [Method in Changing]: (params: Parameters<Operator[Method]>[0]) => Kept | null };
+type Results = { readonly [Method in Changing]?: (result: Awaited<ReturnType<Operator[Method]>>) => Kept['changes'] };
+
 /** Of every method that changes something; null: with these parameters it does not. */
-const kept: { readonly [Method in Changing]: (params: Parameters<Operator[Method]>[0]) => Kept | null } = {
+const kept: Methods = {
   clearHistory: (retention) => removal('operator:clear-history', 'history', retention),
   vacuumSessions: (retention) => removal('operator:vacuum-sessions', 'session', retention),
   createPeerToken: ({ kind, ...changes }) => ({
@@ -43,6 +47,16 @@ const kept: { readonly [Method in Changing]: (params: Parameters<Operator[Method
     target: { kind: 'fixture', id: 'fixture' },
     changes: { ...rows, users: users.map(({ email }) => email) },
   }),
+  addInstallationKey: () => rotation('operator:add-installation-key', 'new'),
+  reencryptSecrets: () => rotation('operator:reencrypt-secrets', 'newest'),
+  removeOldInstallationKeys: () => rotation('operator:remove-old-installation-keys', 'old'),
+};
+
+/** What is known of a change only when it is done. */
+const learned: Results = {
+  addInstallationKey: ({ id, made }) => ({ id, made }),
+  reencryptSecrets: ({ id, moved }) => ({ id, moved }),
+  removeOldInstallationKeys: ({ removed }) => ({ removed }),
 };
 
 export const recordedMethods = Object.keys(kept) as Changing[];
@@ -52,11 +66,13 @@ export function auditedOperator(operator: Operator, audit: AuditLog): Operator {
   const recorded = recordedMethods.map((name) => {
     const method = operator[name] as (params: unknown) => Promise<unknown>;
     const keptOf = kept[name] as (params: unknown) => Kept | null;
+    const learnedOf = learned[name] as ((result: unknown) => Kept['changes']) | undefined;
     const call = async (params: unknown): Promise<unknown> => {
       const row = keptOf(params);
       if (row === null) return await method(params);
       const target = { ...row.target, domain: null };
-      return await ensureRequestId(() => audit.around({ ...row, actor: operatorActor, target }, () => method(params)));
+      const change = { ...row, actor: operatorActor, target };
+      return await ensureRequestId(() => audit.around(change, () => method(params), learnedOf));
     };
     return [name, call] as const;
   });
@@ -65,4 +81,8 @@ export function auditedOperator(operator: Operator, audit: AuditLog): Operator {
 
 function removal(action: Kept['action'], kind: string, { dryRun, olderThanMs }: Retention): Kept | null {
   return dryRun ? null : { action, target: { kind, id: 'old' }, changes: { olderThanMs } };
+}
+
+function rotation(action: Kept['action'], id: string): Kept {
+  return { action, target: { kind: 'installation-key', id } };
 }

@@ -16,6 +16,13 @@ import { AuditLog } from './services/audit/audit-log.ts';
 import { type BackupReport, BackupService } from './services/backup/backup-service.ts';
 import type { Fixture } from './services/fixtures/fixture.ts';
 import type { FixtureCredentials, FixtureService } from './services/fixtures/fixture-service.ts';
+import type {
+  AddedKey,
+  InstallationKeyService,
+  InstallationKeysView,
+  Reencrypted,
+  RemovedKeys,
+} from './services/installation-keys/installation-key-service.ts';
 import type { IssuedToken, PeerService } from './services/peers/peer-service.ts';
 import { type Removed, type Retention, RetentionService } from './services/retention/retention-service.ts';
 
@@ -43,6 +50,13 @@ export interface Operator extends SchemaOperations {
   populateFixture(options: { fixture: Fixture }): Promise<FixtureCredentials[]>;
   /** When each loop of the leader last came to its end; empty when none did. */
   loopEnds(): Promise<LoopEnds>;
+  installationKeys(): Promise<InstallationKeysView>;
+  /** A new one into the key file of this machine. Twice makes one. @throws AppError `state-conflict`, `config-invalid` */
+  addInstallationKey(): Promise<AddedKey>;
+  /** Everything under the newest one. @throws AppError `state-conflict` while a manager lacks it */
+  reencryptSecrets(): Promise<Reencrypted>;
+  /** Out of the key file of this machine. @throws AppError `state-conflict` while they are needed */
+  removeOldInstallationKeys(): Promise<RemovedKeys>;
   /** `file` is an absolute path; the file appears when it is whole. */
   backup(to: { file: string }): Promise<BackupReport>;
 }
@@ -56,6 +70,7 @@ export interface OperatorOptions {
   readonly liveValues: LiveValues;
   readonly peers: PeerService;
   readonly fixtures: Pick<FixtureService, 'populate'>;
+  readonly installationKeys: InstallationKeyService;
   /** What goes into a backup besides rows and settings; see `BackupOptions`. */
   readonly keyFiles: Readonly<Record<string, string>>;
   readonly version: string;
@@ -64,7 +79,7 @@ export interface OperatorOptions {
 }
 
 export function createOperator(options: OperatorOptions): Operator {
-  const { configStore, liveValues, peers, fixtures, keyFiles, version, logger } = options;
+  const { configStore, liveValues, peers, fixtures, installationKeys, keyFiles, version, logger } = options;
   const { db } = options.database;
   const patient = options.database.withDeadlines(migrationDeadlines);
   const retention = new RetentionService(new RetentionRepository(db), logger);
@@ -95,6 +110,10 @@ export function createOperator(options: OperatorOptions): Operator {
     listSettings: ({ prefix }) => configStore.list(prefix),
     populateFixture: ({ fixture }) => fixtures.populate(fixture),
     loopEnds: () => readLoopEnds(liveValues),
+    installationKeys: () => installationKeys.show(),
+    addInstallationKey: () => installationKeys.add(),
+    reencryptSecrets: () => installationKeys.reencrypt(),
+    removeOldInstallationKeys: () => installationKeys.removeOld(),
     async backup({ file }) {
       await requireKeys(db, keyFiles);
       return await backups.backup(file);

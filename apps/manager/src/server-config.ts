@@ -97,8 +97,9 @@ const sections = {
         .optional()
         .meta({
           description:
-            'Key under which secrets in the database are encrypted; made at the first start. All managers of one ' +
-            'installation need the same: copy it. Unset: keys/installation.key in the data folder',
+            'Keys under which secrets in the database are encrypted; one is made at the first start. All managers of one ' +
+            'installation need the same: copy the file. It is read every few seconds; replaced by mgr installation-key. ' +
+            'Unset: keys/installation.key in the data folder',
           example: '/var/lib/backend.ai/manager/keys/installation.key',
         }),
     })

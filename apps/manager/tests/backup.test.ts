@@ -1,4 +1,4 @@
-import { chmod, lstat, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, lstat, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { EmbeddedConfigStore } from '@backend.ai/coordination';
@@ -15,12 +15,13 @@ import { runWithRequest, silentLogger } from '@backend.ai/telemetry';
 import { makeTempDirectory, testDatabase } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { openInstallationKey } from '../src/installation.ts';
 import { BackupRepository } from '../src/repositories/backup.ts';
 import { KeypairRepository } from '../src/repositories/keypairs.ts';
 import { verifyLedger } from '../src/repositories/ledger.ts';
 import { restoreEmbedded } from '../src/restore-embedded.ts';
 import { BackupService, type RestoreTarget } from '../src/services/backup/backup-service.ts';
-import { openSecretBox } from '../src/services/keypairs/secret-box.ts';
+import { appendInstallationKey } from '../src/services/installation-keys/key-file.ts';
 import { createWorld, type World } from './world.ts';
 
 const inRequest = <T>(work: () => Promise<T>): Promise<T> => runWithRequest({ requestId: newId() }, work);
@@ -120,7 +121,7 @@ describe('a backup', () => {
     const [restored] = await handle.db.execute<{ epoch: number }>(epoch);
     expect(restored?.epoch).toBeGreaterThan((world.manager.services.leaderEpoch() ?? 0) + 100_000);
     expect((await stat(keyFile)).mode & 0o777).toBe(0o600);
-    const box = await openSecretBox(keyFile);
+    const box = await openInstallationKey(handle.db, keyFile);
     const keypair = await new KeypairRepository(handle.db).findActive(world.admin.accessKey);
     expect(box.decrypt(keypair?.secretKeyEncrypted ?? '', world.admin.accessKey)).toBe(world.adminSecret);
   });
@@ -162,6 +163,23 @@ describe('a backup', () => {
     );
     expect(portions.reduce((sum, count) => sum + count)).toBe(20_000);
     expect(portions.length).toBeLessThan(20);
+  });
+
+  it('is refused when a key came or went while rows were read, which may be encrypted by it', async () => {
+    const { path, remove } = await makeTempDirectory();
+    onTestFinished(remove);
+    const keyFile = join(path, 'installation.key');
+    await copyFile(world.installationKeyFile, keyFile);
+    const { db } = world.database;
+    const rows = new (class extends BackupRepository {
+      override async read(...args: Parameters<BackupRepository['read']>): Promise<void> {
+        await super.read(...args);
+        await appendInstallationKey(keyFile);
+      }
+    })(db);
+    const changing = serviceOn(db, keyFile, rows);
+    await expect(changing.backup(join(path, 'x.backup'))).rejects.toMatchObject({ code: 'state-conflict' });
+    expect(await readdir(path)).toEqual(['installation.key']);
   });
 
   it('that could not be made leaves nothing behind', async () => {

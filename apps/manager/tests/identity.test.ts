@@ -1,4 +1,4 @@
-import { stat } from 'node:fs/promises';
+import { readFile, stat, writeFile } from 'node:fs/promises';
 import { AppError, newId, systemClock } from '@backend.ai/core';
 import { parseJoinToken } from '@backend.ai/rpc';
 import { runWithRequest, silentLogger } from '@backend.ai/telemetry';
@@ -6,7 +6,12 @@ import { tempDirectory, waitFor } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { PeerRepository } from '../src/repositories/peers.ts';
-import { addInstallationKey, makeSecretBox, openSecretBox } from '../src/services/keypairs/secret-box.ts';
+import {
+  appendInstallationKey,
+  makeInstallationKeys,
+  readInstallationKeys,
+} from '../src/services/installation-keys/key-file.ts';
+import { SecretBox } from '../src/services/installation-keys/secret-box.ts';
 import { PeerService } from '../src/services/peers/peer-service.ts';
 import { createWorld, type World } from './world.ts';
 
@@ -60,20 +65,38 @@ describe('key pairs', () => {
 describe('the secret box', () => {
   it('keeps its key to its owner, binds a secret to its row, and lets keys rotate', async () => {
     const file = `${await tempDirectory()}/key`;
-    const [box, again] = await Promise.all([makeSecretBox(file), makeSecretBox(file)]);
+    const [keys, again] = await Promise.all([makeInstallationKeys(file), makeInstallationKeys(file)]);
     expect((await stat(file)).mode & 0o777).toBe(0o600);
-    expect(box.currentKeyId).toBe((await openSecretBox(file)).currentKeyId);
+    expect(keys).toEqual(again);
+    const first = keys[0]?.id ?? '';
+    const [box, other] = [new SecretBox(keys, first, file), new SecretBox(again, first, file)];
     const sealed = box.encrypt('secret', 'row');
-    expect(again.decrypt(sealed, 'row')).toBe('secret');
+    expect(other.decrypt(sealed, 'row')).toBe('secret');
     expect(() => box.decrypt(sealed, 'other row')).toThrow();
     expect(box.encrypt('secret', 'row')).not.toBe(sealed);
-    const rotated = await addInstallationKey(file);
-    expect(rotated.decrypt(sealed, 'row')).toBe('secret');
-    expect(rotated.isCurrent(sealed)).toBe(false);
-    const moved = rotated.encrypt('secret', 'row');
-    expect(() => box.decrypt(moved, 'row')).toThrow(
-      expect.objectContaining({ code: 'config-invalid', hint: expect.stringContaining(file) }),
-    );
+
+    const next = await appendInstallationKey(file);
+    const both = await readInstallationKeys(file);
+    expect(both).toEqual([...keys, next]);
+    box.use(both, next.id);
+    expect(box.decrypt(sealed, 'row')).toBe('secret');
+    const moved = box.encrypt('secret', 'row');
+    const absent = { code: 'config-invalid', hint: expect.stringContaining(file) };
+    expect(() => other.decrypt(moved, 'row')).toThrow(expect.objectContaining(absent));
+    // What has not the key that encrypts changes nothing.
+    expect(() => box.use(keys, next.id)).toThrow(expect.objectContaining(absent));
+    expect(box.decrypt(moved, 'row')).toBe('secret');
+  });
+
+  it('takes no key from a file that is half written', async () => {
+    const file = `${await tempDirectory()}/key`;
+    await makeInstallationKeys(file);
+    await appendInstallationKey(file);
+    await writeFile(file, (await readFile(file, 'utf8')).slice(0, -10));
+    await expect(readInstallationKeys(file)).rejects.toMatchObject({
+      code: 'config-invalid',
+      message: expect.stringContaining('not whole'),
+    });
   });
 });
 

@@ -1,7 +1,8 @@
 import { copyFile, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { systemClock } from '@backend.ai/core';
+import { newId, systemClock } from '@backend.ai/core';
 import type { Database } from '@backend.ai/database';
+import { runWithRequest } from '@backend.ai/telemetry';
 import { makeTempDirectory, type TempDirectory, testDatabase, waitFor } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
@@ -16,7 +17,7 @@ import { CrashPoints } from './crash-points.ts';
 import { createWorld, type World } from './world.ts';
 
 /**
- * An installation with secrets of two kinds and managers on two machines, each with a key file of its own. Rotations follow one
+ * An installation with secrets of all kinds and managers on two machines, each with a key file of its own. Rotations follow one
  * another, as in the life of an installation.
  */
 
@@ -34,6 +35,8 @@ beforeAll(async () => {
   await copyFile(world.installationKeyFile, keyFile);
   const { manager } = await world.addManager({ machine: { id: 'm-2', installationKeyFile: keyFile } });
   second = { manager, keyFile };
+  const registry = { name: 'one', url: 'http://one.example', username: 'somebody', password: 'hush' };
+  await inRequest(() => registries().create({ ...registry, repositories: [], isActive: true }, world.ctx()));
 });
 afterAll(async () => {
   await world.close();
@@ -49,6 +52,8 @@ function keysAt(file = world.installationKeyFile, patienceMs = 20_000, db: Datab
   });
 }
 
+const inRequest = <T>(work: () => Promise<T>): Promise<T> => runWithRequest({ requestId: newId() }, work);
+const registries = () => second.manager.services.api.admin.registry;
 const bringToSecond = (): Promise<void> => copyFile(world.installationKeyFile, second.keyFile);
 const idsOf = async (file: string): Promise<string[]> => (await readInstallationKeys(file)).map(({ id }) => id);
 const inUse = async (): Promise<string[]> => {
@@ -76,10 +81,10 @@ describe('rotating the installation key', () => {
   it('moves every secret that is stored, which is then what it was', async () => {
     const { db } = world.database;
     const before = await readAll(world.installationKeyFile);
-    expect(before).toEqual([expect.stringContaining('RSA PRIVATE KEY'), world.adminSecret]);
+    expect(before).toEqual([expect.stringContaining('RSA PRIVATE KEY'), world.adminSecret, 'hush']);
     const { id } = await keysAt().add();
     await bringToSecond();
-    expect(await keysAt().reencrypt()).toEqual({ id, moved: 2 });
+    expect(await keysAt().reencrypt()).toEqual({ id, moved: 3 });
     expect(await keysAt().reencrypt()).toEqual({ id, moved: 0 });
 
     // A column that is encrypted and not moved would be lost with the old key.
@@ -110,7 +115,7 @@ describe('rotating the installation key', () => {
     expect(await inUse()).toEqual([former]);
     const { keys, unknown } = await keysAt().show();
     const [before, next] = [
-      { keypair: 1, cluster: 1, registry: 0 },
+      { keypair: 1, cluster: 1, registry: 1 },
       { keypair: 0, cluster: 0, registry: 0 },
     ];
     expect(keys).toEqual([
@@ -134,9 +139,8 @@ describe('rotating the installation key', () => {
   it('lets managers encrypt what is new by the new key, and keeps the old one while anything is under it', async () => {
     const [current = ''] = await inUse();
     const { db } = world.database;
-    const { id } = await second.manager.services.api.session
-      .create({ image: 'python', clusterSize: 2, name: 'made-after' } as never, world.ctx())
-      .then(({ session }) => session);
+    await inRequest(() => registries().modify({ name: 'one', password: 'another' }, world.ctx()));
+    const { id } = await world.create({ clusterSize: 2 });
     await world.until(id, 'RUNNING');
     expect(await inUse()).toEqual([current]);
 
@@ -159,18 +163,25 @@ describe('rotating the installation key', () => {
     await expectBothServe();
   });
 
-  it('is refused on a machine that knows less than another one, and before there is a key', async () => {
+  it('is refused on a machine that knows less than another one, where no manager starts, and before there is a key', async () => {
+    const stale = join(machine.path, 'stale.key');
+    await copyFile(world.installationKeyFile, stale);
     const { id } = await keysAt().add();
     const known = async (): Promise<boolean> =>
       (await keysAt().show()).keys.some((key) => key.id === id && key.managers.includes('manager'));
     await waitFor(known, { what: 'the first manager has told of it' });
-    for (const refused of [keysAt(second.keyFile).add(), keysAt(second.keyFile).reencrypt()]) {
-      await expect(refused).rejects.toMatchObject({ code: 'state-conflict', message: expect.stringContaining(id) });
+    const there = keysAt(second.keyFile);
+    for (const attempt of [() => there.add(), () => there.reencrypt()]) {
+      await expect(attempt()).rejects.toMatchObject({ code: 'state-conflict', message: expect.stringContaining(id) });
     }
     await bringToSecond();
     await keysAt().reencrypt();
     await keysAt().removeOld();
     await bringToSecond();
+    await expect(world.addManager({ machine: { id: 'm-3', installationKeyFile: stale } })).rejects.toMatchObject({
+      code: 'config-invalid',
+      hint: expect.stringContaining(stale),
+    });
     const other = join(machine.path, 'of-another-installation.key');
     await makeInstallationKeys(other);
     await expect(keysAt(other).add()).rejects.toMatchObject({ code: 'config-invalid' });
@@ -227,7 +238,7 @@ describe('rotating the installation key', () => {
       expect(await idsOf(world.installationKeyFile)).toEqual(await inUse());
       await expectBothServe();
     }
-    // The file, which key encrypts, two kinds of secrets, the file.
-    expect(steps).toBe(5);
+    // The file, which key encrypts, three kinds of secrets, the file.
+    expect(steps).toBe(6);
   });
 });

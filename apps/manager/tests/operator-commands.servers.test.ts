@@ -81,3 +81,30 @@ it('what was removed is told by kind, and from before when it was', async () => 
   const vacuumed = await mgr('first', 'vacuum-sessions');
   expect(vacuumed.stdout).toMatch(/^0 sessions that ended before \d{4}-\S+Z were removed, with their logs and history/);
 });
+
+it('the installation key is replaced in three steps, each of which tells the next one', async () => {
+  const early = await mgr('first', 'installation-key', 'add');
+  expect([early.code, early.stderr]).toEqual([1, expect.stringMatching(/no key yet.*\n.*mgr start-server/)]);
+  await mgr('first', 'fixture', 'populate', 'default');
+  const added = await mgr('first', 'installation-key', 'add');
+  expect(added.stdout).toMatch(
+    /^The key [0-9a-f]{12} was added to .*first\/keys\/installation\.key\nThen: .* reencrypt\n$/,
+  );
+  expect((await mgr('first', 'installation-key', 'add')).stdout).toContain('is already waiting in');
+  const moved = JSON.parse((await mgr('first', 'installation-key', 'reencrypt', '--json')).stdout);
+  expect(moved).toMatchObject({ id: expect.any(String), moved: 2 });
+  const shown = await mgr('first', 'installation-key', 'show');
+  expect(shown.stdout).toMatch(/^[0-9a-f]{12} +old +0 +yes/m);
+  expect(shown.stdout).toMatch(new RegExp(`^${moved.id} +current +\\d{4}-\\S+Z +2 +yes`, 'm'));
+  const removed = await mgr('first', 'installation-key', 'remove-old');
+  expect(removed.stdout).toMatch(/^Removed from .*first\/keys\/installation\.key: [0-9a-f]{12}\n$/);
+  const { keys } = JSON.parse((await mgr('first', 'installation-key', 'show', '--json')).stdout);
+  expect(keys).toEqual([expect.objectContaining({ id: moved.id, state: 'current' })]);
+  expect((await mgr('first', 'health')).code).toBe(0);
+  const rows = await withDatabase((db) =>
+    db.execute<{ action: string; request: string }>(sql`
+      select action, request_id as request from audit_log where target_kind = 'installation-key' and outcome = 'done'`),
+  );
+  expect(new Set(rows.map(({ request }) => request))).toEqual(new Set(['r-of-the-test']));
+  expect(rows.map(({ action }) => action)).toEqual(expect.arrayContaining(['operator:reencrypt-secrets']));
+});

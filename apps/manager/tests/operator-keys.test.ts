@@ -9,7 +9,7 @@ import { tempDirectory, testDatabase } from '@backend.ai/testing';
 import { beforeEach, expect, it, onTestFinished } from 'vitest';
 import { createOperator, defaultFixture, type Operator, openInstallation } from '../src/index.ts';
 import { PeerRepository } from '../src/repositories/peers.ts';
-import { makeSecretBox } from '../src/services/keypairs/secret-box.ts';
+import { makeInstallationKeys } from '../src/services/installation-keys/key-file.ts';
 
 let database: DatabaseHandle;
 let folder: string;
@@ -73,7 +73,7 @@ it('a backup with the keys of nobody is refused before it is written', async () 
     const { id, publicKey } = generateIdentity('manager', 'm-1');
     await new PeerRepository(database.db).registerManager({ id, publicKey, requestId: newId() });
   });
-  await makeSecretBox(join(operator.folder, 'installation.key'));
+  await makeInstallationKeys(join(operator.folder, 'installation.key'));
   await copyFile(join(operator.folder, 'installation.key'), join(operator.folder, 'manager.pem'));
   await expect(operator.backup({ file })).rejects.toMatchObject({
     code: 'config-invalid',

@@ -22,7 +22,7 @@ beforeAll(async () => {
   const { db } = world.database;
   await world.addAgent('i-one', { slots: { cpu: '64', mem: String(64 * 1024 ** 3) } });
   const configStore = new EmbeddedConfigStore(db, silentLogger);
-  const { fixtures } = openInstallation({
+  const { fixtures, installationKeys } = openInstallation({
     ...{ database: db, logger: silentLogger },
     installationKeyFile: world.installationKeyFile,
     adminEmail: 'admin@backend.ai.local',
@@ -33,6 +33,7 @@ beforeAll(async () => {
     liveValues: world.liveValues(),
     peers: world.manager.services.peers,
     fixtures,
+    installationKeys,
     keyFiles: {},
     version: '1',
     logger: silentLogger,
@@ -156,6 +157,9 @@ describe('an operator', () => {
       putSetting: (now) => now.putSetting({ key: 'audited/password', value: 'hush' }),
       deleteSetting: (now) => now.deleteSetting({ key: 'audited/password' }),
       populateFixture: (now) => now.populateFixture({ fixture }),
+      addInstallationKey: (now) => now.addInstallationKey(),
+      reencryptSecrets: (now) => now.reencryptSecrets(),
+      removeOldInstallationKeys: (now) => now.removeOldInstallationKeys(),
     };
     const kept = async (requestId: string) =>
       (await world.manager.services.api.admin.audit.list({ requestId, limit: 100, offset: 0 }, world.ctx())).items;
@@ -168,6 +172,20 @@ describe('an operator', () => {
       expect(row).toMatchObject({ ...lastRow, action: `operator:${name.replace(/[A-Z]/g, '-$&').toLowerCase()}` });
       expect(others).toHaveLength(name === 'revokePeer' ? 1 : 0);
       expect(JSON.stringify(row)).not.toContain('hush');
+    });
+
+    it('which tells what became of a rotation of keys', async () => {
+      const requestId = newId<RequestId>();
+      const { id } = await runWithRequest({ requestId }, async () => {
+        await operator.addInstallationKey();
+        const done = await operator.reencryptSecrets();
+        await operator.removeOldInstallationKeys();
+        return done;
+      });
+      const [removed, moved, added] = await kept(requestId);
+      expect(added).toMatchObject({ target: { kind: 'installation-key', id: 'new' }, changes: { id, made: true } });
+      expect(moved).toMatchObject({ changes: { id, moved: expect.any(Number) } });
+      expect(removed).toMatchObject({ changes: { removed: [expect.any(String)] } });
     });
 
     it('also by what failed, and none by what only counts', async () => {

@@ -34,9 +34,12 @@ export interface World {
   restartManager(): Promise<void>;
   /**
    * Another manager beside it, with the same key and a bus of its own: neither hears of what the other does. The lease of
-   * the first one is over for it when it takes over.
+   * the first one is over for it when it takes over. On a machine of its own it has another name and key file.
    */
-  addManager(options?: { takesOver: boolean }): Promise<{ readonly manager: Manager; readonly address: string }>;
+  addManager(options?: {
+    readonly takesOver?: boolean;
+    readonly machine?: { readonly id: string; readonly installationKeyFile: string };
+  }): Promise<{ readonly manager: Manager; readonly address: string }>;
   addAgent(id: string, options?: Partial<FakeAgentOptions>): Promise<FakeAgent>;
   create(input?: Partial<CreateSessionInput>, requestId?: string): Promise<SessionView>;
   until(session: string, status: SessionView['status']): Promise<SessionView>;
@@ -85,13 +88,13 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
 
   const configStore = new EmbeddedConfigStore(database.db, logger);
 
-  async function boot(leases: Leases, name = inProcessName): Promise<Booted> {
+  async function boot(leases: Leases, name = inProcessName, own = { identity, installationKeyFile }): Promise<Booted> {
     options.crashPoints?.newLife();
     const eventBus = options.eventBus?.() ?? new InProcessEventBus({ source: 'manager', logger });
     const liveValues = options.liveValues?.() ?? new InProcessLiveValues();
     const manager = await createManager({
       config: {
-        installationKeyFile,
+        installationKeyFile: own.installationKeyFile,
         embedded: true,
         tickMs: 200,
         askAgainMs: 100,
@@ -110,7 +113,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
       leases,
       liveValues,
       configStore,
-      identity,
+      identity: own.identity,
       rpc: { inProcessName: name },
       ...(options.http ? { http: options.http } : {}),
       logger,
@@ -157,7 +160,9 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
     },
     async addManager(other) {
       const name = `${inProcessName}-${others.length + 2}`;
-      const booted = await boot(other?.takesOver ? await openLeases() : running.leases, name);
+      const { takesOver = false, machine } = other ?? {};
+      const own = machine && { ...machine, identity: generateIdentity('manager', machine.id) };
+      const booted = await boot(takesOver ? await openLeases() : running.leases, name, own);
       others.push(booted);
       return { manager: booted.manager, address: `inproc:${name}` };
     },

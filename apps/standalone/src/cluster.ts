@@ -212,7 +212,7 @@ export class Cluster {
       http: { host: config.host, port: config.port },
       logger,
     });
-    const { fixtures } = openInstallation({
+    const { fixtures, installationKeys } = openInstallation({
       ...{ database: db, logger },
       installationKeyFile: keyFiles['installation.key'],
       adminEmail: defaultAdminEmail,
@@ -223,6 +223,7 @@ export class Cluster {
       liveValues,
       peers: manager.services.peers,
       fixtures,
+      installationKeys,
       keyFiles,
       version: managerVersion,
       logger,

@@ -34,6 +34,7 @@ const purposes: Readonly<Record<string, string>> = {
   'mgr dbschema': 'See which version the schema of the database is, and bring it up to date',
   'mgr fixture': 'Load rows to begin with into an installation',
   'mgr peers': 'Say which components may connect to managers',
+  'mgr installation-key': 'Replace the key by which secrets in the database are encrypted',
   'mgr etcd': 'See and change the settings that all managers share',
   'mgr scheduler': 'See what the scheduler did, and upon what it decides',
 };

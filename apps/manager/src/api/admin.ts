@@ -13,7 +13,7 @@ import type { AgentDirectory } from '../services/agents/agent-directory.ts';
 import type { AuditLog } from '../services/audit/audit-log.ts';
 import type { ImageAdminService } from '../services/images/image-admin-service.ts';
 import type { RegistryService } from '../services/images/registry-service.ts';
-import type { SecretBox } from '../services/keypairs/secret-box.ts';
+import type { SecretBox } from '../services/installation-keys/secret-box.ts';
 import type { ResourceGroupService } from '../services/resource-groups/resource-group-service.ts';
 import { ResourcePolicyService } from '../services/resource-policies/resource-policy-service.ts';
 import type { ResourcePresetService } from '../services/resource-presets/resource-preset-service.ts';

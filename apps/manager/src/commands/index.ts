@@ -12,6 +12,10 @@ import { EtcdPutCommand } from './etcd/put.ts';
 import { FixtureListCommand } from './fixture/list.ts';
 import { FixturePopulateCommand } from './fixture/populate.ts';
 import { GenerateApiKeypairCommand } from './generate-api-keypair.ts';
+import { InstallationKeyAddCommand } from './installation-key/add.ts';
+import { InstallationKeyReencryptCommand } from './installation-key/reencrypt.ts';
+import { InstallationKeyRemoveOldCommand } from './installation-key/remove-old.ts';
+import { InstallationKeyShowCommand } from './installation-key/show.ts';
 import { PeersListCommand } from './peers/list.ts';
 import { PeersRevokeCommand } from './peers/revoke.ts';
 import { PeersRotateCommand } from './peers/rotate.ts';
@@ -36,6 +40,10 @@ export const commands: CommandBundle['commands'] = [
   PeersListCommand,
   PeersRevokeCommand,
   PeersRotateCommand,
+  InstallationKeyShowCommand,
+  InstallationKeyAddCommand,
+  InstallationKeyReencryptCommand,
+  InstallationKeyRemoveOldCommand,
   EtcdGetCommand,
   EtcdPutCommand,
   EtcdDeleteCommand,

@@ -16,7 +16,7 @@ import type { AgentDirectory } from '../services/agents/agent-directory.ts';
 import type { IdleService } from '../services/idle/idle-service.ts';
 import type { ImageCatalog } from '../services/images/image-catalog.ts';
 import { ImageSources } from '../services/images/image-sources.ts';
-import type { SecretBox } from '../services/keypairs/secret-box.ts';
+import type { SecretBox } from '../services/installation-keys/secret-box.ts';
 import { ClusterKeys } from '../services/sessions/cluster-keys.ts';
 import { ClusterNetworks } from '../services/sessions/cluster-networks.ts';
 import type { SessionChanges } from '../services/sessions/session-changes.ts';

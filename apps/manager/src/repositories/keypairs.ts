@@ -39,12 +39,4 @@ export class KeypairRepository {
       where m.user_id = ${userId} and p.is_active order by p.name`);
     return rows.map((row) => row.name);
   }
-
-  /** One stored secret, by which a key shows that it is the right one. */
-  async anySecret(): Promise<{ accessKey: string; secretKeyEncrypted: string } | undefined> {
-    const [row] = await this.#db.execute<{ accessKey: string; secretKeyEncrypted: string }>(
-      sql`select access_key as "accessKey", secret_key_encrypted as "secretKeyEncrypted" from keypairs limit 1`,
-    );
-    return row;
-  }
 }

@@ -5,6 +5,7 @@ export * from './coordination.ts';
 export * from './dotfiles.ts';
 export * from './identity.ts';
 export * from './images.ts';
+export * from './installation-keys.ts';
 export * from './kernel-attempts.ts';
 export * from './peers.ts';
 export * from './resource-groups.ts';

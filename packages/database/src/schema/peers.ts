@@ -1,8 +1,14 @@
-import { check, pgTable, text, uuid } from 'drizzle-orm/pg-core';
+import { check, jsonb, pgTable, text, uuid } from 'drizzle-orm/pg-core';
 import { moment, oneOf } from './columns.ts';
 
 export const peerKinds = ['agent', 'storage-proxy', 'coordinator', 'worker', 'manager'] as const;
 export type PeerKind = (typeof peerKinds)[number];
+
+export interface ToldKeys {
+  readonly ids: readonly string[];
+  /** Under which it encrypts. */
+  readonly encrypts: string;
+}
 
 /** Components that may connect, known by their Ed25519 public key. */
 export const peers = pgTable(
@@ -17,6 +23,8 @@ export const peers = pgTable(
     revokedAt: moment('revoked_at'),
     lastSeenAt: moment('last_seen_at'),
     requestId: text('request_id').notNull(),
+    /** Of a manager: what it told of its installation keys, oldest first. */
+    installationKeys: jsonb('installation_keys').$type<ToldKeys>(),
   },
   (table) => [check('peers_kind_check', oneOf(table.kind, peerKinds))],
 );

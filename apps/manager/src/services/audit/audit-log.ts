@@ -51,8 +51,15 @@ export class AuditLog {
     }
   }
 
-  /** As `change`, for work that has transactions of its own: its row is written as soon as the work is done. */
-  async around<T>(change: AuditedChange, work: () => Promise<T>): Promise<T> {
+  /**
+   * As `change`, for work that has transactions of its own: its row is written as soon as the work is done.
+   * @param learned What else was changed, as the work tells
+   */
+  async around<T>(
+    change: AuditedChange,
+    work: () => Promise<T>,
+    learned?: (result: T) => AuditedChange['changes'],
+  ): Promise<T> {
     let result: T;
     try {
       result = await work();
@@ -60,7 +67,7 @@ export class AuditLog {
       await this.failed(change, thrown);
       throw thrown;
     }
-    await this.record(change);
+    await this.record({ ...change, changes: { ...change.changes, ...learned?.(result) } });
     return result;
   }
 

@@ -50,6 +50,7 @@ export class BackupService {
     let migrations: readonly string[] = [];
     let count = 0;
     try {
+      const contents = await contentsOf(keyFiles);
       const heads: BackupLine[] = [];
       await rows.read(
         (head) => {
@@ -65,9 +66,8 @@ export class BackupService {
       for (const head of heads) await writer.write(head);
       const settings = await configStore.list('');
       for (const { key, value } of settings) await writer.write({ kind: 'setting', key, value });
-      for (const [name, path] of Object.entries(keyFiles)) {
-        await writer.write({ kind: 'key-file', name, content: await readFile(path, 'utf8') });
-      }
+      for (const [name, content] of contents) await writer.write({ kind: 'key-file', name, content });
+      requireSameKeys(contents, await contentsOf(keyFiles));
       await writer.end();
       return { file, createdAt, migrations, rows: count, settings: settings.length, keyFiles: Object.keys(keyFiles) };
     } catch (error) {
@@ -105,6 +105,22 @@ export class BackupService {
       settings: settings.length,
       keyFiles: keys.map(({ name }) => name),
     };
+  }
+}
+
+async function contentsOf(keyFiles: BackupOptions['keyFiles']): Promise<Map<string, string>> {
+  const contents = new Map<string, string>();
+  for (const [name, path] of Object.entries(keyFiles)) contents.set(name, await readFile(path, 'utf8'));
+  return contents;
+}
+
+/** Otherwise rows may be encrypted by a key that had not come yet, or had gone. */
+function requireSameKeys(before: ReadonlyMap<string, string>, after: ReadonlyMap<string, string>): void {
+  for (const [name, content] of before) {
+    if (after.get(name) === content) continue;
+    throw new AppError('state-conflict', `The key file ${name} was changed while the backup was made.`, {
+      hint: 'Make it again.',
+    });
   }
 }
 

@@ -1,7 +1,7 @@
 import type { ImageSource, PullPolicy } from '@backend.ai/contract';
 import type { StartableKernel } from '../../repositories/session-transitions.ts';
-import { secretContexts } from '../keypairs/reencrypt.ts';
-import type { SecretBox } from '../keypairs/secret-box.ts';
+import { secretContexts } from '../installation-keys/reencrypt.ts';
+import type { SecretBox } from '../installation-keys/secret-box.ts';
 
 /** What agents are told of images that registries have. Credentials are those of the moment in which a kernel starts. */
 export class ImageSources {

@@ -17,8 +17,8 @@ import type {
   RegistryValues,
 } from '../../repositories/container-registries.ts';
 import type { ImageRepository } from '../../repositories/images.ts';
-import { secretContexts } from '../keypairs/reencrypt.ts';
-import type { SecretBox } from '../keypairs/secret-box.ts';
+import { secretContexts } from '../installation-keys/reencrypt.ts';
+import type { SecretBox } from '../installation-keys/secret-box.ts';
 import { actorOf } from '../sessions/session-service.ts';
 import { toIso } from '../sessions/session-view.ts';
 import type { TaskProgress, TaskService } from '../tasks/task-service.ts';

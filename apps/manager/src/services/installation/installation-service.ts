@@ -3,7 +3,7 @@ import { newId, type ProjectId, type UserId } from '@backend.ai/core';
 import type { Logger } from '@backend.ai/telemetry';
 import { BusinessLog } from '../../events.ts';
 import type { InstallationRepository } from '../../repositories/installation.ts';
-import type { SecretBox } from '../keypairs/secret-box.ts';
+import type { SecretBox } from '../installation-keys/secret-box.ts';
 
 export interface AdminCredentials {
   readonly installationId: string;

@@ -4,8 +4,8 @@ import { BackgroundTasks } from '@backend.ai/telemetry';
 import { collectLogs, FakeClock } from '@backend.ai/testing';
 import { expect, it } from 'vitest';
 import type { KeypairRecord, KeypairRepository } from '../../repositories/keypairs.ts';
+import type { SecretBox } from '../installation-keys/secret-box.ts';
 import { KeypairService } from './keypair-service.ts';
-import type { SecretBox } from './secret-box.ts';
 
 /** Away when told. */
 class FailingValues extends InProcessLiveValues {

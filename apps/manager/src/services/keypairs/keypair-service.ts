@@ -3,8 +3,8 @@ import type { LiveValues } from '@backend.ai/coordination';
 import { AppError, type Clock, isHigherRole, type UserRole } from '@backend.ai/core';
 import type { BackgroundTasks, Logger } from '@backend.ai/telemetry';
 import type { KeypairRepository } from '../../repositories/keypairs.ts';
+import type { SecretBox } from '../installation-keys/secret-box.ts';
 import { CallCounter } from './call-counter.ts';
-import type { SecretBox } from './secret-box.ts';
 
 export interface Keypair {
   readonly actor: UserActor;

@@ -3,8 +3,8 @@ import { promisify } from 'node:util';
 import type { SshKeyPair } from '@backend.ai/contract';
 import { AppError } from '@backend.ai/core';
 import type { ClusterKeyRecord, ClusterKeyRepository } from '../../repositories/cluster-keys.ts';
-import { secretContexts } from '../keypairs/reencrypt.ts';
-import type { SecretBox } from '../keypairs/secret-box.ts';
+import { secretContexts } from '../installation-keys/reencrypt.ts';
+import type { SecretBox } from '../installation-keys/secret-box.ts';
 
 const makeKeyPair = promisify(generateKeyPair);
 

@@ -8,7 +8,7 @@ import { ProjectRepository } from '../../repositories/projects.ts';
 import { UserRepository } from '../../repositories/users.ts';
 import type { AuditLog } from '../audit/audit-log.ts';
 import { AuditService } from '../audit/audit-service.ts';
-import type { SecretBox } from '../keypairs/secret-box.ts';
+import type { SecretBox } from '../installation-keys/secret-box.ts';
 import { DomainService } from './domain-service.ts';
 import { KeypairAdminService } from './keypair-admin-service.ts';
 import { PasswordAttempts } from './password-attempts.ts';

@@ -15,7 +15,7 @@ import type {
 } from '../../repositories/keypair-administration.ts';
 import type { UserRepository } from '../../repositories/users.ts';
 import { newAccessKey, newSecretKey } from '../installation/installation-service.ts';
-import type { SecretBox } from '../keypairs/secret-box.ts';
+import type { SecretBox } from '../installation-keys/secret-box.ts';
 import { actorOf } from '../sessions/session-service.ts';
 import { toIso } from '../sessions/session-view.ts';
 import {

@@ -102,6 +102,18 @@ describe('a backup', () => {
     ]);
   });
 
+  it('leaves a folder alone in which somebody else’s things lie', async () => {
+    const { path, remove } = await makeTempDirectory();
+    onTestFinished(remove);
+    await writeFile(join(path, 'thesis.tex'), '');
+    await chmod(path, 0o755);
+    await expect(restoreEmbedded(path, file)).rejects.toMatchObject({
+      code: 'config-invalid',
+      message: expect.stringContaining('holds something else'),
+    });
+    expect([await readdir(path), (await stat(path)).mode & 0o777]).toEqual([['thesis.tex'], 0o755]);
+  });
+
   it('brings back every row, setting and key, and an epoch above all that agents have seen', async () => {
     const { handle, keyFile, service } = await emptyPlace();
     const report = await service.restore(file, target(handle.db));

@@ -1,16 +1,12 @@
+import { chmodSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
-import { basename, dirname, join } from 'node:path';
-import { AppError } from '@backend.ai/core';
-import { type ClusterLayout, clusterLayout } from '@backend.ai/runtime';
+  type ClusterLayout,
+  clusterLayout,
+  dataDirectoryFailure,
+  makeClusterFolder,
+  makeFolder,
+} from '@backend.ai/runtime';
 
 /** Where an embedded cluster keeps what; only its owner may look in. */
 export interface DataDirectory extends ClusterLayout {
@@ -50,59 +46,17 @@ export function makeDataDirectory(
   } = {},
 ): void {
   const { root, agent } = directory;
+  makeClusterFolder(directory);
   try {
-    makeFolder(root);
-    if (!isOurs(directory)) {
-      throw new AppError('config-invalid', `${root} holds something else than the data of a cluster.`, {
-        hint: 'Name an empty folder, or one that is not there yet, with --data-dir.',
-      });
-    }
     chmodSync(root, passable ? 0o711 : 0o700);
-    for (const name of ownFolders) {
+    for (const name of ['keys', 'logs', 'run']) {
       makeFolder(join(root, name));
       chmodSync(join(root, name), 0o700);
     }
     // The agent decides by itself who may pass: kernels may be at work in there.
     makeFolder(agent);
   } catch (cause) {
-    if (cause instanceof AppError) throw cause;
-    const { code = '', message } = cause as NodeJS.ErrnoException;
-    throw new AppError('config-invalid', `${root} cannot be the data directory: ${sayings[code] ?? message}.`, {
-      hint: 'Name a folder that you may write to with --data-dir (or $BACKEND_DATA_DIR).',
-      cause,
-    });
-  }
-}
-
-/** In the order in which they are made. */
-const ownFolders = ['keys', 'logs', 'run'];
-
-const sayings: Readonly<Record<string, string>> = {
-  EACCES: 'you may not write there',
-  EPERM: 'it belongs to somebody else',
-  EEXIST: 'it is no folder',
-  ENOTDIR: 'part of the path is no folder',
-  EROFS: 'the file system is read-only',
-  ENOENT: 'nothing can be made there',
-};
-
-/** Empty, a cluster's, or what a start that ended early left there. */
-function isOurs({ root, agent, keyFiles }: DataDirectory): boolean {
-  const entries = readdirSync(root).filter((name) => name !== 'lost+found');
-  if (entries.length === 0 || Object.values(keyFiles).some((file) => existsSync(file))) return true;
-  return entries.includes('keys') && entries.every((name) => [...ownFolders, basename(agent)].includes(name));
-}
-
-/** Level by level: `recursive` never returns where nothing can be made, as below /proc. */
-function makeFolder(path: string): void {
-  try {
-    mkdirSync(path, { mode: 0o700 });
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === 'EEXIST' && statSync(path).isDirectory()) return;
-    if (code !== 'ENOENT' || dirname(path) === path) throw error;
-    makeFolder(dirname(path));
-    mkdirSync(path, { mode: 0o700 });
+    throw dataDirectoryFailure(root, cause);
   }
 }
 

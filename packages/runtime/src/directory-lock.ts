@@ -10,6 +10,9 @@ export interface DirectoryLock {
   release(): Promise<void>;
 }
 
+/** Whether a file of this name in a directory is one by which it is, or was, locked. */
+export const isLockFile = (name: string): boolean => /^lock\.(\d+\.sock|draft-[0-9a-f]+\.sock|pid(\.\d+)?)$/.test(name);
+
 /** How long a killed owner may take to vanish, in milliseconds. */
 const dyingOwnerMs = 10_000;
 

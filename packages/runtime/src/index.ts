@@ -1,4 +1,5 @@
 export * from './admin-socket.ts';
+export * from './cluster-folder.ts';
 export * from './cluster-layout.ts';
 export * from './config/index.ts';
 export * from './directory-lock.ts';
@@ -7,6 +8,7 @@ export * from './health/dependency-checks.ts';
 export * from './health/internal-server.ts';
 export * from './lifecycle.ts';
 export * from './logging.ts';
+export * from './make-folder.ts';
 export * from './port-owner.ts';
 export * from './process-identity.ts';
 export * from './process-stat.ts';

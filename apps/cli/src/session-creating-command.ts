@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { ApiCommand, parsePairs, parseWhole } from '@backend.ai/cli-kit';
-import type { CreateSessionOptions } from '@backend.ai/client';
-import { AppError, hasCode } from '@backend.ai/core';
+import type { Client, CreateSessionOptions, Session } from '@backend.ai/client';
 import { Option, UsageError } from 'clipanion';
+import { inOptionWords, type OptionOfField } from './option-words.ts';
 
 /** A command that makes a session: what sessions are made with. */
 export abstract class SessionCreatingCommand extends ApiCommand {
@@ -64,10 +64,13 @@ export abstract class SessionCreatingCommand extends ApiCommand {
     };
     return onlyGiven(wanted) as CreateSessionOptions;
   }
+
+  protected createSession(client: Client, options: CreateSessionOptions): Promise<Session> {
+    return inOptionWords(client.sessions.create(options), optionOf, this);
+  }
 }
 
-/** The options that say what a field of the request says. */
-const optionOf: Readonly<Record<string, string>> = {
+const optionOf: OptionOfField = {
   image: 'IMAGE',
   resources: '-r',
   environ: '-e',
@@ -91,23 +94,6 @@ const optionOf: Readonly<Record<string, string>> = {
   timeoutMs: '--batch-timeout',
   dependencies: '--depends',
 };
-
-/** A refusal that names fields, in the words of the command line. */
-export function inOptionWords(thrown: unknown): unknown {
-  if (!hasCode(thrown, 'invalid-input')) return thrown;
-  const fields = thrown.data?.fields;
-  if (typeof fields !== 'object' || fields === null) return thrown;
-  const problems = Object.entries(fields).map(([path, problem]) => {
-    const [field = '', ...rest] = path.split('.');
-    return `${[optionOf[field] ?? field, ...rest].join(' ')} ${problem}`;
-  });
-  if (problems.length === 0) return thrown;
-  const { data, requestId } = thrown;
-  return new AppError('invalid-input', `${problems.join('; ')}.`, {
-    hint: 'See what it takes: ./backend.ai session create --help',
-    ...{ data, requestId, cause: thrown },
-  });
-}
 
 /** Several values of an option, or one with commas; undefined when it was not given. */
 export function listed(values: readonly string[]): string[] | undefined {

@@ -31,7 +31,7 @@ export abstract class RunInSession extends SessionCreatingCommand {
     const { files, leftOut } = await collectFiles(this.filesToUpload(), this.context.cwd);
     for (const target of leftOut) this.note(leftOutLine(target));
     const client = await this.connect();
-    const session = await client.sessions.create(create);
+    const session = await this.createSession(client, create);
     const remove = this.rm ?? session.created;
     const stopWaiting = this.#destroyWhenInterrupted(session, remove);
     try {

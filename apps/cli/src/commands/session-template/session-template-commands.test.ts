@@ -61,6 +61,8 @@ it('templates are made of files, listed, printed, changed, used and deleted', as
   expect(payloads).toEqual(['kind: task_template\n', 'kind: task_template\n']);
   const created = await cli('session create-from-template training -t my-session -r mem=1g --json');
   expect(created.json).toMatchObject({ created: true, session: { name: 'my-session', status: 'RUNNING' } });
+  const refused = await cli('session create-from-template training -e 1=2');
+  expect(refused.stderr).toMatch(/-e 1 Invalid key.*\n.*session create-from-template --help/);
   expect((await cli('session-template delete training')).exitCode).toBe(0);
   expect((await cli('session-template list --json')).json).toMatchObject({ templates: [] });
   payloads = [];

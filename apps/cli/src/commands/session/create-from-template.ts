@@ -1,7 +1,18 @@
 import { ApiCommand, parsePairs } from '@backend.ai/cli-kit';
 import { Command, Option } from 'clipanion';
+import { inOptionWords, type OptionOfField } from '../../option-words.ts';
 import { waitingLine } from '../../session-command.ts';
 import { onlyGiven } from '../../session-creating-command.ts';
+
+/** What else a session has is the template's, in its own words. */
+const optionOf: OptionOfField = {
+  name: '--name',
+  resources: '-r',
+  environ: '-e',
+  image: '--image',
+  tag: '--tag',
+  project: '--group',
+};
 
 export class SessionCreateFromTemplate extends ApiCommand {
   static override paths = [['session', 'create-from-template']];
@@ -29,7 +40,8 @@ export class SessionCreateFromTemplate extends ApiCommand {
       resources: this.resources.length === 0 ? undefined : parsePairs('-r', this.resources),
       environ: this.environ.length === 0 ? undefined : parsePairs('-e', this.environ),
     });
-    const session = await (await this.connect()).sessions.createFromTemplate(this.template, given);
+    const client = await this.connect();
+    const session = await inOptionWords(client.sessions.createFromTemplate(this.template, given), optionOf, this);
     const onChange = waitingLine((text) => this.context.stderr.write(text));
     if (!this.enqueueOnly) await session.waitUntilRunning({ onChange });
     if (this.json) return void this.printJson({ created: session.created, session: session.view });

@@ -26,6 +26,17 @@ describe('a session that is refused', () => {
   });
 });
 
+it.each(['-c 1', '--exec make'])(
+  'a run %s whose session is refused is told so in the words of its options',
+  async (what) => {
+    const { exitCode, stderr } = await cli(`run ${what} --job-priority 101 --callback-url nowhere python`);
+    expect(exitCode).toBe(1);
+    expect(stderr).toContain('--job-priority must be a whole number from 0 to 100');
+    expect(stderr).toContain('--callback-url must be an http or https URL');
+    expect(stderr).toContain('./backend.ai run --help');
+  },
+);
+
 it('what to do next with a job is to follow what it writes: executions wait for it', async () => {
   const { stdout } = await cli('session create --type batch -c make --name job-1 python');
   expect(stdout).toContain('  next: ./backend.ai session logs -f job-1\n');

@@ -4,7 +4,7 @@ import { type SessionType, sessionTypes } from '@backend.ai/core';
 import { Command, Option, UsageError } from 'clipanion';
 import { showProgress } from '../../files/progress.ts';
 import { waitingLine } from '../../session-command.ts';
-import { inOptionWords, listed, onlyGiven, SessionCreatingCommand } from '../../session-creating-command.ts';
+import { listed, onlyGiven, SessionCreatingCommand } from '../../session-creating-command.ts';
 import { reasonOf } from '../../session-texts.ts';
 
 export class SessionCreate extends SessionCreatingCommand {
@@ -32,10 +32,7 @@ export class SessionCreate extends SessionCreatingCommand {
   override async perform(): Promise<number | undefined> {
     const timeoutMs = this.maxWait === undefined ? 0 : parseDurationMs('--max-wait', this.maxWait);
     const options = { ...this.createOptions, ...this.#batchOptions(), reuseIfExists: !this.noReuse };
-    const client = await this.connect();
-    const session = await client.sessions.create(options).catch((thrown: unknown) => {
-      throw inOptionWords(thrown);
-    });
+    const session = await this.createSession(await this.connect(), options);
     if (!this.enqueueOnly) {
       const tell = waitingLine((text) => this.context.stderr.write(text));
       const progress = await showProgress(this.context, session.view.image);

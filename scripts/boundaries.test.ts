@@ -16,7 +16,19 @@ describe('timers', () => {
     'await new Promise(setImmediate);',
     "import { setTimeout as pause } from 'node:timers/promises';",
     "import timers from 'timers';",
-    "const { setInterval: often } = await import('node:timers');",
+    'const later = setTimeout;',
+    'const clock = { set: setInterval };',
+    'const clock = { setTimeout };',
+    'const { setTimeout: later } = globalThis;',
+    'const { setTimeout } = globalThis;',
+    "const { ['setTimeout']: later } = global;",
+    '(globalThis as Timers).setTimeout(work, 1);',
+    'const all = globalThis;',
+    'globalThis[name](work, 1);',
+    'clock ??= setTimeout;',
+    'fetch(url, { signal: AbortSignal.timeout(1) });',
+    'globalThis.AbortSignal.timeout(1);',
+    'const { timeout } = AbortSignal;',
   ])('are refused: %s', (text) => {
     expect(said(text)).toEqual([expect.stringContaining('take a Clock')]);
   });
@@ -27,6 +39,11 @@ describe('timers', () => {
     ['setTimeout(work, 1);', 'apps/manager/src/services/sessions/example.test.ts'],
     ["import { setTimeout as pause } from 'node:timers/promises';", 'scripts/example.ts'],
     ['clock.setTimer(1, work); socket.setTimeout(1);', 'apps/manager/src/services/sessions/example.ts'],
+    ['const clock = { setTimeout: set }; AbortSignal.any([]); globalThis.fetch(url);', 'packages/client/src/fetch.ts'],
+    [
+      'class Fake { setTimeout(): void {} } let timer: ReturnType<typeof setTimeout>;',
+      'apps/manager/src/services/sessions/example.ts',
+    ],
   ])('have their places: %s in %s', (text, file) => {
     expect(said(text, file)).toEqual([]);
   });
@@ -42,16 +59,23 @@ describe('work in the background', () => {
     '(async () => {})();',
     'void (async function () {})();',
     'void ((async () => {})());',
+    'async function work() {} void work();',
+    'void work(); const work = async () => {};',
+    'class Loop { start() { void this.#work(); } async #work() {} }',
+    'const loop = () => void work(); async function work() {}',
   ])('is refused unless it has a request id: %s', (text) => {
     expect(said(text)).toEqual([expect.stringContaining('take BackgroundTasks')]);
   });
 
-  it.each(['await (async () => {})();', 'const done = (async () => {})();', '(() => {})();'])(
-    'is not what somebody waits for: %s',
-    (text) => {
-      expect(said(text)).toEqual([]);
-    },
-  );
+  it.each([
+    'await (async () => {})();',
+    'const done = (async () => {})();',
+    '(() => {})();',
+    'function work() {} void work();',
+    'async function work() {} void work().then(tell); await work();',
+  ])('is not what somebody waits for: %s', (text) => {
+    expect(said(text)).toEqual([]);
+  });
 });
 
 it.each([

@@ -88,7 +88,7 @@ export function checkFile(file: string, text: string): Violation[] {
       const targetIsPackage = target in packageImports;
       if (owner[1] === 'packages' && !isTest(file)) {
         const allowed = packageImports[owner[2] ?? ''];
-        if (!allowed) say(`package ${owner[2]} has no place in the layers; add it to scripts/check-boundaries.ts`);
+        if (!allowed) say(`package ${owner[2]} has no place in the layers; add it to scripts/boundaries.ts`);
         else if (!allowed.includes(target))
           say(`imports ${name}: ${owner[2]} may import only ${allowed.join(', ') || 'nothing'}`);
       }
@@ -126,62 +126,140 @@ interface Source {
   readonly environment: boolean;
 }
 
+/** A node of the syntax tree, as far as it is looked at here. */
+interface Node {
+  readonly type: string;
+  readonly name?: unknown;
+  readonly value?: unknown;
+  readonly async?: boolean;
+  readonly expression?: unknown;
+  readonly callee?: unknown;
+  readonly object?: unknown;
+  readonly property?: unknown;
+}
+
 function read(file: string, text: string): Source {
   const { program, errors } = parseSync(file, text);
   if (errors[0]) throw new Error(`${file}: ${errors[0].message}`);
   const imports: string[] = [];
   const timers: string[] = [];
+  /** Identifiers that refer to nothing: names of properties and types. A parent is visited before its children. */
+  const names = new Set<unknown>();
+  const asyncNames = new Set<string>();
+  const leftAlone: string[] = [];
   let environment = false;
   let abandoned = 0;
-  const takeTimer = (node: { type: string; name?: unknown }): void => {
-    if (node.type === 'Identifier' && isTimer(node.name)) timers.push(node.name);
-  };
   const takeFrom = ({ source }: { source: unknown }): void => {
     const { value } = (source ?? {}) as { value?: unknown };
     if (typeof value !== 'string') return;
     imports.push(value);
     if (/^(node:)?timers(\/|$)/.test(value)) timers.push(value);
   };
+  const takeName = ({ key, value, computed }: { key: unknown; value?: unknown; computed: boolean }): void => {
+    if (!computed) names.add(key);
+    if (isAsyncFunction(value)) asyncNames.add(nameOf(key));
+  };
   new Visitor({
-    ImportDeclaration: takeFrom,
+    ImportDeclaration(node) {
+      takeFrom(node);
+      for (const each of node.specifiers) names.add(each.local).add('imported' in each ? each.imported : undefined);
+    },
     ExportNamedDeclaration: takeFrom,
     ExportAllDeclaration: takeFrom,
     ImportExpression: takeFrom,
     TSImportType: takeFrom,
-    CallExpression(call) {
-      takeTimer(call.callee);
-      for (const each of call.arguments) takeTimer(each);
+    Identifier(node) {
+      if (names.has(node)) return;
+      if (isTimer(node.name) || isGlobal(node)) timers.push(node.name);
     },
-    NewExpression(made) {
-      for (const each of made.arguments) takeTimer(each);
+    MemberExpression({ object, property, computed }) {
+      if (!computed) names.add(property);
+      const [of, name] = [inside(object), nameOf(property)];
+      if (of.name === 'process' && name === 'env') environment = true;
+      if (nameOf(of) === 'AbortSignal' && name === 'timeout') timers.push('AbortSignal.timeout');
+      if (!isGlobal(of) || (computed && property.type !== 'Literal')) return;
+      names.add(of);
+      if (isTimer(name)) timers.push(name);
     },
-    MemberExpression({ object, property }) {
-      if (object.type !== 'Identifier') return;
-      const name = property.type === 'Identifier' ? property.name : property.type === 'Literal' ? property.value : '';
-      if (object.name === 'process' && name === 'env') environment = true;
-      if (/^(globalThis|global)$/.test(object.name) && isTimer(name)) timers.push(name);
+    ObjectPattern({ properties }) {
+      for (const each of properties) {
+        if (each.type !== 'Property') continue;
+        names.add(each.key);
+        if (!each.shorthand && isTimer(nameOf(each.key))) timers.push(nameOf(each.key));
+      }
+    },
+    VariableDeclarator({ id, init }) {
+      if (id.type === 'Identifier' && isAsyncFunction(init)) asyncNames.add(id.name);
+      if (id.type !== 'ObjectPattern' || init === null) return;
+      if (isGlobal(inside(init))) names.add(inside(init));
+      const taken = id.properties.map((each) => (each.type === 'Property' ? nameOf(each.key) : ''));
+      if (nameOf(inside(init)) === 'AbortSignal' && taken.includes('timeout')) timers.push('AbortSignal.timeout');
+    },
+    FunctionDeclaration({ id, async }) {
+      if (id && async) asyncNames.add(id.name);
+    },
+    Property: takeName,
+    MethodDefinition: takeName,
+    PropertyDefinition: takeName,
+    TSPropertySignature: takeName,
+    TSMethodSignature: takeName,
+    TSTypeQuery({ exprName }) {
+      names.add(exprName);
     },
     ExpressionStatement({ expression }) {
       if (isAbandoned(expression)) abandoned += 1;
     },
     UnaryExpression({ operator, argument }) {
-      if (operator === 'void' && isAbandoned(argument)) abandoned += 1;
+      if (operator !== 'void') return;
+      if (isAbandoned(argument)) abandoned += 1;
+      else leftAlone.push(calledHere(argument));
     },
   }).visit(program);
+  abandoned += leftAlone.filter((name) => asyncNames.has(name)).length;
   return { imports, timers, abandoned, environment };
 }
 
 const isTimer = (name: unknown): name is string =>
   typeof name === 'string' && /^set(Interval|Timeout|Immediate)$/.test(name);
 
+const isGlobal = ({ type, name }: Node): boolean =>
+  type === 'Identifier' && typeof name === 'string' && /^(globalThis|global)$/.test(name);
+
+const isAsyncFunction = (value: unknown): boolean => {
+  const { type, async } = (value ?? {}) as Partial<Node>;
+  return /^(ArrowFunction|Function)Expression$/.test(type ?? '') && async === true;
+};
+
+/** Without parentheses, and without what is said of its type. */
+function inside(expression: unknown): Node {
+  const node = expression as Node;
+  return /^(ParenthesizedExpression|TS(As|Satisfies|NonNull)Expression)$/.test(node.type)
+    ? inside(node.expression)
+    : node;
+}
+
+/** What an identifier, a private one (with #), a literal or the last part of a path says; '' for anything else. */
+function nameOf(named: unknown): string {
+  const { type, name, value, property } = named as Node;
+  if (type === 'MemberExpression') return nameOf(property);
+  if (type === 'Identifier') return String(name);
+  if (type === 'PrivateIdentifier') return `#${String(name)}`;
+  return type === 'Literal' ? String(value) : '';
+}
+
 /** `(async () => …)()`, in any parentheses. */
 function isAbandoned(expression: unknown): boolean {
-  const node = expression as { type: string; async?: boolean; expression?: unknown; callee?: unknown };
-  if (node.type === 'ParenthesizedExpression') return isAbandoned(node.expression);
-  if (node.type !== 'CallExpression') return false;
-  let callee = node.callee as typeof node;
-  while (callee.type === 'ParenthesizedExpression') callee = callee.expression as typeof node;
-  return /^(ArrowFunction|Function)Expression$/.test(callee.type) && callee.async === true;
+  const { type, callee } = inside(expression);
+  return type === 'CallExpression' && isAsyncFunction(inside(callee));
+}
+
+/** The name of what is called, where that may be a function of this file: `g()` and `this.g()`. */
+function calledHere(expression: unknown): string {
+  const { type, callee } = inside(expression);
+  if (type !== 'CallExpression') return '';
+  const called = inside(callee);
+  const isOwn = called.type === 'Identifier' || (called.object as Node | undefined)?.type === 'ThisExpression';
+  return isOwn ? nameOf(called) : '';
 }
 
 /** Raw timers and the environment, outside of the rooms that own them. */
@@ -189,10 +267,9 @@ function checkUses(file: string, { timers, abandoned, environment }: Source): Vi
   const mayReadEnvironment =
     /(^|\/)(config|environment|dev)\.ts$|^packages\/cli-kit\/|^apps\/cli\/|\/commands\/|\/scripts\//.test(file);
   // A timer of the clock keeps no process alive; the SDK and the command line wait for nothing else.
-  const mayUseTimers =
-    /^packages\/(core\/src\/clock|telemetry\/src\/background|client\/src\/(api-link|run)|cli-kit\/src\/run-commands)\.ts$/.test(
-      file,
-    );
+  const mayUseTimers = /^packages\/(core\/src\/clock|client\/src\/(api-link|run)|cli-kit\/src\/run-commands)\.ts$/.test(
+    file,
+  );
   // What has left this turn of the event loop and comes back in the next one: it waits for nothing.
   const mayUseTurns =
     /^packages\/(rpc\/src\/(outbox|in-process-duplex|websocket-duplex)|coordination\/src\/redis\/redis-server)\.ts$/.test(

@@ -50,7 +50,7 @@ export class InternalServer {
   async start(): Promise<{ readonly url: string }> {
     const { host, port } = this.#options;
     const server = createServer({ requestTimeout: 5_000, keepAliveTimeout: 5_000, maxHeaderSize: 16_384 });
-    server.on('request', (request, response) => void this.#serve(request, response));
+    server.on('request', (request, response) => this.#serve(request, response));
     await new Promise<void>((resolve, reject) => {
       server.once('error', (cause: NodeJS.ErrnoException) => {
         const data = { host, port };
@@ -76,19 +76,17 @@ export class InternalServer {
     await closed;
   }
 
-  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  #serve(request: IncomingMessage, response: ServerResponse): void {
     const requestId = requestIdOf(request);
     response.setHeader('X-Backend-Request-ID', requestId);
     response.setHeader('Cache-Control', 'no-store');
     request.resume();
-    try {
-      await runWithRequest({ requestId, actor: 'internal' }, () => this.#answer(request, response, requestId));
-    } catch (error) {
-      runWithRequest({ requestId, actor: 'internal' }, () =>
-        this.#options.logger.error('internal request failed', { path: request.url, error }),
-      );
-      sendError(response, 500, AppError.from(error), requestId);
-    }
+    runWithRequest({ requestId, actor: 'internal' }, () => {
+      this.#answer(request, response, requestId).catch((error: unknown) => {
+        this.#options.logger.error('internal request failed', { path: request.url, error });
+        sendError(response, 500, AppError.from(error), requestId);
+      });
+    });
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse, requestId: RequestId): Promise<void> {

@@ -1,10 +1,10 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { socketFolder } from './socket-folder.ts';
 import { type Listener, type SocketFolder, takeSocketLock } from './socket-lock.ts';
 
@@ -118,6 +118,45 @@ it('sweeps what killed starts have left, and nothing else', async () => {
   const taken = await take();
   expect((await readdir(folder)).sort()).toEqual(['lock.1.sock', 'lock.toml', 'other.1.sock']);
   for (const server of [taken, other]) if (isListener(server)) await server.close();
+});
+
+it('a link that leads nowhere keeps nobody from the lock', async () => {
+  await symlink('nowhere', join(folder, 'lock.1.sock'));
+  const taken = await take();
+  expect(await readdir(folder)).toEqual(['lock.2.sock']);
+  if (isListener(taken)) await taken.close();
+});
+
+describe('what another user made', () => {
+  /** Root is somebody else meanwhile; anybody else is kept out of what is their own. */
+  async function asAnother<T>(path: string, work: () => Promise<T>): Promise<T> {
+    if (process.geteuid?.() !== 0) await chmod(path, 0);
+    else process.seteuid?.(65_534);
+    try {
+      return await work();
+    } finally {
+      if (process.getuid?.() === 0) process.seteuid?.(0);
+      else await chmod(path, 0o700);
+    }
+  }
+  const owner = process.getuid?.() === 0 ? 'root' : `user ${process.getuid?.()}`;
+
+  it('is refused with its name, its owner and the next step: a socket', async () => {
+    const first = await take();
+    await chmod(folder, 0o755);
+    const socket = join(folder, 'lock.1.sock');
+    await expect(asAnother(socket, () => take())).rejects.toMatchObject({
+      code: 'config-invalid',
+      message: `${socket} belongs to ${owner}, and you may not use it.`,
+      hint: expect.stringContaining(` ${folder}`),
+    });
+    if (isListener(first)) await first.close();
+  });
+
+  it('is refused with its name, its owner and the next step: a folder', async () => {
+    const message = `${folder} belongs to ${owner}, and you may not use it.`;
+    await expect(asAnother(folder, () => take())).rejects.toMatchObject({ code: 'config-invalid', message });
+  });
 });
 
 it('a folder whose path is longer than an address of a socket is locked as well', async () => {

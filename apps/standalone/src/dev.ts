@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { explain, writeError } from '@backend.ai/cli-kit';
+import { explain, parsePort, writeError } from '@backend.ai/cli-kit';
 import { AppError, hasCode, newRequestId } from '@backend.ai/core';
 import { firstSignal } from '@backend.ai/runtime';
 import { runWithRequest } from '@backend.ai/telemetry';
@@ -22,8 +22,7 @@ function parseOptions(args: readonly string[]): DevOptions {
         'data-dir': { type: 'string', default: new URL('../../../.dev/cluster', import.meta.url).pathname },
       },
     });
-    if (!/^\d{1,5}$/.test(values.port)) throw new Error(`--port takes a number, not "${values.port}".`);
-    return { port: Number(values.port), dataDir: resolve(values['data-dir']) };
+    return { port: parsePort('--port', values.port), dataDir: resolve(values['data-dir']) };
   } catch (cause) {
     const hint = 'Usage: npm run dev -- [--port N] [--data-dir PATH]';
     throw new AppError('invalid-input', (cause as Error).message, { hint, cause });

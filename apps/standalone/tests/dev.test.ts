@@ -41,7 +41,7 @@ it('a port in use is one clear error with the way out', async () => {
 
 it('what it does not know is told in one sentence', async () => {
   for (const args of [
-    ['--port', 'x'],
+    ['--port', '99999'],
     ['--prot', '1'],
   ]) {
     const { code, stderr } = await dev(args);

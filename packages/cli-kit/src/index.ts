@@ -21,7 +21,7 @@ export {
   readCluster,
   saveLogin,
 } from './known-cluster.ts';
-export { parseDurationMs, parsePairs, parseSpanMs, parseWhole } from './option-values.ts';
+export { parseDurationMs, parsePairs, parsePort, parseSpanMs, parseWhole } from './option-values.ts';
 export { explain, writeError, writeFields, writeJson, writeTable } from './output.ts';
 export { main, runCommands } from './run-commands.ts';
 export { quoteWord, quoteWords } from './shell-words.ts';

@@ -43,3 +43,9 @@ export function parseWhole(option: string, text: string | undefined): number | u
   if (!/^\d{1,9}$/.test(text)) throw new UsageError(`${option} takes a whole number, not "${text}".`);
   return Number(text);
 }
+
+/** A TCP port, 0 for any free one. */
+export function parsePort(option: string, text: string): number {
+  if (/^\d{1,5}$/.test(text) && Number(text) <= 65_535) return Number(text);
+  throw new UsageError(`${option} takes a number from 0 to 65535, not "${text}".`);
+}

@@ -1,5 +1,5 @@
 import { engineSocketFor } from '@backend.ai/agent';
-import { loginFile, readCluster } from '@backend.ai/cli-kit';
+import { loginFile, parsePort, readCluster } from '@backend.ai/cli-kit';
 import { Option, UsageError } from 'clipanion';
 import { type ClusterConfig, defaultPort } from '../config.ts';
 import { ClusterCommand } from './cluster-command.ts';
@@ -43,7 +43,6 @@ export abstract class StartingCommand extends ClusterCommand {
 
   protected get config(): Partial<ClusterConfig> & { readonly dataDir: string } {
     const { port, backend, logLevel, allowUnisolated } = this;
-    if (port !== undefined && !/^\d{1,5}$/.test(port)) throw new UsageError(`--port takes a number, not "${port}".`);
     if (backend !== 'auto' && backend !== 'docker' && backend !== 'process' && backend !== 'fake') {
       throw new UsageError('--backend is auto, docker, process or fake.');
     }
@@ -60,7 +59,7 @@ export abstract class StartingCommand extends ClusterCommand {
       logLevel,
       allowUnisolated,
       accelerators: { plugins: this.accelerators ?? ['auto'], settings: Object.fromEntries(settings) },
-      ...(port === undefined ? {} : { port: Number(port) }),
+      ...(port === undefined ? {} : { port: parsePort('--port', port) }),
       ...(PATH ? { path: PATH } : {}),
       engineSocket: this.engineSocket,
     };

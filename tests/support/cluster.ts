@@ -1,6 +1,7 @@
 import { existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { listeningSockets } from '@backend.ai/runtime';
 import { waitFor } from '@backend.ai/testing';
 import { type CommandOptions, type CommandResult, launcher, runCommand } from './command.ts';
 
@@ -156,19 +157,13 @@ function readJson<T>(path: string): T | undefined {
 
 /** TCP ports of this machine on which one of the processes listens. */
 function listeningPorts(pids: readonly string[]): number[] {
-  const sockets = new Set(
-    pids.flatMap((pid) => {
-      try {
-        return readdirSync(`/proc/${pid}/fd`).flatMap((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
-      } catch {
-        return [];
-      }
-    }),
-  );
-  const listening = ['/proc/net/tcp', '/proc/net/tcp6'].flatMap((file) => readText(file).split('\n').slice(1));
-  return listening.flatMap((line) => {
-    const [, address = '', , state, , , , , , inode] = line.trim().split(/\s+/);
-    const isTheirs = state === '0A' && sockets.has(`socket:[${inode}]`);
-    return isTheirs ? [Number.parseInt(address.split(':').at(-1) ?? '', 16)] : [];
+  const sockets = listeningSockets();
+  return pids.flatMap((pid) => {
+    try {
+      const descriptors = readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
+      return descriptors.flatMap((socket) => sockets.get(socket) ?? []);
+    } catch {
+      return [];
+    }
   });
 }

@@ -1,7 +1,7 @@
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { agentIdSchema } from '@backend.ai/contract';
-import { AppError, isLoopback, parseBinarySize, parseResourceSlots, slotsToTexts } from '@backend.ai/core';
+import { AppError, idOfHost, isLoopback, parseBinarySize, parseResourceSlots, slotsToTexts } from '@backend.ai/core';
 import {
   type ConfigDefinition,
   type ConfigValues,
@@ -231,10 +231,7 @@ export interface AgentServerOptions {
 }
 
 function agentIdOf({ id }: AgentValues['agent']): string {
-  const name = hostname()
-    .replace(/[^A-Za-z0-9._-]/g, '-')
-    .slice(0, 48);
-  return id ?? `i-${name}`;
+  return id ?? idOfHost('agent', hostname());
 }
 
 function kernelFolder({ dataDir }: AgentValues['agent']): string {

@@ -1,6 +1,6 @@
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { Secret } from '@backend.ai/core';
+import { idOfHost, Secret } from '@backend.ai/core';
 import type { ListenOptions } from '@backend.ai/rpc';
 import {
   type ConfigDefinition,
@@ -211,11 +211,8 @@ export interface ManagerServerOptions {
 export function derivedManagerSettings({ manager, keys }: Pick<ManagerValues, 'manager' | 'keys'>): {
   readonly [key in 'manager.id' | 'keys.identity-file' | 'keys.installation-key-file']: string;
 } {
-  const name = hostname()
-    .replace(/[^A-Za-z0-9._-]/g, '-')
-    .slice(0, 120);
   return {
-    'manager.id': manager.id ?? `m-${name}`,
+    'manager.id': manager.id ?? idOfHost('manager', hostname()),
     'keys.identity-file': keys.identityFile ?? join(manager.dataDir, 'keys', 'manager.pem'),
     'keys.installation-key-file': keys.installationKeyFile ?? join(manager.dataDir, 'keys', 'installation.key'),
   };

@@ -1,5 +1,6 @@
 import { chmodSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { idOfHost } from '@backend.ai/core';
 import {
   type ClusterLayout,
   clusterLayout,
@@ -93,7 +94,7 @@ export function readJson<T>(path: string): T | undefined {
 export function ensureAgentId(directory: DataDirectory, hostname: string): string {
   const kept = readJson<{ readonly id: string }>(directory.keyFiles['agent-id.json']);
   if (kept) return kept.id;
-  const id = `i-${hostname.replace(/[^A-Za-z0-9._-]/g, '-').slice(0, 48)}`;
+  const id = idOfHost('agent', hostname);
   writePrivateJson(directory.keyFiles['agent-id.json'], { id });
   return id;
 }

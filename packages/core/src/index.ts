@@ -7,6 +7,7 @@ export * from './clock.ts';
 export * from './customized-image.ts';
 export * from './deferred.ts';
 export * from './errors.ts';
+export * from './host-name.ts';
 export * from './identity.ts';
 export * from './ids.ts';
 export * from './image-labels.ts';

@@ -1,3 +1,4 @@
+import { existsSync, readFileSync } from 'node:fs';
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { AppError, hasCode } from '@backend.ai/core';
 
@@ -9,20 +10,23 @@ export interface PortOwner {
 
 const listening = '0A';
 
-/** Who listens on a TCP port of this machine; undefined for another user's process, which /proc hides, too. */
-export async function portOwner(port: number): Promise<PortOwner | undefined> {
-  const hexPort = port.toString(16).toUpperCase().padStart(4, '0');
-  const sockets = new Set<string>();
+/** The TCP sockets of this machine that somebody listens on, as `/proc/PID/fd` names them, with their ports. */
+export function listeningSockets(): ReadonlyMap<string, number> {
+  const sockets = new Map<string, number>();
   for (const table of ['/proc/net/tcp', '/proc/net/tcp6']) {
-    const lines = await readFile(table, 'utf8').then(
-      (text) => text.split('\n').slice(1),
-      () => [],
-    );
+    // A kernel without IPv6 has one of them.
+    const lines = existsSync(table) ? readFileSync(table, 'utf8').split('\n').slice(1) : [];
     for (const line of lines) {
-      const fields = line.trim().split(/\s+/);
-      if (fields[1]?.endsWith(`:${hexPort}`) && fields[3] === listening) sockets.add(`socket:[${fields[9]}]`);
+      const [, address = '', , state, , , , , , inode] = line.trim().split(/\s+/);
+      if (state === listening) sockets.set(`socket:[${inode}]`, Number.parseInt(address.split(':').at(-1) ?? '', 16));
     }
   }
+  return sockets;
+}
+
+/** Who listens on a TCP port of this machine; undefined for another user's process, which /proc hides, too. */
+export async function portOwner(port: number): Promise<PortOwner | undefined> {
+  const sockets = new Set([...listeningSockets()].flatMap(([socket, its]) => (its === port ? [socket] : [])));
   if (sockets.size === 0) return undefined;
   for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number)) {
     const descriptors = await readdir(`/proc/${pid}/fd`).catch(() => []);

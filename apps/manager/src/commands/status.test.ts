@@ -9,7 +9,8 @@ import { beforeEach, expect, it, onTestFinished } from 'vitest';
 import { type ClusterCounts, type ManagerFacts, managerHandlers } from '../admin.ts';
 import type { Manager } from '../manager.ts';
 import { storeNames } from '../store-names.ts';
-import { type Outcome, runManagerCommand } from './commands.test.kit.ts';
+import { type Outcome, runManagerCommand, runOneOf } from './commands.test.kit.ts';
+import { ManagerStatusCommand } from './status.ts';
 
 let folder: string;
 beforeEach(async () => {
@@ -72,8 +73,11 @@ it('a manager that hangs is told apart from one that is not there', async () => 
   const silent = createServer((socket) => socket.resume());
   await new Promise<void>((resolve) => silent.listen(managerSocket, resolve));
   onTestFinished(() => void silent.close());
-  const { code, stderr } = await status();
+  class HastyCommand extends ManagerStatusCommand {
+    protected override readonly patienceMs = 50;
+  }
+  const { code, stderr } = await runOneOf([HastyCommand], folder, 'status', '--data-dir', folder);
   expect(code).toBe(1);
-  expect(stderr).toContain('The manager runs and says nothing for 5 s. [deadline-exceeded]');
+  expect(stderr).toContain('The manager runs and says nothing for 0.05 s. [deadline-exceeded]');
   expect(stderr).not.toContain('No ');
 });

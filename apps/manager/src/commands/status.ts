@@ -4,9 +4,6 @@ import type { ManagerStatusView } from '../admin.ts';
 import { storeNames } from '../store-names.ts';
 import { OperatorCommand } from './operator-command.ts';
 
-/** Whoever looks has not the time that a backup has. */
-const patienceMs = 5_000;
-
 export class ManagerStatusCommand extends OperatorCommand {
   static override paths = [['mgr', 'status']];
   static override usage = Command.Usage({
@@ -16,8 +13,11 @@ export class ManagerStatusCommand extends OperatorCommand {
     examples: [['Look at it', '$0 mgr status']],
   });
 
+  /** Whoever looks has not the time that a backup has. */
+  protected readonly patienceMs: number = 5_000;
+
   async perform(): Promise<number> {
-    const status = await this.callManager<ManagerStatusView>('status', {}, patienceMs);
+    const status = await this.callManager<ManagerStatusView>('status', {}, this.patienceMs);
     if (this.json) {
       this.printJson({ ...status });
       return 0;

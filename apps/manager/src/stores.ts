@@ -31,6 +31,9 @@ import { storeNames } from './store-names.ts';
 type StoreOptions = Pick<ManagerServerOptions, 'database' | 'redis' | 'etcd'>;
 type KeyOptions = { readonly config: Pick<ManagerServerOptions['config'], 'installationKeyFile'> };
 
+/** For errors about what managers are configured with. */
+const showConfig = './backend.ai mgr config show';
+
 /** The servers that managers share. */
 export interface Stores {
   readonly database: PostgresHandle;
@@ -60,6 +63,7 @@ export async function openStores(
         isCurrent: (name, epoch) => isCurrentEpoch(db, name, epoch),
       },
       logger,
+      showConfig,
     });
     const close = async (): Promise<void> => {
       await coordination.close();
@@ -77,7 +81,7 @@ export function openDatabase(
   deadlines?: Partial<Deadlines>,
 ): Promise<PostgresHandle> {
   const { url, ca, maxConnections } = database;
-  return openPostgres({ url: url.reveal(), ca, maxConnections, deadlines });
+  return openPostgres({ url: url.reveal(), ca, maxConnections, deadlines, showConfig });
 }
 
 /** @throws AppError `config-invalid` unless the schema is the one that this version works with */
@@ -122,7 +126,12 @@ export function dependenciesToOpen(options: StoreOptions & KeyOptions, logger: L
       name: storeNames.redis,
       ifSilent: unreachableRedisHint,
       async check() {
-        const server = await RedisServer.open({ ...redisOptions(options.redis), logger, connectDeadlineMs });
+        const server = await RedisServer.open({
+          ...redisOptions(options.redis),
+          logger,
+          connectDeadlineMs,
+          showConfig,
+        });
         await server.close();
         return server.address;
       },
@@ -132,7 +141,12 @@ export function dependenciesToOpen(options: StoreOptions & KeyOptions, logger: L
       ifSilent: unreachableEtcdHint,
       async check() {
         const { namespace } = options.etcd;
-        const server = await EtcdServer.open({ ...etcdOptions(options.etcd), namespace, connectDeadlineMs });
+        const server = await EtcdServer.open({
+          ...etcdOptions(options.etcd),
+          namespace,
+          connectDeadlineMs,
+          showConfig,
+        });
         server.close();
         return server.address;
       },

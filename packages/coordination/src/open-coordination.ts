@@ -23,6 +23,8 @@ export interface CoordinationOptions {
   readonly clock?: Clock | undefined;
   /** For each server; 10 seconds unless given. */
   readonly connectDeadlineMs?: number | undefined;
+  /** Command that shows the settings of this process, for errors about them. */
+  readonly showConfig?: string | undefined;
 }
 
 /** One of the servers, to ask whether it answers. */
@@ -47,14 +49,21 @@ export interface Coordination {
  * @throws AppError `config-invalid` (URL, user, password, version), `server-unreachable`
  */
 export async function openCoordination(options: CoordinationOptions): Promise<Coordination> {
-  const { namespace = 'backend.ai', source, epochs, logger, clock = systemClock, connectDeadlineMs } = options;
-  const redis = await RedisServer.open({ ...options.redis, logger, clock, connectDeadlineMs });
-  const etcd = await EtcdServer.open({ ...options.etcd, namespace: `${namespace}/`, connectDeadlineMs }).catch(
-    async (error: unknown) => {
-      await redis.close();
-      throw error;
-    },
-  );
+  const {
+    namespace = 'backend.ai',
+    source,
+    epochs,
+    logger,
+    clock = systemClock,
+    connectDeadlineMs,
+    showConfig,
+  } = options;
+  const redis = await RedisServer.open({ ...options.redis, logger, clock, connectDeadlineMs, showConfig });
+  const etcdOptions = { ...options.etcd, namespace: `${namespace}/`, connectDeadlineMs, showConfig };
+  const etcd = await EtcdServer.open(etcdOptions).catch(async (error: unknown) => {
+    await redis.close();
+    throw error;
+  });
   const prefix = `${namespace}:`;
   const eventBus = new RedisEventBus({ server: redis, prefix, source, logger, clock });
   const configStore = new EtcdConfigStore({ server: etcd, logger, clock });

@@ -261,14 +261,17 @@ describe('an etcd of its own', () => {
     await admin.auth.authEnable();
     admin.close();
     const outcome = (userinfo: string) =>
-      EtcdServer.open({ urls: etcd.url.replace('://', `://${userinfo}`), namespace: 'test/' }).catch((error) => error);
+      EtcdServer.open({
+        urls: etcd.url.replace('://', `://${userinfo}`),
+        ...{ namespace: 'test/', showConfig: './backend.ai worker config show' },
+      }).catch((error) => error);
     const right: EtcdServer = await outcome('root:rightword@');
     expect(await new EtcdConfigStore({ server: right, logger }).put('key', 'value')).toMatchObject({ value: 'value' });
     right.close();
     for (const refused of [await outcome('root:wrongword@'), await outcome('')]) {
       expect(refused).toMatchObject({
         code: 'config-invalid',
-        hint: expect.stringMatching(/etcd\.password-file.*mgr config show$/),
+        hint: expect.stringMatching(/etcd\.password-file.*worker config show$/),
       });
       expect(JSON.stringify([refused, refused.message, refused.hint, refused.detail])).not.toMatch(
         /wrongword|rightword/,

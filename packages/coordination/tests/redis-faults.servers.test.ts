@@ -204,16 +204,18 @@ describe('a Redis of its own', () => {
 
   it('tells a wrong password, an unreachable server and a wrong URL apart, without the password', async () => {
     const outcome = (url: string) =>
-      RedisServer.open({ url, logger, connectDeadlineMs: 3_000 }).catch((error) => error);
+      RedisServer.open({ url, logger, connectDeadlineMs: 3_000, showConfig: './backend.ai web config show' }).catch(
+        (error) => error,
+      );
     const wrong = await outcome(redis.url.replace('secretword', 'wrongword'));
     expect(wrong).toMatchObject({
       code: 'config-invalid',
-      hint: expect.stringMatching(/password.*redis\.url-file.*mgr config show$/),
+      hint: expect.stringMatching(/password.*redis\.url-file.*web config show$/),
     });
     const missing = await outcome(`redis://127.0.0.1:${redis.port}`);
     expect(missing).toMatchObject({
       code: 'config-invalid',
-      hint: expect.stringMatching(/password.*redis\.url-file.*mgr config show$/),
+      hint: expect.stringMatching(/password.*redis\.url-file.*web config show$/),
     });
     expect(await outcome('localhost:6379')).toMatchObject({ code: 'config-invalid' });
     await redis.kill();

@@ -20,5 +20,6 @@ export * from './request-signature.ts';
 export * from './resource-slots.ts';
 export * from './secret.ts';
 export * from './session-name.ts';
+export * from './shown-config.ts';
 export * from './status.ts';
 export * from './subnet.ts';

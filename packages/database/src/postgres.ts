@@ -1,5 +1,5 @@
 import { connect, type Socket } from 'node:net';
-import { AppError, hasCode } from '@backend.ai/core';
+import { AppError, hasCode, withShownConfig } from '@backend.ai/core';
 import postgres, { type Sql } from 'postgres';
 import { connectionFailure } from './connection-failures.ts';
 import { type Database, type DatabaseHandle, databaseOver } from './database.ts';
@@ -16,6 +16,8 @@ export interface PostgresOptions {
   /** Shown in the server's list of its connections. */
   readonly applicationName?: string | undefined;
   readonly deadlines?: Partial<Deadlines> | undefined;
+  /** Command that shows the settings of whoever opens it, for errors about them. */
+  readonly showConfig?: string | undefined;
 }
 
 export interface PostgresHandle extends DatabaseHandle {
@@ -126,9 +128,10 @@ interface Place {
   readonly tls: boolean;
   readonly user: string;
   readonly database: string;
+  readonly showConfig: string | undefined;
 }
 
-function parseUrl({ url: text, ca }: PostgresOptions): Place {
+function parseUrl({ url: text, ca, showConfig }: PostgresOptions): Place {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   const database = url?.pathname.slice(1);
   if (!url || !/^postgres(ql)?:$/.test(url.protocol) || url.hostname === '' || !database) {
@@ -147,6 +150,7 @@ function parseUrl({ url: text, ca }: PostgresOptions): Place {
       ['ssl', 'sslmode'].some((name) => !['', 'disable', 'false'].includes(url.searchParams.get(name) ?? '')),
     user: decodeURIComponent(url.username),
     database: decodeURIComponent(database),
+    showConfig,
   };
 }
 
@@ -184,18 +188,17 @@ async function requireVersion(client: Sql, { server }: Place): Promise<void> {
 /** Codes of Node.js for certificates that do not hold. */
 const untrusted = /CERT|^UNABLE_TO_VERIFY/;
 
+const toTrust = 'Name the file of the authority that signed it (database.ca-file), or correct database.host.';
+
 /** What to do about a server that does not answer. */
 export const unreachablePostgresHint =
   'Start PostgreSQL, or correct database.host and database.port (or database.url). For development: ./scripts/run-dev.sh';
 
-/** What to type to see which user, password and database are meant, and where that stands. */
-const whereConfigured = 'What is in effect: ./backend.ai mgr config show';
-
-function openingFailure(error: unknown, { server, port, user, database }: Place): AppError {
+function openingFailure(error: unknown, { server, port, user, database, showConfig }: Place): AppError {
   const state = sqlStateOf(error);
   if (state === sqlStates.invalidPassword || state === sqlStates.invalidAuthorization) {
     return new AppError('config-invalid', `PostgreSQL at ${server} refuses the user "${user}" with this password.`, {
-      hint: `Correct database.user and database.password-file (or database.url). ${whereConfigured}`,
+      hint: withShownConfig('Correct database.user and database.password-file (or database.url).', showConfig),
       cause: error,
     });
   }
@@ -208,7 +211,7 @@ function openingFailure(error: unknown, { server, port, user, database }: Place)
   const { code } = error as { code?: unknown };
   if (typeof code === 'string' && untrusted.test(code)) {
     return new AppError('config-invalid', `The certificate of PostgreSQL at ${server} is not trusted (${code}).`, {
-      hint: `Name the file of the authority that signed it (database.ca-file), or correct database.host. ${whereConfigured}`,
+      hint: withShownConfig(toTrust, showConfig),
       cause: error,
     });
   }

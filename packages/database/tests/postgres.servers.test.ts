@@ -27,7 +27,7 @@ async function failureOf(work: PromiseLike<unknown>): Promise<{ error: AppError;
 
 describe('opening PostgreSQL', () => {
   const { port, password } = new URL(postgresUrl);
-  const open = (url: string) => openPostgres({ url });
+  const open = (url: string) => openPostgres({ url, showConfig: './backend.ai coordinator config show' });
   const runnable = / runuser -u postgres -- psql -p \d+ -c 'create database absent owner postgres'$/;
 
   it.each([
@@ -36,14 +36,14 @@ describe('opening PostgreSQL', () => {
       `postgres://postgres:hunter2@127.0.0.1:${port}/postgres`,
       'config-invalid',
       /"postgres"/,
-      /database\.password-file.*mgr config show$/,
+      /database\.password-file.*coordinator config show$/,
     ],
     [
       'an unknown user',
       `postgres://nobody:hunter2@127.0.0.1:${port}/postgres`,
       'config-invalid',
       /"nobody"/,
-      /database\.user.*mgr config show$/,
+      /database\.user.*coordinator config show$/,
     ],
     ['a missing database', withDatabase(postgresUrl, 'absent'), 'config-invalid', /"absent"/, runnable],
     ['another kind of url', `mysql://a:hunter2@127.0.0.1:${port}/b`, 'config-invalid', /url/, /postgres:\/\/user/],

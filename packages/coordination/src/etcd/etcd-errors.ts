@@ -1,4 +1,4 @@
-import { AppError } from '@backend.ai/core';
+import { AppError, withShownConfig } from '@backend.ai/core';
 import {
   EtcdAuthenticationFailedError,
   EtcdInvalidAuthTokenError,
@@ -7,12 +7,15 @@ import {
   GRPCUnauthenticatedError,
   GRPCUnavailableError,
 } from 'etcd3';
+import type { EtcdServer } from './etcd-server.ts';
 
 /** What to do about a server that does not answer. */
-export const unreachableEtcdHint =
-  'Check that etcd runs there and that its URL in the configuration is right. For development: ./scripts/run-dev.sh';
+export const unreachableEtcdHint = 'Start etcd, or correct etcd.endpoints. For development: ./scripts/run-dev.sh';
 
-export function etcdUnreachable(address: string, detail: unknown): AppError {
+/** What is said of it. */
+type Named = Pick<EtcdServer, 'address' | 'showConfig'>;
+
+export function etcdUnreachable({ address }: Named, detail: unknown): AppError {
   return new AppError('server-unreachable', `etcd at ${address} cannot be reached.`, {
     hint: unreachableEtcdHint,
     detail,
@@ -20,8 +23,9 @@ export function etcdUnreachable(address: string, detail: unknown): AppError {
 }
 
 /** What the client throws, as ours. */
-export function etcdFailure(thrown: unknown, address: string): AppError {
+export function etcdFailure(thrown: unknown, server: Named): AppError {
   if (thrown instanceof AppError) return thrown;
+  const { address, showConfig } = server;
   const detail = thrown instanceof Error ? thrown.message : String(thrown);
   const refused = [
     EtcdAuthenticationFailedError,
@@ -34,12 +38,12 @@ export function etcdFailure(thrown: unknown, address: string): AppError {
     /user name is empty|authentication is not enabled/.test(detail)
   ) {
     return new AppError('config-invalid', `etcd at ${address} refuses this user or password.`, {
-      hint: 'Correct etcd.user and etcd.password-file. What is in effect: ./backend.ai mgr config show',
+      hint: withShownConfig('Correct etcd.user and etcd.password-file.', showConfig),
       detail,
     });
   }
   if (thrown instanceof GRPCUnavailableError) {
-    return etcdUnreachable(address, detail);
+    return etcdUnreachable(server, detail);
   }
   if (thrown instanceof GRPCDeadlineExceededError) {
     return new AppError('deadline-exceeded', `etcd at ${address} did not answer in time.`, { detail });

@@ -10,6 +10,8 @@ export interface EtcdServerOptions {
   /** Begins all keys. */
   readonly namespace: string;
   readonly connectDeadlineMs?: number | undefined;
+  /** Command that shows the settings of whoever opens it, for errors about them. */
+  readonly showConfig?: string | undefined;
 }
 
 const callDeadlineMs = 3_000;
@@ -26,6 +28,7 @@ const once = { execute: async (work: (context: object) => unknown) => work({}) }
 export class EtcdServer {
   /** For messages: hosts and ports. */
   readonly address: string;
+  readonly showConfig: string | undefined;
   readonly keys: Namespace;
   readonly #client: Etcd3;
   readonly #namespace: string;
@@ -33,6 +36,7 @@ export class EtcdServer {
   private constructor(options: EtcdServerOptions, urls: readonly URL[]) {
     const [first] = urls;
     this.#namespace = options.namespace;
+    this.showConfig = options.showConfig;
     this.address = urls.map(({ host }) => host).join(', ');
     this.#client = new Etcd3({
       hosts: urls.map(({ protocol, host }) => `${protocol}//${host}`),
@@ -70,7 +74,7 @@ export class EtcdServer {
     } catch (error) {
       server.close();
       // Nothing was changed: that there was no answer is all there is to say.
-      throw hasCode(error, 'deadline-exceeded') ? etcdUnreachable(server.address, error.detail) : error;
+      throw hasCode(error, 'deadline-exceeded') ? etcdUnreachable(server, error.detail) : error;
     }
     return server;
   }
@@ -80,7 +84,7 @@ export class EtcdServer {
     try {
       return await work(this.keys);
     } catch (error) {
-      throw etcdFailure(error, this.address);
+      throw etcdFailure(error, this);
     }
   }
 

@@ -54,8 +54,7 @@ export class EtcdWatch {
       } catch (error) {
         this.#begun.resolve();
         if (signal.aborted) break;
-        if (failures === 0)
-          logger.warn('settings cannot be watched', { prefix, error: etcdFailure(error, server.address) });
+        if (failures === 0) logger.warn('settings cannot be watched', { prefix, error: etcdFailure(error, server) });
         await delay(clock, backoffMs(failures, { initialMs: 50, maxMs: 1_000 }), signal);
         failures += 1;
       }

@@ -1,4 +1,5 @@
-import { AppError } from '@backend.ai/core';
+import { AppError, withShownConfig } from '@backend.ai/core';
+import type { RedisServer } from './redis-server.ts';
 
 const unreachable = /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT|max retries|LOADING|READONLY/i;
 const broken = /Connection is closed|ECONNRESET|EPIPE|aborted|Socket timeout|stream isn't writeable/i;
@@ -6,18 +7,19 @@ const refused = /^(WRONGPASS|NOAUTH|NOPERM)|without any password|invalid passwor
 
 /** What to do about a server that does not answer. */
 export const unreachableRedisHint =
-  'Check that Redis runs there and that its URL in the configuration is right. For development: ./scripts/run-dev.sh';
+  'Start Redis, or correct redis.url-file (or redis.url). For development: ./scripts/run-dev.sh';
 
 /**
  * What the client throws, as ours. Causes are left out: those of the client carry the arguments of commands, a password
  * among them.
  */
-export function redisFailure(thrown: unknown, address: string): AppError {
+export function redisFailure(thrown: unknown, server: Pick<RedisServer, 'address' | 'showConfig'>): AppError {
   if (thrown instanceof AppError) return thrown;
+  const { address, showConfig } = server;
   const detail = thrown instanceof Error ? thrown.message : String(thrown);
   if (refused.test(detail)) {
     return new AppError('config-invalid', `Redis at ${address} refuses this user or password.`, {
-      hint: 'Correct user and password in redis.url-file (or redis.url). What is in effect: ./backend.ai mgr config show',
+      hint: withShownConfig('Correct user and password in redis.url-file (or redis.url).', showConfig),
       detail,
     });
   }

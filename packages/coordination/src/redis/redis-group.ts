@@ -170,8 +170,7 @@ export class RedisGroup {
       } catch (error) {
         if (signal.aborted) break;
         if (isGroupGone(error)) this.#known = 'lost';
-        else if (failures === 0)
-          logger.warn('events cannot be read', { group, error: redisFailure(error, server.address) });
+        else if (failures === 0) logger.warn('events cannot be read', { group, error: redisFailure(error, server) });
         await delay(clock, backoffMs(failures, { initialMs: 50, maxMs: 1_000 }), signal);
         failures += 1;
       }
@@ -186,7 +185,7 @@ export class RedisGroup {
     await Promise.all(
       this.#streams.map((stream) =>
         server.client.xgroup('CREATE', stream, group, from, 'MKSTREAM').catch((error: unknown) => {
-          if (!isGroupThere(error)) throw redisFailure(error, server.address);
+          if (!isGroupThere(error)) throw redisFailure(error, server);
         }),
       ),
     );

@@ -13,6 +13,8 @@ export interface RedisServerOptions {
   readonly logger: Logger;
   readonly clock?: Clock | undefined;
   readonly connectDeadlineMs?: number | undefined;
+  /** Command that shows the settings of whoever opens it, for errors about them. */
+  readonly showConfig?: string | undefined;
 }
 
 /** Commands that no answer came to in this time have an unknown outcome. */
@@ -28,6 +30,7 @@ export type ScriptCall = (keys: readonly string[], args: ReadonlyArray<string | 
  */
 export class RedisServer {
   readonly address: string;
+  readonly showConfig: string | undefined;
   /** For commands that do not block. */
   readonly client: Redis;
   readonly #options: RedisServerOptions;
@@ -36,6 +39,7 @@ export class RedisServer {
 
   private constructor(options: RedisServerOptions, url: URL) {
     this.#options = options;
+    this.showConfig = options.showConfig;
     this.address = `${url.hostname}:${url.port || 6379}`;
     this.client = this.#connection({ commandTimeout: commandDeadlineMs, maxRetriesPerRequest: 20 });
   }
@@ -60,8 +64,8 @@ export class RedisServer {
     } catch (error) {
       server.client.disconnect();
       throw refusal === undefined && error instanceof AppError && error.code === 'deadline-exceeded'
-        ? redisFailure(new Error('ETIMEDOUT'), server.address)
-        : redisFailure(refusal ?? error, server.address);
+        ? redisFailure(new Error('ETIMEDOUT'), server)
+        : redisFailure(refusal ?? error, server);
     }
     return server;
   }
@@ -72,7 +76,7 @@ export class RedisServer {
     try {
       return await work(this.client);
     } catch (error) {
-      throw redisFailure(error, this.address);
+      throw redisFailure(error, this);
     }
   }
 

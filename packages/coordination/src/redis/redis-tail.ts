@@ -69,7 +69,7 @@ export class RedisTail {
       } catch (error) {
         if (signal.aborted) break;
         if (failures === 0) {
-          this.#logger.warn('events cannot be listened to', { error: redisFailure(error, this.#server.address) });
+          this.#logger.warn('events cannot be listened to', { error: redisFailure(error, this.#server) });
         }
         await delay(this.#clock, backoffMs(failures, { initialMs: 50, maxMs: 1_000 }), signal);
         failures += 1;

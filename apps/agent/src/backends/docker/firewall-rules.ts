@@ -44,8 +44,11 @@ export function networkChainOf(bridge: string): string {
 
 /** To which no rule restricts anything. */
 const everywhere = '0.0.0.0/0';
-/** Where clouds answer with credentials of the machine. */
-const linkLocal = '169.254.0.0/16';
+/**
+ * Where clouds answer with credentials of the machine: link-local addresses, and those of Alibaba Cloud, Azure and Oracle
+ * Cloud that are none.
+ */
+const metadata = ['169.254.0.0/16', '100.100.100.200/32', '168.63.129.16/32', '192.0.0.192/32'];
 /** Where the nodes of a swarm take in what their networks carry, from anybody who sends it. */
 export const vxlanPort = 4789;
 /**
@@ -62,8 +65,8 @@ const swarmPorts = [
 const onOneBridge = '-m physdev --physdev-is-bridged -j RETURN';
 
 /**
- * Containers with an address of the pool may answer the machine but not call it, reach no link-local address but name
- * servers of clouds, no engine of a swarm, and no other network of the pool. Those of a network with an egress policy
+ * Containers with an address of the pool may answer the machine but not call it, reach no metadata of a cloud but the name
+ * servers at such addresses, no engine of a swarm, and no other network of the pool. Those of a network with an egress policy
  * reach what it allows of the rest. What comes from a network with an address that is not of it goes nowhere: the
  * rules, which go by addresses, would not know it. Everything else is for the rules that follow ours. Null: all of that is
  * there.
@@ -86,8 +89,10 @@ export function firewallRules(
       [
         onOneBridge,
         ...swarmPorts.map(([protocol, port]) => `-s ${range} ${portsOf(protocol, `${port}`)} -j DROP`),
-        ...['udp', 'tcp'].map((protocol) => `-s ${range} -d ${linkLocal} ${portsOf(protocol, '53')} -j RETURN`),
-        `-s ${range} -d ${linkLocal} -j DROP`,
+        ...metadata.flatMap((to) => [
+          ...['udp', 'tcp'].map((protocol) => `-s ${range} -d ${to} ${portsOf(protocol, '53')} -j RETURN`),
+          `-s ${range} -d ${to} -j DROP`,
+        ]),
         `-s ${range} -d ${range} -j DROP`,
       ],
     ],

@@ -1,4 +1,4 @@
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import type { KernelSpec } from '@backend.ai/contract';
 import { newId } from '@backend.ai/core';
 import Docker from 'dockerode';
@@ -62,6 +62,7 @@ export async function openBareEngine(socketPath: string, imageName: string, fold
         addresses: null,
         readOnlyRoot: false,
         shiftsUsers: false,
+        knowsIPv6: existsSync('/proc/sys/net/ipv6/conf/all'),
       },
       name: `bench-bare-${process.pid}-${spec.kernelId}`,
       labels: { [label]: '' },

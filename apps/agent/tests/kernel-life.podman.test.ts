@@ -9,7 +9,7 @@ import { chainsOf } from '../src/backends/docker/firewall-rules.ts';
 import { examineEngine } from '../src/backends/engine-report.ts';
 import { type AgentWorld, agentWorld, runCode, type StartedAgent, startKernel, textOf } from './agent-world.ts';
 import { docker, dockerOptions, engineSocket } from './docker-world.ts';
-import { iptables } from './neighbours.ts';
+import { enableIPv6, iptables, linkLocalOf } from './neighbours.ts';
 
 const image = 'backend.ai/shell:latest';
 const slots = { cpu: '0.5', mem: String(96 * 1024 ** 2) };
@@ -37,11 +37,11 @@ async function session(w: AgentWorld, { api }: StartedAgent) {
   return { main: main.kernelId, sub: sub.kernelId };
 }
 
-async function addressOf(kernelId: string): Promise<{ address: string; gateway: string }> {
+async function addressOf(kernelId: string): Promise<{ address: string; gateway: string; pid: number }> {
   const [found] = await docker.listContainers({ filters: { label: [`ai.backend.kernel-id=${kernelId}`] } });
-  const { NetworkSettings } = await docker.getContainer(found?.Id ?? '').inspect();
+  const { NetworkSettings, State } = await docker.getContainer(found?.Id ?? '').inspect();
   const [endpoint] = Object.values(NetworkSettings.Networks);
-  return { address: endpoint!.IPAddress, gateway: endpoint!.Gateway };
+  return { address: endpoint!.IPAddress, gateway: endpoint!.Gateway, pid: State.Pid };
 }
 
 it('the engine of these tests is Podman, which can make containers of sessions', async () => {
@@ -114,6 +114,21 @@ it('kernels of a session find each other by name, and reach neither another sess
   // It is the firewall that keeps them from it.
   iptables('-F', chainsOf(parseSubnet(subnetPool)!).toMachine);
   expect(await run(started, one.main, takesCalls(gateway, port))).toBe('yes');
+});
+
+it('a kernel has no IPv6, over which it would reach what listens on all addresses of the machine', async () => {
+  const w = await agentWorld(dockerOptions);
+  const started = await w.startAgent();
+  const { kernelId } = await startKernel(w, started.api, { image, slots });
+  const machine = createServer((socket) => socket.destroy());
+  await new Promise<void>((resolve) => machine.listen(0, '::', resolve));
+  onTestFinished(() => void machine.close());
+  const { port } = machine.address() as { port: number };
+  const { gateway, pid } = await addressOf(kernelId);
+  const call = takesCalls(`${await linkLocalOf(gateway)}%eth0`, port);
+  expect(await run(started, kernelId, call)).toBe('no');
+  enableIPv6(pid);
+  await waitFor(async () => (await run(started, kernelId, call)) === 'yes', { what: 'what IPv6 would open' });
 });
 
 /** What somebody says who listens on a port of the kernel. */

@@ -1,4 +1,6 @@
 import { execFileSync } from 'node:child_process';
+import { networkInterfaces } from 'node:os';
+import { waitFor } from '@backend.ai/testing';
 import { onTestFinished } from 'vitest';
 import { firewallTable } from '../src/backends/docker/firewall-rules.ts';
 import { runCode, type StartedAgent, textOf } from './agent-world.ts';
@@ -31,6 +33,25 @@ export function neighbour(...addresses: string[]): void {
     ip('-n', name, 'address', 'add', `${address}/32`, 'dev', 'eth0');
     ip('route', 'add', `${address}/32`, 'dev', link);
   }
+}
+
+/** What everything on the bridge of a gateway can call without anybody having given it an address. */
+export async function linkLocalOf(gateway: string): Promise<string> {
+  return await waitFor(
+    () => {
+      const bridge = Object.values(networkInterfaces()).find((each) =>
+        each?.some(({ address }) => address === gateway),
+      );
+      return bridge?.find(({ address }) => address.startsWith('fe80:'))?.address;
+    },
+    { what: `a link-local address beside ${gateway}` },
+  );
+}
+
+/** Of the network of a process, which has no right to do that itself. */
+export function enableIPv6(pid: number): void {
+  const write = 'echo 0 >/proc/sys/net/ipv6/conf/all/disable_ipv6';
+  execFileSync('nsenter', ['--target', String(pid), '--net', 'sh', '-c', write], { stdio: ['ignore', 'pipe', 'pipe'] });
 }
 
 /** A call to a host and port. */

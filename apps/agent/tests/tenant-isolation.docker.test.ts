@@ -14,7 +14,7 @@ import { DockerBackend } from '../src/backends/docker/docker-backend.ts';
 import { chainsOf } from '../src/backends/docker/firewall-rules.ts';
 import { agentWorld, runCode, startKernel, type WorldOptions } from './agent-world.ts';
 import { docker, dockerOptions, engineSocket, testImages } from './docker-world.ts';
-import { dial, dialAll, iptables, neighbour } from './neighbours.ts';
+import { dial, dialAll, enableIPv6, iptables, linkLocalOf, neighbour } from './neighbours.ts';
 
 const images = await testImages();
 /** Not that of other agents of this machine: what is done to its rules is felt by nobody else. */
@@ -40,9 +40,9 @@ function removeRules(): void {
 }
 
 /** Of the machine, on all of its addresses. */
-async function listener(): Promise<number> {
+async function listener(host = '0.0.0.0'): Promise<number> {
   const server = createServer((socket) => socket.destroy());
-  await new Promise<void>((resolve) => server.listen(0, '0.0.0.0', resolve));
+  await new Promise<void>((resolve) => server.listen(0, host, resolve));
   onTestFinished(() => void server.close());
   return (server.address() as { port: number }).port;
 }
@@ -75,12 +75,26 @@ async function addressOf(kernelId: string): Promise<{ address: string; gateway: 
   return { address: endpoint!.IPAddress, gateway: endpoint!.Gateway };
 }
 
+async function pidOf(kernelId: string): Promise<number> {
+  const [found] = await docker.listContainers({ filters: { label: [`ai.backend.kernel-id=${kernelId}`] } });
+  return (await docker.getContainer(found!.Id).inspect()).State.Pid;
+}
+
 /** One more in its container, to which the machine knows the way: through the interface that this answers. */
 async function giveAddress(kernelId: string, address: string): Promise<string> {
   const [found] = await docker.listContainers({ filters: { label: [`ai.backend.kernel-id=${kernelId}`] } });
   const [{ NetworkID: network = '' } = {}] = Object.values(found?.NetworkSettings.Networks ?? {});
-  const { State } = await docker.getContainer(found!.Id).inspect();
-  const inContainer = ['--target', String(State.Pid), '--net', 'ip', 'address', 'add', `${address}/32`, 'dev', 'eth0'];
+  const inContainer = [
+    '--target',
+    String(await pidOf(kernelId)),
+    '--net',
+    'ip',
+    'address',
+    'add',
+    `${address}/32`,
+    'dev',
+    'eth0',
+  ];
   execFileSync('nsenter', inContainer, { stdio: ['ignore', 'pipe', 'pipe'] });
   const bridge = `br-${network.slice(0, 12)}`;
   execFileSync('ip', ['route', 'add', `${address}/32`, 'dev', bridge]);
@@ -117,6 +131,19 @@ describe.runIf(process.getuid?.() === 0)('a session in containers', () => {
 
     iptables('-F', chains.toMachine);
     expect(await reach()).toEqual(hosts.map((host) => [host, 'open']));
+  });
+
+  it('has no IPv6, over which it would reach what listens on all addresses of the machine', async () => {
+    const w = await world();
+    const { api } = await w.startAgent();
+    const { kernelId } = await startKernel(w, api, { image });
+    const port = await listener('::');
+    const local = `${await linkLocalOf((await addressOf(kernelId)).gateway)}%eth0`;
+    expect(await dial(api, kernelId, local, port)).toBe('OSError');
+    const undo = 'open("/proc/sys/net/ipv6/conf/all/disable_ipv6", "w").write("0")';
+    expect(await runCode(api, kernelId, undo)).toMatchObject({ exitCode: 1 });
+    enableIPv6(await pidOf(kernelId));
+    await waitFor(async () => (await dial(api, kernelId, local, port)) === 'open', { what: 'what IPv6 would open' });
   });
 
   it('reaches no other session, but its own kernels by name', async () => {
@@ -168,12 +195,19 @@ s.sendto(b"${text}", ("${gateway}", ${listener.address().port}))`,
   it('reaches no metadata of a cloud, also after somebody has flushed the rules', async () => {
     const w = await world(calm);
     const { api } = await w.startAgent();
-    neighbour('169.254.77.77');
+    const metadata = ['169.254.77.77', '100.100.100.200', '168.63.129.16', '192.0.0.192'];
+    neighbour(...metadata);
     iptables('-F', chains.through);
     const { kernelId } = await startKernel(w, api, { image });
     // Nothing listens there: what arrives is refused.
-    expect(await dial(api, kernelId, '169.254.77.77', 80)).toBe('dropped');
-    expect(await dial(api, kernelId, '169.254.77.77', 53)).toBe('refused');
+    const reach = (port: number) =>
+      dialAll(
+        api,
+        kernelId,
+        metadata.map((host) => [host, port] as const),
+      );
+    expect(await reach(80)).toEqual(metadata.map(() => 'dropped'));
+    expect(await reach(53)).toEqual(metadata.map(() => 'refused'));
   });
 
   it('is refused where nothing guards the machine, unless that was accepted', async () => {

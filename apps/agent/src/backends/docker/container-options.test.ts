@@ -32,6 +32,7 @@ const request: ContainerRequest = {
   resources: containerResources(spec, image, slots, none, 512),
   readOnlyRoot: false,
   shiftsUsers: false,
+  knowsIPv6: true,
   isWarm: false,
 };
 
@@ -44,6 +45,12 @@ describe('the container of a kernel', () => {
     expect([HostConfig.Privileged, HostConfig.CapAdd, HostConfig.PortBindings, HostConfig.PublishAllPorts]).toEqual(
       Array(4).fill(undefined),
     );
+  });
+
+  it('has no IPv6, where there is any', () => {
+    const disabled = { 'net.ipv6.conf.all.disable_ipv6': '1' };
+    expect(HostConfig.Sysctls).toEqual(disabled);
+    expect(containerOptions({ ...request, knowsIPv6: false }).HostConfig).not.toHaveProperty('Sysctls');
   });
 
   it('has its limits, without swap', () => {

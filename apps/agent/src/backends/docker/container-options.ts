@@ -49,6 +49,8 @@ export interface ContainerRequest {
   readonly readOnlyRoot: boolean;
   /** Whether the engine shifts user ids of containers unless told not to. */
   readonly shiftsUsers: boolean;
+  /** Whether there is IPv6 on this machine: a container is refused a setting that its kernel does not have. */
+  readonly knowsIPv6: boolean;
 }
 
 /** Where they are inside. */
@@ -157,6 +159,9 @@ function hostConfig(request: ContainerRequest): Docker.HostConfig {
     SecurityOpt: ['no-new-privileges'],
     ...(request.shiftsUsers ? { UsernsMode: 'host' } : {}),
     IpcMode: 'private',
+    // The firewall is one of IPv4. Of addresses that every interface gives itself, nothing else would keep them, and nobody
+    // in a container may change this.
+    ...(request.knowsIPv6 ? { Sysctls: { 'net.ipv6.conf.all.disable_ipv6': '1' } } : {}),
     CpuPeriod: cfsPeriodMicros,
     CpuQuota: Math.max(1_000, Math.round(resources.cpus * cfsPeriodMicros)),
     CpuShares: Math.max(2, Math.round(resources.cpus * 1024)),

@@ -37,6 +37,7 @@ export interface DockerContext {
   /** Who the agent's user is in a container. */
   readonly agentInside: KernelUser;
   readonly shiftsUsers: boolean;
+  readonly knowsIPv6: boolean;
   /** Whether the engine says that it lets containers outlive it. */
   readonly outlivesEngine: boolean;
   readonly processLimit: number;

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { IsolationReport } from '@backend.ai/contract';
 import { type Clock, canonicalArchitecture, type Subnet } from '@backend.ai/core';
@@ -101,6 +101,7 @@ export async function openContext(options: ContextOptions): Promise<DockerContex
     // An engine without root maps its own user to root of the container.
     agentInside: security.includes('name=rootless') ? { uid: 0, gid: 0 } : agentUser(),
     shiftsUsers: security.includes('name=userns'),
+    knowsIPv6: existsSync('/proc/sys/net/ipv6/conf/all'),
     outlivesEngine: traits.keepsContainers || info.LiveRestoreEnabled === true,
     processLimit: options.processLimit,
     limits: limitsWithin(readFileSync('/proc/self/limits', 'utf8')),

@@ -12,8 +12,8 @@ import { kernelLabels, labels, slotLabels } from '../labels.ts';
 
 /** The container, not started yet. Its undo goes by the name: an engine that was too slow to answer may have made it. */
 export function createContainerStep(draft: DockerDraft, context: DockerContext): CreateStep {
-  const { engine, traits, owner, networks, runnerFolder, limits, readOnlyRoot, shiftsUsers, processLimit, offers } =
-    context;
+  const { engine, traits, owner, networks, runnerFolder, limits, processLimit, offers } = context;
+  const { readOnlyRoot, shiftsUsers, knowsIPv6 } = context;
   const { spec, paths, slots, network, warm, containerName: name } = draft;
   return {
     name: 'create-container',
@@ -22,7 +22,7 @@ export function createContainerStep(draft: DockerDraft, context: DockerContext):
       if (!image || !subnet) throw new AppError('internal', 'The container is made before its image and network.');
       const carried = image.language === 'python' ? null : await context.carried();
       const options = containerOptions({
-        ...{ spec, image, name, paths, runnerFolder, carried, readOnlyRoot, shiftsUsers },
+        ...{ spec, image, name, paths, runnerFolder, carried, readOnlyRoot, shiftsUsers, knowsIPv6 },
         limits: traits.fitsProcesses ? { ...limits, processes: null } : limits,
         labels: warm ? slotLabels(owner, spec.kernelId) : kernelLabels(owner, spec.kernelId, spec.sessionId),
         isWarm: warm !== null,

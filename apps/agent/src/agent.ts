@@ -153,8 +153,8 @@ export class Agent {
 
   /** @throws AppError `config-invalid` */
   static create(options: AgentOptions): Agent {
-    const { identity, logger, clock, runtimes, fakeScript, strayGraceMs, afterStep, ...config } = options;
-    const dependencies = { identity, logger, clock, runtimes, fakeScript, strayGraceMs, afterStep };
+    const { identity, logger, clock, runtimes, fakeScript, strayGraceMs, faults, ...config } = options;
+    const dependencies = { identity, logger, clock, runtimes, fakeScript, strayGraceMs, faults };
     const parsed = parseAgentConfig(config);
     if (identity.kind !== 'agent' || (parsed.agentId !== undefined && identity.id !== parsed.agentId)) {
       throw new AppError('config-invalid', 'The identity of the agent does not bear its name.');
@@ -315,7 +315,7 @@ export class Agent {
       onWarmSlots: () => link?.warmSlotsChanged(),
       clock,
       logger: logger.with({ module: 'kernels' }),
-      afterStep: this.#dependencies.afterStep,
+      faults: this.#dependencies.faults,
       strayGraceMs: this.#dependencies.strayGraceMs,
     });
     await supervisor.recover();

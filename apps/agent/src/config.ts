@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { engineSocketFor } from './backends/choose-backend.ts';
 import type { FakeScript } from './backends/fake/fake-backend.ts';
 import type { Interpreter } from './backends/process/runtimes.ts';
+import type { StepFaults } from './kernels/create-steps.ts';
 
 const portSchema = z.number().int().min(0).max(65_535);
 
@@ -123,8 +124,7 @@ export interface AgentDependencies {
   readonly fakeScript?: ((spec: { readonly kernelId: string }) => FakeScript) | undefined;
   /** Instead of a minute: what nobody knows and is younger stays, in milliseconds. */
   readonly strayGraceMs?: number | undefined;
-  /** For tests: throws in place of a create step that has just run. */
-  readonly afterStep?: ((step: string, kernelId: string) => void) | undefined;
+  readonly faults?: StepFaults | undefined;
 }
 
 export type AgentOptions = z.input<typeof agentConfigSchema> & AgentDependencies;

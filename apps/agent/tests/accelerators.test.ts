@@ -1,28 +1,14 @@
-import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
-import { join } from 'node:path';
-import { makeTempDirectory, waitFor } from '@backend.ai/testing';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { waitFor } from '@backend.ai/testing';
+import { describe, expect, it } from 'vitest';
 import { type AgentWorld, agentWorld, codeOf, kernelSpec, runCode, startKernel, textOf } from './agent-world.ts';
+import { gpu, mockGpus } from './mock-gpus.ts';
 
 const mem = String(128 * 1024 ** 2);
-const gpu = (digit: number) => `c59395cd-ac91-4cd3-a1b0-3d2568aa2d0${digit}`;
 const shell = { image: 'local/shell' };
 
-/** Two simulated GPUs, each of as many shares as it is devices: one. */
 async function worldWithGpus(settings: Record<string, string> = {}): Promise<AgentWorld> {
-  const folder = await makeTempDirectory();
-  onTestFinished(() => folder.remove());
-  const file = join(folder.path, 'mock.toml');
-  const device = (digit: number) =>
-    `{ mother_uuid = "${gpu(digit)}", model_name = "GPU", numa_node = 0, subproc_count = 8, memory_size = "2g", is_mig_device = false }`;
-  writeFileSync(
-    file,
-    `slot_name = "cuda"\ndevice_plugin_name = "CUDADevice"\ndevices = [${device(1)}, ${device(2)}]\n`,
-  );
-  return await agentWorld({
-    accelerators: { plugins: ['mock'], settings: { 'mock.devices-file': file, ...settings } },
-  });
+  return await agentWorld({ accelerators: await mockGpus(settings) });
 }
 
 async function devicesSeenIn(api: Parameters<typeof runCode>[0], kernelId: string): Promise<string> {

@@ -94,8 +94,10 @@ describe('an agent of containers that comes back', () => {
   it('cleans up after a start that its earlier life did not finish', async () => {
     const w = await agentWorld(dockerOptions);
     const first = await w.startAgent({
-      afterStep: (step) => {
-        if (step === 'start-container') void first.agent.close();
+      faults: {
+        after: (step) => {
+          if (step === 'start-container') void first.agent.close();
+        },
       },
     });
     const spec = kernelSpec(python);

@@ -97,12 +97,13 @@ export async function dockerRemains(kernelId: string | null, dataDir: string, sp
   ];
 }
 
-/** An engine's socket that can stop answering, as one that hangs does. */
+/** An engine's socket that can stop answering, as one that hangs does, or keep the answers to some calls to itself. */
 export async function sluggishEngine() {
   const directory = await tempDirectory();
   const path = join(directory, 'engine.sock');
   const sockets = new Set<Socket>();
   let hangs = false;
+  let lost: RegExp | undefined;
   const server: Server = createServer((client) => {
     const engine = connect(engineSocket);
     for (const socket of [client, engine]) {
@@ -114,8 +115,16 @@ export async function sluggishEngine() {
         engine.destroy();
       });
     }
-    client.on('data', (chunk) => (hangs ? undefined : engine.write(chunk)));
-    engine.on('data', (chunk) => (hangs ? undefined : client.write(chunk)));
+    // A connection is for one call, which begins with its first line.
+    let isLost: boolean | undefined;
+    client.on('data', (chunk) => {
+      isLost ??= lost?.test(chunk.toString('latin1').split('\r\n', 1)[0] ?? '') ?? false;
+      if (!hangs) engine.write(chunk);
+    });
+    engine.on('data', (chunk) => {
+      if (isLost) client.destroy();
+      else if (!hangs) client.write(chunk);
+    });
   });
   await new Promise<void>((resolve) => server.listen(path, resolve));
   onTestFinished(async () => {
@@ -124,6 +133,10 @@ export async function sluggishEngine() {
   });
   return {
     path,
+    /** What such calls ask for is done, and nobody hears of it. */
+    loseAnswers: (call: RegExp) => {
+      lost = call;
+    },
     hang: () => {
       hangs = true;
     },

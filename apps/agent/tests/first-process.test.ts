@@ -20,7 +20,7 @@ describe.each(modes)('the first process of a kernel, with $name', ({ name: _, is
   it('is none but its own, whatever is written to the status file', async () => {
     const w = await agentWorld(mode);
     const { forge, lives } = await bystander(w);
-    const { api } = await w.startAgent({ afterStep: (step, kernelId) => step === 'launch' && forge(kernelId) });
+    const { api } = await w.startAgent({ faults: { after: (step, kernelId) => step === 'launch' && forge(kernelId) } });
     const spec = kernelSpec();
     await api.createKernel.mutate(spec);
     await w.gateway.waitForEvent(spec.kernelId, 'kernel-started');

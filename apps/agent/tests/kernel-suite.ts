@@ -1,6 +1,15 @@
 import { waitFor } from '@backend.ai/testing';
 import { describe, expect, it } from 'vitest';
 import { agentWorld, codeOf, kernelSpec, runCode, startKernel, textOf, type WorldOptions } from './agent-world.ts';
+import { mockGpus } from './mock-gpus.ts';
+
+/** Of a kernel: each of these has a step of its own. */
+const everythingOptional = {
+  slots: { cpu: '1', mem: String(256 * 1024 ** 2), 'cuda.device': '1' },
+  dotfiles: [{ path: '.settings', mode: '600', content: 'colour=blue' }],
+  sshKeyPair: { publicKey: 'ssh-ed25519 AAAA work@cluster', privateKey: '-----BEGIN KEY-----\nsecret\n' },
+  bootstrap: { script: 'true', timeoutMs: 60_000 },
+};
 
 /** What every backend does, whatever its kernels are made of. */
 export interface SuiteOptions extends WorldOptions {
@@ -207,24 +216,37 @@ export function kernelSuite(name: string, options: SuiteOptions): void {
       expect(second.agent.status().epoch).toBe(8);
     });
 
-    it.each(steps)('leaves nothing behind when the step %s fails', async (step) => {
-      const w = await agentWorld(world);
-      let fails = true;
-      const { agent, api } = await w.startAgent({
-        afterStep: (each) => {
-          if (fails && each === step) throw new Error('injected');
-        },
-      });
-      const spec = kernelSpec(shell);
-      await api.createKernel.mutate(spec);
-      const failed = await w.gateway.waitForEvent(spec.kernelId, 'kernel-start-failed');
-      expect(failed).toMatchObject({ failedStep: step, error: { code: 'kernel-start-failed' } });
-      expect(agent.status()).toMatchObject({ used: {}, kernels: [] });
-      await w.expectNoRemains(spec.kernelId);
-      fails = false;
-      await api.createKernel.mutate(spec);
-      await w.gateway.waitForEvent(spec.kernelId, 'kernel-started');
-    });
+    it.each(['before', 'after'] as const)(
+      'leaves nothing behind when a step fails, whichever, %s it runs',
+      async (when) => {
+        const w = await agentWorld({ ...world, accelerators: await mockGpus() });
+        let failing = '';
+        const fault = (step: string): void => {
+          if (step === failing) throw new Error('injected');
+        };
+        const { agent, api } = await w.startAgent({ faults: { [when]: fault } });
+        const wanted = { ...shell, ...everythingOptional };
+        const { kernelId, started } = await startKernel(w, api, wanted);
+        if (started.type !== 'kernel-started') throw new Error('unreachable');
+        const ran = started.steps.map(({ step }) => step);
+        const optional = ['attach-devices', ...(isFake ? [] : ['furnish-home', 'bootstrap'])];
+        expect(ran).toEqual(expect.arrayContaining(['reserve-resources', ...steps, ...optional]));
+        await api.destroyKernel.mutate({ kernelId, reason: 'user-requested', forced: true });
+        await w.gateway.waitForEvent(kernelId, 'kernel-terminated');
+        let spec = kernelSpec(wanted);
+        for (failing of ran) {
+          spec = kernelSpec(wanted);
+          await api.createKernel.mutate(spec);
+          const failed = await w.gateway.waitForEvent(spec.kernelId, 'kernel-start-failed');
+          expect(failed).toMatchObject({ failedStep: failing, error: { code: 'kernel-start-failed' } });
+          expect(agent.status()).toMatchObject({ used: {}, kernels: [], heldDevices: {} });
+          await w.expectNoRemains(spec.kernelId);
+        }
+        failing = '';
+        await api.createKernel.mutate(spec);
+        await w.gateway.waitForEvent(spec.kernelId, 'kernel-started');
+      },
+    );
 
     it.each([
       ['success', 'echo hello', { result: 'success', exitCode: 0, reason: 'task-finished' }],

@@ -187,10 +187,10 @@ export function warmSlotSuite(name: string, { image, steps, ...world }: WarmSlot
 
     it.each(steps)('leave nothing when the step %s fails, and say why', async (step) => {
       let fails = true;
-      const afterStep = (each: string): void => {
+      const after = (each: string): void => {
         if (fails && each === step) throw new Error('made to fail');
       };
-      const w = await agentWorld({ ...world, afterStep });
+      const w = await agentWorld({ ...world, faults: { after } });
       const { agent, api } = await w.startAgent();
       const slot = slotSpec(image);
       await api.keepWarmSlots.mutate({ slots: [slot] });
@@ -208,12 +208,12 @@ export function warmSlotSuite(name: string, { image, steps, ...world }: WarmSlot
       'whose step %s fails are removed, and the kernel starts without',
       async (step) => {
         let fails = true;
-        const afterStep = (each: string): void => {
+        const after = (each: string): void => {
           if (!fails || each !== step) return;
           fails = false;
           throw new Error('made to fail');
         };
-        const w = await agentWorld({ ...world, afterStep });
+        const w = await agentWorld({ ...world, faults: { after } });
         const { agent, api } = await w.startAgent();
         const slot = slotSpec(image);
         await api.keepWarmSlots.mutate({ slots: [slot] });

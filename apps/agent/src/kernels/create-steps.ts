@@ -6,10 +6,16 @@ import type { CreateStep, StepNews } from '../backends/backend.ts';
 export interface StepRunOptions {
   readonly signal: AbortSignal;
   readonly clock: Clock;
-  /** May throw, in place of the step that has just run. */
-  readonly afterStep?: ((step: string) => void) | undefined;
+  /** Both may throw, in place of the step that is to run, or that has just run. */
   readonly beforeStep?: ((step: string) => void) | undefined;
+  readonly afterStep?: ((step: string) => void) | undefined;
   readonly onNews?: ((news: StepNews) => void) | undefined;
+}
+
+/** For tests: what throws in place of a step of a kernel, before it has done anything, or once it has done everything. */
+export interface StepFaults {
+  readonly before?: ((step: string, kernelId: string) => void) | undefined;
+  readonly after?: ((step: string, kernelId: string) => void) | undefined;
 }
 
 export interface StepFailure {

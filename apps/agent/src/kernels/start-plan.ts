@@ -4,7 +4,7 @@ import type { Accelerators } from '../accelerators/accelerators.ts';
 import type { Backend, CreateStep, KernelPlan } from '../backends/backend.ts';
 import type { AllocationLedger } from '../resources/allocation-ledger.ts';
 import type { KernelResources } from '../resources/kernel-resources.ts';
-import { runSteps, type StepFailure, type StepRunOptions, type StepsRun } from './create-steps.ts';
+import { runSteps, type StepFailure, type StepFaults, type StepRunOptions, type StepsRun } from './create-steps.ts';
 import type { Kernel } from './kernel.ts';
 import { attachDevicesStep } from './steps/attach-devices.ts';
 import { reservedResourcesStep } from './steps/reserve-resources.ts';
@@ -31,17 +31,20 @@ export function withResources<Plan extends Pick<KernelPlan, 'steps'>>(
 
 export interface StartOptions extends Pick<StepRunOptions, 'beforeStep' | 'onNews'> {
   readonly clock: Clock;
-  /** For tests: throws in place of a step that has just run. */
-  readonly afterStep?: ((step: string, kernelId: string) => void) | undefined;
+  readonly faults?: StepFaults | undefined;
 }
 
 /** Runs the steps of a kernel's plan, until one fails or nobody wants the kernel any more. */
-export function startPlan(kernel: Kernel, { afterStep, ...others }: StartOptions): Promise<StepsRun> {
+export function startPlan(kernel: Kernel, { faults, beforeStep, ...others }: StartOptions): Promise<StepsRun> {
   const { kernelId } = kernel.spec;
   return runSteps(kernel.plan.steps, {
     ...others,
     signal: kernel.abort.signal,
-    afterStep: afterStep && ((step) => afterStep(step, kernelId)),
+    beforeStep: (step) => {
+      faults?.before?.(step, kernelId);
+      beforeStep?.(step);
+    },
+    afterStep: (step) => faults?.after?.(step, kernelId),
   });
 }
 

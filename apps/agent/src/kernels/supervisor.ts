@@ -17,7 +17,7 @@ import type { Allocation } from '../resources/inventory.ts';
 import { kernelResources } from '../resources/kernel-resources.ts';
 import { Adoption, type Ending } from './adoption.ts';
 import { BatchJobs } from './batch-jobs.ts';
-import type { StepFailure } from './create-steps.ts';
+import type { StepFailure, StepFaults } from './create-steps.ts';
 import { EndedKernels } from './ended-kernels.ts';
 import { Kernel } from './kernel.ts';
 import { KernelNews } from './kernel-news.ts';
@@ -40,8 +40,7 @@ export interface SupervisorOptions {
   readonly onWarmSlots?: (() => void) | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** For tests: throws in place of a step that has just run. */
-  readonly afterStep?: ((step: string, kernelId: string) => void) | undefined;
+  readonly faults?: StepFaults | undefined;
   /** Strays that are younger stay, in milliseconds; a minute unless said otherwise. */
   readonly strayGraceMs?: number | undefined;
 }
@@ -319,10 +318,10 @@ export class KernelSupervisor {
   }
 
   async #start(kernel: Kernel, reserved: StepTiming): Promise<void> {
-    const { clock, logger, afterStep } = this.#options;
+    const { clock, logger, faults } = this.#options;
     const { kernelId } = kernel.spec;
     const run = await startPlan(kernel, {
-      clock,
+      ...{ clock, faults },
       beforeStep: (step) => {
         if (step === kernel.plan.launchStep) this.#news.tell(kernel, { type: 'kernel-creating' });
       },
@@ -330,7 +329,6 @@ export class KernelSupervisor {
       onNews: () => {
         if (kernel.state === 'preparing') this.#news.tell(kernel, { type: 'kernel-pulling' });
       },
-      afterStep,
     });
     const outcome = startOutcome(kernel, run);
     if (outcome.kind === 'failed') return await this.#fail(kernel, outcome.failure);

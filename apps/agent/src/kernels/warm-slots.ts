@@ -17,6 +17,7 @@ import { slotAsKernel } from '../backends/slot-as-kernel.ts';
 import type { AllocationLedger } from '../resources/allocation-ledger.ts';
 import type { Allocation } from '../resources/inventory.ts';
 import { kernelResources } from '../resources/kernel-resources.ts';
+import type { StepFaults } from './create-steps.ts';
 import { Kernel } from './kernel.ts';
 import { startOutcome, startPlan, withResources } from './start-plan.ts';
 import { compareSlots, type ToldSlots } from './told-slots.ts';
@@ -28,7 +29,7 @@ export interface WarmSlotsOptions {
   readonly tasks: BackgroundTasks;
   readonly clock: Clock;
   readonly logger: Logger;
-  readonly afterStep?: ((step: string, kernelId: string) => void) | undefined;
+  readonly faults?: StepFaults | undefined;
   /** Undoes all steps of a slot; goes on trying. Resolves when its last process has ended, if that is soon. */
   readonly remove: (kernel: Kernel) => Promise<void>;
   /** @throws AppError for what this agent would not do for the kernel that it becomes */
@@ -230,9 +231,9 @@ export class WarmSlots {
   }
 
   async #start(entry: Entry, kernel: Kernel): Promise<void> {
-    const { clock, logger, afterStep, onChange } = this.#options;
+    const { clock, logger, faults, onChange } = this.#options;
     const { slotId } = entry.spec;
-    const outcome = startOutcome(kernel, await startPlan(kernel, { clock, afterStep }));
+    const outcome = startOutcome(kernel, await startPlan(kernel, { clock, faults }));
     if (outcome.kind === 'started') {
       this.#ready(entry);
       onChange();

@@ -58,7 +58,7 @@ export async function openBareEngine(socketPath: string, imageName: string, fold
         user,
         runnerFolder,
         carried: null,
-        limits: { openFiles: 1024, processes: 1024 },
+        limits: { openFiles: 1024, processes: 1024, lockedMemory: -1 },
         addresses: null,
         readOnlyRoot: false,
         shiftsUsers: false,

@@ -209,7 +209,7 @@ describe('an agent and its engine', () => {
     const strayKernel = kernelSpec();
     const stray = await docker.createContainer({
       Image: shell.image,
-      Labels: kernelLabels({ installationId, agentId: 'i-test' }, strayKernel.kernelId, strayKernel.sessionId),
+      Labels: kernelLabels({ installationId, agentId: 'i-test' }, strayKernel),
       Cmd: ['true'],
     });
     expect(await first.agent.sweepStrays()).toEqual([]);
@@ -229,7 +229,7 @@ describe('an agent and its engine', () => {
     const strayKernel = kernelSpec();
     const stray = await docker.createContainer({
       Image: shell.image,
-      Labels: kernelLabels({ installationId, agentId: 'i-test' }, strayKernel.kernelId, strayKernel.sessionId),
+      Labels: kernelLabels({ installationId, agentId: 'i-test' }, strayKernel),
       Cmd: ['true'],
     });
     expect(await agent.sweepStrays()).toMatchObject([{ due: false }]);

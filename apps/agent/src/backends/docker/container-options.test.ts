@@ -26,7 +26,7 @@ const request: ContainerRequest = {
     runnerFolder: '/data/runner',
     carried: null,
     network: 'n',
-    limits: { openFiles: 4096, processes: 8192 },
+    limits: { openFiles: 4096, processes: 8192, lockedMemory: -1 },
     addresses: null,
   },
   resources: containerResources(spec, image, slots, none, 512),
@@ -58,8 +58,9 @@ describe('the container of a kernel', () => {
     expect(HostConfig).toMatchObject({ CpuQuota: 150_000, Memory: memory, MemorySwap: memory, PidsLimit: 512 });
     expect(HostConfig.Ulimits).toContainEqual({ Name: 'nofile', Soft: 4096, Hard: 4096 });
     expect(HostConfig.Ulimits).toContainEqual({ Name: 'nproc', Soft: 8192, Hard: 8192 });
+    expect(HostConfig.Ulimits).toContainEqual({ Name: 'memlock', Soft: -1, Hard: -1 });
     const unlimited = containerOptions({ ...request, limits: { ...request.limits, processes: null } });
-    expect(unlimited.HostConfig?.Ulimits?.map(({ Name }) => Name)).toEqual(['nofile', 'core']);
+    expect(unlimited.HostConfig?.Ulimits?.map(({ Name }) => Name)).toEqual(['nofile', 'memlock', 'core']);
   });
 
   it('is known by its name on the network of its session: over several machines, where it has one', () => {
@@ -176,5 +177,17 @@ it.each([
   ['Max open files            1024                 unlimited            files', 1_048_576],
   ['Max open files            1024                 4000000              files', 1_048_576],
 ])('open files stay within the limit of the machine: %s', (line, files) => {
-  expect(limitsWithin(`Limit  Soft Limit  Hard Limit  Units\n${line}\n`)).toMatchObject({ openFiles: files });
+  expect(limitsWithin(`Limit  Soft Limit  Hard Limit  Units\n${line}\n`, '')).toMatchObject({ openFiles: files });
 });
+
+it.each([
+  ['8388608', '00000000a80425fb', 8_388_608],
+  ['8388608', '000001ffffffffff', -1],
+  ['unlimited', '0000000000000000', -1],
+])(
+  'locked memory has no limit but that of an agent that may not raise it: %s with the rights %s',
+  (hard, rights, most) => {
+    const limits = `Max locked memory         8388608              ${hard}              bytes\n`;
+    expect(limitsWithin(limits, `Name:\tnode\nCapEff:\t${rights}\n`)).toMatchObject({ lockedMemory: most });
+  },
+);

@@ -63,6 +63,8 @@ export interface UserLimits {
   readonly openFiles: number;
   /** Null: as many as the engine gives. */
   readonly processes: number | null;
+  /** Bytes that are never swapped, as drivers of accelerators and fast networks want them; they count as memory. -1: any. */
+  readonly lockedMemory: number;
 }
 
 export function containerResources(
@@ -83,13 +85,28 @@ export function containerResources(
   };
 }
 
-/** From /proc/self/limits: an engine that runs under the same limit as we do cannot give more. */
-export function limitsWithin(limits: string): UserLimits {
-  const within = (name: string): number => {
+/**
+ * From /proc/self/limits and /proc/self/status: an engine that runs under the same limit as we do cannot give more, unless
+ * it has the right to raise it. For open files and processes the machine has limits besides, which nobody may exceed.
+ */
+export function limitsWithin(limits: string, status: string): UserLimits {
+  const hardLimit = (name: string): number => {
     const [, hard = ''] = new RegExp(`^Max ${name}\\s+\\S+\\s+(\\S+)`, 'm').exec(limits) ?? [];
-    return Math.min(mostOfAnything, /^\d+$/.test(hard) ? Number(hard) : mostOfAnything);
+    return /^\d+$/.test(hard) ? Number(hard) : Number.POSITIVE_INFINITY;
   };
-  return { openFiles: within('open files'), processes: within('processes') };
+  const within = (name: string): number => Math.min(mostOfAnything, hardLimit(name));
+  const locked = mayRaiseLimits(status) ? Number.POSITIVE_INFINITY : hardLimit('locked memory');
+  return {
+    openFiles: within('open files'),
+    processes: within('processes'),
+    lockedMemory: Number.isFinite(locked) ? locked : -1,
+  };
+}
+
+/** CAP_SYS_RESOURCE. */
+function mayRaiseLimits(status: string): boolean {
+  const [, capabilities = '0'] = /^CapEff:\s+([0-9a-f]+)$/m.exec(status) ?? [];
+  return ((BigInt(`0x${capabilities}`) >> 24n) & 1n) === 1n;
 }
 
 /** The whole container: what runs in it, what it sees, what it may. Nothing is published, nothing hangs on the agent. */
@@ -175,6 +192,7 @@ function hostConfig(request: ContainerRequest): Docker.HostConfig {
     Ulimits: [
       { Name: 'nofile', Soft: limits.openFiles, Hard: limits.openFiles },
       ...(limits.processes === null ? [] : [{ Name: 'nproc', Soft: limits.processes, Hard: limits.processes }]),
+      { Name: 'memlock', Soft: limits.lockedMemory, Hard: limits.lockedMemory },
       { Name: 'core', Soft: 0, Hard: 0 },
     ],
     RestartPolicy: { Name: 'no' },

@@ -1,11 +1,17 @@
+import type { KernelSpec } from '@backend.ai/contract';
+
 /** Everything the agent makes in an engine bears these: by them it is found again, and by nothing else is it removed. */
 export const labels = {
   /** Of one agent and its data folder. */
   installation: 'ai.backend.installation',
   /** The name of the agent, for people. */
   owner: 'ai.backend.owner',
+  /** The same, as the original has it besides. */
+  agent: 'ai.backend.agent-id',
   kernel: 'ai.backend.kernel-id',
   session: 'ai.backend.session-id',
+  /** The owner of the session, for people who look at an engine. */
+  user: 'ai.backend.owner-user-id',
   /** Of what was made ahead: the id of the kernel, whichever session has it by now. */
   warmSlot: 'ai.backend.warm-slot',
 } as const;
@@ -15,8 +21,17 @@ export interface Owner {
   readonly agentId: string;
 }
 
-export function kernelLabels(owner: Owner, kernelId: string, sessionId: string): Record<string, string> {
-  return { ...ownerLabels(owner), [labels.session]: sessionId, [labels.kernel]: kernelId };
+export function kernelLabels(
+  owner: Owner,
+  { kernelId, sessionId, environ }: Pick<KernelSpec, 'kernelId' | 'sessionId' | 'environ'>,
+): Record<string, string> {
+  // Of the manager, whatever the user says.
+  const { BACKENDAI_USER_UUID: user } = environ;
+  return {
+    ...ownerLabels(owner),
+    ...{ [labels.session]: sessionId, [labels.kernel]: kernelId },
+    ...(user === undefined ? {} : { [labels.user]: user }),
+  };
 }
 
 /** A label cannot be changed: the session that takes it stands in the facts of the kernel. */
@@ -25,7 +40,7 @@ export function slotLabels(owner: Owner, slotId: string): Record<string, string>
 }
 
 export function ownerLabels({ installationId, agentId }: Owner): Record<string, string> {
-  return { [labels.installation]: installationId, [labels.owner]: agentId };
+  return { [labels.installation]: installationId, [labels.owner]: agentId, [labels.agent]: agentId };
 }
 
 /** The filter that finds what an installation owns. */

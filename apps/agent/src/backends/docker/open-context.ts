@@ -104,7 +104,7 @@ export async function openContext(options: ContextOptions): Promise<DockerContex
     knowsIPv6: existsSync('/proc/sys/net/ipv6/conf/all'),
     outlivesEngine: traits.keepsContainers || info.LiveRestoreEnabled === true,
     processLimit: options.processLimit,
-    limits: limitsWithin(readFileSync('/proc/self/limits', 'utf8')),
+    limits: limitsWithin(readFileSync('/proc/self/limits', 'utf8'), readFileSync('/proc/self/status', 'utf8')),
     readOnlyRoot: options.readOnlyRoot,
     startDeadlineMs: options.startDeadlineMs,
   };

@@ -24,7 +24,7 @@ export function createContainerStep(draft: DockerDraft, context: DockerContext):
       const options = containerOptions({
         ...{ spec, image, name, paths, runnerFolder, carried, readOnlyRoot, shiftsUsers, knowsIPv6 },
         limits: traits.fitsProcesses ? { ...limits, processes: null } : limits,
-        labels: warm ? slotLabels(owner, spec.kernelId) : kernelLabels(owner, spec.kernelId, spec.sessionId),
+        labels: warm ? slotLabels(owner, spec.kernelId) : kernelLabels(owner, spec),
         isWarm: warm !== null,
         user: userInside(draft),
         network: networks.nameOf(network),

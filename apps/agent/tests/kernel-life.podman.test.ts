@@ -1,13 +1,23 @@
 import { randomUUID } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { join } from 'node:path';
 import { terminalSchema } from '@backend.ai/contract';
 import { parseSubnet } from '@backend.ai/core';
 import { connectDataPort, encodeTerminalFrame, TerminalFrames } from '@backend.ai/rpc';
-import { waitFor } from '@backend.ai/testing';
+import { tempDirectory, waitFor } from '@backend.ai/testing';
 import { expect, it, onTestFinished } from 'vitest';
 import { chainsOf } from '../src/backends/docker/firewall-rules.ts';
 import { examineEngine } from '../src/backends/engine-report.ts';
-import { type AgentWorld, agentWorld, runCode, type StartedAgent, startKernel, textOf } from './agent-world.ts';
+import {
+  type AgentWorld,
+  agentWorld,
+  kernelSpec,
+  runCode,
+  type StartedAgent,
+  startKernel,
+  textOf,
+} from './agent-world.ts';
 import { docker, dockerOptions, engineSocket } from './docker-world.ts';
 import { enableIPv6, iptables, linkLocalOf } from './neighbours.ts';
 
@@ -129,6 +139,41 @@ it('a kernel has no IPv6, over which it would reach what listens on all addresse
   expect(await run(started, kernelId, call)).toBe('no');
   enableIPv6(pid);
   await waitFor(async () => (await run(started, kernelId, call)) === 'yes', { what: 'what IPv6 would open' });
+});
+
+it('a kernel with devices that Podman would not hand out is refused, and holds none', async () => {
+  const plugin = join(await tempDirectory(), 'plugin.mjs');
+  const slot = {
+    ...{ name: 'cuda.device', type: 'count', division: { kind: 'discrete' }, capacity: { one: '1' } },
+    ...{ title: '', description: '', unit: '', icon: '', numberFormat: { binary: false, roundLength: 0 } },
+  };
+  const device = {
+    id: 'one',
+    model: 'GPU',
+    numaNode: null,
+    memoryBytes: null,
+    processors: null,
+    location: null,
+    parent: null,
+  };
+  const inventory = { devices: [device], slots: [slot], exclusive: [], attributes: {} };
+  const request = { driver: 'nvidia', deviceIds: ['one'], capabilities: [['gpu']] };
+  writeFileSync(
+    plugin,
+    `export const createAccelerator = () => ({
+      key: 'cuda', version: '1',
+      inspect: async () => (${JSON.stringify(inventory)}),
+      contribute: async () => ({ deviceRequests: [${JSON.stringify(request)}] }),
+    });`,
+  );
+  const w = await agentWorld({ ...dockerOptions, accelerators: { plugins: [plugin] } });
+  const { agent, api } = await w.startAgent();
+  const spec = kernelSpec({ image, slots: { ...slots, 'cuda.device': '1' } });
+  await api.createKernel.mutate(spec);
+  expect(await w.gateway.waitForEvent(spec.kernelId, 'kernel-start-failed')).toMatchObject({
+    ...{ failedStep: 'attach-devices', error: { code: 'unsupported-feature' } },
+  });
+  expect(agent.status()).toMatchObject({ used: {}, heldDevices: {} });
 });
 
 /** What somebody says who listens on a port of the kernel. */

@@ -58,6 +58,13 @@ describe('what doctor says of a container engine', () => {
     expect(gpuFinding(['nvidia0'], { ...ready, nvidia: true })).toMatchObject({ state: 'ok', detail: 'found nvidia0' });
     expect(gpuFinding(['nvidia0'], ready)).toMatchObject({ state: 'optional' });
     expect(gpuFinding(['nvidia0'], ready).hint).toMatch(/nvidia-container-toolkit/);
+    expect(gpuFinding(['nvidia0'], { ...ready, product: 'Podman' })).toMatchObject({
+      ...{
+        state: 'optional',
+        detail: expect.stringContaining('Podman hands none'),
+        hint: expect.stringContaining('Docker'),
+      },
+    });
     expect(gpuFinding(['kfd'], ready).state).toBe('ok');
     expect(gpuFinding(['nvidia0'], { state: 'absent', socket }).detail).toMatch(/sandboxed processes only/);
   });

@@ -53,6 +53,10 @@ export function gpuFinding(devices: readonly string[], engine: EngineReport): Fi
   if (engine.state !== 'ready')
     return finding('GPU', 'optional', `${found}; without an engine for sandboxed processes only`);
   if (!ofNvidia || engine.nvidia) return finding('GPU', 'ok', found);
+  if (engine.product === 'Podman') {
+    const hint = 'For GPUs of NVIDIA: Docker, or ./backend.ai up --backend process';
+    return finding('GPU', 'optional', `${found}; Podman hands none of NVIDIA to containers of sessions`, hint);
+  }
   return finding(
     'GPU',
     'optional',

@@ -18,6 +18,7 @@ import type {
   WarmSlotSpec,
 } from '@backend.ai/contract';
 import type { AppError, StatusReason } from '@backend.ai/core';
+import type { DeviceContribution } from '../accelerators/accelerator-plugin.ts';
 import type { ConsoleLog } from '../files/console-log.ts';
 import type { HomeFiles } from '../files/home-files.ts';
 import type { Allocation, Inventory } from '../resources/inventory.ts';
@@ -49,6 +50,8 @@ export interface Backend {
   strays(isKnown: (kernelId: string) => boolean): Promise<Stray[]>;
   /** Removes what was kept for a while, and nobody came for. @throws when something cannot be removed now */
   expire(): Promise<void>;
+  /** Absent: it hands out whatever plugins say. @throws AppError `unsupported-feature` for devices that kernels would not see */
+  checkDevices?(devices: DeviceContribution): void;
   /** @throws AppError `unknown-image`, `unsupported-feature` */
   plan(spec: KernelSpec, requestId: string, resources: KernelResources): KernelPlan;
   /** Absent: it starts no kernels ahead. */

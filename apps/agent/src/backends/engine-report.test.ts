@@ -26,7 +26,7 @@ it.each([
 });
 
 describe('the report of a container engine', () => {
-  it('knows Podman, a swarm, NVIDIA and the images for sessions', async () => {
+  it('knows Podman, a swarm and the images for sessions', async () => {
     const socket = await fakeEngine({
       '/version': { Version: '5.0.1', ApiVersion: '1.41', Components: [{ Name: 'Podman Engine' }] },
       '/info': {
@@ -38,10 +38,22 @@ describe('the report of a container engine', () => {
     const report = await examineEngine(socket);
     expect(report).toEqual({
       ...{ state: 'ready', socket, product: 'Podman', version: '5.0.1', apiVersion: '1.41' },
-      ...{ cgroupVersion: '2', storageDriver: 'overlay', swarm: true, rootless: true, nvidia: true },
+      ...{ cgroupVersion: '2', storageDriver: 'overlay', swarm: true, rootless: true, nvidia: false },
       images: ['a:1', 'b:1'],
     });
     expect(report.state === 'ready' && isSupported(report)).toBe(true);
+  });
+
+  it('counts on NVIDIA where the engine has its runtime, but not on Podman, which hands no devices out', async () => {
+    const runtimes = { Driver: 'overlay', Runtimes: { runc: {}, nvidia: {} } };
+    const knowsNvidia = async (name: string): Promise<unknown> => {
+      const version = { Version: '5.0.1', ApiVersion: '1.41', Components: [{ Name: name }] };
+      const report = await examineEngine(
+        await fakeEngine({ '/version': version, '/info': runtimes, '/images/json': [] }),
+      );
+      return report.state === 'ready' && report.nvidia;
+    };
+    expect([await knowsNvidia('Engine'), await knowsNvidia('Podman Engine')]).toEqual([true, false]);
   });
 
   it('tells no socket from one at which nobody answers, or not sensibly', async () => {

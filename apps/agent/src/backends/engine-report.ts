@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
+import { isPodmanVersion } from './docker/engine-traits.ts';
 
 /** What is known of a container engine without starting anything in it. */
 export type EngineReport =
@@ -88,17 +89,18 @@ function describe(
   info: InfoAnswer,
   images: readonly ImageAnswer[],
 ): ReadyEngine {
+  const product = isPodmanVersion({ Components }) ? 'Podman' : 'Docker';
   return {
     state: 'ready',
     socket,
-    product: Components.some(({ Name }) => Name.startsWith('Podman')) ? 'Podman' : 'Docker',
+    product,
     version: Version,
     apiVersion: ApiVersion,
     cgroupVersion: info.CgroupVersion ?? '1',
     storageDriver: info.Driver,
     swarm: info.Swarm?.LocalNodeState === 'active',
     rootless: (info.SecurityOptions ?? []).some((option) => option.includes('rootless')),
-    nvidia: 'nvidia' in (info.Runtimes ?? {}),
+    nvidia: product === 'Docker' && 'nvidia' in (info.Runtimes ?? {}),
     images: images
       .flatMap(({ RepoTags }) => RepoTags ?? [])
       .filter((name) => !name.startsWith('<none>'))

@@ -20,11 +20,11 @@ export function withResources<Plan extends Pick<KernelPlan, 'steps'>>(
   plan: Plan,
   kernelId: string,
   resources: KernelResources,
-  { backend, ledger, accelerators }: PlanParts,
+  parts: PlanParts,
 ): Plan {
-  const target = { kernelId, backend: backend.kind };
+  const { ledger, accelerators } = parts;
   const attach: CreateStep[] = accelerators.concerns(resources.allocation)
-    ? [attachDevicesStep(resources, target, accelerators)]
+    ? [attachDevicesStep(resources, kernelId, parts)]
     : [];
   return { ...plan, steps: [reservedResourcesStep(ledger, kernelId), ...attach, ...plan.steps] };
 }

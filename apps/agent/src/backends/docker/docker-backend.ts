@@ -11,6 +11,7 @@ import {
   slotsFromTexts,
 } from '@backend.ai/core';
 import { type Logger, ReconcileLoop } from '@backend.ai/telemetry';
+import type { DeviceContribution } from '../../accelerators/accelerator-plugin.ts';
 import { readCgroupView, readOwnLimits } from '../../resources/cgroups.ts';
 import { type KernelResources, kernelResources, unknownAllocation } from '../../resources/kernel-resources.ts';
 import { readMachineInventory, type SystemReserve } from '../../resources/machine-inventory.ts';
@@ -37,6 +38,7 @@ import { ClusterNetworks } from './cluster-networks.ts';
 import { containerEnd } from './container-end.ts';
 import { type DockerContext, type DockerDraft, type DockerFacts, saveFacts } from './draft.ts';
 import { type ContainerInfo, Engine, foundNobody } from './engine.ts';
+import { refuseUnseenDevices } from './engine-traits.ts';
 import type { Firewall } from './firewall.ts';
 import { readKnownEngine } from './known-engine.ts';
 import { containerName, labels, ownedBy } from './labels.ts';
@@ -170,6 +172,10 @@ export class DockerBackend implements Backend {
     this.#context = context;
     for (const part of [context.installed, context.swarm, this.#outageWatch]) part.start();
     return context;
+  }
+
+  checkDevices(devices: DeviceContribution): void {
+    refuseUnseenDevices(this.#started().traits, devices);
   }
 
   plan(spec: KernelSpec, requestId: string, resources: KernelResources): KernelPlan {

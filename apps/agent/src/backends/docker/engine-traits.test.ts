@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { engineTraits } from './engine-traits.ts';
+import { engineTraits, refuseUnseenDevices } from './engine-traits.ts';
 import { podmanNetwork, saysTaken, withBridgeOfPodman } from './podman-networks.ts';
 
 it('Podman is known by its version: its containers outlive it, and its networks come without names', () => {
@@ -27,4 +27,14 @@ it.each([
   ['subnet 10.99.0.0/26 is not a subnet', false],
 ])('of what Podman says, "%s" means that something is taken: %s', (message, taken) => {
   expect(saysTaken(message)).toBe(taken);
+});
+
+it('devices that a container requests of a driver are refused on Podman, which would not hand them out', () => {
+  const podman = engineTraits({ Components: [{ Name: 'Podman Engine' }] });
+  const requested = { deviceRequests: [{ driver: 'nvidia', deviceIds: ['GPU-1'], capabilities: [['gpu']] }] };
+  expect(() => refuseUnseenDevices(podman, requested)).toThrow(
+    expect.objectContaining({ code: 'unsupported-feature', message: expect.stringContaining('nvidia') }),
+  );
+  expect(() => refuseUnseenDevices(podman, { deviceRequests: [] })).not.toThrow();
+  expect(() => refuseUnseenDevices(engineTraits({}), requested)).not.toThrow();
 });

@@ -1,3 +1,6 @@
+import { AppError } from '@backend.ai/core';
+import type { DeviceContribution } from '../../accelerators/accelerator-plugin.ts';
+
 /** What engines that speak Docker's protocol do each in its own way. */
 export interface EngineTraits {
   readonly isPodman: boolean;
@@ -9,6 +12,8 @@ export interface EngineTraits {
   readonly makesBridgesAhead: boolean;
   /** Gives containers as many processes as it may have where nothing is said, and not more than it may give. */
   readonly fitsProcesses: boolean;
+  /** Hands out the devices that a container requests of a driver, as those of NVIDIA are. */
+  readonly takesDeviceRequests: boolean;
   /** Takes in images without the layers that it has. */
   readonly knowsItsLayers: boolean;
 }
@@ -27,10 +32,27 @@ export function engineTraits(version: EngineVersion): EngineTraits {
     hasNameService: !isPodman,
     makesBridgesAhead: !isPodman,
     fitsProcesses: !isPodman,
+    // By the interface of Docker: it takes the request and says nothing (https://github.com/containers/podman/issues/22645).
+    takesDeviceRequests: !isPodman,
     knowsItsLayers: !isPodman,
   };
 }
 
 export function isPodmanVersion({ Components }: EngineVersion): boolean {
   return (Components ?? []).some(({ Name }) => Name.startsWith('Podman'));
+}
+
+/**
+ * A kernel that holds a slot and sees nothing of its device would be worse than none.
+ * @throws AppError `unsupported-feature`
+ */
+export function refuseUnseenDevices(
+  { takesDeviceRequests }: EngineTraits,
+  { deviceRequests }: Pick<DeviceContribution, 'deviceRequests'>,
+): void {
+  if (takesDeviceRequests || deviceRequests.length === 0) return;
+  const drivers = [...new Set(deviceRequests.map(({ driver }) => driver))].join(', ');
+  throw new AppError('unsupported-feature', `Podman hands no devices of ${drivers} to containers of this agent.`, {
+    hint: 'Give the agent Docker, or sandboxed processes (backend = "process"), for these devices.',
+  });
 }

@@ -1,18 +1,19 @@
-import type { KernelTarget } from '../../accelerators/accelerator-plugin.ts';
 import type { Accelerators } from '../../accelerators/accelerators.ts';
-import type { CreateStep } from '../../backends/backend.ts';
+import type { Backend, CreateStep } from '../../backends/backend.ts';
 import type { KernelResources } from '../../resources/kernel-resources.ts';
 
 /** Asks the plugins what the kernel needs for its accelerators. */
 export function attachDevicesStep(
   resources: KernelResources,
-  target: KernelTarget,
-  accelerators: Accelerators,
+  kernelId: string,
+  { backend, accelerators }: { readonly backend: Backend; readonly accelerators: Accelerators },
 ): CreateStep {
   return {
     name: 'attach-devices',
     async run() {
-      resources.devices = await accelerators.contribute(resources.allocation, target);
+      const devices = await accelerators.contribute(resources.allocation, { kernelId, backend: backend.kind });
+      backend.checkDevices?.(devices);
+      resources.devices = devices;
     },
     // Nothing was made: the devices are free with the resources.
     undo() {},

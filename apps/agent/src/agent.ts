@@ -30,7 +30,7 @@ import { BackgroundTasks, ensureRequestId, type Logger, ReconcileLoop } from '@b
 import { Accelerators, type PluginStatus } from './accelerators/accelerators.ts';
 import { pluginSources } from './accelerators/load-plugins.ts';
 import type { Backend } from './backends/backend.ts';
-import { type BackendKind, backendByItself, backendsBefore } from './backends/choose-backend.ts';
+import { type BackendKind, backendByItself, backendsBefore, whyEngineIsUnused } from './backends/choose-backend.ts';
 import { examineEngine } from './backends/engine-report.ts';
 import { FakeBackend } from './backends/fake/fake-backend.ts';
 import { ProcessBackend } from './backends/process/process-backend.ts';
@@ -66,6 +66,8 @@ export interface AgentStatusView {
   readonly version: string;
   readonly startedAt: string;
   readonly backend: BackendKind;
+  /** Why an agent that chose processes by itself does not use the engine that is there, and what to do; null: it is not so. */
+  readonly unusedEngine: string | null;
   /** Why no kernels are started now; null: they are. */
   readonly outage: string | null;
   readonly registration: LinkStatus['state'];
@@ -137,6 +139,7 @@ export class Agent {
   readonly #logger: Logger;
   readonly #tasks: BackgroundTasks;
   readonly #startedAt: string;
+  #unusedEngine: string | null = null;
   #prepared: Promise<Prepared> | undefined;
   #parts: Parts | undefined;
   #closing: Promise<void> | undefined;
@@ -208,6 +211,7 @@ export class Agent {
       version: agentVersion,
       startedAt: this.#startedAt,
       backend: backend.kind,
+      unusedEngine: this.#unusedEngine,
       outage: supervisor.outage ? withCause(supervisor.outage) : null,
       registration: link.status.state,
       link: link.status,
@@ -466,9 +470,12 @@ export class Agent {
     const { backend, dataDir } = this.#config;
     if (backend !== 'auto') return backend;
     const engine = await examineEngine(socket);
-    const kind = backendByItself(backendsBefore(dataDir), engine);
+    const before = backendsBefore(dataDir);
+    const kind = backendByItself(before, engine);
+    const unusedEngine = whyEngineIsUnused(before, engine);
     const images = engine.state === 'ready' ? engine.images : null;
-    this.#logger.info('backend chosen', { backend: kind, engine: socket, state: engine.state, images });
+    this.#unusedEngine = unusedEngine;
+    this.#logger.info('backend chosen', { backend: kind, engine: socket, state: engine.state, images, unusedEngine });
     return kind;
   }
 

@@ -1,12 +1,19 @@
 import { mkdirSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { join } from 'node:path';
 import type { KernelSpec } from '@backend.ai/contract';
 import { newId } from '@backend.ai/core';
 import { generateIdentity } from '@backend.ai/rpc';
 import { collectLogs, tempDirectory } from '@backend.ai/testing';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { createAgent } from '../agent.ts';
-import { type BackendKind, type BackendsBefore, backendByItself, engineSocketFor } from './choose-backend.ts';
+import {
+  type BackendKind,
+  type BackendsBefore,
+  backendByItself,
+  engineSocketFor,
+  whyEngineIsUnused,
+} from './choose-backend.ts';
 import { keepKnownEngine } from './docker/known-engine.ts';
 import { isolationOf } from './docker/open-context.ts';
 import { type EngineReport, type ReadyEngine, usualEngineSocket } from './engine-report.ts';
@@ -48,6 +55,50 @@ describe('the backend of an agent that was told nothing', () => {
     expect(backendByItself(before, away('closed'))).toBe('docker');
     expect(backendByItself(before, away('absent'))).toBe('process');
     expect(backendByItself(before, engine({ images: [] }))).toBe('process');
+  });
+});
+
+describe('an engine that is not used', () => {
+  it('is told of with what keeps it from that, and what to do', () => {
+    const why = (other: Partial<ReadyEngine>, before = fresh) => whyEngineIsUnused(before, engine(other));
+    expect(why({ images: [] })).toBe(
+      'Docker 24.0.7 has no image for sessions. For containers: make one (./scripts/build-images.sh python shell), then start again.',
+    );
+    expect(why({ apiVersion: '1.40', version: '19.03' })).toMatch(
+      /^Docker 19\.03 is too old .* Docker 20\.10 or newer\.$/,
+    );
+    expect(why({}, kernelsOf('process'))).toMatch(/not used while sessions of processes .* end them/);
+  });
+
+  it('is nothing to tell of where it is used, or none answers', () => {
+    expect(whyEngineIsUnused(fresh, engine())).toBeNull();
+    for (const state of ['absent', 'closed', 'silent'] as const)
+      expect(whyEngineIsUnused(fresh, away(state))).toBeNull();
+  });
+
+  it('stands in the log of its agent', async () => {
+    const paths = { version: { Version: '24.0.7', ApiVersion: '1.43' }, info: { Driver: 'overlay2' }, images: [] };
+    const socket = join(await tempDirectory(), 'engine.sock');
+    const server = createServer(({ url = '' }, answer) => {
+      const [, path = ''] = /^\/(\w+)/.exec(url) ?? [];
+      answer.end(JSON.stringify(paths[path as keyof typeof paths]));
+    });
+    await new Promise<void>((resolve) => server.listen(socket, resolve));
+    onTestFinished(() => void server.close());
+    const { logger, records } = collectLogs('agent');
+    const agent = createAgent({
+      ...{
+        dataDir: await tempDirectory(),
+        logger,
+        identity: generateIdentity('agent', 'i-test'),
+        managers: ['inproc:m'],
+      },
+      ...{ rpc: { inProcessName: 'b' }, dataPort: { port: 0 }, accelerators: { plugins: [] }, docker: { socket } },
+    });
+    await agent.prepare();
+    expect(records.find(({ msg }) => msg === 'backend chosen')).toMatchObject({
+      ...{ backend: 'process', unusedEngine: expect.stringContaining('has no image for sessions') },
+    });
   });
 });
 

@@ -26,6 +26,21 @@ export function backendByItself({ present, hadEngine }: BackendsBefore, engine: 
   return hadEngine && engine.state !== 'absent' ? 'docker' : 'process';
 }
 
+/** Why an engine that answers is not taken, and what to do for containers; null: it is, or there is none that answers. */
+export function whyEngineIsUnused(before: BackendsBefore, engine: EngineReport): string | null {
+  if (engine.state !== 'ready' || backendByItself(before, engine) === 'docker') return null;
+  const { product, version } = engine;
+  if (before.present.has('process')) {
+    return `${product} ${version} is not used while sessions of processes are here. For containers: end them, then start again.`;
+  }
+  if (!isSupported(engine))
+    return `${product} ${version} is too old for sessions. For containers: install Docker 20.10 or newer.`;
+  return (
+    `${product} ${version} has no image for sessions. ` +
+    'For containers: make one (./scripts/build-images.sh python shell), then start again.'
+  );
+}
+
 export function backendsBefore(dataDir: string): BackendsBefore {
   return { present: backendsPresent(dataDir), hadEngine: hasKnownEngine(dataDir) };
 }

@@ -24,7 +24,7 @@ export class AgentStatusCommand extends AgentCommand {
     writeFields(this.context.stdout, [
       ['Agent', `${status.agentId}, version ${status.version}, backend ${status.backend}`],
       ['Registration', registrationText(status.link)],
-      ...(status.backend === 'docker' ? [['Container engine', status.outage ?? 'answers'] as const] : []),
+      ...engineFields(status),
       [
         'Sandbox',
         `${isolation.sandbox}, ${isolation.ownUid ? 'a user id for each kernel' : 'the same user id for all'}`,
@@ -76,6 +76,11 @@ export function registrationText({ state, manager, since, lastHeartbeat, lastErr
 }
 
 /** Kernels that were started ahead: `3 ready, 1 starting` */
+function engineFields({ backend, outage, unusedEngine }: AgentStatusView): Array<readonly [string, string]> {
+  const text = backend === 'docker' ? (outage ?? 'answers') : unusedEngine;
+  return text === null ? [] : [['Container engine', text]];
+}
+
 function warmText({ warmSlots = [] }: AgentStatusView): string {
   const counts = new Map<string, number>();
   for (const { state } of warmSlots) counts.set(state, (counts.get(state) ?? 0) + 1);

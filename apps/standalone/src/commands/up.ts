@@ -47,7 +47,7 @@ export class UpCommand extends StartingCommand {
     ];
     const state = await startDetached(directory, { argv, timeoutMs: startTimeoutMs });
     if (this.json) this.printJson({ ...state });
-    this.#warn((await callAdminSocket<AgentStatusView>(directory.agentSocket, 'status')).outage);
+    this.#warn(await callAdminSocket<AgentStatusView>(directory.agentSocket, 'status'));
     this.say(`The cluster is up at ${state.endpoint} (process ${state.pid}, data in ${state.dataDir}).`);
     const command = `${this.prefix}./backend.ai`;
     this.say(`Try: ${command} run python -c 'print(6 * 7)'   End it with: ${command} down`);
@@ -59,7 +59,7 @@ export class UpCommand extends StartingCommand {
     const signal = firstSignal();
     const cluster = await Cluster.start(this.config);
     const { endpoint } = cluster.credentials;
-    this.#warn(cluster.agent.status().outage);
+    this.#warn(cluster.agent.status());
     if (this.json) {
       this.printJson({ endpoint, pid: process.pid, startedAt: cluster.startedAt, timings: cluster.timings });
     }
@@ -73,8 +73,9 @@ export class UpCommand extends StartingCommand {
     return 0;
   }
 
-  /** It is up all the same: sessions wait, and start by themselves later. */
-  #warn(outage: string | null): void {
+  /** It is up all the same: during an outage sessions wait, and start by themselves later. */
+  #warn({ outage, unusedEngine }: AgentStatusView): void {
     if (outage !== null) this.context.stderr.write(`No session starts yet: ${outage}\n`);
+    if (unusedEngine !== null) this.note(`Kernels are sandboxed processes: ${unusedEngine}`);
   }
 }

@@ -22,6 +22,8 @@ export const imageSchema = z.object({
   maxSlots: slotTextsSchema.optional(),
   /** Bytes of shared memory it gets unless asked for otherwise; absent: it has no say. */
   shmem: z.string().regex(/^\d+$/).optional(),
+  /** Families of accelerators for which it is made, such as `cuda`; absent: it does not say. */
+  accelerators: z.array(plainText(inputLimits.name)).optional(),
   /** Absent: compute. */
   role: z.enum(imageRoles).optional(),
   /** Of its configuration: what the engine calls its id. Absent: it is no container image. */

@@ -9,9 +9,7 @@ describe('labels of images', () => {
       'ai.backend.role': 'INFERENCE',
       'ai.backend.runtime-type': 'python',
       'ai.backend.runtime-path': '/usr/bin/python3',
-      'ai.backend.features': 'query batch  tty',
       'ai.backend.accelerators': 'cuda,rocm',
-      'ai.backend.base-distro': 'ubuntu22.04',
       'ai.backend.envs.corecount': 'OMP_NUM_THREADS,NPROC',
       'ai.backend.service-ports': 'jupyter:http:8888, desk:vnc:[5901,5902],shell:pty:3000,api:tcp:9000',
       'ai.backend.endpoint-ports': 'api',
@@ -26,9 +24,7 @@ describe('labels of images', () => {
       role: 'inference',
       language: 'python',
       runtimePath: '/usr/bin/python3',
-      features: ['query', 'batch', 'tty'],
       accelerators: ['cuda', 'rocm'],
-      baseDistro: 'ubuntu22.04',
       servicePorts: [
         { name: 'jupyter', protocol: 'http', ports: [8888] },
         { name: 'desk', protocol: 'vnc', ports: [5901, 5902] },
@@ -110,7 +106,7 @@ describe('labels of images', () => {
     const name = fc.oneof(
       fc.constantFrom('service-ports', 'role', 'runtime-type', 'runtime-path', 'kernelspec', 'endpoint-ports'),
       fc.string().map((end) => `resource.min.${end}`),
-      fc.constantFrom('resource.max.cpu', 'resource.min.__proto__', 'resource.min.constructor', 'features'),
+      fc.constantFrom('resource.max.cpu', 'resource.min.__proto__', 'resource.min.constructor', 'accelerators'),
     );
     const value = fc.oneof(fc.string(), fc.constantFrom('[', 'a:b:[1,2', '1e9', '99999999999999999999999g', ',,,'));
     const labels = fc.dictionary(

@@ -20,10 +20,8 @@ export interface ImageFacts {
   readonly language: ImageLanguage;
   /** Where its interpreter is, inside the image; null: where the runner finds one. */
   readonly runtimePath: string | null;
-  readonly features: readonly string[];
-  /** Families such as `cuda`, for which it is made. */
+  /** Families such as `cuda`, for which it is made; none: it does not say. */
   readonly accelerators: readonly string[];
-  readonly baseDistro: string | null;
   readonly servicePorts: readonly LabelledPort[];
   /** Of `servicePorts`, those that serve a model. */
   readonly endpointPorts: readonly string[];
@@ -88,9 +86,7 @@ class LabelReader {
       role: this.#oneOf('ai.backend.role', imageRoles, 'compute'),
       language: this.#language(),
       runtimePath: this.#runtimePath(),
-      features: this.#words('ai.backend.features', /\s+/),
       accelerators: this.#words('ai.backend.accelerators', /[\s,]+/),
-      baseDistro: this.#text('ai.backend.base-distro') ?? null,
       servicePorts,
       endpointPorts: this.#endpointPorts(servicePorts),
       coreCountVariables: this.#words('ai.backend.envs.corecount', /[\s,]+/, /^[A-Za-z_][A-Za-z0-9_]*$/),

@@ -33,8 +33,8 @@ describe('our images', () => {
       ),
     );
     expect(facts).toMatchObject([
-      { isKernel: true, language: 'shell', runtimePath: '/bin/sh', baseDistro: 'static', warnings: [] },
-      { isKernel: true, language: 'python', runtimePath: '/usr/bin/python3', baseDistro: 'debian12', warnings: [] },
+      { isKernel: true, language: 'shell', runtimePath: '/bin/sh', warnings: [] },
+      { isKernel: true, language: 'python', runtimePath: '/usr/bin/python3', warnings: [] },
     ]);
   });
 

@@ -43,6 +43,7 @@ function fieldsOf(image: ImageDetails): Array<[string, string]> {
     ['role', image.role ?? 'compute'],
     ['at least', slotsText(image.minSlots)],
     ['at most', slotsText(image.maxSlots ?? {}) || '-'],
+    ['made for', image.accelerators?.join(', ') ?? '-'],
     ['shared memory', image.shmem === undefined ? '-' : formatBinarySize(BigInt(image.shmem))],
     [
       'services',

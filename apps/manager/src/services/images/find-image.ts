@@ -54,8 +54,11 @@ interface Candidate {
 
 /** As agents would offer it. */
 export function imageOfRecord({ name, architecture, labels, digest }: ImageRecord): Image {
-  const { language, minSlots, maxSlots, shmem, role } = readImageLabels(labels);
-  return { name, aliases: [], architecture, language, minSlots, maxSlots, shmem, role, digest };
+  const { language, minSlots, maxSlots, shmem, role, accelerators } = readImageLabels(labels);
+  return {
+    ...{ name, aliases: [], architecture, language, minSlots, maxSlots, shmem, role, digest },
+    ...(accelerators.length > 0 ? { accelerators: [...accelerators] } : {}),
+  };
 }
 
 export function offersImage(agent: AgentRecord, { name, architecture }: Pick<Image, 'name' | 'architecture'>): boolean {

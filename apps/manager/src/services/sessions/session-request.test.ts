@@ -5,11 +5,11 @@ import { decideSlots } from './session-request.ts';
 
 const image = { name: 'python', minSlots: { cpu: '1', mem: '67108864' }, maxSlots: { mem: '1073741824' } };
 const resolved = { image: image as unknown as Image, agents: [] } as unknown as ResolvedImage;
-const known = new Set(['cpu', 'mem', 'cuda.device']);
+const known = new Set(['cpu', 'mem', 'cuda.device', 'rocm.device']);
 
-function decide(resources: Record<string, string | number>) {
+function decide(resources: Record<string, string | number>, accelerators?: string[]) {
   const request = { resources, resourceOpts: {}, clusterMode: 'single-node' as const, clusterSize: 1 };
-  return decideSlots(request, resolved, known).slots;
+  return decideSlots(request, { ...resolved, image: { ...resolved.image, accelerators } }, known).slots;
 }
 
 describe('the amounts of a kernel', () => {
@@ -25,5 +25,17 @@ describe('the amounts of a kernel', () => {
 
   it('may be none of what the image can do without', () => {
     expect(decide({ 'cuda.device': 0 })).not.toHaveProperty('cuda.device');
+  });
+
+  it('are of accelerators for which the image is made, where it says so', () => {
+    expect(decide({ 'cuda.device': 1 }, ['cuda', 'tpu'])).toHaveProperty('cuda.device', 1_000n);
+    expect(decide({ 'rocm.device': 1 })).toHaveProperty('rocm.device', 1_000n);
+    expect(decide({ cpu: 1, 'rocm.device': 0 }, ['cuda'])).not.toHaveProperty('rocm.device');
+    expect(() => decide({ 'rocm.device': 1 }, ['cuda', 'tpu'])).toThrow(
+      expect.objectContaining({
+        message: 'The image python is made for cuda, tpu, not for rocm.device.',
+        data: { fields: { 'resources.rocm.device': 'is none of cuda, tpu' } },
+      }),
+    );
   });
 });

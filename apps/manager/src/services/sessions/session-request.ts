@@ -105,12 +105,30 @@ export function decideSlots(
       },
     });
   }
+  checkAccelerators(image, wanted);
   // One that no agent could have now waits for one that can.
   if (agents.length === 0) return { slots: wanted, shmem };
   // On a single node all kernels have to find room together.
   const together = request.clusterMode === 'single-node' ? times(request.clusterSize, wanted) : wanted;
   if (!agents.some((agent) => fits(together, capacityOf(agent)))) throw tooLarge(together, agents.map(capacityOf));
   return { slots: wanted, shmem };
+}
+
+/**
+ * An image that says for which accelerators it is made can do nothing with others, and whoever has them has them for
+ * nothing. Without any it may be of use: one that is not says so by its minimum.
+ */
+function checkAccelerators({ name, accelerators = [] }: Image, wanted: ResourceSlots): void {
+  const wrong = Object.keys(wanted).filter((slot) => {
+    const [family = '', kind] = slot.split('.');
+    return kind !== undefined && (wanted[slot] ?? 0n) > 0n && !accelerators.includes(family);
+  });
+  if (accelerators.length === 0 || wrong.length === 0) return;
+  const made = accelerators.join(', ');
+  throw new AppError('invalid-input', `The image ${name} is made for ${made}, not for ${wrong.join(', ')}.`, {
+    hint: 'Ask for slots of these, for none, or for another image. What an image is made for: ./backend.ai image info IMAGE',
+    data: { fields: Object.fromEntries(wrong.map((slot) => [`resources.${slot}`, `is none of ${made}`])) },
+  });
 }
 
 /** What so many kernels have together. */

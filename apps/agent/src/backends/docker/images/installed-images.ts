@@ -83,9 +83,10 @@ function offered(name: string, { id, labels, architecture }: EngineImage): Image
   const facts = readImageLabels(labels);
   const reference = findImageReference(name);
   if (!facts.isKernel || !reference) return undefined;
-  const { language, minSlots, maxSlots, shmem, role } = facts;
+  const { language, minSlots, maxSlots, shmem, role, accelerators } = facts;
   const image = imageSchema.safeParse({
     ...{ name, language, minSlots, maxSlots, shmem, role, digest: id },
+    ...(accelerators.length > 0 ? { accelerators } : {}),
     aliases: otherNames(name, reference),
     architecture: canonicalArchitecture(architecture),
   });

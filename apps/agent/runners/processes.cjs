@@ -42,6 +42,10 @@ function lineReader(limit, onLine) {
   };
 }
 
+function isDiskFull(error) {
+  return error?.code === 'ENOSPC' || error?.code === 'EDQUOT';
+}
+
 function parse(line) {
   const value = attempt(() => JSON.parse(line));
   return typeof value === 'object' && value !== null ? value : {};
@@ -208,6 +212,7 @@ module.exports = {
   exitOf,
   findProgram,
   InputPipe,
+  isDiskFull,
   isExecutable,
   launch,
   lineReader,

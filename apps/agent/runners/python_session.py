@@ -136,10 +136,7 @@ class PythonSession:
             self.run = None
             run.finish(message['code'])
         elif kind == 'input':
-            run.flush_decoders()
-            run.state = 'waiting-input'
-            run.record({'t': 'waiting-input', 'p': message.get('password') is True})
-            run.publish()
+            run.ask(message.get('password') is True)
         elif kind == 'rich' and isinstance(message.get('data'), str):
             mime = message.get('mime')
             if isinstance(mime, str) and message.get('type') == 'media':

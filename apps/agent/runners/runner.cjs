@@ -11,7 +11,7 @@
 const fs = require('node:fs');
 const net = require('node:net');
 const path = require('node:path');
-const { attempt, exitOf, lineReader, parse, signalGroup } = require('./processes.cjs');
+const { attempt, exitOf, isDiskFull, lineReader, parse, signalGroup } = require('./processes.cjs');
 const { Refusal } = require('./refusal.cjs');
 const { Batch, Run } = require('./runs.cjs');
 
@@ -182,12 +182,20 @@ class Runner {
     }
     if (this.runs.has(runId) || fs.existsSync(`runs/${runId}.jsonl`)) return { known: true };
     if (this.queue.length >= queuedRuns) throw new Refusal('busy', 'Too many executions wait.');
-    const run = new Run(this, runId, message);
+    const run = this.newRun(runId, message);
     this.runs.set(runId, run);
     this.queue.push(run);
     if (this.current) run.publish();
     else this.startNext();
     return { known: false };
+  }
+
+  newRun(runId, message) {
+    try {
+      return new Run(this, runId, message);
+    } catch (error) {
+      throw new Refusal(isDiskFull(error) ? 'disk-full' : 'io', `The journal cannot be written: ${error.message}`);
+    }
   }
 
   startNext() {
@@ -208,6 +216,7 @@ class Runner {
     const over = [...this.runs.values()].filter((each) => each.state === 'finished');
     for (const old of over.slice(0, -keptRuns)) {
       this.runs.delete(old.id);
+      if (old.unwritten) old.close();
       attempt(() => fs.unlinkSync(`runs/${old.id}.jsonl`));
     }
     if (this.current !== run) return;

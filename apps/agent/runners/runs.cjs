@@ -1,13 +1,20 @@
 'use strict';
 const fs = require('node:fs');
-const { attempt, chunkSize, exitOf, launch, OutputPipe, signalGroup } = require('./processes.cjs');
+const { attempt, chunkSize, exitOf, isDiskFull, launch, OutputPipe, signalGroup } = require('./processes.cjs');
 
 const mediaLimit = 8 << 20;
 const eventGapMs = 5;
 const lingerMs = 500;
+/** Until a full disk is tried again. */
+const diskRetryMs = 250;
 const { constants } = fs;
 
-/** One execution and its journal: append-only JSON lines that the agent reads from its own cursor. */
+/**
+ * One execution and its journal: append-only JSON lines that the agent reads from its own cursor.
+ *
+ * What the disk does not take waits and is tried again, so that no line is torn and no end is lost. Output that comes
+ * meanwhile is dropped. That the run asks or has ended is told to clients, too, until it stands in the journal.
+ */
 class Run {
   constructor(runner, id, request) {
     this.runner = runner;
@@ -16,6 +23,12 @@ class Run {
     this.request = request;
     this.state = 'queued';
     this.end = 0;
+    this.unwritten = undefined;
+    this.retry = undefined;
+    /** The first error of writing. */
+    this.trouble = undefined;
+    /** The record by which it asks or ends. */
+    this.last = undefined;
     this.left = runner.outputLimit;
     this.truncated = false;
     this.cancelled = false;
@@ -47,8 +60,10 @@ class Run {
     }
     if (text.length > this.left) return this.truncate();
     this.left -= text.length;
-    if (mime !== undefined) this.record({ t: 'media', m: mime, d: text });
-    else this.text(kind, text);
+    if (mime !== undefined) {
+      this.append({ t: 'media', m: mime, d: text });
+      this.changed();
+    } else this.text(kind, text);
   }
 
   text(kind, text) {
@@ -68,22 +83,46 @@ class Run {
   }
 
   record(record) {
-    this.append(record);
+    this.write(record);
     this.changed();
   }
 
+  /** Output, which a full disk costs. */
   append(record) {
+    if (!this.unwritten) this.write(record);
+  }
+
+  write(record) {
     const line = Buffer.from(`${JSON.stringify(record)}\n`);
+    this.unwritten = this.unwritten ? Buffer.concat([this.unwritten, line]) : line;
+    if (!this.retry) this.flush();
+  }
+
+  flush() {
     try {
-      for (let at = 0; at < line.length; ) {
-        const count = fs.writeSync(this.fd, line, at);
-        at += count;
+      while (this.unwritten) {
+        const count = fs.writeSync(this.fd, this.unwritten);
         this.end += count;
+        this.unwritten = count < this.unwritten.length ? this.unwritten.subarray(count) : undefined;
       }
     } catch (error) {
-      // A full disk costs output, not the kernel.
-      this.runner.console(Buffer.from(`runner: journal of ${this.id}: ${error.message}\n`));
+      if (!this.trouble) this.runner.console(Buffer.from(`runner: journal of ${this.id}: ${error.message}\n`));
+      this.trouble ??= error;
+      this.retry = setTimeout(() => this.flushAgain(), diskRetryMs);
     }
+  }
+
+  flushAgain() {
+    this.retry = undefined;
+    this.flush();
+    if (this.unwritten) return;
+    if (this.state === 'finished') this.close();
+    this.publish();
+  }
+
+  close() {
+    clearTimeout(this.retry);
+    fs.closeSync(this.fd);
   }
 
   flushDecoders() {
@@ -116,13 +155,16 @@ class Run {
   }
 
   event() {
-    return `${JSON.stringify({ ev: 'run', runId: this.id, end: this.end, state: this.state })}\n`;
+    const { id: runId, end, state } = this;
+    const isUntold = this.unwritten && (state === 'waiting-input' || state === 'finished');
+    return `${JSON.stringify({ ev: 'run', runId, end, state, ...(isUntold ? { last: this.last } : {}) })}\n`;
   }
 
   ask(password) {
     this.flushDecoders();
     this.state = 'waiting-input';
-    this.append({ t: 'waiting-input', p: password });
+    this.last = { t: 'waiting-input', p: password };
+    this.write(this.last);
     this.publish();
   }
 
@@ -130,8 +172,14 @@ class Run {
     if (this.state === 'finished') return;
     this.flushDecoders();
     this.state = 'finished';
-    this.append({ t: 'finished', x: code, ...(signal ? { s: signal } : {}) });
-    fs.closeSync(this.fd);
+    this.last = {
+      t: 'finished',
+      x: code,
+      ...(signal ? { s: signal } : {}),
+      ...(isDiskFull(this.trouble) ? { full: true } : {}),
+    };
+    this.write(this.last);
+    if (!this.unwritten) this.close();
     this.publish();
     this.runner.finished(this);
   }

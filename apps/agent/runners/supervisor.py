@@ -13,6 +13,7 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
+import errno
 import select
 from time import monotonic, time
 
@@ -32,6 +33,8 @@ CONSOLE_BYTES = 1 << 20
 EVENT_GAP = 0.005  # seconds between two events of one run, unless its state changes
 LINGER = 0.5  # seconds that leftovers of a batch step may hold its pipes
 COMPLETE_DEADLINE = 2.0
+DISK_RETRY = 0.25  # seconds until a full disk is tried again
+FULL = (errno.ENOSPC, errno.EDQUOT)
 READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
 ID_CHARACTERS = frozenset('abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-')
 
@@ -384,7 +387,11 @@ def signal_group(pid, number):
 
 
 class Run:
-    """One execution and its journal: append-only JSON lines that the agent reads from its own cursor."""
+    """One execution and its journal: append-only JSON lines that the agent reads from its own cursor.
+
+    What the disk does not take waits and is tried again, so that no line is torn and no end is lost. Output that comes
+    meanwhile is dropped. That the run asks or has ended is told to clients, too, until it stands in the journal.
+    """
 
     def __init__(self, runner, run_id, mode, request):
         self.runner = runner
@@ -393,6 +400,10 @@ class Run:
         self.request = request
         self.state = 'queued'
         self.end = 0
+        self.unwritten = bytearray()
+        self.retry = None
+        self.trouble = None  # the number of the first error of writing
+        self.last = None  # the record by which it asks or ends
         self.left = runner.output_limit
         self.truncated = False
         self.cancelled = False
@@ -445,20 +456,53 @@ class Run:
         self.record({'t': 'truncated', 'limit': self.runner.output_limit})
 
     def record(self, record):
-        self.append(encode(record).decode() + '\n')
+        self.write(encode(record) + b'\n')
+        self.changed()
 
     def append(self, line, tell=True):
-        data = line.encode()
-        try:
-            while data:
-                count = os.write(self.fd, data)
-                self.end += count
-                data = data[count:]
-        except OSError as error:
-            # A full disk costs output, not the kernel.
-            self.runner.console(('runner: journal of %s: %s\n' % (self.id, error)).encode())
+        """Output, which a full disk costs."""
+        if not self.unwritten:
+            self.write(line.encode())
         if tell:
             self.changed()
+
+    def write(self, data):
+        self.unwritten += data
+        if self.retry is None:
+            self.flush()
+
+    def flush(self):
+        try:
+            while self.unwritten:
+                count = os.write(self.fd, self.unwritten)
+                self.end += count
+                del self.unwritten[:count]
+        except OSError as error:
+            if self.trouble is None:
+                self.trouble = error.errno
+                self.runner.console(('runner: journal of %s: %s\n' % (self.id, error)).encode())
+            self.retry = self.runner.loop.after(DISK_RETRY, self.flush_again)
+
+    def flush_again(self):
+        self.retry = None
+        self.flush()
+        if self.unwritten:
+            return
+        if self.state == 'finished':
+            self.close()
+        self.publish()
+
+    def close(self):
+        if self.retry is not None:
+            self.runner.loop.cancel(self.retry)
+        os.close(self.fd)
+
+    def ask(self, password):
+        self.flush_decoders()
+        self.state = 'waiting-input'
+        self.last = {'t': 'waiting-input', 'p': password}
+        self.record(self.last)
+        self.publish()
 
     def flush_decoders(self):
         for kind, decoder in self.decoders.items():
@@ -492,18 +536,24 @@ class Run:
             client.notify(self.id, line)
 
     def event(self):
-        return encode({'ev': 'run', 'runId': self.id, 'end': self.end, 'state': self.state}) + b'\n'
+        event = {'ev': 'run', 'runId': self.id, 'end': self.end, 'state': self.state}
+        if self.unwritten and self.last is not None and self.state in ('waiting-input', 'finished'):
+            event['last'] = self.last
+        return encode(event) + b'\n'
 
     def finish(self, code, signal_name=None):
         if self.state == 'finished':
             return
         self.flush_decoders()
         self.state = 'finished'
-        record = {'t': 'finished', 'x': code}
+        self.last = {'t': 'finished', 'x': code}
         if signal_name is not None:
-            record['s'] = signal_name
-        self.append(encode(record).decode() + '\n', False)
-        os.close(self.fd)
+            self.last['s'] = signal_name
+        if self.trouble in FULL:
+            self.last['full'] = True
+        self.write(encode(self.last) + b'\n')
+        if not self.unwritten:
+            self.close()
         self.publish()
         self.runner.finished(self)
 
@@ -799,7 +849,7 @@ class Runner:
         except FileExistsError:
             return {'known': True}
         except OSError as error:
-            raise Refusal('io', 'The journal cannot be written: %s' % error)
+            raise Refusal('disk-full' if error.errno in FULL else 'io', 'The journal cannot be written: %s' % error)
         self.runs[run_id] = run
         self.queue.append(run)
         if self.current is None:
@@ -829,6 +879,8 @@ class Runner:
         over = [each for each in self.runs.values() if each.state == 'finished']
         for old in over[:-KEPT_RUNS]:
             del self.runs[old.id]
+            if old.unwritten:
+                old.close()
             remove_quietly('runs/%s.jsonl' % old.id)
         if self.current is run:
             self.current = None

@@ -12,6 +12,15 @@ beforeAll(async () => {
 });
 afterAll(() => world.close());
 
+it('a batch session says that the disk of its agent was full while its job failed', async () => {
+  const { id } = await world.create({ type: 'batch', startupCommand: 'make' });
+  const { kernels } = await world.until(id, 'RUNNING');
+  const end = { result: 'failure', exitCode: 2, reason: 'task-failed', diskFull: true } as const;
+  agent.tell(kernels[0]?.id ?? '', { type: 'batch-finished', ...end });
+  const reason = { code: 'disk-full', data: { exitCode: 2 } };
+  expect(await world.until(id, 'TERMINATED')).toMatchObject({ result: 'failure', reason });
+});
+
 it('a batch session ends by what heartbeats tell when the event of its end was lost', async () => {
   const { id } = await world.create({ type: 'batch', startupCommand: 'make' });
   await world.until(id, 'RUNNING');

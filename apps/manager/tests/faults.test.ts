@@ -100,6 +100,18 @@ describe('starting', () => {
     expect(view.reason).toMatchObject({ code: 'start-failed', data: { failedStep: 'launch' } });
   });
 
+  it('fails with a reason of its own when the disk of the agent became full', async () => {
+    agent.behaviour = 'stall';
+    const { id } = await world.create();
+    const { kernels } = await world.until(id, 'PREPARING');
+    const error = new AppError('disk-full', 'The disk of the agent is full.').toBody();
+    agent.tell(kernels[0]?.id ?? '', { type: 'kernel-start-failed', error, failedStep: 'write-facts' });
+    expect((await world.until(id, 'ERROR')).reason).toMatchObject({
+      code: 'disk-full',
+      data: { error: { code: 'disk-full' }, failedStep: 'write-facts' },
+    });
+  });
+
   it('can be ended half-way', async () => {
     agent.behaviour = 'stall';
     const { id } = await world.create();

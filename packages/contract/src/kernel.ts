@@ -169,6 +169,8 @@ export const batchEndSchema = z.object({
   /** -2 when its time was over; null when nobody knows. */
   exitCode: z.number().int().nullable(),
   reason: z.enum(['task-finished', 'task-failed', 'task-timeout']),
+  /** It failed, and the disk of its agent was full while it ran. */
+  diskFull: z.literal(true).optional(),
 });
 export type BatchEnd = z.infer<typeof batchEndSchema>;
 

@@ -94,6 +94,7 @@ export const errorCodes = {
   'out-of-memory': entry('fix-input', 'Ask for more memory (-r mem=2g), or use less.'),
   'process-limit-reached': entry('fix-input', 'Start fewer processes or threads at once.'),
   'output-limit-exceeded': entry('fix-input', 'Write large output to a file and download it.'),
+  'disk-full': entry('fix-input', 'Remove files that nobody needs; operators make room on the disk of the agent.'),
   'kernel-lost': entry('retry', 'Create the session again.'),
   'kernel-start-failed': entry(
     'retry',

@@ -331,6 +331,7 @@ export const statusReasons = {
   'pending-timeout': 'It waited longer than its resource group allows.',
   'start-failed': 'The agent could not start it.',
   'image-pull-failed': 'Its image could not be fetched.',
+  'disk-full': 'The disk of its agent was full.',
   'abnormal-termination': 'One of its kernels ended, and the others cannot go on without it.',
   degraded: 'It goes on although one of its kernels has ended.',
   'user-requested': 'Its owner ended it.',

@@ -1,6 +1,6 @@
 import { type Clock, delay, systemClock } from '@backend.ai/core';
 import type { JournalRecord, RunJournal } from './run-journal.ts';
-import type { TextKind } from './runner-messages.ts';
+import type { RunRecord, TextKind } from './runner-messages.ts';
 
 export type CollectStatus =
   | 'continued'
@@ -94,6 +94,8 @@ export async function collectRun(journal: RunJournal, cursor: number, options: C
         // Half a line: its rest follows at once, or never.
         if (size > output.cursor && !final) await delay(clock, halfLineMs, woken.signal);
       }
+      const { untold } = journal;
+      if (untold?.t === 'finished' || (untold && !final)) return output.control(untold);
       if (final) return output.result('finished', final.exitCode ?? 137);
       if (options.expired?.aborted) return output.result('exec-timeout', null);
       const timeoutMs = deadline - clock.monotonic();
@@ -159,7 +161,7 @@ class Output {
     return undefined;
   }
 
-  control(record: JournalRecord): RunResult {
+  control(record: RunRecord): RunResult {
     if (record.t === 'waiting-input') return this.result('waiting-input', null, { is_password: record.p });
     if (record.t === 'finished' || record.t === 'build-finished' || record.t === 'clean-finished') {
       return this.result(record.t, record.x);

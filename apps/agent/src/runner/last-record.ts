@@ -1,12 +1,12 @@
 import { closeSync, fstatSync, readSync } from 'node:fs';
 import { RunDirectory } from './run-directory.ts';
-import { parseRecord, type RunRecord } from './runner-messages.ts';
+import { parseRecord, type RunEnd } from './runner-messages.ts';
 
 /** An end of a run is shorter. */
 const endBytes = 512;
 
-/** The last record of a run's journal, if there is one and it can be understood. */
-export function lastRecordOf(runDirectory: string, runId: string): RunRecord | undefined {
+/** How a run ended, if the last record of its journal says so. */
+export function endOf(runDirectory: string, runId: string): RunEnd | undefined {
   let directory: RunDirectory | undefined;
   let fd: number | undefined;
   try {
@@ -16,17 +16,12 @@ export function lastRecordOf(runDirectory: string, runId: string): RunRecord | u
     const { size } = fstatSync(fd);
     const tail = Buffer.alloc(Math.min(size, endBytes));
     readSync(fd, tail, 0, tail.length, size - tail.length);
-    return parseRecord(tail.toString().trimEnd().split('\n').at(-1) ?? '');
+    const record = parseRecord(tail.toString().trimEnd().split('\n').at(-1) ?? '');
+    return record?.t === 'finished' ? record : undefined;
   } catch {
     return undefined;
   } finally {
     if (fd !== undefined) closeSync(fd);
     directory?.close();
   }
-}
-
-/** How a run ended, as its journal says; null when it does not say so. */
-export function exitCodeOf(runDirectory: string, runId: string): number | null {
-  const record = lastRecordOf(runDirectory, runId);
-  return record?.t === 'finished' ? record.x : null;
 }

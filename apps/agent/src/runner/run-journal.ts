@@ -19,6 +19,8 @@ export interface JournalPage {
 /** Who tells that a journal grew: the client, as long as it is connected. */
 export interface RunEvents {
   onRunEvent(listener: (event: RunEvent) => void): () => void;
+  /** By what a run asks, or has ended, that could not be written into its journal. */
+  untold(runId: string): RunRecord | undefined;
 }
 
 export interface WaitOptions {
@@ -81,6 +83,11 @@ export class RunJournal {
     return fd !== undefined;
   }
 
+  /** By what the run asks, or has ended, as long as the disk is too full to write it behind the other records. */
+  get untold(): RunRecord | undefined {
+    return this.#events.untold(this.runId);
+  }
+
   /** Bytes; none when the journal does not exist. */
   size(): number {
     const fd = this.#directory.openJournal(this.runId);
@@ -92,7 +99,10 @@ export class RunJournal {
     }
   }
 
-  /** Resolves true as soon as the journal is longer than `cursor`, false when the time is over or the signal aborts. */
+  /**
+   * Resolves true as soon as the journal is longer than `cursor`, or something untold comes, false when the time is over or
+   * the signal aborts.
+   */
   waitBeyond(cursor: number, options: WaitOptions): Promise<boolean> {
     return new Promise((resolve, reject) => {
       const deadline = this.#clock.monotonic() + options.timeoutMs;
@@ -120,7 +130,9 @@ export class RunJournal {
         }
       };
       const forget = this.#events.onRunEvent((event) => {
-        if (event.runId === this.runId && event.end > cursor) look();
+        if (event.runId !== this.runId) return;
+        if (event.last) settle(true);
+        else if (event.end > cursor) look();
       });
       options.signal?.addEventListener('abort', aborted, { once: true });
       if (options.signal?.aborted) settle(false);

@@ -27,6 +27,7 @@ import {
   type RunEvent,
   type RunnerInfo,
   type RunnerReply,
+  type RunRecord,
   refusals,
 } from './runner-messages.ts';
 
@@ -83,6 +84,8 @@ export class RunnerClient {
   readonly #logger: Logger;
   readonly #listeners = new Set<(event: RunEvent) => void>();
   readonly #pending = new Map<number, Pending>();
+  /** See `RunEvent.last`; by run id. */
+  readonly #untold = new Map<string, RunRecord>();
   readonly #closed = new AbortController();
   #connected: Deferred<void> = deferred();
   #socket: Socket | undefined;
@@ -237,6 +240,10 @@ export class RunnerClient {
     return () => this.#listeners.delete(listener);
   }
 
+  untold(runId: string): RunRecord | undefined {
+    return this.#untold.get(runId);
+  }
+
   journal(runId: string): RunJournal {
     return new RunJournal(this.#directory, runId, this, this.#clock);
   }
@@ -349,6 +356,7 @@ export class RunnerClient {
     const message = parseObject(line);
     const event = message && parseEvent(message);
     if (event) {
+      this.#keepUntold(event);
       for (const listener of [...this.#listeners]) listener(event);
       return;
     }
@@ -360,6 +368,14 @@ export class RunnerClient {
     } else {
       pending.reply.reject(refusalOf(reply));
     }
+  }
+
+  #keepUntold({ runId, last }: RunEvent): void {
+    this.#untold.delete(runId);
+    if (!last) return;
+    this.#untold.set(runId, last);
+    const [oldest] = this.#untold.keys();
+    if (oldest !== undefined && this.#untold.size > mostUntold) this.#untold.delete(oldest);
   }
 
   #kernelEnded(exit: KernelExit): void {
@@ -378,5 +394,7 @@ function refusalOf({ code, message }: Extract<RunnerReply, { ok: false }>): AppE
   return new AppError(known, text, { detail: { code, message } });
 }
 
+/** As many as a runner keeps and lets wait, and some. */
+const mostUntold = 512;
 const floodLines = 512;
 const floodPauseMs = 5;

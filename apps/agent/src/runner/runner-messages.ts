@@ -15,6 +15,8 @@ export interface RunEvent {
   /** Length of the journal in bytes. */
   readonly end: number;
   readonly state: RunState;
+  /** By what it asks, or has ended, as long as the disk does not take that into the journal. */
+  readonly last?: RunRecord | undefined;
 }
 
 export interface RunnerInfo {
@@ -34,7 +36,16 @@ export type RunRecord =
   | { readonly t: 'media'; readonly m: string; readonly d: string }
   | { readonly t: 'waiting-input'; readonly p: boolean }
   | { readonly t: 'truncated'; readonly limit: number }
-  | { readonly t: 'clean-finished' | 'build-finished' | 'finished'; readonly x: number; readonly s?: string };
+  | { readonly t: 'clean-finished' | 'build-finished'; readonly x: number; readonly s?: string }
+  | RunEnd;
+
+export interface RunEnd {
+  readonly t: 'finished';
+  readonly x: number;
+  readonly s?: string;
+  /** The disk was full while it ran, or is now that it has failed. */
+  readonly full?: true;
+}
 
 export type RunnerReply =
   | { readonly re: number; readonly ok: true; readonly body: Record<string, unknown> }
@@ -51,9 +62,7 @@ export function isRunId(value: unknown): value is string {
 export function parseObject(line: string): Record<string, unknown> | undefined {
   try {
     const value: unknown = JSON.parse(line);
-    return typeof value === 'object' && value !== null && !Array.isArray(value)
-      ? (value as Record<string, unknown>)
-      : undefined;
+    return isObject(value) ? value : undefined;
   } catch {
     return undefined;
   }
@@ -69,7 +78,9 @@ export function parseReply(message: Record<string, unknown>): RunnerReply | unde
 
 export function parseEvent(message: Record<string, unknown>): RunEvent | undefined {
   const { ev, runId, end, state } = message;
-  return ev === 'run' && isRunId(runId) && isCount(end) && isRunState(state) ? { runId, end, state } : undefined;
+  if (ev !== 'run' || !isRunId(runId) || !isCount(end) || !isRunState(state)) return undefined;
+  const last = isObject(message.last) ? recordOf(message.last) : undefined;
+  return { runId, end, state, ...(last ? { last } : {}) };
 }
 
 export function parseInfo(body: Record<string, unknown>): RunnerInfo | undefined {
@@ -88,7 +99,10 @@ export function parseCompletions(body: Record<string, unknown>): string[] {
 /** Undefined for a record that is damaged or of a kind this agent does not know. */
 export function parseRecord(line: string): RunRecord | undefined {
   const value = parseObject(line);
-  if (!value) return undefined;
+  return value && recordOf(value);
+}
+
+function recordOf(value: Record<string, unknown>): RunRecord | undefined {
   const { t, d } = value;
   switch (t) {
     case 'stdout':
@@ -110,9 +124,10 @@ export function parseRecord(line: string): RunRecord | undefined {
     case 'clean-finished':
     case 'build-finished':
     case 'finished': {
-      const { x, s } = value;
+      const { x, s, full } = value;
       if (!isCount(x)) return undefined;
-      return { t, x, ...(typeof s === 'string' && signalPattern.test(s) ? { s } : {}) };
+      const end = { x, ...(typeof s === 'string' && signalPattern.test(s) ? { s } : {}) };
+      return t === 'finished' ? { t, ...end, ...(full === true ? { full } : {}) } : { t, ...end };
     }
     default:
       return undefined;
@@ -145,12 +160,17 @@ export function parseTexts(value: unknown): ReadonlyMap<string, string> {
 
 export const refusals: Readonly<Record<string, readonly [ErrorCode, string]>> = {
   'unknown-run': ['run-not-found', 'The kernel knows no such execution.'],
+  'disk-full': ['disk-full', 'The disk of the agent is full: the execution was not begun.'],
   'not-waiting': ['state-conflict', 'The execution does not wait for input.'],
   busy: ['kernel-busy', 'The kernel has too much waiting already.'],
   'bad-request': ['invalid-input', 'The kernel does not understand the request.'],
   'not-claimed': ['state-conflict', 'The kernel belongs to nobody yet.'],
   'unknown-op': ['unsupported-feature', "The kernel's runner does not know this operation."],
 };
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
 
 function isCount(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;

@@ -5,7 +5,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { deferred } from '@backend.ai/core';
-import { waitFor } from '@backend.ai/testing';
+import { type SmallDisk, waitFor } from '@backend.ai/testing';
 import type { KernelExit, RunResult } from './collect-run.ts';
 import { type Execution, RunnerClient } from './runner-client.ts';
 import { type RunnerLanguage, runnerCommand, runnerFiles } from './runner-command.ts';
@@ -24,14 +24,18 @@ function findPython(): string | undefined {
 
 /** A kernel under test: folders of this machine and, somewhere, a runner that has them. */
 export abstract class TestKernel {
-  readonly root = mkdtempSync(join(tmpdir(), 'kernel-'));
-  readonly run: string = join(this.root, 'run');
-  readonly home: string = join(this.root, 'home');
+  readonly root: string;
+  readonly run: string;
+  readonly home: string;
   readonly clients: RunnerClient[] = [];
   readonly ended = deferred<KernelExit>();
   #count = 0;
 
-  constructor() {
+  /** @param under Where its folders are made */
+  constructor(under: string = tmpdir()) {
+    this.root = mkdtempSync(join(under, 'kernel-'));
+    this.run = join(this.root, 'run');
+    this.home = join(this.root, 'home');
     mkdirSync(this.run);
     mkdirSync(this.home);
   }
@@ -115,18 +119,24 @@ export class Kernel extends TestKernel {
       readonly shell?: string;
       readonly env?: NodeJS.ProcessEnv;
       readonly isWarm?: boolean;
+      readonly disk?: SmallDisk;
     } = {},
   ) {
-    super();
+    const { disk } = options;
+    super(disk?.path);
     const interpreter = options.path ?? (language === 'python' ? (python ?? '') : process.execPath);
-    const directories = { runnerDirectory: runnerFiles(), runDirectory: this.run, homeDirectory: this.home };
-    const [file = '', ...rest] = runnerCommand(language, interpreter, {
+    const seen = (path: string): string => (disk ? path.replace(disk.path, disk.inside) : path);
+    const directories = {
+      ...{ runnerDirectory: runnerFiles(), runDirectory: seen(this.run), homeDirectory: seen(this.home) },
+    };
+    const command = runnerCommand(language, interpreter, {
       ...directories,
       outputLimitBytes,
       ...(language === 'python' ? { interpreter: options.interpreter ?? 'builtin' } : {}),
       shell: options.shell,
       isWarm: options.isWarm,
     });
+    const [file = '', ...rest] = [...(disk?.enter ?? []), ...command];
     this.process = spawn(file, rest, {
       stdio: ['ignore', 'inherit', 'inherit'],
       detached: true,

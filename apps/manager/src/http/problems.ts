@@ -83,6 +83,7 @@ const problems: Readonly<Record<ErrorCode, Problem>> = {
   'out-of-memory': executionFailed,
   'process-limit-reached': executionFailed,
   'output-limit-exceeded': executionFailed,
+  'disk-full': { ...executionFailed, status: 507 },
   'kernel-lost': executionFailed,
   'kernel-start-failed': creationFailed,
   'image-not-found': noSuch('environment image'),

@@ -15,7 +15,7 @@ import type { DeviceContribution } from '../../accelerators/accelerator-plugin.t
 import { readCgroupView, readOwnLimits } from '../../resources/cgroups.ts';
 import { type KernelResources, kernelResources, unknownAllocation } from '../../resources/kernel-resources.ts';
 import { readMachineInventory, type SystemReserve } from '../../resources/machine-inventory.ts';
-import { exitCodeOf } from '../../runner/last-record.ts';
+import { endOf } from '../../runner/last-record.ts';
 import type {
   Backend,
   BackendCapabilities,
@@ -255,8 +255,8 @@ export class DockerBackend implements Backend {
       this.#drafts.add(draft);
       return { spec, requestId, allocation, plan, outcome: { kind: 'running' } };
     }
-    const exitCode = spec.batch ? exitCodeOf(draft.paths.run, batchRunId) : null;
-    const batch = exitCode === null ? null : endOfJob(exitCode);
+    const jobEnd = spec.batch ? endOf(draft.paths.run, batchRunId) : undefined;
+    const batch = jobEnd ? endOfJob(jobEnd) : null;
     const { paths } = draft;
     return {
       ...{ spec, requestId, allocation },

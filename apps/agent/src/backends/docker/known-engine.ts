@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { agentImagesSchema, type Image, type IsolationReport, isolationReportSchema } from '@backend.ai/contract';
 import { z } from 'zod';
+import { unlessDiskFull } from '../../files/disk-full.ts';
 import { replaceFileSync } from '../../files/replace-file.ts';
 
 /** What an engine offered when it answered last, and where that was. */
@@ -34,7 +35,8 @@ export function readKnownEngine(dataDir: string): KnownEngine | null {
 }
 
 export function keepKnownEngine(dataDir: string, { socket, isolation, images }: KnownEngine): void {
-  replaceFileSync(fileIn(dataDir), JSON.stringify({ socket, isolation, images }));
+  // The engine tells all of it again.
+  unlessDiskFull(() => replaceFileSync(fileIn(dataDir), JSON.stringify({ socket, isolation, images })));
 }
 
 function fileIn(dataDir: string): string {

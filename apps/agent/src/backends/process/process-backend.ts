@@ -21,7 +21,7 @@ import { type KernelResources, kernelResources, unknownAllocation } from '../../
 import { readMachineInventory, type SystemReserve } from '../../resources/machine-inventory.ts';
 import { findLabels, isAlive } from '../../resources/processes.ts';
 import { UidPool, uidBaseOf } from '../../resources/uid-pool.ts';
-import { exitCodeOf } from '../../runner/last-record.ts';
+import { endOf } from '../../runner/last-record.ts';
 import { installRunner } from '../../runner/runner-installation.ts';
 import { preopenServices } from '../../services/service-ports.ts';
 import type { Backend, BackendCapabilities, KernelEnd, KernelPlan, RecoveredKernel, Stray } from '../backend.ts';
@@ -255,8 +255,8 @@ export class ProcessBackend implements Backend {
     const plan = this.#planOf(draft, { ...context, installationId: facts.installationId });
     if (draft.kernel) return { spec, requestId, allocation, plan, outcome: { kind: 'running' } };
     if (facts.state !== 'running') return { spec, requestId, allocation, plan, outcome: { kind: 'not-started' } };
-    const exitCode = spec.batch ? exitCodeOf(paths.run, batchRunId) : null;
-    const batch = exitCode === null ? null : endOfJob(exitCode);
+    const jobEnd = spec.batch ? endOf(paths.run, batchRunId) : undefined;
+    const batch = jobEnd ? endOfJob(jobEnd) : null;
     return { spec, requestId, allocation, plan, outcome: { kind: 'ended', end: endMeanwhile(draft, sameBoot), batch } };
   }
 

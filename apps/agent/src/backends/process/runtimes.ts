@@ -1,6 +1,7 @@
 import { closeSync, openSync, readdirSync, readFileSync, readSync, realpathSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Image } from '@backend.ai/contract';
+import { unlessDiskFull } from '../../files/disk-full.ts';
 import { askProgram, isProgram, searchFolders } from '../../files/programs.ts';
 import { replaceFileSync } from '../../files/replace-file.ts';
 import { type FoundInterpreter, runtimeFiles } from './runtime-files.ts';
@@ -54,7 +55,8 @@ export async function findInterpreters(path: string, dataDir: string): Promise<I
   const languages = new Set(Object.values(answers).map(({ found }) => found?.language));
   await askAll(all.filter(({ file, language }) => isScript(file) && !languages.has(language)));
   if (JSON.stringify(answers) !== JSON.stringify(known)) {
-    replaceFileSync(cacheFile, JSON.stringify({ format: cacheFormat, answers } satisfies Cache));
+    // They are asked again.
+    unlessDiskFull(() => replaceFileSync(cacheFile, JSON.stringify({ format: cacheFormat, answers } satisfies Cache)));
   }
   return Object.values(answers).flatMap(({ found }) => {
     if (!found) return [];

@@ -1,8 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { type BatchEnd, batchRunId, type KernelBatch } from '@backend.ai/contract';
 import { type Clock, hasCode } from '@backend.ai/core';
+import { unlessDiskFull } from '../../files/disk-full.ts';
 import { replaceFileSync } from '../../files/replace-file.ts';
 import type { RunnerClient } from '../../runner/index.ts';
+import type { RunEnd } from '../../runner/runner-messages.ts';
 import type { Runs } from './runs.ts';
 
 export interface BatchJobOptions {
@@ -43,16 +45,19 @@ export async function runBatchJob(
   try {
     if (!before) {
       await runs.begin(batchRunId, `export _BACKEND_BATCH_MODE=1\n${startupCommand}`);
-      replaceFileSync(file, JSON.stringify({ deadline } satisfies OrderedJob));
+      // Without it an agent that restarts counts the job's time anew. It is no reason to fail a job that runs.
+      unlessDiskFull(() => replaceFileSync(file, JSON.stringify({ deadline } satisfies OrderedJob)));
     }
-    const exitCode = await runs.exitCodeOf(batchRunId, AbortSignal.any([signal, late.signal]));
-    if (exitCode !== null) return endOfJob(exitCode);
+    const end = await runs.endOf(batchRunId, AbortSignal.any([signal, late.signal]));
+    if (end) return endOfJob(end);
     if (runs.hasEnded || signal.aborted) return null;
     // What it started in groups of its own ends with the kernel.
     await client.kill(batchRunId).catch(() => false);
     return { result: 'failure', exitCode: -2, reason: 'task-timeout' };
   } catch (error) {
     if (runs.hasEnded || signal.aborted || hasCode(error, 'shutting-down')) return null;
+    if (hasCode(error, 'disk-full'))
+      return { result: 'failure', exitCode: null, reason: 'task-failed', diskFull: true };
     return { result: 'failure', exitCode: null, reason: 'task-failed' };
   } finally {
     disarm();
@@ -64,10 +69,9 @@ export function jobBegan(file: string): boolean {
   return readOrdered(file) !== null;
 }
 
-export function endOfJob(exitCode: number): BatchEnd {
-  return exitCode === 0
-    ? { result: 'success', exitCode, reason: 'task-finished' }
-    : { result: 'failure', exitCode, reason: 'task-failed' };
+export function endOfJob({ x: exitCode, full }: RunEnd): BatchEnd {
+  if (exitCode === 0) return { result: 'success', exitCode, reason: 'task-finished' };
+  return { result: 'failure', exitCode, reason: 'task-failed', ...(full ? { diskFull: true } : {}) };
 }
 
 function readOrdered(file: string): OrderedJob | null {

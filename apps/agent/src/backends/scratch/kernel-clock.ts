@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import type { Clock } from '@backend.ai/core';
 import { z } from 'zod';
+import { unlessDiskFull } from '../../files/disk-full.ts';
 import { replaceFileSync } from '../../files/replace-file.ts';
 
 export interface KernelClockOptions {
@@ -75,7 +76,10 @@ export class KernelClock implements Clock {
   }
 
   #save(): void {
-    replaceFileSync(this.#options.file, JSON.stringify({ pausedMs: this.#pausedMs, since: this.#since }));
+    // This agent knows; only one that is started meanwhile counts the pause as time.
+    unlessDiskFull(() =>
+      replaceFileSync(this.#options.file, JSON.stringify({ pausedMs: this.#pausedMs, since: this.#since })),
+    );
   }
 
   #arm(timer: Timer): void {

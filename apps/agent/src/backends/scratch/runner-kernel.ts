@@ -116,11 +116,11 @@ export abstract class RunnerKernel implements KernelHandle {
     return this.#requireRuns().execute(input, signal);
   }
 
-  /** See `Runs.exitCodeOf`. */
+  /** Its exit code; null when the kernel ends, or the signal aborts, before. */
   async runToEnd(runId: string, command: string, signal: AbortSignal): Promise<number | null> {
     const runs = this.#requireRuns();
     await runs.begin(runId, command);
-    return await runs.exitCodeOf(runId, signal);
+    return (await runs.endOf(runId, signal))?.x ?? null;
   }
 
   get batchBegan(): boolean {

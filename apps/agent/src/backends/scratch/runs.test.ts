@@ -36,14 +36,16 @@ function kernel(clock: Clock = systemClock, expired: string[] = []) {
   const directory = new RunDirectory(folder);
   const end = deferred<KernelEnd>();
   const begun: string[] = [];
+  const untold = () => undefined;
   const journal = (runId: string) =>
-    new RunJournal(directory, runId, { onRunEvent: () => () => {} } as never, systemClock);
+    new RunJournal(directory, runId, { onRunEvent: () => () => {}, untold }, systemClock);
   const client = {
     execute: async (runId: string) => {
       begun.push(runId);
       appendFileSync(join(folder, 'runs', `${runId}.jsonl`), '');
     },
     journal,
+    untold,
     collect: (runId: string, cursor: number, options: object) =>
       collectRun(journal(runId), cursor, { flushMs: 0, holdMs: 0, ended: end.promise, ...options }),
   };
@@ -101,6 +103,15 @@ describe('executions of a kernel', () => {
     expect(await runs.execute(input({ mode: 'continue', runId: 'before' }), undefined)).toMatchObject({
       status: 'finished',
       console: [['stdout', 'hello']],
+    });
+  });
+
+  it('say that the disk was full, once they have ended', async () => {
+    const { runs } = kernel();
+    write('full', { t: 'finished', x: 1, full: true });
+    expect(await runs.execute(input({ mode: 'continue', runId: 'full' }), undefined)).toMatchObject({
+      exitCode: 1,
+      notices: [{ code: 'disk-full' }],
     });
   });
 

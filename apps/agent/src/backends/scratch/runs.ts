@@ -1,11 +1,12 @@
 import { readFileSync, rmSync } from 'node:fs';
 import type { ExecuteInput, RunResult } from '@backend.ai/contract';
 import { AppError, type Clock, type ErrorBody, hasCode, newId, type StatusReason } from '@backend.ai/core';
+import { isNearlyFull, unlessDiskFull } from '../../files/disk-full.ts';
 import { replaceFileSync } from '../../files/replace-file.ts';
 import { type CgroupCounters, readCounters } from '../../resources/cgroups.ts';
 import type { Execution, RunnerClient } from '../../runner/index.ts';
-import { exitCodeOf, lastRecordOf } from '../../runner/last-record.ts';
-import type { RunRecord } from '../../runner/runner-messages.ts';
+import { endOf } from '../../runner/last-record.ts';
+import type { RunEnd } from '../../runner/runner-messages.ts';
 import type { KernelEnd } from '../backend.ts';
 
 export interface RunsOptions {
@@ -122,19 +123,19 @@ export class Runs {
   }
 
   /**
-   * The exit code of a run, once it has ended; its output stays in the journal. Null when the kernel ends, or the signal
-   * aborts, before.
+   * How a run ended, once it has; its output stays in the journal. Undefined when the kernel ends, or the signal aborts,
+   * before.
    * @throws AppError `run-not-found`, `kernel-lost` when its journal is gone or was replaced
    */
-  async exitCodeOf(runId: string, signal: AbortSignal): Promise<number | null> {
-    const { client, runDirectory } = this.#options;
+  async endOf(runId: string, signal: AbortSignal): Promise<RunEnd | undefined> {
+    const { client } = this.#options;
     const woken = AbortSignal.any([signal, this.#over.signal]);
     const journal = client.journal(runId);
     for (;;) {
       const final = woken.aborted;
       const size = final ? 0 : journal.size();
-      const exitCode = exitCodeOf(runDirectory, runId);
-      if (exitCode !== null || final) return exitCode;
+      const end = this.#endOf(runId);
+      if (end || final) return end;
       if (!journal.exists()) throw new AppError('run-not-found', 'The kernel keeps no output of this execution.');
       await journal.waitBeyond(size, { timeoutMs: lookAgainMs, signal: woken });
     }
@@ -169,8 +170,7 @@ export class Runs {
       if (run.finished) return { ...result, console };
     }
     run.truncated = true;
-    const ending = this.#lastRecord(run.id);
-    const exitCode = ending?.t === 'finished' ? ending.x : (this.#end?.exitCode ?? 137);
+    const exitCode = this.#endOf(run.id)?.x ?? this.#end?.exitCode ?? 137;
     const { id: runId, cursor } = run;
     return this.#judge(run, { runId, status: 'finished', exitCode, options: null, console, cursor });
   }
@@ -212,21 +212,19 @@ export class Runs {
   }
 
   #diedWith(exitCode: number | null, run: Run): boolean {
-    return exitCode !== null && this.#lastRecord(run.id)?.t !== 'finished';
+    return exitCode !== null && !this.#endOf(run.id);
   }
 
   #notices(run: Run, exitCode: number | null): ErrorBody[] {
     const notices: AppError[] = [];
     const now = readCounters(this.#options.cgroups);
-    const ending = this.#lastRecord(run.id);
-    const complete = ending?.t === 'finished';
-    const signalName = complete ? ending.s : undefined;
-    const outOfMemory =
-      now.outOfMemory > run.before.outOfMemory || (!complete && this.#end?.reason === 'out-of-memory');
+    const ending = this.#endOf(run.id);
+    const signalName = ending?.s;
+    const outOfMemory = now.outOfMemory > run.before.outOfMemory || (!ending && this.#end?.reason === 'out-of-memory');
     if (outOfMemory) {
       notices.push(new AppError('out-of-memory', 'The program needed more memory than its session has.'));
-      if (complete) this.#explainedKills = now.outOfMemory;
-    } else if (!complete) notices.push(endNotice(this.#end?.reason ?? 'self-terminated', exitCode));
+      if (ending) this.#explainedKills = now.outOfMemory;
+    } else if (!ending) notices.push(endNotice(this.#end?.reason ?? 'self-terminated', exitCode));
     else if (signalName !== undefined && signalName !== 'SIGINT') {
       notices.push(
         new AppError('program-killed', `The program was ended by ${signalName}.`, { data: { signal: signalName } }),
@@ -237,6 +235,11 @@ export class Runs {
         new AppError('process-limit-reached', 'The program started more processes than its session may have.'),
       );
     }
+    if (ending?.full) {
+      notices.push(
+        new AppError('disk-full', 'The disk of the agent is full: what the program wrote may be incomplete.'),
+      );
+    }
     if (run.truncated) {
       notices.push(
         new AppError('output-limit-exceeded', 'The program printed more than is kept; the rest was dropped.'),
@@ -245,8 +248,12 @@ export class Runs {
     return notices.map((notice) => notice.toBody());
   }
 
-  #lastRecord(runId: string): RunRecord | undefined {
-    return lastRecordOf(this.#options.runDirectory, runId);
+  /** As its journal says, or its runner where the disk does not take that. What fails on a full disk, fails of it, perhaps. */
+  #endOf(runId: string): RunEnd | undefined {
+    const { client, runDirectory } = this.#options;
+    const untold = client.untold(runId);
+    const end = endOf(runDirectory, runId) ?? (untold?.t === 'finished' ? untold : undefined);
+    return end && end.x !== 0 && isNearlyFull(runDirectory) ? { ...end, full: true } : end;
   }
 
   /** One that was begun here, or before this agent was started. @throws AppError `run-not-found` */
@@ -284,7 +291,7 @@ export class Runs {
 
   #isOver({ id, beginning }: Run): boolean {
     if (beginning) return false;
-    return !this.#options.client.journal(id).exists() || this.#lastRecord(id)?.t === 'finished';
+    return !this.#options.client.journal(id).exists() || this.#endOf(id) !== undefined;
   }
 
   #finish(run: Run): void {
@@ -309,7 +316,7 @@ export class Runs {
     const { clock } = this.#options;
     run.cancelDeadline = clock.setTimer(Math.max(0, at - clock.now()), () => {
       // Finished, but nobody has asked for the end yet.
-      if (this.#end || this.#lastRecord(run.id)?.t === 'finished') return;
+      if (this.#end || this.#endOf(run.id)) return;
       run.expired.abort();
       this.#options.onExpired(run.id);
     });
@@ -324,8 +331,10 @@ export class Runs {
   }
 
   #saveDeadlines(): void {
-    if (Object.keys(this.#deadlines).length === 0) rmSync(this.#options.deadlinesFile, { force: true });
-    else replaceFileSync(this.#options.deadlinesFile, JSON.stringify(this.#deadlines));
+    const { deadlinesFile } = this.#options;
+    if (Object.keys(this.#deadlines).length === 0) rmSync(deadlinesFile, { force: true });
+    // This agent keeps to them all the same, and what makes room again is a run, perhaps.
+    else unlessDiskFull(() => replaceFileSync(deadlinesFile, JSON.stringify(this.#deadlines)));
   }
 
   #restoreDeadlines(): void {

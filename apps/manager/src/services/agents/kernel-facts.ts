@@ -1,5 +1,12 @@
 import type { BatchEnd, KernelEvent } from '@backend.ai/contract';
-import { kernelSourcesOf, type StatusReason, servingStatuses, startingStatuses, statusReasons } from '@backend.ai/core';
+import {
+  type ErrorCode,
+  kernelSourcesOf,
+  type StatusReason,
+  servingStatuses,
+  startingStatuses,
+  statusReasons,
+} from '@backend.ai/core';
 import type {
   ChangedSession,
   EventGuard,
@@ -67,7 +74,7 @@ export class KernelFacts {
       case 'kernel-start-failed':
         return await this.ended(
           fact,
-          event.error.code.startsWith('image-') ? 'image-pull-failed' : 'start-failed',
+          failureReason(event.error.code),
           null,
           { error: event.error, failedStep: event.failedStep },
           event.log === undefined ? {} : { log: event.log },
@@ -94,9 +101,9 @@ export class KernelFacts {
   }
 
   /** The job of its batch session is over, and with it the session. Its exit code stays; that of the stopped kernel says nothing. */
-  async finished(fact: Fact, { result, exitCode, reason }: BatchEnd): Promise<ChangedSession[]> {
+  async finished(fact: Fact, { result, exitCode, reason, diskFull }: BatchEnd): Promise<ChangedSession[]> {
     return await this.#tell('finished', fact, {
-      reason,
+      reason: diskFull ? 'disk-full' : reason,
       result,
       exitCode,
       data: exitCode === null ? {} : { exitCode },
@@ -115,7 +122,7 @@ export class KernelFacts {
     kept: Record<string, unknown> = {},
   ): Promise<ChangedSession[]> {
     const known: StatusReason = reason in statusReasons ? (reason as StatusReason) : 'self-terminated';
-    const failed = known === 'start-failed' || known === 'image-pull-failed';
+    const failed = startFailures.has(known);
     const facts = {
       ...data,
       ...(exitCode === null ? {} : { exitCode }),
@@ -146,6 +153,13 @@ function byWayOfCreating(changed: ChangedSession): ChangedSession[] {
     { ...changed, to: 'CREATING', reason: 'progress' },
     { ...changed, from: 'CREATING' },
   ];
+}
+
+const startFailures: ReadonlySet<StatusReason> = new Set(['start-failed', 'image-pull-failed', 'disk-full']);
+
+function failureReason(code: ErrorCode): StatusReason {
+  if (code === 'disk-full') return code;
+  return code.startsWith('image-') ? 'image-pull-failed' : 'start-failed';
 }
 
 /** Why it ended before it ran, when that is worth more than that it did. */

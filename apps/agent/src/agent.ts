@@ -43,6 +43,7 @@ import {
 } from './config.ts';
 import { DataPort } from './data-port/data-port.ts';
 import { Tickets } from './data-port/tickets.ts';
+import { isNearlyFull } from './files/disk-full.ts';
 import { AgentState } from './kernels/agent-state.ts';
 import type { Kernel } from './kernels/kernel.ts';
 import { KernelCommits } from './kernels/kernel-commits.ts';
@@ -284,7 +285,7 @@ export class Agent {
     const logger = this.#logger;
     const rpcLogger = logger.with({ module: 'rpc' });
     const { state, backend, accelerators, inventory } = await this.#ensurePrepared();
-    const outbox = Outbox.open(join(config.dataDir, 'outbox.jsonl'));
+    const outbox = Outbox.open(join(config.dataDir, 'outbox.jsonl'), { clock, logger });
     const ledger = new AllocationLedger(inventory, config.allocation);
     let link: ManagerLink | undefined;
     const running = (): Kernel[] => supervisor.running();
@@ -310,6 +311,7 @@ export class Agent {
       ledger,
       accelerators,
       tasks: this.#tasks,
+      diskFull: () => isNearlyFull(config.dataDir),
       report: (event) => {
         outbox.append(event);
         // That an order was taken its answer says: the event goes along with the next one, or with a heartbeat.

@@ -67,6 +67,7 @@ async function startedDuringOutage() {
   const accelerators = new Accelerators({ sources: [], clock, logger });
   const events: UnnumberedEvent[] = [];
   const supervisor = new KernelSupervisor({
+    diskFull: () => false,
     ...{ backend, ledger, accelerators, tasks, clock, logger },
     report: (event) => void events.push(event),
     usedBy: async () => undefined,

@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { AppError } from '@backend.ai/core';
+import { isDiskFull } from '../files/disk-full.ts';
 import { replaceFileSync } from '../files/replace-file.ts';
 
 interface StoredState {
@@ -26,6 +27,8 @@ export class AgentState {
   #managerKeys: readonly string[];
   #usedToken: string | undefined;
   #onlyOwner: string | undefined;
+  /** The disk did not take what changed last: it is offered again with the next order. */
+  #unsaved = false;
 
   private constructor(path: string, stored: StoredState) {
     this.#path = path;
@@ -40,6 +43,7 @@ export class AgentState {
     if (existsSync(path)) return new AgentState(path, JSON.parse(readFileSync(path, 'utf8')) as StoredState);
     const state = new AgentState(path, { installationId: randomBytes(6).toString('hex'), epoch: 0 });
     state.#save();
+    if (state.#unsaved) throw new AppError('disk-full', 'The disk is full: the agent cannot begin on it.');
     return state;
   }
 
@@ -84,7 +88,7 @@ export class AgentState {
         data: { epoch: shown, highest: this.#epoch },
       });
     }
-    if (shown === this.#epoch) return;
+    if (shown === this.#epoch && !this.#unsaved) return;
     this.#epoch = shown;
     this.#save();
   }
@@ -116,7 +120,14 @@ export class AgentState {
       ...(this.#usedToken === undefined ? {} : { usedToken: this.#usedToken }),
       ...(this.#onlyOwner === undefined ? {} : { onlyOwner: this.#onlyOwner }),
     };
-    replaceFileSync(this.#path, JSON.stringify(stored));
+    try {
+      replaceFileSync(this.#path, JSON.stringify(stored));
+      this.#unsaved = false;
+    } catch (error) {
+      // Orders that end kernels make room again: they are not refused.
+      if (!isDiskFull(error)) throw error;
+      this.#unsaved = true;
+    }
   }
 }
 

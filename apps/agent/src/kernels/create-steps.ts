@@ -2,6 +2,7 @@ import type { StepTiming } from '@backend.ai/contract';
 import { AppError, type Clock } from '@backend.ai/core';
 import type { Logger } from '@backend.ai/telemetry';
 import type { CreateStep, StepNews } from '../backends/backend.ts';
+import { isDiskFull } from '../files/disk-full.ts';
 
 export interface StepRunOptions {
   readonly signal: AbortSignal;
@@ -57,6 +58,12 @@ function roundMs(ms: number): number {
 }
 
 function asStartFailure(thrown: unknown, step: string): AppError {
+  if (isDiskFull(thrown)) {
+    return new AppError('disk-full', 'The kernel could not be started: the disk of the agent is full.', {
+      cause: thrown,
+      data: { step },
+    });
+  }
   if (thrown instanceof AppError && thrown.code !== 'internal') return thrown;
   return new AppError('kernel-start-failed', `The kernel could not be started: the step "${step}" failed.`, {
     cause: thrown,

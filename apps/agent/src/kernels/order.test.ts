@@ -5,7 +5,9 @@ import type { Backend } from '../backends/backend.ts';
 import type { EndedKernel } from './kernel.ts';
 import { judgeOrder, type OrderFacts } from './order.ts';
 
-const unknown: OrderFacts = { released: false, lives: false, outage: undefined, ended: undefined, isRemoved: false };
+const unknown: OrderFacts = {
+  ...{ released: false, lives: false, outage: undefined, ended: undefined, isRemoved: false, diskFull: false },
+};
 const ended: EndedKernel = {
   ...{
     kernelId: 'k',
@@ -36,6 +38,12 @@ describe('an order to start a kernel', () => {
     expect(() => judge({ released: true, lives: true })).toThrowError(
       expect.objectContaining({ code: 'shutting-down' }),
     );
+  });
+
+  it('is refused while the disk is full, unless it was carried out before', () => {
+    expect(() => judge({ diskFull: true })).toThrowError(expect.objectContaining({ code: 'disk-full' }));
+    expect(judge({ diskFull: true, lives: true })).toEqual({ act: 'none' });
+    expect(judge({ diskFull: true, ended })).toEqual({ act: 'tell-end', ended });
   });
 
   it('is refused in an outage, unless it was carried out before', () => {

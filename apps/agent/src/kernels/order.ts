@@ -16,6 +16,8 @@ export interface OrderFacts {
   readonly ended: EndedKernel | undefined;
   /** Whether what an earlier kernel of this id left is still being removed. */
   readonly isRemoved: boolean;
+  /** Whether the disk has no room for another kernel. */
+  readonly diskFull: boolean;
 }
 
 /** What is to be done about an order: `none`, as it has been given before; `tell-end`, as its kernel has ended already. */
@@ -24,10 +26,10 @@ export type OrderVerdict =
   | { readonly act: 'none' }
   | { readonly act: 'tell-end'; readonly ended: EndedKernel };
 
-/** @throws AppError `shutting-down`, `state-conflict`, `isolation-unavailable`, and what is in the way now */
+/** @throws AppError `shutting-down`, `state-conflict`, `disk-full`, `isolation-unavailable`, and what is in the way now */
 export function judgeOrder(
   spec: KernelSpec,
-  { released, lives, outage, ended, isRemoved }: OrderFacts,
+  { released, lives, outage, ended, isRemoved, diskFull }: OrderFacts,
   backend: Enforcing,
 ): OrderVerdict {
   if (released) throw new AppError('shutting-down', 'The agent is shutting down.');
@@ -37,6 +39,7 @@ export function judgeOrder(
     throw new AppError('state-conflict', 'What an earlier kernel of this id left is still being removed.');
   }
   if (outage) throw outage;
+  if (diskFull) throw new AppError('disk-full', 'The disk of the agent is full: it starts no kernels.');
   refuseUnenforced(spec, backend);
   return { act: 'start' };
 }

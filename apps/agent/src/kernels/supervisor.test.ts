@@ -1,5 +1,5 @@
 import type { KernelSpec } from '@backend.ai/contract';
-import { parseResourceSlots, systemClock } from '@backend.ai/core';
+import { AppError, parseResourceSlots, systemClock } from '@backend.ai/core';
 import { BackgroundTasks, ensureRequestId } from '@backend.ai/telemetry';
 import { collectLogs, waitFor } from '@backend.ai/testing';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -56,10 +56,20 @@ async function supervisorWith(...stuckSteps: string[]) {
   const backend = new StubbornBackend({ clock: systemClock });
   const ledger = new AllocationLedger(plainInventory(parseResourceSlots({ cpu: 1 })));
   const accelerators = new Accelerators({ sources: [], clock: systemClock, logger });
-  const report = (event: UnnumberedEvent): void => void events.push(event);
+  const report = (event: UnnumberedEvent): void => {
+    if (stuck.has(event.type)) throw new Error('it cannot be told');
+    events.push(event);
+  };
+  const afterStep = (step: string): void => {
+    if (stuck.has('disk') && step === 'write-facts') {
+      const full = Object.assign(new Error('no space left on device'), { code: 'ENOSPC' });
+      throw new AppError('internal', 'It could not be written.', { cause: full });
+    }
+  };
   const usedBy = async () => undefined;
   const supervisor = new KernelSupervisor({
-    ...{ backend, ledger, accelerators, tasks, report, usedBy, clock: systemClock, logger },
+    diskFull: () => false,
+    ...{ backend, ledger, accelerators, tasks, report, afterStep, usedBy, clock: systemClock, logger },
   });
   await ensureRequestId(() => supervisor.recover());
   onTestFinished(async () => {
@@ -76,6 +86,7 @@ async function supervisorWith(...stuckSteps: string[]) {
     stuck,
     undone,
     backend,
+    events,
     types,
     failures,
     sweeps: () => sweeps,
@@ -87,6 +98,27 @@ async function supervisorWith(...stuckSteps: string[]) {
     },
   };
 }
+
+it('a start that fails of a full disk says so, and leaves nothing', async () => {
+  const w = await supervisorWith('disk');
+  w.create();
+  await waitFor(() => w.types().includes('kernel-start-failed'));
+  expect(w.events.at(-1)).toMatchObject({ error: { code: 'disk-full' }, failedStep: 'write-facts' });
+  expect(w.supervisor.reports()).toEqual([]);
+  w.stuck.clear();
+  w.create('9d2a8c64-0d07-4a9b-b6a3-6c2f4a1d7e55');
+  await waitFor(() => w.types().includes('kernel-started'));
+});
+
+it('a kernel is gone also when its end cannot be told', async () => {
+  const w = await supervisorWith('kernel-terminated');
+  w.create();
+  const { gone } = w.supervisor.get(spec.kernelId);
+  await waitFor(() => w.types().includes('kernel-started'));
+  ensureRequestId(() => w.supervisor.destroy(spec.kernelId, 'user-requested', true));
+  await gone.promise;
+  expect(w.supervisor.reports()).toEqual([]);
+});
 
 describe('a kernel that cannot be removed at once', () => {
   it('has not ended before its processes have; nothing they use is removed', async () => {

@@ -33,6 +33,8 @@ export interface SupervisorOptions {
   readonly ledger: AllocationLedger;
   readonly accelerators: Accelerators;
   readonly tasks: BackgroundTasks;
+  /** Whether the disk that kernels write to has no room for another one. */
+  readonly diskFull: () => boolean;
   readonly report: (event: UnnumberedEvent) => void;
   /** All that an ended kernel has used, while it can still be looked into. Answers soon, and does not throw. */
   readonly usedBy: (kernel: Kernel) => Promise<Metrics | undefined>;
@@ -133,7 +135,7 @@ export class KernelSupervisor {
   }
 
   /**
-   * @throws AppError `insufficient-capacity`, `unknown-image`, `unsupported-feature`, `isolation-unavailable`,
+   * @throws AppError `insufficient-capacity`, `disk-full`, `unknown-image`, `unsupported-feature`, `isolation-unavailable`,
    * `engine-unavailable`, `shutting-down`
    */
   create(spec: KernelSpec): void {
@@ -145,6 +147,7 @@ export class KernelSupervisor {
       outage: this.outage,
       ended: this.#ended.get(kernelId),
       isRemoved: this.#remains.has(kernelId),
+      diskFull: this.#options.diskFull(),
     };
     const verdict = judgeOrder(spec, facts, backend);
     if (verdict.act === 'none') return;
@@ -423,8 +426,11 @@ export class KernelSupervisor {
   #remove(kernel: Kernel, conclude: () => void): Promise<void> {
     return this.#remains.remove(kernel, () => {
       this.#kernels.delete(kernel.spec.kernelId);
-      conclude();
-      kernel.gone.resolve();
+      try {
+        conclude();
+      } finally {
+        kernel.gone.resolve();
+      }
     });
   }
 }

@@ -51,6 +51,7 @@ async function supervisorWith(capacity: Record<string, number>, failStep?: strin
   const accelerators = new Accelerators({ sources: [], clock: systemClock, logger });
   const report = (event: UnnumberedEvent): void => void events.push(event);
   const supervisor = new KernelSupervisor({
+    diskFull: () => false,
     ...{ backend, ledger, accelerators, tasks, report, clock: systemClock, logger },
     usedBy: async () => undefined,
   });

@@ -101,7 +101,9 @@ export class HomeFiles {
     this.checkTarget(path);
     const staged = join(this.#staging, `upload-${randomBytes(8).toString('hex')}`);
     const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-    const file = await open(staged, flags, 0o600);
+    const file = await open(staged, flags, 0o600).catch((error: unknown) => {
+      throw pathError([], error);
+    });
     return new PendingUpload(file, staged, size, () => {
       if (this.#uid !== null) fchownSync(file.fd, this.#uid, this.#uid);
       fchmodSync(file.fd, mode);
@@ -151,7 +153,7 @@ export class PendingUpload {
     return this.#size - this.#written;
   }
 
-  /** @throws AppError `invalid-input` for more bytes than announced, `insufficient-capacity` */
+  /** @throws AppError `invalid-input` for more bytes than announced, `disk-full` */
   async write(chunk: Buffer): Promise<void> {
     if (chunk.length > this.missing) throw this.#wrongSize('More');
     try {

@@ -119,7 +119,7 @@ export function pathError(names: readonly string[], error: unknown): AppError {
       return invalidPath(path, 'is too long', error);
     case 'ENOSPC':
     case 'EDQUOT':
-      return new AppError('insufficient-capacity', 'The disk of the agent is full.', { cause: error });
+      return new AppError('disk-full', 'The disk of the agent is full.', { cause: error });
     default:
       return AppError.from(error);
   }

@@ -6,13 +6,14 @@ import { expect, it, onTestFinished } from 'vitest';
 import { Engine } from './engine.ts';
 
 /** Answers as it is told to; undefined: never; 'lost': by the end of the connection. */
-async function engineAt(socket: string, answer: () => number | 'lost' | undefined) {
+async function engineAt(socket: string, answer: () => number | 'lost' | undefined, body: object = {}) {
   let asked = 0;
   const server = createServer((_, response) => {
     asked += 1;
     const status = answer();
     if (status === 'lost') response.destroy();
-    else if (status !== undefined) response.writeHead(status, { 'content-type': 'application/json' }).end('{}');
+    else if (status !== undefined)
+      response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
   });
   await new Promise<void>((resolve) => server.listen(socket, resolve));
   onTestFinished(() => {
@@ -31,6 +32,15 @@ it('an outage begins with a call that finds nobody and ends with one that somebo
   await engineAt(socketPath, () => 500);
   await expect(engine.info()).rejects.toMatchObject({ code: 'engine-failed' });
   expect(engine.outage).toBeUndefined();
+});
+
+it('an engine whose disk is full is told apart from one that fails', async () => {
+  const socketPath = join(await tempDirectory(), 'engine.sock');
+  const message = 'mkdir /var/lib/docker/overlay2/x: no space left on device';
+  await engineAt(socketPath, () => 500, { message });
+  const engine = new Engine({ socketPath, clock: systemClock });
+  const refused = engine.createContainer({}, new AbortController().signal);
+  await expect(refused).rejects.toMatchObject({ code: 'disk-full', message: expect.stringContaining(message) });
 });
 
 it('an engine that has answered is away when it loses two calls in a row, of which the second may be a recheck', async () => {

@@ -27,7 +27,7 @@ export type ContainerInfo = Docker.ContainerInspectInfo;
 /**
  * A container engine behind its socket. Every call has a deadline, and none is made while the engine hangs; only
  * `waitUntilStopped` may take for ever. Failures are AppErrors: `engine-unavailable` when nobody answered (the outcome is
- * unknown), `engine-failed` with the engine's reason, `cancelled`.
+ * unknown), `engine-failed` with the engine's reason, `disk-full`, `cancelled`.
  */
 export class Engine {
   readonly #docker: Docker;
@@ -269,8 +269,7 @@ export class Engine {
       for await (const chunk of answer) told = `${told}${chunk}`.slice(-4_096);
       // What goes wrong after the answer has begun stands in it.
       const failed = /"error":"((?:[^"\\]|\\.)*)"/.exec(told)?.[1];
-      if (failed !== undefined)
-        throw new AppError('engine-failed', `The container engine did not load an image: ${failed}`);
+      if (failed !== undefined) throw refused(`The container engine did not load an image: ${failed}`);
     };
     await this.call('load an image', load, { signal, timeoutMs: workTimeoutMs });
   }
@@ -373,7 +372,12 @@ function asEngineError(cause: unknown, what: string): AppError {
   if (!isRefusal(cause)) {
     return new AppError('engine-unavailable', `The container engine could not be asked to ${what}.`, { cause });
   }
-  return new AppError('engine-failed', `The container engine did not ${what}: ${reasonOf(cause)}`, { cause });
+  return refused(`The container engine did not ${what}: ${reasonOf(cause)}`, cause);
+}
+
+/** Engines have no code for a disk that is full. */
+function refused(message: string, cause?: unknown): AppError {
+  return new AppError(/no space left|disk quota/i.test(message) ? 'disk-full' : 'engine-failed', message, { cause });
 }
 
 function reasonOf({ json, message }: Refusal): string {

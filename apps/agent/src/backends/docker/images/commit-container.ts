@@ -66,8 +66,8 @@ export async function commitContainer(
         .catch((error: unknown) => logger.warn('draft of an image could not be removed', { image_id: draftId, error }));
     }
   } catch (cause) {
-    if (!hasCode(cause, 'engine-failed')) throw cause;
-    const isFull = /no space left|disk quota/i.test(cause.message);
+    if (!hasCode(cause, 'engine-failed', 'disk-full')) throw cause;
+    const isFull = cause.code === 'disk-full';
     throw new AppError(
       'image-commit-failed',
       isFull ? 'The disk of the container engine is full.' : `No image could be made: ${cause.message}`,

@@ -104,8 +104,10 @@ describe('starting', () => {
     agent.behaviour = 'stall';
     const { id } = await world.create();
     const { kernels } = await world.until(id, 'PREPARING');
+    const kernelId = kernels[0]?.id ?? '';
+    await waitFor(() => agent.kernels.has(kernelId), { what: 'the order at the agent' });
     const error = new AppError('disk-full', 'The disk of the agent is full.').toBody();
-    agent.tell(kernels[0]?.id ?? '', { type: 'kernel-start-failed', error, failedStep: 'write-facts' });
+    agent.tell(kernelId, { type: 'kernel-start-failed', error, failedStep: 'write-facts' });
     expect((await world.until(id, 'ERROR')).reason).toMatchObject({
       code: 'disk-full',
       data: { error: { code: 'disk-full' }, failedStep: 'write-facts' },

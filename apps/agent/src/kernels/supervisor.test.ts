@@ -60,7 +60,7 @@ async function supervisorWith(...stuckSteps: string[]) {
     if (stuck.has(event.type)) throw new Error('it cannot be told');
     events.push(event);
   };
-  const afterStep = (step: string): void => {
+  const after = (step: string): void => {
     if (stuck.has('disk') && step === 'write-facts') {
       const full = Object.assign(new Error('no space left on device'), { code: 'ENOSPC' });
       throw new AppError('internal', 'It could not be written.', { cause: full });
@@ -69,7 +69,7 @@ async function supervisorWith(...stuckSteps: string[]) {
   const usedBy = async () => undefined;
   const supervisor = new KernelSupervisor({
     diskFull: () => false,
-    ...{ backend, ledger, accelerators, tasks, report, afterStep, usedBy, clock: systemClock, logger },
+    ...{ backend, ledger, accelerators, tasks, report, faults: { after }, usedBy, clock: systemClock, logger },
   });
   await ensureRequestId(() => supervisor.recover());
   onTestFinished(async () => {

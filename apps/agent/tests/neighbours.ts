@@ -26,6 +26,8 @@ export function neighbour(...addresses: string[]): void {
   onTestFinished(() => void ip('netns', 'del', name));
   const link = `bai-${process.pid}n`;
   ip('link', 'add', link, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', name);
+  // Before its namespace, with which it would go some time later, and be in the way of the next one.
+  onTestFinished(() => void ip('link', 'del', link));
   ip('-n', name, 'link', 'set', 'eth0', 'up');
   ip('-n', name, 'route', 'add', 'default', 'dev', 'eth0');
   ip('link', 'set', link, 'up');

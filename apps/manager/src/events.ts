@@ -26,6 +26,8 @@ export interface SessionChange {
   readonly from: SessionStatus | null;
   readonly to: SessionStatus;
   readonly reason: string;
+  /** It counts as ended although its agents have not said so, and may not even have been told. */
+  readonly forced?: true;
 }
 
 /** Business events as log records, one function each: the messages are constant, for people and for searches. */

@@ -235,6 +235,29 @@ describe('heartbeats', () => {
   });
 });
 
+describe('an end by force', () => {
+  const toldOf = (kernelId: string): boolean[] =>
+    agent.destroyCalls.filter((call) => call.kernelId === kernelId).map(({ forced }) => forced);
+
+  it('is ordered from the agent at once: its room is given to others, who would be refused until the next heartbeat', async () => {
+    const { id } = await world.create();
+    const kernelId = (await world.until(id, 'RUNNING')).kernels[0]!.id;
+    expect((await destroy(id, true)).status).toBe('TERMINATED');
+    await waitFor(() => toldOf(kernelId).includes(true), { what: 'the order' });
+    expect(agent.kernels.has(kernelId)).toBe(false);
+  });
+
+  it('is ordered also from one that was told a moment ago, and takes its time', async () => {
+    agent.destroyBehaviour = 'ignore';
+    const { id } = await world.create();
+    const kernelId = (await world.until(id, 'RUNNING')).kernels[0]!.id;
+    await destroy(id);
+    await waitFor(() => toldOf(kernelId).length === 1, { what: 'the first order' });
+    await destroy(id, true);
+    await waitFor(() => toldOf(kernelId).includes(true), { what: 'the order by force' });
+  });
+});
+
 describe('an agent that goes away', () => {
   it('gives what it was starting to another one', async () => {
     agent.behaviour = 'lose-order';

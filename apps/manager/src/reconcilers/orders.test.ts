@@ -30,7 +30,7 @@ function loops(kernels: object[]) {
     askAgainMs: 60_000,
     orderDeadlineMs: 1_000,
     again: () => {},
-    changes: { announce: () => {} },
+    changes: { announce: () => {}, onChange: () => () => {} },
     kernels: { preparing: async () => kernels, ending: async () => kernels },
     clients: { call: (_agent: string, work: (given: typeof api) => unknown) => work(api) },
     startSettled: async () => {},

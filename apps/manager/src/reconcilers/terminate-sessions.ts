@@ -10,29 +10,41 @@ export interface TerminateSessionsOptions extends OrderOptions {
 
 /**
  * Tells agents to end what is TERMINATING, again and again until they report the end. What cannot be told is given up
- * by its deadline; what has no agent any more has ended.
+ * by its deadline; what has no agent any more has ended. What somebody ended by force they are told once: its place is
+ * given to others already, who would be refused there until the next heartbeat, which finds what was not told.
  */
 export class TerminateSessions {
   readonly #options: TerminateSessionsOptions;
   readonly #log: BusinessLog;
   readonly #underWay = new Set<string>();
   readonly #toldAt = new Map<string, number>();
+  /** Sessions ended by force of which no agent has been told. */
+  readonly #forced = new Set<string>();
+  readonly #stopHearing: () => void;
   #cancelWake: (() => void) | undefined;
 
   constructor(options: TerminateSessionsOptions) {
     this.#options = options;
     this.#log = new BusinessLog(options.logger);
+    this.#stopHearing = options.changes.onChange(({ sessionId, forced }) => {
+      if (!forced) return;
+      this.#forced.add(sessionId);
+      options.again();
+    });
   }
 
   async run(epoch: number): Promise<void> {
     const { transitions, changes, tasks, clock, askAgainMs } = this.#options;
-    const kernels = await this.#options.kernels.ending();
+    const forced = [...this.#forced];
+    this.#forced.clear();
+    const kernels = await this.#options.kernels.ending(forced);
     const present = new Set(kernels.map((kernel) => kernel.kernelId));
     for (const kernelId of this.#toldAt.keys()) if (!present.has(kernelId)) this.#toldAt.delete(kernelId);
     if (kernels.length === 0) return;
     for (const kernel of kernels) {
       const toldAt = this.#toldAt.get(kernel.kernelId);
-      const justTold = toldAt !== undefined && clock.monotonic() - toldAt < askAgainMs;
+      const isNews = kernel.status !== 'TERMINATING' || toldAt === undefined;
+      const justTold = !isNews && clock.monotonic() - toldAt < askAgainMs;
       if (justTold || this.#underWay.has(kernel.kernelId)) continue;
       this.#underWay.add(kernel.kernelId);
       const cause = parseRequestId(kernel.data.requestId) ?? parseRequestId(kernel.requestId);
@@ -55,6 +67,7 @@ export class TerminateSessions {
   }
 
   stop(): void {
+    this.#stopHearing();
     this.#cancelWake?.();
   }
 

@@ -41,14 +41,19 @@ export class KernelRepository {
     this.#db = db;
   }
 
-  /** Kernels whose agent was told to end them, or should have been. */
-  async ending(): Promise<KernelAtAgent[]> {
+  /**
+   * Kernels whose agent was told to end them, or should have been.
+   * @param givenUp Sessions that have ended without a word of their agents: their kernels, too
+   */
+  async ending(givenUp: readonly string[] = []): Promise<KernelAtAgent[]> {
+    const sessions = givenUp.map((id) => sql`${id}::uuid`);
+    const orGivenUp = sessions.length > 0 ? sql`or k.session_id in (${sql.join(sessions, sql`, `)})` : sql``;
     const rows = await this.#db.execute<KernelAtAgent & Record<string, unknown>>(sql`
       select s.id as "sessionId", k.id as "kernelId", k.agent_id as "agentId", k.status, k.status_reason as "reason",
         s.status_data as "data", s.request_id as "requestId",
         (extract(epoch from now() - k.status_changed_at) * 1000)::float8 as "ageMs"
       from kernels k join sessions s on s.id = k.session_id
-      where k.status = 'TERMINATING' and k.agent_id is not null order by k.status_changed_at, k.id`);
+      where (k.status = 'TERMINATING' ${orGivenUp}) and k.agent_id is not null order by k.status_changed_at, k.id`);
     return [...rows];
   }
 

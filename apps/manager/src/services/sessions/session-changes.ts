@@ -129,6 +129,7 @@ export class SessionChanges {
 }
 
 /** Callers may know more of a session than others should hear, such as its environment. */
-function onlyChange({ sessionId, kernelId, agentId, name, accessKey, from, to, reason }: SessionChange): SessionChange {
-  return { sessionId, kernelId, agentId, name, accessKey, from, to, reason };
+function onlyChange(change: SessionChange): SessionChange {
+  const { sessionId, kernelId, agentId, name, accessKey, from, to, reason, forced } = change;
+  return { sessionId, kernelId, agentId, name, accessKey, from, to, reason, ...(forced ? { forced } : {}) };
 }

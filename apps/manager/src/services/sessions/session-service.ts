@@ -300,16 +300,14 @@ export class SessionService {
       if (isRecorded) break;
     }
     if (!forced) return;
-    announceAll(
-      changes,
-      await transitions.apply({
-        ...change,
-        from: ['TERMINATING'],
-        to: 'TERMINATED',
-        keepReasonOfEnding: true,
-        audit: isRecorded ? undefined : audit,
-      }),
-    );
+    const ended = await transitions.apply({
+      ...change,
+      from: ['TERMINATING'],
+      to: 'TERMINATED',
+      keepReasonOfEnding: true,
+      audit: isRecorded ? undefined : audit,
+    });
+    changes.announce(ended.map((each) => ({ ...each, forced: true })));
   }
 
   /** Marks everything alive as ending. Answers how many. */

@@ -23,3 +23,4 @@ export * from './session-name.ts';
 export * from './shown-config.ts';
 export * from './status.ts';
 export * from './subnet.ts';
+export * from './turns.ts';

@@ -17,7 +17,7 @@ import type {
   TerminalOptions,
   WarmSlotSpec,
 } from '@backend.ai/contract';
-import type { AppError, StatusReason } from '@backend.ai/core';
+import type { AppError, StatusReason, Turns } from '@backend.ai/core';
 import type { DeviceContribution } from '../accelerators/accelerator-plugin.ts';
 import type { ConsoleLog } from '../files/console-log.ts';
 import type { HomeFiles } from '../files/home-files.ts';
@@ -145,6 +145,8 @@ export interface CreateStep {
   readonly name: string;
   /** It has run already, and is only to be undone. */
   readonly made?: true;
+  /** Of which it needs one; steps after one another that need the same share it. */
+  readonly turns?: Turns;
   /** Stops early, by throwing, when the signal aborts. */
   run(signal: AbortSignal, tell: (news: StepNews) => void): Promise<void> | void;
   /**

@@ -1,5 +1,5 @@
 import type { StepTiming } from '@backend.ai/contract';
-import { AppError, type Clock } from '@backend.ai/core';
+import { AppError, type Clock, type TurnRank, type Turns } from '@backend.ai/core';
 import type { Logger } from '@backend.ai/telemetry';
 import type { CreateStep, StepNews } from '../backends/backend.ts';
 import { isDiskFull } from '../files/disk-full.ts';
@@ -11,6 +11,8 @@ export interface StepRunOptions {
   readonly beforeStep?: ((step: string) => void) | undefined;
   readonly afterStep?: ((step: string) => void) | undefined;
   readonly onNews?: ((news: StepNews) => void) | undefined;
+  /** Where it waits for its turn; `next` unless said otherwise. */
+  readonly rank?: TurnRank | undefined;
 }
 
 /** For tests: what throws in place of a step of a kernel, before it has done anything, or once it has done everything. */
@@ -29,28 +31,54 @@ export interface StepsRun {
   readonly failure: StepFailure | null;
 }
 
+/** What the wait for a turn is called among the timings. There is none when nobody had to wait. */
+export const awaitTurn = 'await-turn';
+
 /** Runs steps in order and says how long each took, or which one failed. Nothing is undone here. */
 export async function runSteps(
   steps: readonly CreateStep[],
-  { signal, clock, afterStep, beforeStep, onNews = () => {} }: StepRunOptions,
+  { signal, clock, afterStep, beforeStep, onNews = () => {}, rank }: StepRunOptions,
 ): Promise<StepsRun> {
   const timings: StepTiming[] = [];
-  for (const step of steps) {
-    if (step.made) continue;
-    try {
-      if (signal.aborted) throw new AppError('cancelled', 'The start was cancelled.');
-      beforeStep?.(step.name);
-      const startedAt = clock.monotonic();
-      // Most steps are synchronous: a turn of the event loop for each would cost more than they do.
-      const running = step.run(signal, onNews);
-      if (running) await running;
-      timings.push({ step: step.name, ms: roundMs(clock.monotonic() - startedAt) });
-      afterStep?.(step.name);
-    } catch (thrown) {
-      return { timings, failure: { step: step.name, error: asStartFailure(thrown, step.name) } };
+  let turn: { readonly of: Turns; end(): void } | undefined;
+  try {
+    for (const step of steps) {
+      if (step.made) continue;
+      try {
+        if (signal.aborted) throw new AppError('cancelled', 'The start was cancelled.');
+        if (turn?.of !== step.turns) {
+          turn?.end();
+          turn = undefined;
+          if (step.turns) turn = { of: step.turns, end: await takeTurn(step.turns, timings, { signal, clock, rank }) };
+        }
+        beforeStep?.(step.name);
+        const startedAt = clock.monotonic();
+        // Most steps are synchronous: a turn of the event loop for each would cost more than they do.
+        const running = step.run(signal, onNews);
+        if (running) await running;
+        timings.push({ step: step.name, ms: roundMs(clock.monotonic() - startedAt) });
+        afterStep?.(step.name);
+      } catch (thrown) {
+        return { timings, failure: { step: step.name, error: asStartFailure(thrown, step.name) } };
+      }
     }
+    return { timings, failure: null };
+  } finally {
+    // What is undone now waits for nobody, and nobody for it.
+    turn?.end();
   }
-  return { timings, failure: null };
+}
+
+async function takeTurn(
+  turns: Turns,
+  timings: StepTiming[],
+  { signal, clock, rank }: Pick<StepRunOptions, 'signal' | 'clock' | 'rank'>,
+): Promise<() => void> {
+  if (turns.isFree) return await turns.take(signal);
+  const startedAt = clock.monotonic();
+  const end = await turns.take(signal, rank);
+  timings.push({ step: awaitTurn, ms: roundMs(clock.monotonic() - startedAt) });
+  return end;
 }
 
 function roundMs(ms: number): number {

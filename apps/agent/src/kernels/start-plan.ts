@@ -29,7 +29,7 @@ export function withResources<Plan extends Pick<KernelPlan, 'steps'>>(
   return { ...plan, steps: [reservedResourcesStep(ledger, kernelId), ...attach, ...plan.steps] };
 }
 
-export interface StartOptions extends Pick<StepRunOptions, 'beforeStep' | 'onNews'> {
+export interface StartOptions extends Pick<StepRunOptions, 'beforeStep' | 'onNews' | 'rank'> {
   readonly clock: Clock;
   readonly faults?: StepFaults | undefined;
 }

@@ -233,7 +233,8 @@ export class WarmSlots {
   async #start(entry: Entry, kernel: Kernel): Promise<void> {
     const { clock, logger, faults, onChange } = this.#options;
     const { slotId } = entry.spec;
-    const outcome = startOutcome(kernel, await startPlan(kernel, { clock, faults }));
+    // Kernels that somebody waits for come first.
+    const outcome = startOutcome(kernel, await startPlan(kernel, { clock, faults, rank: 'later' }));
     if (outcome.kind === 'started') {
       this.#ready(entry);
       onChange();

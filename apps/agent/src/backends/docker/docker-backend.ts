@@ -21,6 +21,7 @@ import type {
   BackendCapabilities,
   BackendClusterNetworks,
   BackendImages,
+  CreateStep,
   KernelEnd,
   KernelPlan,
   RecoveredKernel,
@@ -353,6 +354,7 @@ export class DockerBackend implements Backend {
 
   #planOf(draft: DockerDraft): KernelPlan {
     const context = this.#started();
+    const inTurn = (step: CreateStep): CreateStep => ({ ...step, turns: context.turns });
     return scratchPlan({
       ...{ draft, drafts: this.#drafts, context, withHosts: false },
       save: (state) => saveFacts(draft, context, state),
@@ -360,10 +362,10 @@ export class DockerBackend implements Backend {
       steps: {
         afterFacts: [
           ensureImageStep(draft, context),
-          makeNetworkStep(draft, context),
-          createContainerStep(draft, context),
+          inTurn(makeNetworkStep(draft, context)),
+          inTurn(createContainerStep(draft, context)),
         ],
-        launch: startContainerStep(draft, context),
+        launch: inTurn(startContainerStep(draft, context)),
       },
     });
   }

@@ -1,5 +1,5 @@
 import type { IsolationReport, ServicePort } from '@backend.ai/contract';
-import type { Clock, ResourceSlots, Subnet } from '@backend.ai/core';
+import type { Clock, ResourceSlots, Subnet, Turns } from '@backend.ai/core';
 import type { Logger } from '@backend.ai/telemetry';
 import type { UidPool } from '../../resources/uid-pool.ts';
 import type { KernelUser, ScratchDraft } from '../scratch/draft.ts';
@@ -26,6 +26,8 @@ export interface DockerContext {
   readonly installed: InstalledImages;
   readonly swarm: SwarmMembership;
   readonly networks: SessionNetworks;
+  /** Of starts, in what the engine has to do for them. */
+  readonly turns: Turns;
   /** What kernels of an image offer that has been looked into, by its id: nothing of an image changes. */
   readonly offers: Map<string, readonly ServicePort[]>;
   readonly uids: UidPool;

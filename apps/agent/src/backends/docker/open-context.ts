@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { IsolationReport } from '@backend.ai/contract';
-import { type Clock, canonicalArchitecture, type Subnet } from '@backend.ai/core';
+import { type Clock, canonicalArchitecture, type Subnet, Turns } from '@backend.ai/core';
 import { BackgroundTasks, type Logger } from '@backend.ai/telemetry';
 import { UidPool, uidBaseOf } from '../../resources/uid-pool.ts';
 import { installRunner } from '../../runner/runner-installation.ts';
@@ -47,6 +47,8 @@ export interface ContextOptions {
   readonly logger: Logger;
 }
 
+/** Starts that the engine is given at a time: of more it makes fewer in the same time, and each of them takes longer. */
+const startsAtOnce = 8;
 /** A fetch that says nothing new for so long has failed. */
 const pullStallMs = 60_000;
 /** Others put images into the engine, too, and make swarms of engines. */
@@ -95,6 +97,7 @@ export async function openContext(options: ContextOptions): Promise<DockerContex
   return {
     ...{ owner, engine, traits, images, installed, swarm, uids, keptHomes, isolation, clock, logger },
     networks: networks(firewall),
+    turns: new Turns(startsAtOnce),
     offers: new Map(),
     runnerFolder: installRunner(dataDir),
     carried: shared(() => carryPrograms(dataDir)),

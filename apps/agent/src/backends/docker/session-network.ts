@@ -21,6 +21,8 @@ export interface NetworkMakings {
   readonly owner: Owner;
   readonly pool: Subnet;
   readonly prefix: number;
+  /** Ranges of networks that are being made, so that none is found free twice. */
+  readonly making: Set<Subnet>;
 }
 
 /** Whether containers are in a network, also some that are not ours. */
@@ -32,49 +34,53 @@ export function isInUse({ Containers }: Pick<NetworkInfo, 'Containers'>): boolea
 const tries = 8;
 
 /**
- * The network of this name, made unless there is one; by one caller at a time.
+ * The network of this name, made unless there is one; by one caller at a time. Those of several names are made side by side.
  * @throws AppError `insufficient-capacity` when no address range is left, `engine-failed`, `engine-unavailable`
  */
 export async function ensureNetwork(
   name: string,
-  { engine, owner, pool, prefix }: NetworkMakings,
+  { engine, owner, pool, prefix, making }: NetworkMakings,
   signal?: AbortSignal,
 ): Promise<SessionNetwork> {
-  const refused: Subnet[] = [];
-  for (let tried = 0; ; tried++) {
-    const present = await engine.listNetworks();
-    const found = present.find(({ Name }) => Name === name);
-    if (found) return sessionNetworkOf(found);
-    const subnet = freeSubnet(pool, prefix, [...present.flatMap(subnetsOf), ...readRoutes(), ...refused]);
-    if (!subnet) {
-      throw new AppError(
-        'insufficient-capacity',
-        'This agent has no address range left for the network of a session.',
-        {
-          data: { pool: formatSubnet(pool), prefix },
-          hint: 'End sessions, or give the agent a larger docker.subnet-pool.',
-        },
-      );
+  const tried: Subnet[] = [];
+  try {
+    for (;;) {
+      const present = await engine.listNetworks();
+      const found = present.find(({ Name }) => Name === name);
+      if (found) return sessionNetworkOf(found);
+      const subnet = freeSubnet(pool, prefix, [...present.flatMap(subnetsOf), ...readRoutes(), ...making]);
+      if (!subnet) throw noRangeLeft(pool, prefix);
+      // Taken before anything is awaited, and until it is in what others read.
+      tried.push(subnet);
+      making.add(subnet);
+      try {
+        await engine.createNetwork(
+          {
+            Name: name,
+            CheckDuplicate: true,
+            Driver: 'bridge',
+            // The firewall knows the addresses of the pool only.
+            EnableIPv6: false,
+            Labels: ownerLabels(owner),
+            IPAM: { Driver: 'default', Config: [{ Subnet: formatSubnet(subnet) }] },
+          },
+          signal,
+        );
+      } catch (error) {
+        // Somebody was quicker: with this range, or with this very network.
+        if (!isTaken(error) || tried.length > tries) throw error;
+      }
     }
-    try {
-      await engine.createNetwork(
-        {
-          Name: name,
-          CheckDuplicate: true,
-          Driver: 'bridge',
-          // The firewall knows the addresses of the pool only.
-          EnableIPv6: false,
-          Labels: ownerLabels(owner),
-          IPAM: { Driver: 'default', Config: [{ Subnet: formatSubnet(subnet) }] },
-        },
-        signal,
-      );
-    } catch (error) {
-      // Somebody was quicker: with this range, or with this very network.
-      if (!isTaken(error) || tried === tries) throw error;
-      refused.push(subnet);
-    }
+  } finally {
+    for (const subnet of tried) making.delete(subnet);
   }
+}
+
+function noRangeLeft(pool: Subnet, prefix: number): AppError {
+  return new AppError('insufficient-capacity', 'This agent has no address range left for the network of a session.', {
+    data: { pool: formatSubnet(pool), prefix },
+    hint: 'End sessions, or give the agent a larger docker.subnet-pool.',
+  });
 }
 
 function isTaken(error: unknown): boolean {

@@ -80,6 +80,25 @@ it('is made for the first kernel of its session and removed with the last one, w
   expect(w.rules()).toEqual({});
 });
 
+it('is made beside those of other sessions, each of which gets a range of its own', async () => {
+  const present = new Map<string, NetworkInfo>();
+  const ranges: string[] = [];
+  const all = deferred();
+  const w = world({
+    present,
+    engine: {
+      createNetwork: async ({ Name, IPAM }) => {
+        ranges.push(IPAM?.Config?.[0]?.Subnet ?? '');
+        if (ranges.length === 3) all.resolve();
+        await all.promise;
+        present.set(`${Name}`, { Id: Name, Name, IPAM, Created: '2026-01-01T00:00:00Z' } as NetworkInfo);
+      },
+    },
+  });
+  await Promise.all(['s1', 's2', 's3'].map((session) => w.join(session)));
+  expect(ranges.sort()).toEqual(['198.18.0.0/26', '198.18.0.128/26', '198.18.0.64/26']);
+});
+
 it('that nobody answered for when it was made goes by its name', async () => {
   const present = new Map<string, NetworkInfo>();
   const late = new AppError('engine-unavailable', 'late');

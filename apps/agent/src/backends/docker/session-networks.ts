@@ -6,7 +6,13 @@ import type { Engine } from './engine.ts';
 import type { Firewall } from './firewall.ts';
 import type { GuardedNetwork } from './firewall-rules.ts';
 import { networkName, type Owner, ownedBy } from './labels.ts';
-import { ensureNetwork, isInUse, type SessionNetwork, sessionNetworkOf } from './session-network.ts';
+import {
+  ensureNetwork,
+  isInUse,
+  type NetworkMakings,
+  type SessionNetwork,
+  sessionNetworkOf,
+} from './session-network.ts';
 import { SpareNetworks } from './spare-networks.ts';
 import { readRoutes } from './taken-subnets.ts';
 
@@ -47,8 +53,7 @@ export class SessionNetworks {
   readonly #spares: SpareNetworks;
   /** A network must not be removed while a kernel of its session comes to it. */
   readonly #orders = new Lanes<string>();
-  /** A range must not be found free twice. */
-  readonly #making = new Lane();
+  readonly #makings: NetworkMakings;
   /** What was there is read before what is missing is put in place. */
   readonly #rules = new Lane();
   #guarding: Promise<void> | undefined;
@@ -57,12 +62,13 @@ export class SessionNetworks {
 
   constructor(options: SessionNetworksOptions) {
     this.#options = options;
+    this.#makings = { ...options, making: new Set() };
     this.#spares = new SpareNetworks({
       ...options,
       make: async () => {
         this.#begun ??= this.#newName();
         const name = this.#begun;
-        await this.#making.follow(async () => this.#spares.add(await ensureNetwork(name, options)));
+        this.#spares.add(await ensureNetwork(name, this.#makings));
         this.#begun = undefined;
         await this.guard();
       },
@@ -90,7 +96,7 @@ export class SessionNetworks {
     if (present) return isRouted(present);
     const probe = this.#newName();
     try {
-      return isRouted(await this.#making.follow(() => ensureNetwork(probe, this.#options)));
+      return isRouted(await ensureNetwork(probe, this.#makings));
     } finally {
       await this.#options.engine.removeNetwork(probe);
     }
@@ -180,7 +186,7 @@ export class SessionNetworks {
       };
       session.kernels.add(kernelId);
       this.#sessions.set(sessionId, session);
-      session.network ??= await this.#making.follow(() => ensureNetwork(session.name, this.#options, signal));
+      session.network ??= await ensureNetwork(session.name, this.#makings, signal);
       const [subnet] = session.network.subnets;
       if (!subnet) throw new AppError('engine-failed', 'The network of the session has no addresses.');
       return subnet;
@@ -211,11 +217,10 @@ export class SessionNetworks {
       .map((network) => ({
         name: network.name,
         createdAt: network.createdAt,
-        // What is being made is known when it has been.
-        remove: () =>
-          this.#making.follow(async () => {
-            if (!this.#isUsed(network)) await this.#removeEmpty(network);
-          }),
+        // A session may have come to it meanwhile.
+        remove: async () => {
+          if (!this.#isUsed(network)) await this.#removeEmpty(network);
+        },
       }));
   }
 

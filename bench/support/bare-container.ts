@@ -11,6 +11,7 @@ import {
   writeUserTables,
 } from '../../apps/agent/src/backends/scratch/scratch.ts';
 import { RunnerClient, runnerFiles } from '../../apps/agent/src/runner/index.ts';
+import { timed } from './timed.ts';
 
 /** What the containers of kernels cost when nobody remembers them: one network for all, and nothing that is kept. */
 export interface BareEngine {
@@ -22,6 +23,8 @@ export interface BareEngine {
 }
 
 export interface BareContainer {
+  /** What each call to the engine took, and the wait for the first answer after them, in milliseconds. */
+  readonly steps: Readonly<Record<'create' | 'start' | 'ping', number>>;
   execute(code: string): Promise<string>;
   end(): Promise<void>;
 }
@@ -73,10 +76,12 @@ export async function openBareEngine(socketPath: string, imageName: string, fold
         devices: { environ: {}, files: [], groups: [], mounts: [], deviceRequests: [], resourceLines: {} },
       },
     });
-    const container = await docker.createContainer(options);
-    await container.start();
-    const client = await RunnerClient.connect({ runDirectory: paths.run, deadlineMs: 60_000 });
+    const [createMs, container] = await timed(() => docker.createContainer(options));
+    const [startMs] = await timed(() => container.start());
+    const connect = { runDirectory: paths.run, deadlineMs: 60_000 };
+    const [pingMs, client] = await timed(() => RunnerClient.connect(connect));
     return {
+      steps: { create: createMs, start: startMs, ping: pingMs },
       async execute(code) {
         const runId = newId();
         await client.execute(runId, { mode: 'query', code });

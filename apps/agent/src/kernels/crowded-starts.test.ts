@@ -40,6 +40,7 @@ async function oneAtATime() {
     ledger: new AllocationLedger(plainInventory(parseResourceSlots({ cpu: 8 }))),
     accelerators: new Accelerators({ sources: [], clock: systemClock, logger }),
     report: (event) => void events.push(event),
+    diskFull: () => false,
     usedBy: async () => undefined,
   });
   await ensureRequestId(() => supervisor.recover());

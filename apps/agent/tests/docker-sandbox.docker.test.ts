@@ -81,6 +81,32 @@ print(json.dumps({
     expect(textOf(await runCode(api, kernelId, code))).toBe('2000 16777216\n');
   });
 
+  it('is held by its control groups to the processors and the memory of its slots, without swap', async () => {
+    const w = await agentWorld({ ...dockerOptions, slots: undefined });
+    const { agent, api } = await w.startAgent();
+    const { kernelId } = await startKernel(w, api, { ...shell, slots: small(192) });
+    // Of either version of control groups.
+    const exec = `cd /sys/fs/cgroup
+if [ -e cpu.max ]; then cat cpu.max cpuset.cpus memory.max
+else echo $(cat cpu/cpu.cfs_quota_us cpu/cpu.cfs_period_us); cat cpuset/cpuset.cpus memory/memory.limit_in_bytes; fi`;
+    const seen = textOf(await runCode(api, kernelId, { mode: 'batch', options: { exec } }));
+    const [core] = Object.keys(agent.status().heldDevices.cpu ?? {});
+    expect(seen.trim().split('\n').slice(0, 3)).toEqual(['100000 100000', core, String(192 * 1024 ** 2)]);
+    const { Memory, MemorySwap } = (await container(kernelId)).HostConfig;
+    expect({ Memory, MemorySwap }).toEqual({ Memory: 192 * 1024 ** 2, MemorySwap: 192 * 1024 ** 2 });
+  });
+
+  it('has no dead processes in it for long: what its programs leave behind is reaped', async () => {
+    const w = await agentWorld(dockerOptions);
+    const { api } = await w.startAgent();
+    const { kernelId } = await startKernel(w, api, { image: images.busybox });
+    const exec = `
+(sh -c 'until [ "$(cut -d" " -f4 /proc/$$/stat)" = 1 ]; do :; done; echo $$ > left' &)
+until [ -s left ]; do :; done
+timeout 10 sh -c 'while [ -e /proc/$(cat left) ]; do :; done' && echo reaped`;
+    expect(textOf(await runCode(api, kernelId, { mode: 'batch', options: { exec } }))).toBe('reaped\n');
+  });
+
   it('is told when a program needed too much memory, and goes on', async () => {
     const w = await agentWorld(dockerOptions);
     const { api } = await w.startAgent();

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { engineRemains } from '@backend.ai/testing';
@@ -11,12 +11,6 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-const installation = (dataDir: string): string => {
-  const { installationId } = JSON.parse(readFileSync(join(dataDir, 'agent/agent.json'), 'utf8')) as {
-    installationId: string;
-  };
-  return `ai.backend.installation=${installationId}`;
-};
 const nothing = { containers: [], networks: [] };
 
 test('quickstart runs the example in a container and leaves nothing in the engine', async () => {
@@ -38,7 +32,7 @@ test('quickstart runs the example in a container and leaves nothing in the engin
   const document = JSON.parse(result.stdout) as { image: string; output: string };
   expect(document.image).toMatch(/^backend\.ai\//);
   expect(document.output).toMatch(/1990s\s+521\s+360\.38/);
-  expect(await engineRemains(installation(cluster.dataDir))).toEqual(nothing);
+  expect(await engineRemains(cluster.engineLabel)).toEqual(nothing);
 });
 
 test('a cluster takes the engine by itself: state, files and packages of the image, and nothing left after down', async () => {
@@ -60,7 +54,7 @@ test('a cluster takes the engine by itself: state, files and packages of the ima
     await cluster.json(['session', 'exec', 'crate', '-c', 'import numpy; x = numpy.arange(7).sum()']);
     const again = await cluster.cli(['session', 'exec', 'crate', '-c', 'print(x, __import__("os").getcwd())']);
     expect(again.stdout).toContain('21 /home/work');
-    label = installation(cluster.dataDir);
+    label = cluster.engineLabel;
     expect((await engineRemains(label)).containers).toHaveLength(1);
     await cluster.json(['session', 'destroy', 'crate']);
     expect((await engineRemains(label)).containers).toEqual([]);
@@ -76,7 +70,7 @@ test('a cluster takes the engine by itself: state, files and packages of the ima
       'backend.ai/python:3.11',
     ]);
   } finally {
-    label = installation(cluster.dataDir);
+    label = cluster.engineLabel;
     await cluster.stop();
   }
   expect(await engineRemains(label)).toEqual(nothing);

@@ -2,13 +2,15 @@ import { randomUUID } from 'node:crypto';
 import { createServer, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { pipeline } from 'node:stream/promises';
-import { createClient } from '@backend.ai/client';
+import type { SessionHistoryEntry } from '@backend.ai/client';
 import { makeTempDirectory, waitFor } from '@backend.ai/testing';
 import { beforeAll, expect, it } from 'vitest';
 import { derivedImage, docker, dockerRemains, spareNetworks, testImages } from '../apps/agent/tests/docker-world.ts';
 import { type DevServer, startDockerRegistry } from '../scripts/dev-servers/index.ts';
 import { TestCluster } from './support/cluster.ts';
 
+/** How far the fetch of an image is, drawn for people: some of it. */
+const bar = /lab\/tool:1 \[=*-+\] \d+% [1-9]\S* \/ 7\.63m/;
 const credentials = { username: 'puller', password: 'secret of the registry' };
 let registry: DevServer;
 let cluster: TestCluster;
@@ -99,28 +101,32 @@ it('a session is made of an image that its agent fetches with the password that 
   const scanned = await cluster.cli(['image', 'rescan', 'lab']);
   expect(scanned.code, scanned.stderr).toBe(0);
 
-  const client = createClient(cluster.credentials);
-  const start = async (session: string): Promise<{ states: string[]; fetched: number }> => {
-    const made = await client.sessions.create({
-      name: session,
-      image: 'lab/tool:1',
-      resources: { cpu: '1', mem: '512m' },
-    });
-    let fetched = 0;
-    await made.waitUntilRunning({
-      onChange: ({ pull }) => {
-        fetched = Math.max(fetched, pull?.currentBytes ?? 0);
-        if (fetched > 0) way.release();
+  const start = async (session: string): Promise<{ states: string[]; seen: string }> => {
+    const made = await cluster.onTerminal(
+      ['session', 'create', '--name', session, '-r', 'cpu=1', '-r', 'mem=512m', 'lab/tool:1'],
+      {
+        onStart(child) {
+          let shown = '';
+          child.stdout?.on('data', (chunk) => {
+            shown += String(chunk);
+            if (bar.test(shown)) way.release();
+          });
+        },
       },
-    });
-    return { states: (await made.history()).map(({ to }) => to), fetched };
+    );
+    expect(made.code, made.stdout).toBe(0);
+    const { history } = await cluster.json<{ history: SessionHistoryEntry[] }>(['session', 'history', session]);
+    return { states: history.map(({ to }) => to), seen: made.stdout };
   };
   const first = await start('fetched');
   expect(first.states).toContain('PULLING');
-  expect(first.fetched).toBeGreaterThan(0);
+  expect(first.seen).toMatch(bar);
+  expect(first.seen.split('\r\n')).toContainEqual(expect.stringMatching(/Session fetched is created: RUNNING$/));
   const run = await cluster.cli(['session', 'exec', 'fetched', '-c', 'import os; print(os.path.getsize("/opt/tool"))']);
   expect(run).toMatchObject({ code: 0, stdout: '8000000\n' });
-  expect((await start('there')).states).not.toContain('PULLING');
+  const second = await start('there');
+  expect(second.states).not.toContain('PULLING');
+  expect(second.seen).not.toMatch(bar);
   expect(JSON.stringify(cluster.logs())).not.toContain(credentials.password);
   for (const session of ['fetched', 'there']) await cluster.json(['session', 'destroy', session]);
   await waitFor(async () => (await dockerRemains(null, `${cluster.dataDir}/agent`, spareNetworks)).length === 0);

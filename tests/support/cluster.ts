@@ -35,6 +35,14 @@ export class TestCluster {
     return JSON.parse(readFileSync(join(this.dataDir, 'credentials.json'), 'utf8')) as Credentials;
   }
 
+  /** What everything of this cluster bears in a container engine. */
+  get engineLabel(): string {
+    const { installationId } = JSON.parse(readFileSync(join(this.dataDir, 'agent/agent.json'), 'utf8')) as {
+      installationId: string;
+    };
+    return `ai.backend.installation=${installationId}`;
+  }
+
   /** Port 0 unless given: test clusters never meet. Sandboxed processes unless said otherwise, whatever else is here. */
   async up(args: readonly string[] = []): Promise<CommandResult> {
     const port = args.includes('--port') ? [] : ['--port', '0'];
@@ -47,7 +55,21 @@ export class TestCluster {
 
   /** As a user of this cluster: its data directory is found by the environment. */
   cli(args: readonly string[], options: CommandOptions = {}): Promise<CommandResult> {
-    return runCommand(launcher, args, {
+    return this.#run(launcher, args, options);
+  }
+
+  /** The same at a terminal: what it shows there is in `stdout`. */
+  onTerminal(args: readonly string[], options: CommandOptions = {}): Promise<CommandResult> {
+    const quoted = [launcher, ...args].map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ');
+    return this.#run(
+      'script',
+      ['--quiet', '--return', '--command', `stty cols 120; exec ${quoted}`, '/dev/null'],
+      options,
+    );
+  }
+
+  #run(file: string, args: readonly string[], options: CommandOptions): Promise<CommandResult> {
+    return runCommand(file, args, {
       ...options,
       env: {
         BACKEND_DATA_DIR: this.dataDir,

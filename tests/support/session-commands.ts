@@ -1,10 +1,10 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { waitFor } from '@backend.ai/testing';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { TestCluster } from './cluster.ts';
 import type { CommandResult } from './command.ts';
+import { follow } from './following.ts';
 
 export interface SessionCommandsOptions {
   readonly backend: 'process' | 'docker';
@@ -124,25 +124,12 @@ export async function visit(
   command: readonly string[],
   path: string,
 ): Promise<{ readonly address: string; readonly text: string; readonly ended: CommandResult }> {
-  let said = '';
-  let interrupt = (): void => {};
-  const ending = cluster.cli(command, {
-    onStart(child) {
-      interrupt = () => void child.kill('SIGINT');
-      child.stdout?.on('data', (chunk: Buffer) => {
-        said += String(chunk);
-      });
-    },
-  });
+  const following = follow(cluster, command);
   try {
-    const opened = waitFor(() => /is at (\S+) until/.exec(said)?.[1]);
-    const early = ending.then(({ stderr }) => Promise.reject(new Error(`${command.join(' ')} ended: ${stderr}`)));
-    const address = await Promise.race([opened, early]);
+    const address = await following.until((said) => /is at (\S+) until/.exec(said)?.[1]);
     const text = await (await fetch(`http://${address}${path}`)).text();
-    interrupt();
-    return { address, text, ended: await ending };
-  } catch (error) {
-    interrupt();
-    throw error;
+    return { address, text, ended: await following.interrupt() };
+  } finally {
+    await following.interrupt();
   }
 }

@@ -132,7 +132,7 @@ if [ "$mode" = full ]; then
   step 'Tests: docker'
   # Those of scripts/images/vitest-setup.ts, made before an engine of ours starts, in whose namespaces no package mirror
   # can be reached; kept for the next time.
-  images=(shell python debian)
+  images=(shell python jupyter node debian)
   [ "${#with_engine[@]}" = 0 ] || images+=(--archives)
   if [ "${#with_engine[@]}" -gt 0 ] && { [ "$(id -u)" != 0 ] || ! command -v dockerd >/dev/null; }; then
     leave_out docker 'a container engine' 'none may be used, and only root can start one (Debian: docker.io).'

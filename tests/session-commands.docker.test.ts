@@ -19,7 +19,7 @@ const serving = await derivedImage(
 
 describe('commands of sessions in containers', () => {
   const cluster = sessionCommands({
-    ...{ backend: 'docker', python: images.python, listenOn: '0.0.0.0', port: 45_874 },
+    ...{ backend: 'docker', python: images.python, node: images.node, listenOn: '0.0.0.0', port: 45_874 },
   });
 
   it('Python is ipykernel, and says what only a browser can show', async () => {
@@ -43,6 +43,17 @@ describe('commands of sessions in containers', () => {
     expect(text).toContain('License');
     expect(ended.code).toBe(0);
     expect((await cluster().cli(['session', 'start-service', name, 'pages'])).code).toBe(0);
+    expect((await cluster().cli(['session', 'destroy', name])).code).toBe(0);
+  });
+
+  it('notebooks of our image are opened in a browser, by a server that is started when somebody asks for it', async () => {
+    const name = 'notebooks';
+    await cluster().json(['session', 'create', '--name', name, '-r', 'mem=512m', images.jupyter]);
+    expect((await cluster().cli(['session', 'exec', name, '-c', 'print(6 * 7)'])).stdout).toBe('42\n');
+    const { text, ended } = await visit(cluster(), ['app', name, 'jupyter'], '/tree');
+    expect(text).toContain('<title>Home Page - Select or create a notebook</title>');
+    expect(ended.code).toBe(0);
+    expect((await cluster().cli(['session', 'start-service', name, 'jupyter'])).stdout).toBe('jupyter runs.\n');
     expect((await cluster().cli(['session', 'destroy', name])).code).toBe(0);
   });
 

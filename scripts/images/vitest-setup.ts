@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 
 /** Of what tests make their sessions. */
-const images = ['shell', 'python', 'debian'];
+const images = ['shell', 'python', 'jupyter', 'node', 'debian'];
 
 /** An engine that answers and has the images, before any file of the project runs; building them takes minutes once. */
 export default function prepareEngine(): Promise<void> {

@@ -10,7 +10,7 @@ import { docker } from './docker-world.ts';
 export interface ContainerKernelOptions {
   readonly image: string;
   readonly language: RunnerLanguage;
-  /** Of Python: what runs it; of a shell: which one. */
+  /** Of Python and Node.js: what runs it; of a shell: which one. */
   readonly interpreter: string;
   /** Folder of `carryPrograms`. */
   readonly carried: string;
@@ -90,5 +90,6 @@ function commandOf({ language, interpreter, outputLimitBytes }: ContainerKernelO
   const folders = { runnerDirectory: ownView.runner, runDirectory: ownView.run, homeDirectory: ownView.home };
   const options = { ...folders, outputLimitBytes };
   if (language === 'python') return runnerCommand(language, interpreter, { ...options, interpreter: 'auto' });
+  if (language === 'node') return runnerCommand(language, interpreter, { ...options, carried: inside });
   return runnerCommand(language, carriedCommand(inside, 'node'), { ...options, shell: interpreter, carried: inside });
 }

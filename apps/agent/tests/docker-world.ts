@@ -14,6 +14,9 @@ export const docker = new Docker({ socketPath: engineSocket });
 
 export interface TestImages {
   readonly python: string;
+  /** With a notebook server. */
+  readonly jupyter: string;
+  readonly node: string;
   /** With a shell for queries. */
   readonly shell: string;
   /** BusyBox and nothing else. */
@@ -30,15 +33,15 @@ export interface TestImages {
 export async function testImages(): Promise<TestImages> {
   const images = await docker.listImages({ filters: '{"label":["ai.backend.kernelspec"]}' });
   const names = images.flatMap(({ RepoTags }) => RepoTags ?? []);
-  const python = names.find((name) => name.startsWith('backend.ai/python:'));
-  const debian = names.find((name) => name.startsWith('backend.ai/debian:'));
-  const busybox = names.find((name) => name === 'backend.ai/shell:latest');
-  if (!python || !debian || !busybox)
+  const [python, jupyter, node, debian, busybox] = ['python', 'jupyter', 'node', 'debian', 'shell'].map((short) =>
+    names.find((name) => name.startsWith(`backend.ai/${short}:`)),
+  );
+  if (!python || !jupyter || !node || !debian || !busybox)
     throw new Error(
       `Not all images of scripts/build-images.sh are at ${engineSocket}; there are: ${names.join(', ') || 'none'}.`,
     );
   const shell = await derivedImage(python, 'shell', 'LABEL ai.backend.runtime-type=app\n', afterAll);
-  return { python, shell, busybox, debian };
+  return { python, jupyter, node, shell, busybox, debian };
 }
 
 /** An image of one more line; nothing is fetched for it. Removed after the test, or after the file's tests. */

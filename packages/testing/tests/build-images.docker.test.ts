@@ -27,14 +27,17 @@ describe('our images', () => {
 
   it('say of themselves what sessions need, and nothing that is not understood', async () => {
     const engine = await Engine.connect(process.env);
+    const [major] = process.versions.node.split('.');
     const facts = await Promise.all(
-      ['backend.ai/shell:latest', 'backend.ai/python:3.11'].map(async (reference) =>
-        readImageLabels((await engine.findImage(reference))!.Config.Labels!),
+      ['shell:latest', 'python:3.11', 'jupyter:latest', `node:${major}`].map(async (reference) =>
+        readImageLabels((await engine.findImage(`backend.ai/${reference}`))!.Config.Labels!),
       ),
     );
     expect(facts).toMatchObject([
       { isKernel: true, language: 'shell', runtimePath: '/bin/sh', warnings: [] },
       { isKernel: true, language: 'python', runtimePath: '/usr/bin/python3', warnings: [] },
+      { isKernel: true, language: 'python', servicePorts: [{ name: 'jupyter', protocol: 'http' }], warnings: [] },
+      { isKernel: true, language: 'node', runtimePath: '/usr/local/bin/node', warnings: [] },
     ]);
   });
 

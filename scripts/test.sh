@@ -92,7 +92,7 @@ fi
 
 # Those that read SOAK or INTERLEAVINGS.
 files=()
-if [ "$mode" = soak ]; then files=(interleavings concurrency crash distributed long-outage); fi
+if [ "$mode" = soak ]; then files=(interleavings concurrency crash distributed long-outage docker-adoption); fi
 
 # For project NAME that cannot run here, for a reason.
 leave_out() {
@@ -128,7 +128,7 @@ for names in "${projects[@]}"; do
   test_projects "$names" || failed=1
 done
 
-if [ "$mode" = full ]; then
+if [ "$mode" != quick ]; then
   step 'Tests: docker'
   # Those of scripts/images/vitest-setup.ts, made before an engine of ours starts, in whose namespaces no package mirror
   # can be reached; kept for the next time.

@@ -21,6 +21,8 @@ export interface ForeignAgent {
   readonly api: RpcClient<AgentRouter>['api'];
   /** Waits until the process is gone. */
   kill(signal: NodeJS.Signals): Promise<void>;
+  /** Resolves when the process is gone. */
+  ended(): Promise<void>;
 }
 
 /** A gateway on a real port, and agents in processes of their own. */
@@ -39,7 +41,8 @@ export async function foreignAgents(dataDir: string, options: Partial<AgentOptio
   const { address } = await server.listenWebSocket({ host: '127.0.0.1', port: 0 });
   onTestFinished(() => server.close({ graceMs: 0 }));
 
-  async function start(): Promise<ForeignAgent> {
+  /** @param killedAfter The step of making a kernel after which nothing more is done, not even an undo */
+  async function start(killedAfter?: string): Promise<ForeignAgent> {
     const script = fileURLToPath(new URL('./agent-process.ts', import.meta.url));
     const command = [
       ...prefix,
@@ -63,15 +66,19 @@ export async function foreignAgents(dataDir: string, options: Partial<AgentOptio
       dataPort: { host: '127.0.0.1', port: 0 },
       slots: { cpu: '8', mem: String(8 * 1024 ** 3) },
       ...options,
+      killedAfter,
     };
     child.stdin?.end(JSON.stringify(input));
-    const kill = async (signal: NodeJS.Signals): Promise<void> => {
-      child.kill(signal);
-      await waitFor(() => child.exitCode !== null || child.signalCode !== null, { timeoutMs: 75_000, what: 'exit' });
-    };
-    onTestFinished(() => (child.exitCode === null && child.signalCode === null ? kill('SIGTERM') : undefined), 40_000);
-    const before = gateway.registrations.length;
     const isOver = (): boolean => child.exitCode !== null || child.signalCode !== null;
+    const ended = async (): Promise<void> => {
+      await waitFor(isOver, { timeoutMs: 75_000, what: 'exit' });
+    };
+    const kill = (signal: NodeJS.Signals): Promise<void> => {
+      child.kill(signal);
+      return ended();
+    };
+    onTestFinished(() => (isOver() ? undefined : kill('SIGTERM')), 40_000);
+    const before = gateway.registrations.length;
     await waitFor(() => isOver() || (gateway.registrations.length > before && output.includes('ready')), {
       timeoutMs: 75_000,
       what: 'an agent process',
@@ -87,7 +94,7 @@ export async function foreignAgents(dataDir: string, options: Partial<AgentOptio
       logger: logs.logger,
     });
     onTestFinished(() => client.close());
-    return { child, api: client.api, kill };
+    return { child, api: client.api, kill, ended };
   }
   return { gateway, start, logs, name: randomUUID() };
 }

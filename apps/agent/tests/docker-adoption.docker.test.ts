@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { foreignAgents } from './agent-in-process.ts';
 import { agentWorld, kernelSpec, runCode, startKernel, textOf } from './agent-world.ts';
 import { docker, dockerOptions, dockerRemains, testImages } from './docker-world.ts';
+import { remainsOf } from './remains.ts';
 
 const images = await testImages();
 const python = { image: images.python };
@@ -11,6 +12,15 @@ async function containerOf(kernelId: string) {
   const [found] = await docker.listContainers({ filters: `{"label":["ai.backend.kernel-id=${kernelId}"]}` });
   return docker.getContainer(found?.Id ?? '');
 }
+
+/** What becomes of a kernel whose agent is killed after a step: nobody knows of it, its start has failed, or it runs. */
+const outcomeOfKillAfter = {
+  ...{ 'make-scratch': 'unknown', 'allocate-uid': 'unknown' },
+  ...{ 'write-facts': 'failed', 'ensure-image': 'failed', 'make-network': 'failed' },
+  ...{ 'create-container': 'failed', 'start-container': 'failed', 'await-runner': 'running' },
+};
+/** The others are tried in the heavier form. */
+const usual = ['make-network', 'start-container', 'await-runner'];
 
 describe('an agent of containers that comes back', () => {
   it('takes over its kernels, with what they remember and the output they wrote meanwhile', async () => {
@@ -49,6 +59,45 @@ describe('an agent of containers that comes back', () => {
     await second.api.destroyKernel.mutate({ kernelId, reason: 'user-requested' });
     await gateway.waitForEvent(kernelId, 'kernel-terminated');
     await waitFor(async () => (await dockerRemains(kernelId, directory)).length === 0);
+  });
+
+  it('has no half kernels after it was killed between two steps of a start, and goes on with whole ones', async () => {
+    const directory = await tempDirectory();
+    const { remains: _, ...options } = dockerOptions;
+    const { gateway, start } = await foreignAgents(directory, { ...options, strayGraceMs: 0 });
+    const outcomes = Object.entries(outcomeOfKillAfter).filter(([step]) => process.env.SOAK || usual.includes(step));
+    const kernels: Array<{ step: string; kernelId: string; outcome: string }> = [];
+    for (const [step, outcome] of outcomes) {
+      const { api, ended } = await start(step);
+      const spec = kernelSpec({ image: images.busybox });
+      // It may be gone before it answers.
+      void api.createKernel.mutate(spec).catch(() => {});
+      await ended();
+      kernels.push({ step, kernelId: spec.kernelId, outcome });
+    }
+    const { api } = await start();
+    const whole = kernels.filter(({ outcome }) => outcome === 'running').map(({ kernelId }) => kernelId);
+    for (const { kernelId, outcome } of kernels) {
+      if (outcome === 'failed') await gateway.waitForEvent(kernelId, 'kernel-start-failed');
+      if (outcome === 'running') continue;
+      // Networks of those that run are theirs.
+      const remains = async () => [
+        ...remainsOf(kernelId, directory),
+        ...(await dockerRemains(kernelId, directory, whole.length)),
+      ];
+      await waitFor(async () => (await remains()).length === 0);
+    }
+    expect((await api.status.query()).kernels.map(({ kernelId }) => kernelId)).toEqual(whole);
+    for (const kernelId of whole) {
+      expect(textOf(await runCode(api, kernelId, 'echo here'))).toBe('here\n');
+      await api.destroyKernel.mutate({ kernelId, reason: 'user-requested' });
+      await gateway.waitForEvent(kernelId, 'kernel-terminated');
+    }
+    await waitFor(async () => (await dockerRemains(null, directory)).length === 0);
+    // There is room for all that it may have.
+    await api.createKernel.mutate(
+      kernelSpec({ image: images.busybox, slots: { cpu: '8', mem: String(8 * 1024 ** 3) } }),
+    );
   });
 
   it('reports those that were killed meanwhile, with exit code and the end of their log', async () => {

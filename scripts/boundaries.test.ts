@@ -87,3 +87,15 @@ it.each([
 ])('%s is refused in a service', (text, message) => {
   expect(said(text)).toEqual([expect.stringContaining(message)]);
 });
+
+describe('tests beside sources', () => {
+  const text = "import { waitFor } from '@backend.ai/testing';";
+
+  it('import what is made of their package only in a folder that is not built with it', () => {
+    expect(said(text, 'packages/runtime/src/example.test.ts')).toEqual([
+      expect.stringContaining('neither can be built first'),
+    ]);
+    expect(said(text, 'packages/database/tests/example.test.ts')).toEqual([]);
+    expect(said(text, 'packages/rpc/src/example.test.ts')).toEqual([]);
+  });
+});

@@ -33,6 +33,11 @@ const packageImports: Record<string, readonly string[]> = {
   testing: ['core', 'telemetry', 'database', 'coordination'],
 };
 
+/** Whether a package is made of another one, or is it: what is built with one of these cannot import the other. */
+function isMadeOf(name: string, other: string): boolean {
+  return name === other || (packageImports[name] ?? []).some((part) => isMadeOf(part, other));
+}
+
 const appLayers = ['http', 'rpc', 'api', 'services', 'repositories', 'clients'];
 /** `repositories` and `clients` stand side by side at the bottom. */
 const mayImportLayer = (from: string, to: string): boolean => {
@@ -92,6 +97,9 @@ export function checkFile(file: string, text: string): Violation[] {
         else if (!allowed.includes(target))
           say(`imports ${name}: ${owner[2]} may import only ${allowed.join(', ') || 'nothing'}`);
       }
+      // Tests beside sources are compiled with them; those of tests/ are not.
+      if (isTest(file) && file.startsWith(`${owner[0]}src/`) && target !== owner[2] && isMadeOf(target, owner[2] ?? ''))
+        say(`imports ${name}, which is made of ${owner[2]}: neither can be built first`);
       if (owner[1] === 'apps' && !targetIsPackage && owner[2] !== 'standalone' && target !== owner[2]) {
         say(`imports ${name}: only standalone may import apps`);
       }

@@ -89,7 +89,9 @@ export abstract class FakeKernels extends FakeLink {
   /** Of a kernel whose start `stall` left open. */
   tell(kernelId: string, event: { readonly type: KernelEvent['type'] } & Record<string, unknown>): void {
     const kernel = this.kernels.get(kernelId);
-    if (kernel) this.#emit(kernel, event);
+    if (!kernel) return;
+    if (event.type === 'kernel-start-failed') this.kernels.delete(kernelId);
+    this.#emit(kernel, event);
   }
 
   /** What `stall` left open. */

@@ -12,7 +12,7 @@ export class KnownAgents {
   readonly byId: ReadonlyMap<string, AgentRecord>;
   #offers: readonly ImageOffer[] | undefined;
   #slotNames: ReadonlySet<string> | undefined;
-  readonly #fetching = new Map<string, readonly AgentRecord[]>();
+  readonly #chosen = new Map<string, readonly AgentRecord[]>();
 
   constructor(list: readonly AgentRecord[]) {
     this.list = list;
@@ -25,14 +25,19 @@ export class KnownAgents {
     return this.#offers;
   }
 
-  /** Those that fetch images for their architecture: every look for an image of a registry asks for them. */
+  /** Those that fetch images for their architecture. */
   fetching(architecture: string): readonly AgentRecord[] {
-    let found = this.#fetching.get(architecture);
-    if (!found) {
-      found = this.list.filter((agent) => fetchesFor(agent, architecture));
-      this.#fetching.set(architecture, found);
+    return this.once(`fetch ${architecture}`, () => this.list.filter((agent) => fetchesFor(agent, architecture)));
+  }
+
+  /** Some of them, looked for when they are first asked for: every creation of a session asks for the same. */
+  once(key: string, choose: () => readonly AgentRecord[]): readonly AgentRecord[] {
+    let chosen = this.#chosen.get(key);
+    if (!chosen) {
+      chosen = choose();
+      this.#chosen.set(key, chosen);
     }
-    return found;
+    return chosen;
   }
 
   /** The resources of which one of them has something. */

@@ -40,7 +40,12 @@ it('finds an image that many agents have as if each offered it by itself', () =>
         );
         const found = (offers: KnownAgents['offers']) =>
           findImage(
-            { list: known.list, offers, fetching: (wanted) => known.fetching(wanted) },
+            {
+              list: known.list,
+              offers,
+              fetching: (wanted) => known.fetching(wanted),
+              once: (_key, choose) => choose(),
+            },
             { images: images as never, aliases: [] },
             ref,
             architecture,
@@ -51,6 +56,8 @@ it('finds an image that many agents have as if each offered it by itself', () =>
           agent.images.some(({ name, aliases }) => name === ref || aliases.includes(ref)),
         );
         const best = found(known.offers);
+        const again = () => findImage(known, { images: images as never, aliases: [] }, ref, architecture, everything);
+        expect([again(), again()]).toEqual([best, best]);
         // Told one by one: who has it under any alias, or would fetch what a registry has.
         const expected = known.list.filter(
           (agent) =>

@@ -12,7 +12,7 @@ import { fetchesFor, type KnownAgents } from '../agents/known-agents.ts';
 import type { KnownImages } from './image-catalog.ts';
 import { imageIdentity } from './image-offers.ts';
 
-type OfferingAgents = Pick<KnownAgents, 'list' | 'offers' | 'fetching'>;
+type OfferingAgents = Pick<KnownAgents, 'list' | 'offers' | 'fetching' | 'once'>;
 
 /** One image for one architecture, wherever it is. */
 export interface FoundImageRef {
@@ -67,6 +67,11 @@ export function offersImage(agent: AgentRecord, { name, architecture }: Pick<Ima
 
 /** Agents that have the image or would fetch it. */
 export function agentsFor(agents: OfferingAgents, image: Image, isKnownToRegistry: boolean): readonly AgentRecord[] {
+  const key = `${isKnownToRegistry ? 'have or fetch' : 'have'} ${imageIdentity(image)}`;
+  return agents.once(key, () => chooseFor(agents, image, isKnownToRegistry));
+}
+
+function chooseFor(agents: OfferingAgents, image: Image, isKnownToRegistry: boolean): readonly AgentRecord[] {
   const identity = imageIdentity(image);
   const { architecture } = image;
   const fetches = (agent: AgentRecord): boolean => isKnownToRegistry && fetchesFor(agent, architecture);

@@ -1,8 +1,8 @@
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import type { KernelSpec } from '@backend.ai/contract';
 import { newId } from '@backend.ai/core';
 import Docker from 'dockerode';
-import { containerOptions } from '../../apps/agent/src/backends/docker/container-options.ts';
+import { containerOptions, limitsWithin } from '../../apps/agent/src/backends/docker/container-options.ts';
 import { kernelImage } from '../../apps/agent/src/backends/docker/kernel-image.ts';
 import {
   giveScratch,
@@ -40,6 +40,10 @@ export async function openBareEngine(socketPath: string, imageName: string, fold
   const { Id: id, Config } = await docker.getImage(imageName).inspect();
   const image = kernelImage(imageName, { id, labels: Config.Labels ?? {}, environ: Config.Env ?? [] } as never);
   const runnerFolder = runnerFiles();
+  const { lockedMemory } = limitsWithin(
+    readFileSync('/proc/self/limits', 'utf8'),
+    readFileSync('/proc/self/status', 'utf8'),
+  );
   let made = 0;
   const makeNetwork = async (): Promise<Docker.Network> => {
     const Name = `bench-bare-${process.pid}-${made}`;
@@ -61,7 +65,7 @@ export async function openBareEngine(socketPath: string, imageName: string, fold
         user,
         runnerFolder,
         carried: null,
-        limits: { openFiles: 1024, processes: 1024, lockedMemory: -1 },
+        limits: { openFiles: 1024, processes: 1024, lockedMemory },
         addresses: null,
         readOnlyRoot: false,
         shiftsUsers: false,

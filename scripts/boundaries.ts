@@ -26,7 +26,7 @@ const packageImports: Record<string, readonly string[]> = {
   scheduler: ['core'],
   database: ['core', 'telemetry', 'runtime'],
   coordination: ['core', 'telemetry', 'database'],
-  rpc: ['core', 'telemetry', 'contract'],
+  rpc: ['core', 'telemetry', 'contract', 'runtime'],
   runtime: ['core', 'telemetry'],
   client: ['core', 'contract'],
   'cli-kit': ['core', 'telemetry', 'contract', 'client', 'runtime'],

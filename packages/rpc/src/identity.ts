@@ -1,8 +1,8 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign, verify } from 'node:crypto';
-import { chmod, link, mkdir, readFile, unlink, writeFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { chmod, readFile } from 'node:fs/promises';
 import type { PeerKind } from '@backend.ai/contract';
-import { AppError, newId } from '@backend.ai/core';
+import { AppError } from '@backend.ai/core';
+import { makeSecretFile } from '@backend.ai/runtime';
 
 /** Who a process is towards its peers: a kind, a name, and an Ed25519 key pair that proves it. */
 export interface PeerIdentity {
@@ -56,16 +56,7 @@ export async function loadOrCreateIdentity(file: string, kind: PeerKind, id: str
   const existing = await readKey(file);
   if (existing) return toIdentity(kind, id, existing);
   const { privateKey } = generateKeyPairSync('ed25519');
-  await mkdir(dirname(file), { recursive: true });
-  const draft = `${file}.${newId()}`;
-  await writeFile(draft, privateKey.export({ type: 'pkcs8', format: 'pem' }), { mode: 0o600, flag: 'wx', flush: true });
-  try {
-    await link(draft, file);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-  } finally {
-    await unlink(draft);
-  }
+  await makeSecretFile(file, privateKey.export({ type: 'pkcs8', format: 'pem' }).toString());
   const kept = await readKey(file);
   if (!kept) throw new AppError('config-invalid', `The key file ${file} vanished while it was being made.`);
   return toIdentity(kind, id, kept);

@@ -13,6 +13,7 @@ export * from './port-owner.ts';
 export * from './process-identity.ts';
 export * from './process-stat.ts';
 export * from './run-service.ts';
+export * from './secret-file.ts';
 export * from './signals.ts';
 export * from './tls-files.ts';
 export * from './unix-socket.ts';

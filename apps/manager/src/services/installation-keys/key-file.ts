@@ -1,7 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { chmod, chown, link, mkdir, open, readFile, rename, rm, stat, unlink, writeFile } from 'node:fs/promises';
+import { chmod, chown, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { AppError, newId } from '@backend.ai/core';
+import { AppError } from '@backend.ai/core';
+import { makeSecretFile } from '@backend.ai/runtime';
 
 /** One that encrypts secrets, or did, or will. */
 export interface InstallationKey {
@@ -43,16 +44,7 @@ export async function findInstallationKeys(file: string): Promise<readonly Insta
 export async function makeInstallationKeys(file: string): Promise<readonly InstallationKey[]> {
   const found = await findInstallationKeys(file);
   if (found) return found;
-  await mkdir(dirname(file), { recursive: true });
-  const draft = `${file}.${newId()}`;
-  await writeFile(draft, textOf([newKey()]), { mode: 0o600, flag: 'wx', flush: true });
-  try {
-    await link(draft, file);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-  } finally {
-    await unlink(draft);
-  }
+  await makeSecretFile(file, textOf([newKey()]));
   return await readInstallationKeys(file);
 }
 

@@ -13,6 +13,7 @@ import {
   type Database,
   type Deadlines,
   isCurrentEpoch,
+  type MigrationStatus,
   managerMigrations,
   migrationStatus,
   nextEpoch,
@@ -86,15 +87,25 @@ export function openDatabase(
 
 /** @throws AppError `config-invalid` unless the schema is the one that this version works with */
 export async function requireSchema(db: Database): Promise<string> {
-  const commands = { migrate: './backend.ai mgr dbschema migrate', show: './backend.ai mgr dbschema show' };
-  const { current } = await requireMigrated(db, { directory: managerMigrations, commands });
-  return current ?? '';
+  return requiredOf(await schemaStatus(db));
 }
 
 /** Of a manager that runs: it goes on where an upgrade brings the schema forward for those that come after it. */
 async function schemaInUse(db: Database): Promise<string> {
-  const { current, unknown } = await migrationStatus(db, { directory: managerMigrations });
-  return unknown.length === 0 ? await requireSchema(db) : `${current}, newer than this manager`;
+  const status = await schemaStatus(db);
+  return status.unknown.length === 0 ? requiredOf(status) : `${status.current}, newer than this manager`;
+}
+
+function schemaStatus(db: Database): Promise<MigrationStatus> {
+  return migrationStatus(db, { directory: managerMigrations });
+}
+
+function requiredOf(status: MigrationStatus): string {
+  requireMigrated(status, {
+    migrate: './backend.ai mgr dbschema migrate',
+    show: './backend.ai mgr dbschema show',
+  });
+  return status.current ?? '';
 }
 
 /** For a process that has them open. */

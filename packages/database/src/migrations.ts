@@ -21,9 +21,10 @@ export interface MigrateOptions extends MigrationOptions {
   readonly to?: string | undefined;
 }
 
-export interface RequireMigratedOptions extends MigrationOptions {
-  /** What people type: to apply what is missing, and to see what there is. */
-  readonly commands: { readonly migrate: string; readonly show: string };
+/** What people type: to apply what is missing, and to see what there is. */
+export interface MigrationCommands {
+  readonly migrate: string;
+  readonly show: string;
 }
 
 export interface Migration {
@@ -106,19 +107,20 @@ export async function migrationHistory(db: Database, options: MigrationOptions):
 
 /**
  * For services at their start: the database is as this version wants it.
- * @throws AppError `config-invalid` when it is older, newer, or made by files that were edited since
+ * @throws AppError `config-invalid` when it is older or newer
  */
-export async function requireMigrated(db: Database, options: RequireMigratedOptions): Promise<MigrationStatus> {
-  const status = await migrationStatus(db, options);
+export function requireMigrated(status: MigrationStatus, commands: MigrationCommands): void {
   const { current, head, pending } = status;
-  const { migrate: toMigrate, show } = options.commands;
-  const newer = newerSchema(status, `${newerHint} What it has: ${show}`);
+  const newer = newerSchema(status, `${newerHint} What it has: ${commands.show}`);
   if (newer) throw newer;
-  if (pending.length === 0) return status;
+  if (pending.length === 0) return;
   const message = current
     ? `The database is at ${current}, and this version needs ${pending.length} more migrations up to ${head}.`
     : 'The database is empty.';
-  throw new AppError('config-invalid', message, { hint: `Bring it up to date: ${toMigrate}`, data: { pending } });
+  throw new AppError('config-invalid', message, {
+    hint: `Bring it up to date: ${commands.migrate}`,
+    data: { pending },
+  });
 }
 
 const newerHint = 'Run the version of the software that made this database, or a newer one.';

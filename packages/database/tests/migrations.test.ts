@@ -82,7 +82,8 @@ describe('the migration runner', () => {
   });
 
   it('tells services of an older database what to do, and lets them start on one that is up to date', async () => {
-    const required = () => requireMigrated(handle.db, { directory, recordTable, commands });
+    const required = async () =>
+      requireMigrated(await migrationStatus(handle.db, { directory, recordTable }), commands);
     await expect(required()).rejects.toMatchObject({ code: 'config-invalid', message: 'The database is empty.' });
     await migrate(handle.db, { directory, recordTable, to: '0001_one' });
     await expect(required()).rejects.toMatchObject({
@@ -126,11 +127,10 @@ describe('the migration runner', () => {
     await rm(join(directory, '0003_three.sql'));
     const refusal = { code: 'config-invalid', message: expect.stringContaining('0003_three') };
     await expect(run()).rejects.toMatchObject(refusal);
-    await expect(requireMigrated(handle.db, { directory, recordTable, commands })).rejects.toMatchObject({
-      ...refusal,
-      hint: expect.stringContaining('show it'),
-    });
-    expect(await migrationStatus(handle.db, { directory, recordTable })).toMatchObject({
+    const status = await migrationStatus(handle.db, { directory, recordTable });
+    const start = (): void => requireMigrated(status, commands);
+    expect(start).toThrow(expect.objectContaining({ ...refusal, hint: expect.stringContaining('show it') }));
+    expect(status).toMatchObject({
       ...{ current: '0003_three', head: '0001_one', pending: [], unknown: ['0003_three'] },
     });
   });

@@ -1,9 +1,8 @@
 import { dirname } from 'node:path';
 import { type Component, ComponentCommand } from '@backend.ai/cli-kit';
-import { AppError, parseRequestId } from '@backend.ai/core';
-import { adminSocketPath, callAdminSocket, clusterLayout, NoAnswer } from '@backend.ai/runtime';
+import { adminSocketPath, clusterLayout } from '@backend.ai/runtime';
 import { Option } from 'clipanion';
-import type { AgentStatusView } from '../agent.ts';
+import type { AgentStatusView } from '../agent-status.ts';
 import { agentServerOptions } from '../server-config.ts';
 import { type AgentShape, agentComponent } from './component.ts';
 
@@ -29,26 +28,16 @@ export abstract class AgentCommand extends ComponentCommand<AgentShape> {
    * Calls a method of `admin-handlers.ts`.
    * @throws AppError `server-unreachable` when no agent runs, `deadline-exceeded` when it hangs
    */
-  protected async ask<T>(method: string, params: Record<string, unknown> = {}, timeoutMs = 5_000): Promise<T> {
+  protected ask<T>(method: string, params: Record<string, unknown> = {}, timeoutMs = 5_000): Promise<T> {
     const { folder, socket, hint } = this.#place();
-    const requestId = parseRequestId(this.context.requestId);
-    try {
-      const options = { timeoutMs, ...(requestId === undefined ? {} : { requestId }) };
-      return await callAdminSocket<T>(socket, method, params, options);
-    } catch (cause) {
-      if (!(cause instanceof NoAnswer)) throw cause;
-      if (cause.why !== 'silent') {
-        throw new AppError('server-unreachable', `No agent runs on ${folder}.`, { hint, cause });
-      }
-      throw new AppError(
-        'deadline-exceeded',
-        `The agent on ${folder} runs and says nothing for ${timeoutMs / 1000} s.`,
-        {
-          hint: 'It is stopped or very busy: look at its log; if it stays so, start it again. Its kernels go on meanwhile.',
-          cause,
-        },
-      );
-    }
+    return this.callComponent<T>({
+      ...{ socket, method, params, timeoutMs },
+      absent: { message: `No agent runs on ${folder}.`, hint },
+      silent: {
+        message: `The agent on ${folder} runs and says nothing for`,
+        hint: 'It is stopped or very busy: look at its log; if it stays so, start it again. Its kernels go on meanwhile.',
+      },
+    });
   }
 
   #place(): { readonly folder: string; readonly socket: string; readonly hint: string } {

@@ -1,6 +1,6 @@
 import { type Component, ComponentCommand } from '@backend.ai/cli-kit';
-import { AppError, parseRequestId } from '@backend.ai/core';
-import { adminSocketPath, callAdminSocket, clusterLayout, NoAnswer } from '@backend.ai/runtime';
+import { parseRequestId } from '@backend.ai/core';
+import { adminSocketPath, clusterLayout } from '@backend.ai/runtime';
 import { ensureRequestId } from '@backend.ai/telemetry';
 import { Option } from 'clipanion';
 import type { Operator } from '../operator.ts';
@@ -35,38 +35,27 @@ export abstract class OperatorCommand extends ComponentCommand<ManagerShape> {
    * @param timeoutMs Backups and the like take as long as they take
    * @throws AppError `server-unreachable` when no manager runs there, `deadline-exceeded` when it hangs
    */
-  protected async callManager<T>(
-    method: string,
-    params: Record<string, unknown> = {},
-    timeoutMs = 600_000,
-  ): Promise<T> {
+  protected callManager<T>(method: string, params: Record<string, unknown> = {}, timeoutMs = 600_000): Promise<T> {
     const folder = this.embeddedFolder;
-    const socket =
-      folder === undefined
-        ? adminSocketPath(this.serverOptions.runDir, 'manager')
-        : clusterLayout(folder).managerSocket;
-    const requestId = parseRequestId(this.context.requestId);
-    try {
-      const options = { timeoutMs, ...(requestId === undefined ? {} : { requestId }) };
-      return await callAdminSocket<T>(socket, method, params, options);
-    } catch (cause) {
-      if (!(cause instanceof NoAnswer)) throw cause;
-      if (cause.why === 'silent') {
-        throw new AppError('deadline-exceeded', `The manager runs and says nothing for ${timeoutMs / 1000} s.`, {
-          hint: 'It is stopped or very busy: look at its log; if it stays so, end it and start it again.',
-          cause,
-        });
-      }
-      throw folder === undefined
-        ? new AppError('server-unreachable', 'No manager runs here.', {
-            hint: 'Start it: ./backend.ai mgr start-server',
-            cause,
-          })
-        : new AppError('server-unreachable', `No cluster runs on ${folder}, and no configuration file was found.`, {
-            hint: 'Start one: ./backend.ai up --detach   or name a file: --config configs/manager.toml',
-            cause,
-          });
-    }
+    return this.callComponent<T>({
+      ...{ method, params, timeoutMs },
+      ...(folder === undefined
+        ? {
+            socket: adminSocketPath(this.serverOptions.runDir, 'manager'),
+            absent: { message: 'No manager runs here.', hint: 'Start it: ./backend.ai mgr start-server' },
+          }
+        : {
+            socket: clusterLayout(folder).managerSocket,
+            absent: {
+              message: `No cluster runs on ${folder}, and no configuration file was found.`,
+              hint: 'Start one: ./backend.ai up --detach   or name a file: --config configs/manager.toml',
+            },
+          }),
+      silent: {
+        message: 'The manager runs and says nothing for',
+        hint: 'It is stopped or very busy: look at its log; if it stays so, end it and start it again.',
+      },
+    });
   }
 
   protected async withOperator<T>(work: (operator: Operator) => Promise<T>): Promise<T> {

@@ -1,17 +1,32 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { AppError, parseRequestId } from '@backend.ai/core';
 import {
   type ConfigShape,
   type ConfigSources,
+  callAdminSocket,
   type FlagValue,
   type LoadedConfig,
   loadConfig,
+  NoAnswer,
 } from '@backend.ai/runtime';
 import { Option } from 'clipanion';
 import { BaseCommand } from '../base-command.ts';
 import { dataDirectory } from '../known-cluster.ts';
 import { parsePairs } from '../option-values.ts';
 import type { ConfiguredComponent } from './component.ts';
+
+/** A call of the component that runs, and what to tell people of whom nobody takes it. */
+export interface ComponentCall {
+  /** Path of its admin socket. */
+  readonly socket: string;
+  readonly method: string;
+  readonly params?: Record<string, unknown>;
+  readonly timeoutMs: number;
+  readonly absent: { readonly message: string; readonly hint: string };
+  /** `message` without the time that was waited. */
+  readonly silent: { readonly message: string; readonly hint: string };
+}
 
 /** A command of a component: reads its configuration from `--config`, the environment and `--set`. */
 export abstract class ComponentCommand<Shape extends ConfigShape> extends BaseCommand {
@@ -57,6 +72,20 @@ export abstract class ComponentCommand<Shape extends ConfigShape> extends BaseCo
 
   protected warn(warnings: readonly string[]): void {
     for (const warning of warnings) this.context.stderr.write(`Warning: ${warning}\n`);
+  }
+
+  /** @throws AppError `server-unreachable` when it does not run, `deadline-exceeded` when it hangs; what it answers */
+  protected async callComponent<T>({ socket, method, params, timeoutMs, absent, silent }: ComponentCall): Promise<T> {
+    const requestId = parseRequestId(this.context.requestId);
+    try {
+      return await callAdminSocket<T>(socket, method, params, { timeoutMs, ...(requestId && { requestId }) });
+    } catch (cause) {
+      if (!(cause instanceof NoAnswer)) throw cause;
+      if (cause.why !== 'silent')
+        throw new AppError('server-unreachable', absent.message, { hint: absent.hint, cause });
+      const message = `${silent.message} ${timeoutMs / 1000} s.`;
+      throw new AppError('deadline-exceeded', message, { hint: silent.hint, cause });
+    }
   }
 
   /** Who speaks, and on the ground of which file. */

@@ -78,6 +78,20 @@ it('tells what no group counts as unknown, never as zero', async () => {
   expect(new CgroupMeter(['/no/such/group']).read()).toEqual(unknown);
 });
 
+it('tells what the system ended or refused in groups of version 1 and 2, also when they are gone', async () => {
+  const killed = 'oom_kill_disable 0\nunder_oom 0\noom_kill 2\n';
+  const old = await meterOf({ ...version1, 'memory/k/memory.oom_control': killed, 'pids/k/pids.events': 'max 5\n' });
+  expect(old.meter.incidents()).toEqual({ outOfMemory: 2, processLimit: 5 });
+  const { root, meter } = await meterOf({ ...version2, 'k/memory.events': 'low 0\noom 3\noom_kill 0\n' });
+  expect(meter.incidents()).toEqual({ outOfMemory: 0, processLimit: 0 });
+  writeFileSync(join(root, 'k/memory.events'), 'low 0\noom 4\noom_kill 1\n');
+  writeFileSync(join(root, 'k/pids.events'), 'max 7\n');
+  meter.close();
+  rmSync(join(root, 'k'), { recursive: true });
+  expect(meter.incidents()).toEqual({ outOfMemory: 1, processLimit: 7 });
+  expect(new CgroupMeter(['/no/such/group']).incidents()).toEqual({ outOfMemory: 0, processLimit: 0 });
+});
+
 it('finds a file that appears later', async () => {
   const { root, meter } = await meterOf({ 'k/memory.current': '5\n', 'k/cpu.stat': 'usage_usec 1000\n' });
   rmSync(join(root, 'k/cpu.stat'));

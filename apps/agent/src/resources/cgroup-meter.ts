@@ -5,6 +5,15 @@ import { CounterFile, fieldOf } from './counter-file.ts';
 
 export type CgroupUsage = Required<Pick<KernelUsage, 'cpuMs' | 'memoryBytes' | 'readBytes' | 'writtenBytes'>>;
 
+export interface CgroupIncidents {
+  /** How often the system killed a process of the group for memory. */
+  readonly outOfMemory: number;
+  /** How often a new process was refused. */
+  readonly processLimit: number;
+}
+
+const killsOf = (text: string): number | null => fieldOf(text, 'oom_kill');
+
 /** What can be counted, by the files that may count it and how they say it; the first file that exists counts. */
 const counters = {
   cpu: {
@@ -24,6 +33,8 @@ const counters = {
     'blkio.throttle.io_service_bytes_recursive': parseBlkio,
     'blkio.throttle.io_service_bytes': parseBlkio,
   },
+  outOfMemory: { 'memory.events': killsOf, 'memory.oom_control': killsOf },
+  processLimit: { 'pids.events': (text: string) => fieldOf(text, 'max') },
 } as const;
 
 /** What the groups of one kernel count, of version 1 or 2, whichever there are. */
@@ -32,12 +43,18 @@ export class CgroupMeter {
   readonly #memory: Counter<number>;
   readonly #pages: Counter<number>;
   readonly #io: Counter<Transferred>;
+  readonly #outOfMemory: Counter<number>;
+  readonly #processLimit: Counter<number>;
+  #incidents: CgroupIncidents = { outOfMemory: 0, processLimit: 0 };
+  #closed = false;
 
   constructor(folders: readonly string[]) {
     this.#cpu = new Counter(folders, counters.cpu);
     this.#memory = new Counter(folders, counters.memory);
     this.#pages = new Counter(folders, counters.pages);
     this.#io = new Counter(folders, counters.io);
+    this.#outOfMemory = new Counter(folders, counters.outOfMemory);
+    this.#processLimit = new Counter(folders, counters.processLimit);
   }
 
   /** Null: none of the groups counts it. */
@@ -52,8 +69,22 @@ export class CgroupMeter {
     };
   }
 
+  /** Since the groups were made, as they were last seen; none where nothing counts them. */
+  incidents(): CgroupIncidents {
+    if (this.#closed) return this.#incidents;
+    const { outOfMemory, processLimit } = this.#incidents;
+    this.#incidents = {
+      outOfMemory: this.#outOfMemory.read() ?? outOfMemory,
+      processLimit: this.#processLimit.read() ?? processLimit,
+    };
+    return this.#incidents;
+  }
+
   close(): void {
-    for (const counter of [this.#cpu, this.#memory, this.#pages, this.#io]) counter.close();
+    this.incidents();
+    this.#closed = true;
+    const counters = [this.#cpu, this.#memory, this.#pages, this.#io, this.#outOfMemory, this.#processLimit];
+    for (const counter of counters) counter.close();
   }
 }
 

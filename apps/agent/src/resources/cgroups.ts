@@ -259,27 +259,6 @@ function freezersOf(paths: readonly string[]) {
   );
 }
 
-export interface CgroupCounters {
-  /** How often the system killed a process of the group for memory. */
-  readonly outOfMemory: number;
-  /** How often a new process was refused. */
-  readonly processLimit: number;
-}
-
-export const noCounters: CgroupCounters = { outOfMemory: 0, processLimit: 0 };
-
-export function readCounters(paths: readonly string[]): CgroupCounters {
-  const counters = { ...noCounters };
-  const count = (path: string, file: string, pattern: RegExp): number =>
-    Number(pattern.exec(readText(join(path, file)) ?? '')?.[1] ?? 0);
-  for (const path of paths) {
-    counters.outOfMemory += count(path, 'memory.events', /^oom_kill (\d+)$/m);
-    counters.outOfMemory += count(path, 'memory.oom_control', /^oom_kill (\d+)$/m);
-    counters.processLimit += count(path, 'pids.events', /^max (\d+)$/m);
-  }
-  return counters;
-}
-
 /** Host ids of the processes in any of the groups. */
 export function processesIn(paths: readonly string[]): number[] {
   const pids = new Set<number>();

@@ -1,6 +1,6 @@
 import { type Clock, delay, systemClock } from '@backend.ai/core';
 import type { JournalRecord, RunJournal } from './run-journal.ts';
-import type { RunRecord, TextKind } from './runner-messages.ts';
+import type { RunEnd, RunRecord, TextKind } from './runner-messages.ts';
 
 export type CollectStatus =
   | 'continued'
@@ -24,6 +24,8 @@ export interface RunResult {
   readonly cursor: number;
   /** Some output was dropped because the run printed more than is kept. */
   readonly truncated: boolean;
+  /** What its last record says, when this is its end and there is one. */
+  readonly end: RunEnd | undefined;
 }
 
 /** How a kernel ended. */
@@ -52,7 +54,11 @@ export interface CollectOptions {
  * gives the same beginning again.
  * @throws AppError `run-not-found`, `invalid-input`, `kernel-lost`
  */
-export async function collectRun(journal: RunJournal, cursor: number, options: CollectOptions): Promise<RunResult> {
+export function collectRun(journal: RunJournal, cursor: number, options: CollectOptions): Promise<RunResult> {
+  return journal.keepOpen(() => collect(journal, cursor, options));
+}
+
+async function collect(journal: RunJournal, cursor: number, options: CollectOptions): Promise<RunResult> {
   const clock = options.clock ?? systemClock;
   const maxBytes = options.maxBytes ?? 1 << 20;
   const output = new Output(journal.runId, cursor);
@@ -163,9 +169,8 @@ class Output {
 
   control(record: RunRecord): RunResult {
     if (record.t === 'waiting-input') return this.result('waiting-input', null, { is_password: record.p });
-    if (record.t === 'finished' || record.t === 'build-finished' || record.t === 'clean-finished') {
-      return this.result(record.t, record.x);
-    }
+    if (record.t === 'finished') return { ...this.result(record.t, record.x), end: record };
+    if (record.t === 'build-finished' || record.t === 'clean-finished') return this.result(record.t, record.x);
     return this.result('continued', null);
   }
 
@@ -175,7 +180,8 @@ class Output {
         item[0] === 'media' || typeof item[1] === 'string' ? (item as ConsoleItem) : [item[0], item[1].join('')],
     );
     const { cursor } = this;
-    return { runId: this.#runId, status, exitCode, options, console: items, cursor, truncated: this.#truncated };
+    const truncated = this.#truncated;
+    return { runId: this.#runId, status, exitCode, options, console: items, cursor, truncated, end: undefined };
   }
 
   #text(kind: TextKind, text: string): void {

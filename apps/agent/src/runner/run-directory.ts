@@ -76,14 +76,20 @@ export class RunDirectory {
     throw this.#strange(`runs/${runId}.jsonl`);
   }
 
+  /** @throws AppError `shutting-down` after `close` */
+  requireOpen(): number {
+    if (this.#fd === undefined) throw new AppError('shutting-down', 'The kernel is no longer followed.');
+    return this.#fd;
+  }
+
   close(): void {
     if (this.#fd !== undefined) closeSync(this.#fd);
     this.#fd = undefined;
   }
 
   #inside(name: string): string {
-    if (this.#fd === undefined) throw new AppError('shutting-down', 'The kernel is no longer followed.');
-    return throughDescriptors ? `/proc/self/fd/${this.#fd}/${name}` : `${this.path}/${name}`;
+    const folder = this.requireOpen();
+    return throughDescriptors ? `/proc/self/fd/${folder}/${name}` : `${this.path}/${name}`;
   }
 
   #strange(name: string): AppError {

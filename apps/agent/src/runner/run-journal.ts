@@ -40,6 +40,8 @@ export class RunJournal {
   readonly #directory: RunDirectory;
   readonly #events: RunEvents;
   readonly #clock: Clock;
+  #keepers = 0;
+  #kept: number | undefined;
 
   constructor(directory: RunDirectory, runId: string, events: RunEvents, clock: Clock = systemClock) {
     this.runId = runId;
@@ -48,39 +50,52 @@ export class RunJournal {
     this.#clock = clock;
   }
 
+  /** Looks at it through one descriptor meanwhile: each way to the file costs several calls of the system. */
+  async keepOpen<T>(work: () => Promise<T>): Promise<T> {
+    this.#keepers += 1;
+    try {
+      return await work();
+    } finally {
+      this.#keepers -= 1;
+      if (this.#keepers === 0 && this.#kept !== undefined) {
+        closeSync(this.#kept);
+        this.#kept = undefined;
+      }
+    }
+  }
+
   /**
    * Complete records from `cursor` on, about `maxBytes` of them, at least one if there is one.
    * @throws AppError `run-not-found`, `invalid-input` for a cursor between records, `kernel-lost` for a damaged journal
    */
   read(cursor: number, maxBytes: number): JournalPage {
-    const fd = this.#open();
-    try {
-      const size = fstatSync(fd).size;
-      if (!Number.isSafeInteger(cursor) || cursor < 0 || cursor > size) throw this.#badCursor();
-      // One byte more in front shows whether the cursor stands behind a line.
-      const lead = cursor > 0 ? 1 : 0;
-      let chunk = readAt(fd, cursor - lead, Math.min(size - cursor, Math.max(maxBytes, 1)) + lead);
-      if (lead && chunk[0] !== newline) throw this.#badCursor();
-      let last = chunk.lastIndexOf(newline);
-      if (last < lead && size - cursor > chunk.length - lead) {
-        chunk = readAt(fd, cursor - lead, Math.min(size - cursor, lineLimitBytes) + lead);
-        last = chunk.indexOf(newline, lead);
-      }
-      if (last < lead) {
-        if (chunk.length - lead >= lineLimitBytes) throw this.#damaged();
-        return { records: [], cursor, done: false };
-      }
-      return this.#parse(chunk.subarray(lead, last + 1), cursor);
-    } finally {
-      closeSync(fd);
+    const page = this.#look((fd) => this.#read(fd, cursor, maxBytes));
+    if (!page) throw new AppError('run-not-found', 'The kernel keeps no output of this execution.');
+    return page;
+  }
+
+  #read(fd: number, cursor: number, maxBytes: number): JournalPage {
+    const size = fstatSync(fd).size;
+    if (!Number.isSafeInteger(cursor) || cursor < 0 || cursor > size) throw this.#badCursor();
+    // One byte more in front shows whether the cursor stands behind a line.
+    const lead = cursor > 0 ? 1 : 0;
+    let chunk = readAt(fd, cursor - lead, Math.min(size - cursor, Math.max(maxBytes, 1)) + lead);
+    if (lead && chunk[0] !== newline) throw this.#badCursor();
+    let last = chunk.lastIndexOf(newline);
+    if (last < lead && size - cursor > chunk.length - lead) {
+      chunk = readAt(fd, cursor - lead, Math.min(size - cursor, lineLimitBytes) + lead);
+      last = chunk.indexOf(newline, lead);
     }
+    if (last < lead) {
+      if (chunk.length - lead >= lineLimitBytes) throw this.#damaged();
+      return { records: [], cursor, done: false };
+    }
+    return this.#parse(chunk.subarray(lead, last + 1), cursor);
   }
 
   /** Whether the runner has taken such a run and keeps its output. */
   exists(): boolean {
-    const fd = this.#directory.openJournal(this.runId);
-    if (fd !== undefined) closeSync(fd);
-    return fd !== undefined;
+    return this.#look(() => true) ?? false;
   }
 
   /** By what the run asks, or has ended, as long as the disk is too full to write it behind the other records. */
@@ -90,13 +105,7 @@ export class RunJournal {
 
   /** Bytes; none when the journal does not exist. */
   size(): number {
-    const fd = this.#directory.openJournal(this.runId);
-    if (fd === undefined) return 0;
-    try {
-      return fstatSync(fd).size;
-    } finally {
-      closeSync(fd);
-    }
+    return this.#look((fd) => fstatSync(fd).size) ?? 0;
   }
 
   /**
@@ -154,10 +163,17 @@ export class RunJournal {
     return { records, cursor: start + at, done: false };
   }
 
-  #open(): number {
-    const fd = this.#directory.openJournal(this.runId);
-    if (fd === undefined) throw new AppError('run-not-found', 'The kernel keeps no output of this execution.');
-    return fd;
+  /** Undefined when there is no journal. */
+  #look<T>(look: (fd: number) => T): T | undefined {
+    this.#directory.requireOpen();
+    const fd = this.#kept ?? this.#directory.openJournal(this.runId);
+    if (fd === undefined) return undefined;
+    if (this.#keepers > 0) this.#kept = fd;
+    try {
+      return look(fd);
+    } finally {
+      if (this.#kept === undefined) closeSync(fd);
+    }
   }
 
   #badCursor(): AppError {

@@ -5,6 +5,7 @@ import { batchRunId, type IsolationReport, type KernelSpec } from '@backend.ai/c
 import { AppError, type Clock, type ResourceSlots, slotsFromTexts } from '@backend.ai/core';
 import type { Logger } from '@backend.ai/telemetry';
 import { readTail } from '../../files/tail.ts';
+import { CgroupMeter } from '../../resources/cgroup-meter.ts';
 import {
   cgroupPaths,
   closeCgroupHost,
@@ -13,7 +14,6 @@ import {
   openCgroupHost,
   processesIn,
   readCgroupView,
-  readCounters,
   readOwnLimits,
   removeCgroups,
 } from '../../resources/cgroups.ts';
@@ -313,7 +313,9 @@ export class ProcessBackend implements Backend {
 function endMeanwhile(draft: KernelDraft, sameBoot: boolean): KernelEnd {
   const { exitCode } = readSandboxStatus(draft.paths);
   if (!sameBoot) return { exitCode, reason: 'host-restarted' };
-  const killed = readCounters(draft.cgroups).outOfMemory > 0 && (exitCode === null || exitCode === 137);
+  const meter = new CgroupMeter(draft.cgroups);
+  const killed = meter.incidents().outOfMemory > 0 && (exitCode === null || exitCode === 137);
+  meter.close();
   return { exitCode, reason: killed ? 'out-of-memory' : 'self-terminated' };
 }
 

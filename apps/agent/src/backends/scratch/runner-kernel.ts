@@ -16,7 +16,6 @@ import { ConsoleFiles } from '../../files/console-log.ts';
 import { HomeFiles } from '../../files/home-files.ts';
 import { readTail } from '../../files/tail.ts';
 import { CgroupMeter } from '../../resources/cgroup-meter.ts';
-import { readCounters } from '../../resources/cgroups.ts';
 import { RunnerClient } from '../../runner/index.ts';
 import { KernelServices } from '../../services/kernel-services.ts';
 import type { KernelEnd, KernelHandle, KernelUsage } from '../backend.ts';
@@ -82,7 +81,7 @@ export abstract class RunnerKernel implements KernelHandle {
     this.servicePorts = services;
     this.console = new ConsoleFiles(paths.run);
     this.meter = new CgroupMeter(cgroups);
-    this.#killsBefore = readCounters(cgroups).outOfMemory;
+    this.#killsBefore = this.meter.incidents().outOfMemory;
   }
 
   /** Makes the programs end, whatever state they are in. */
@@ -252,14 +251,14 @@ export abstract class RunnerKernel implements KernelHandle {
   }
 
   #serve(client: RunnerClient): void {
-    const { paths, cgroups, clock, logger } = this.#options;
+    const { paths, clock, logger } = this.#options;
     this.#client = client;
     const connect = (port: number): Promise<Duplex> => this.connectToPort(port);
     this.#services = new KernelServices({ client, services: this.servicePorts, connect, clock });
     this.#runs = new Runs({
       client,
       runDirectory: paths.run,
-      cgroups,
+      incidents: () => this.meter.incidents(),
       deadlinesFile: paths.deadlines,
       clock: this.#clock,
       ended: this.ended,
@@ -273,7 +272,7 @@ export abstract class RunnerKernel implements KernelHandle {
 
   #wasKilledForMemory(): boolean {
     if (this.#runs) return this.#runs.hasUnexplainedKill;
-    return readCounters(this.#options.cgroups).outOfMemory > this.#killsBefore;
+    return this.meter.incidents().outOfMemory > this.#killsBefore;
   }
 
   #requireRuns(): Runs {

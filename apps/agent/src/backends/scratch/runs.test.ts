@@ -53,7 +53,7 @@ function kernel(clock: Clock = systemClock, expired: string[] = []) {
   const runs = new Runs({
     client: client as never,
     runDirectory: folder,
-    cgroups: [],
+    incidents: () => ({ outOfMemory: 0, processLimit: 0 }),
     deadlinesFile,
     clock,
     ended: end.promise,

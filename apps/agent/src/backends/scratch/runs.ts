@@ -3,7 +3,7 @@ import type { ExecuteInput, RunResult } from '@backend.ai/contract';
 import { AppError, type Clock, type ErrorBody, hasCode, newId, type StatusReason } from '@backend.ai/core';
 import { isNearlyFull, unlessDiskFull } from '../../files/disk-full.ts';
 import { replaceFileSync } from '../../files/replace-file.ts';
-import { type CgroupCounters, readCounters } from '../../resources/cgroups.ts';
+import type { CgroupIncidents } from '../../resources/cgroup-meter.ts';
 import type { Execution, RunnerClient } from '../../runner/index.ts';
 import { endOf } from '../../runner/last-record.ts';
 import type { RunEnd } from '../../runner/runner-messages.ts';
@@ -12,7 +12,8 @@ import type { KernelEnd } from '../backend.ts';
 export interface RunsOptions {
   readonly client: RunnerClient;
   readonly runDirectory: string;
-  readonly cgroups: readonly string[];
+  /** What has happened to its programs since they were started. */
+  readonly incidents: () => CgroupIncidents;
   /** Where deadlines of runs outlive the agent. */
   readonly deadlinesFile: string;
   /** That of the kernel: it stands still with its programs. */
@@ -24,7 +25,7 @@ export interface RunsOptions {
 
 interface Run {
   readonly id: string;
-  readonly before: CgroupCounters;
+  readonly before: CgroupIncidents;
   readonly expired: AbortController;
   /** Where a caller without a cursor of its own reads on. */
   cursor: number;
@@ -54,7 +55,7 @@ export class Runs {
 
   constructor(options: RunsOptions) {
     this.#options = options;
-    this.#explainedKills = readCounters(options.cgroups).outOfMemory;
+    this.#explainedKills = options.incidents().outOfMemory;
     void options.ended.then((end) => {
       this.#end = end;
       this.#over.abort();
@@ -65,7 +66,7 @@ export class Runs {
 
   /** Whether the system has killed for memory and no finished run explains it. */
   get hasUnexplainedKill(): boolean {
-    return readCounters(this.#options.cgroups).outOfMemory > this.#explainedKills;
+    return this.#options.incidents().outOfMemory > this.#explainedKills;
   }
 
   async execute(input: ExecuteInput, signal: AbortSignal | undefined): Promise<RunResult> {
@@ -170,9 +171,10 @@ export class Runs {
       if (run.finished) return { ...result, console };
     }
     run.truncated = true;
-    const exitCode = this.#endOf(run.id)?.x ?? this.#end?.exitCode ?? 137;
+    const end = this.#endOf(run.id);
+    const exitCode = end?.x ?? this.#end?.exitCode ?? 137;
     const { id: runId, cursor } = run;
-    return this.#judge(run, { runId, status: 'finished', exitCode, options: null, console, cursor });
+    return this.#judge(run, { runId, status: 'finished', exitCode, options: null, console, cursor }, end);
   }
 
   close(): void {
@@ -186,7 +188,7 @@ export class Runs {
     signal: AbortSignal | undefined,
   ): Promise<RunResult> {
     const { flushMs, holdMs, maxBytes } = options;
-    const { truncated, ...result } = await this.#options.client.collect(run.id, cursor, {
+    const { truncated, end, ...result } = await this.#options.client.collect(run.id, cursor, {
       flushMs,
       holdMs,
       maxBytes,
@@ -195,30 +197,25 @@ export class Runs {
     });
     run.truncated ||= truncated;
     run.cursor = result.cursor;
-    return this.#judge(run, { ...result, console: result.console as RunResult['console'] });
+    return this.#judge(run, { ...result, console: result.console as RunResult['console'] }, end);
   }
 
   /** What the end of a run means, if this is one. */
-  #judge(run: Run, result: Omit<RunResult, 'notices'>): RunResult {
+  #judge(run: Run, result: Omit<RunResult, 'notices'>, end: RunEnd | undefined): RunResult {
     // The end of a kernel that ran out of time is the end of its run's time, whoever notices first.
-    if (run.expired.signal.aborted && (result.status === 'exec-timeout' || this.#diedWith(result.exitCode, run))) {
+    if (run.expired.signal.aborted && (result.status === 'exec-timeout' || (result.exitCode !== null && !end))) {
       this.#finish(run);
       return { ...result, status: 'exec-timeout', exitCode: null, notices: [timeoutNotice()] };
     }
     if (result.status !== 'finished') return { ...result, notices: [] };
-    const notices = this.#notices(run, result.exitCode);
+    const notices = this.#notices(run, result.exitCode, end && this.#onFullDisk(end));
     this.#finish(run);
     return { ...result, notices };
   }
 
-  #diedWith(exitCode: number | null, run: Run): boolean {
-    return exitCode !== null && !this.#endOf(run.id);
-  }
-
-  #notices(run: Run, exitCode: number | null): ErrorBody[] {
+  #notices(run: Run, exitCode: number | null, ending: RunEnd | undefined): ErrorBody[] {
     const notices: AppError[] = [];
-    const now = readCounters(this.#options.cgroups);
-    const ending = this.#endOf(run.id);
+    const now = this.#options.incidents();
     const signalName = ending?.s;
     const outOfMemory = now.outOfMemory > run.before.outOfMemory || (!ending && this.#end?.reason === 'out-of-memory');
     if (outOfMemory) {
@@ -248,12 +245,17 @@ export class Runs {
     return notices.map((notice) => notice.toBody());
   }
 
-  /** As its journal says, or its runner where the disk does not take that. What fails on a full disk, fails of it, perhaps. */
+  /** As its journal says, or its runner where the disk does not take that. */
   #endOf(runId: string): RunEnd | undefined {
     const { client, runDirectory } = this.#options;
     const untold = client.untold(runId);
     const end = endOf(runDirectory, runId) ?? (untold?.t === 'finished' ? untold : undefined);
-    return end && end.x !== 0 && isNearlyFull(runDirectory) ? { ...end, full: true } : end;
+    return end && this.#onFullDisk(end);
+  }
+
+  /** What fails on a full disk, fails of it, perhaps. */
+  #onFullDisk(end: RunEnd): RunEnd {
+    return end.x !== 0 && isNearlyFull(this.#options.runDirectory) ? { ...end, full: true } : end;
   }
 
   /** One that was begun here, or before this agent was started. @throws AppError `run-not-found` */
@@ -269,7 +271,7 @@ export class Runs {
     this.#makeRoom();
     const run: Run = {
       id: runId,
-      before: readCounters(this.#options.cgroups),
+      before: this.#options.incidents(),
       expired: new AbortController(),
       cursor: 0,
       truncated: false,

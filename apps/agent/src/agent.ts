@@ -7,40 +7,17 @@ import {
   agentFeatures,
   createAgentRouter,
   type Image,
-  type IsolationReport,
-  type KernelMeasurement,
-  type KernelReport,
-  type Metrics,
   rpcVersions,
-  type WarmSlotReport,
 } from '@backend.ai/contract';
-import {
-  AppError,
-  type Clock,
-  delay,
-  isLoopback,
-  newId,
-  type StatusReason,
-  slotsFromTexts,
-  slotsToTexts,
-  systemClock,
-} from '@backend.ai/core';
+import { AppError, type Clock, delay, newId, type StatusReason, slotsToTexts, systemClock } from '@backend.ai/core';
 import { createRpcServer, type PeerIdentity, parseJoinToken, pinnedKeys, type RpcServer } from '@backend.ai/rpc';
 import { BackgroundTasks, ensureRequestId, type Logger, ReconcileLoop } from '@backend.ai/telemetry';
-import { Accelerators, type PluginStatus } from './accelerators/accelerators.ts';
+import { Accelerators } from './accelerators/accelerators.ts';
 import { pluginSources } from './accelerators/load-plugins.ts';
+import { type AgentStatusView, agentStatus, type StatusSources } from './agent-status.ts';
 import type { Backend } from './backends/backend.ts';
-import { type BackendKind, backendByItself, backendsBefore, whyEngineIsUnused } from './backends/choose-backend.ts';
-import { examineEngine } from './backends/engine-report.ts';
-import { FakeBackend } from './backends/fake/fake-backend.ts';
-import { ProcessBackend } from './backends/process/process-backend.ts';
-import {
-  type AgentConfig,
-  type AgentDependencies,
-  type AgentOptions,
-  engineSocket,
-  parseAgentConfig,
-} from './config.ts';
+import { type ChosenBackend, openBackend } from './backends/open-backend.ts';
+import { type AgentConfig, type AgentDependencies, type AgentOptions, parseAgentConfig } from './config.ts';
 import { DataPort } from './data-port/data-port.ts';
 import { Tickets } from './data-port/tickets.ts';
 import { isNearlyFull } from './files/disk-full.ts';
@@ -55,63 +32,19 @@ import { KernelSupervisor } from './kernels/supervisor.ts';
 import { AllocationLedger } from './resources/allocation-ledger.ts';
 import type { Inventory } from './resources/inventory.ts';
 import { LocalAgentService } from './rpc/agent-service.ts';
-import { type LinkStatus, ManagerLink } from './rpc/manager-link.ts';
+import { ManagerLink } from './rpc/manager-link.ts';
 import { agentVersion } from './service-facts.ts';
 import { deviceMeasurements } from './statistics/device-measurements.ts';
 import { MachineMeter } from './statistics/machine-meter.ts';
 
-/** What operators see: `ag status`, `ag list-slots`. */
-export interface AgentStatusView {
-  readonly agentId: string;
-  readonly bootId: string;
-  readonly version: string;
-  readonly startedAt: string;
-  readonly backend: BackendKind;
-  /** Why an agent that chose processes by itself does not use the engine that is there, and what to do; null: it is not so. */
-  readonly unusedEngine: string | null;
-  /** Why no kernels are started now; null: they are. */
-  readonly outage: string | null;
-  readonly registration: LinkStatus['state'];
-  /** The line to the manager in more detail. */
-  readonly link: LinkStatus;
-  readonly isolation: IsolationReport;
-  readonly images: readonly Image[];
-  readonly capacity: Record<string, string>;
-  readonly used: Record<string, string>;
-  /** What is held of each device, by slot; a device of which nothing is held is left out. */
-  readonly heldDevices: Record<string, Record<string, string>>;
-  readonly accelerators: PluginStatus[];
-  readonly kernels: KernelReport[];
-  /** Kernels that were started ahead, for sessions to come. */
-  readonly warmSlots: WarmSlotReport[];
-  /** What those that run use. */
-  readonly measurements: KernelMeasurement[];
-  /** What the whole machine uses. */
-  readonly machine: Metrics;
-  /** Events that the manager has not acknowledged yet. */
-  readonly outboxDepth: number;
-  readonly lastEventSeq: number;
-  readonly epoch: number;
-  readonly address: string;
-  readonly dataAddress: string;
-}
-
 /** Everything that exists once the agent has started. */
-interface Parts {
+interface Parts extends ChosenBackend, StatusSources {
   readonly service: AgentService;
-  readonly outbox: Outbox;
-  readonly state: AgentState;
-  readonly backend: Backend;
-  readonly ledger: AllocationLedger;
-  readonly accelerators: Accelerators;
   readonly lookForDevices: ReconcileLoop;
-  readonly supervisor: KernelSupervisor;
   readonly meters: Meters;
   readonly dataPort: DataPort;
   readonly server: RpcServer;
   readonly link: ManagerLink;
-  readonly address: string;
-  readonly dataAddress: string;
 }
 
 interface Meters {
@@ -121,9 +54,8 @@ interface Meters {
 }
 
 /** What exists before anything listens. */
-interface Prepared {
+interface Prepared extends ChosenBackend {
   readonly state: AgentState;
-  readonly backend: Backend;
   readonly accelerators: Accelerators;
   readonly inventory: Inventory;
 }
@@ -140,7 +72,6 @@ export class Agent {
   readonly #logger: Logger;
   readonly #tasks: BackgroundTasks;
   readonly #startedAt: string;
-  #unusedEngine: string | null = null;
   #prepared: Promise<Prepared> | undefined;
   #parts: Parts | undefined;
   #closing: Promise<void> | undefined;
@@ -203,37 +134,10 @@ export class Agent {
   }
 
   status(): AgentStatusView {
-    const { link, backend, ledger, accelerators, supervisor, meters, outbox, state, address, dataAddress } =
-      this.#started();
-    const { isolation, images } = backend.capabilities;
-    return {
-      agentId: this.#identity.id,
-      bootId: this.bootId,
-      version: agentVersion,
-      startedAt: this.#startedAt,
-      backend: backend.kind,
-      unusedEngine: this.#unusedEngine,
-      outage: supervisor.outage ? withCause(supervisor.outage) : null,
-      registration: link.status.state,
-      link: link.status,
-      isolation,
-      images,
-      capacity: slotsToTexts(ledger.capacity),
-      used: slotsToTexts(ledger.used),
-      heldDevices: Object.fromEntries(
-        [...ledger.heldDevices].map(([slot, devices]) => [slot, slotsToTexts(Object.fromEntries(devices))]),
-      ),
-      accelerators: accelerators.status(),
-      kernels: supervisor.reports(),
-      warmSlots: supervisor.warmSlots.reports(),
-      measurements: meters.kernels.measurements(),
-      machine: meters.machine.metrics(),
-      outboxDepth: outbox.pending.length,
-      lastEventSeq: outbox.lastSeq,
-      epoch: state.epoch,
-      address,
-      dataAddress,
-    };
+    const { bootId } = this;
+    const facts = { agentId: this.#identity.id, bootId, version: agentVersion, startedAt: this.#startedAt };
+    const sources = this.#started();
+    return agentStatus({ ...facts, unusedEngine: sources.unusedEngine }, sources);
   }
 
   /** See `KernelSupervisor.sweepStrays`. */
@@ -272,11 +176,12 @@ export class Agent {
     const { dataDir, accelerators: plugins, path } = this.#config;
     mkdirSync(dataDir, { recursive: true, mode: 0o700 });
     const state = AgentState.open(join(dataDir, 'agent.json'));
-    const backend = await this.#makeBackend(state.installationId);
+    const dependencies = { ...this.#dependencies, logger: this.#logger };
+    const { backend, unusedEngine } = await openBackend(this.#config, dependencies, state.installationId);
     const context = { path, clock: this.#clock, logger: this.#logger.with({ module: 'kernels' }) };
     const accelerators = new Accelerators({ ...context, sources: pluginSources(plugins, context) });
     await Promise.all([backend.start(), accelerators.refresh()]);
-    return { state, backend, accelerators, inventory: accelerators.extend(this.#machineOf(backend)) };
+    return { state, backend, unusedEngine, accelerators, inventory: accelerators.extend(this.#machineOf(backend)) };
   }
 
   async #start(joinToken: string | undefined, installationOwner: string | undefined): Promise<void> {
@@ -284,7 +189,7 @@ export class Agent {
     const clock = this.#clock;
     const logger = this.#logger;
     const rpcLogger = logger.with({ module: 'rpc' });
-    const { state, backend, accelerators, inventory } = await this.#ensurePrepared();
+    const { state, backend, unusedEngine, accelerators, inventory } = await this.#ensurePrepared();
     const outbox = Outbox.open(join(config.dataDir, 'outbox.jsonl'), { clock, logger });
     const ledger = new AllocationLedger(inventory, config.allocation);
     let link: ManagerLink | undefined;
@@ -407,7 +312,19 @@ export class Agent {
       logger: rpcLogger,
     });
     this.#parts = {
-      ...{ service, outbox, state, backend, ledger, accelerators, lookForDevices, supervisor, meters, dataPort },
+      ...{
+        service,
+        outbox,
+        state,
+        backend,
+        unusedEngine,
+        ledger,
+        accelerators,
+        lookForDevices,
+        supervisor,
+        meters,
+        dataPort,
+      },
       ...{ server, link },
       ...{ address, dataAddress },
     };
@@ -427,58 +344,6 @@ export class Agent {
 
   #machineOf({ capabilities: { inventory } }: Backend): Inventory {
     return this.#config.allocation.pinCpus ? inventory : { ...inventory, realCpus: false };
-  }
-
-  async #makeBackend(installationId: string): Promise<Backend> {
-    const { docker, dataDir, slots, reserve, allowUnisolated, sandbox, useCgroups, processLimit, startDeadlineMs } =
-      this.#config;
-    const socketPath = engineSocket(this.#config);
-    const kind = await this.#backendKind(socketPath);
-    const { runtimes, fakeScript } = this.#dependencies;
-    const clock = this.#clock;
-    const parsedSlots = slots && slotsFromTexts(slots);
-    const logger = this.#logger.with({ module: 'kernels' });
-    if (kind === 'fake') return new FakeBackend({ clock, slots: parsedSlots, script: fakeScript });
-    if (kind === 'docker') {
-      // It takes long to load, and most agents of a small machine do without.
-      const { DockerBackend } = await import('./backends/docker/docker-backend.ts');
-      const { rpc } = this.#config;
-      return new DockerBackend({
-        ...{ ...docker, dataDir, installationId, socketPath, processLimit, startDeadlineMs, clock, logger },
-        agentId: this.#identity.id,
-        allowUnguarded: docker.allowUnguarded || !('host' in rpc) || isLoopback(rpc.host),
-        slots: parsedSlots,
-        reserve,
-      });
-    }
-    return new ProcessBackend({
-      dataDir,
-      installationId,
-      allowUnisolated,
-      sandbox,
-      useCgroups,
-      slots: parsedSlots,
-      reserve,
-      interpreters: runtimes,
-      processLimit,
-      startDeadlineMs,
-      path: this.#config.path,
-      clock,
-      logger,
-    });
-  }
-
-  async #backendKind(socket: string): Promise<BackendKind> {
-    const { backend, dataDir } = this.#config;
-    if (backend !== 'auto') return backend;
-    const engine = await examineEngine(socket);
-    const before = backendsBefore(dataDir);
-    const kind = backendByItself(before, engine);
-    const unusedEngine = whyEngineIsUnused(before, engine);
-    const images = engine.state === 'ready' ? engine.images : null;
-    this.#unusedEngine = unusedEngine;
-    this.#logger.info('backend chosen', { backend: kind, engine: socket, state: engine.state, images, unusedEngine });
-    return kind;
   }
 
   #registration(backend: Backend, ledger: AllocationLedger, address: string, dataAddress: string): AgentRegistration {
@@ -529,11 +394,6 @@ export class Agent {
     if (!this.#parts) throw new AppError('internal', 'The agent has not been started.');
     return this.#parts;
   }
-}
-
-/** For operators. */
-function withCause({ message, cause }: AppError): string {
-  return cause instanceof Error ? `${message} (${cause.message})` : message;
 }
 
 /** See `Agent.create`. */

@@ -4,7 +4,7 @@ import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
 import { AppError } from '@backend.ai/core';
 import { callAdminSocket, type Dependency, NoAnswer } from '@backend.ai/runtime';
-import type { AgentStatusView } from './agent.ts';
+import type { AgentStatusView } from './agent-status.ts';
 import { backendByItself, backendsBefore } from './backends/choose-backend.ts';
 import { type EngineReport, examineEngine, isSupported } from './backends/engine-report.ts';
 import { findSandboxTools } from './backends/process/tools.ts';

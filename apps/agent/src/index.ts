@@ -2,6 +2,7 @@ export { Accelerators } from './accelerators/accelerators.ts';
 export { pluginSources } from './accelerators/load-plugins.ts';
 export * from './admin-handlers.ts';
 export * from './agent.ts';
+export type { AgentStatusView } from './agent-status.ts';
 export type { BackendCapabilities } from './backends/backend.ts';
 export { engineSocketFor } from './backends/choose-backend.ts';
 export {

@@ -1,7 +1,7 @@
 import type { Writable } from 'node:stream';
 import { writeTable } from '@backend.ai/cli-kit';
 import { formatBinarySize } from '@backend.ai/core';
-import type { AgentStatusView } from '../agent.ts';
+import type { AgentStatusView } from '../agent-status.ts';
 
 /** One accelerator, as it is shown. */
 export interface DeviceRow {

@@ -2,7 +2,7 @@ import { writeFields, writeTable } from '@backend.ai/cli-kit';
 import type { Metrics } from '@backend.ai/contract';
 import { amountForPeople, amountFromText } from '@backend.ai/core';
 import { Command } from 'clipanion';
-import type { AgentStatusView } from '../agent.ts';
+import type { AgentStatusView } from '../agent-status.ts';
 import { AgentCommand } from './agent-command.ts';
 import { devicesOf, writeDevices } from './devices.ts';
 

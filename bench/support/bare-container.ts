@@ -29,6 +29,7 @@ export interface BareContainer {
   end(): Promise<void>;
 }
 
+let made = 0;
 /** Of the range that is kept for tests of address ranges; sessions get theirs elsewhere. */
 const subnetOf = (index: number): string => `10.97.${index}.0/26`;
 const memoryBytes = 192 * 1024 ** 2;
@@ -44,7 +45,6 @@ export async function openBareEngine(socketPath: string, imageName: string, fold
     readFileSync('/proc/self/limits', 'utf8'),
     readFileSync('/proc/self/status', 'utf8'),
   );
-  let made = 0;
   const makeNetwork = async (): Promise<Docker.Network> => {
     const Name = `bench-bare-${process.pid}-${made}`;
     return docker.createNetwork({ Name, Driver: 'bridge', IPAM: { Config: [{ Subnet: subnetOf(made++ % 250) }] } });

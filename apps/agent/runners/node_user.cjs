@@ -248,7 +248,9 @@ async function run(code) {
   } else if (answer.result.type !== 'undefined') {
     await show(answer.result);
   }
-  session.post('Runtime.releaseObjectGroup', { objectGroup: 'run' });
+  if (answer?.result.objectId || answer?.exceptionDetails) {
+    session.post('Runtime.releaseObjectGroup', { objectGroup: 'run' });
+  }
   return exitCode;
 }
 

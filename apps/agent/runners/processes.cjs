@@ -78,6 +78,22 @@ function makeFifos(count) {
   return spawnSync('mkfifo', ['-m', '600', ...names]).status === 0 ? names : undefined;
 }
 
+/** Filled by `drain`, which everything of this process waits for: what is read is used up before anything else is. */
+const drained = Buffer.allocUnsafeSlow(chunkSize);
+
+/** Bytes that are there; 0: none. Mostly there are none, and the stack of the error that says so would cost the most. */
+function readNow(fd, buffer) {
+  const { stackTraceLimit } = Error;
+  Error.stackTraceLimit = 0;
+  try {
+    return fs.readSync(fd, buffer);
+  } catch {
+    return 0;
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit;
+  }
+}
+
 /** The reading end of a program's stdout or stderr. */
 class OutputPipe {
   constructor(kind, sink, onEnd = () => {}) {
@@ -122,11 +138,10 @@ class OutputPipe {
   /** What was written before this call, and not what a busy writer adds meanwhile. */
   drain() {
     for (let total = 0; this.fd !== undefined && total < 2 << 20; ) {
-      const chunk = Buffer.allocUnsafe(chunkSize);
-      const size = attempt(() => fs.readSync(this.fd, chunk)) ?? 0;
+      const size = readNow(this.fd, drained);
       if (size === 0) return;
       total += size;
-      this.sink(this.kind, chunk.subarray(0, size));
+      this.sink(this.kind, drained.subarray(0, size));
     }
   }
 

@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 const conditions = ['@backend.ai/source'];
 const shared = { resolve: { conditions }, ssr: { resolve: { conditions } } };
@@ -16,8 +17,11 @@ const onBothDatabases = [
   'apps/manager/tests/{session-*,state-*,tenancy,usage,waiting}.test.ts',
 ];
 
-/** The longest of them, which the whole run of `scripts/test.sh` has on PostgreSQL alone: there more goes on at once. */
-const longest = ['apps/manager/tests/{crash-points,explain,interleavings,scheduling-policies}.test.ts'];
+/** Those of them that the whole run of `scripts/test.sh` has on PostgreSQL alone: there more goes on at once. */
+const onServersOnly = [
+  'apps/manager/tests/{arbitrary-input,backup,clusters,crash-points,explain,faults,installation-keys,interleavings}.test.ts',
+  'apps/manager/tests/scheduling-policies.test.ts',
+];
 
 /**
  * What takes minutes together: real kernels, which need a Python of the machine, managers that begin anew dozens of times,
@@ -31,11 +35,11 @@ const long = [
   'apps/manager/tests/{backup,faults,follow-logs,lost-events,managers,state-changes,two-leaders,waiting,warm-pools}.test.ts',
   'apps/standalone/tests/data-directory.test.ts',
   'packages/database/tests/pglite.test.ts',
-  ...longest,
+  'apps/manager/tests/{crash-points,explain,interleavings,scheduling-policies}.test.ts',
 ];
 
 /** What `scripts/test.sh` says of its run: `quick`, or `on-servers` where the project `servers` is part of it. */
-const leftOutOf: Readonly<Record<string, readonly string[]>> = { quick: long, 'on-servers': longest };
+const leftOutOf: Readonly<Record<string, readonly string[]>> = { quick: long, 'on-servers': onServersOnly };
 const leftOut = leftOutOf[process.env.TEST_RUN ?? ''] ?? [];
 
 /** They need a container engine that may be used, with our images in it. */
@@ -50,6 +54,38 @@ const isolate = false;
 /** What is installed and published, tried outside of the repository. They need npm's registry and a build. */
 const packaging = ['packages/client/tests/packed.test.ts', 'apps/cli/tests/launcher.test.ts'];
 
+/** What takes longest, the longest first: begun last, one of them would run alone at the end. */
+const begunFirst = [
+  'tests/distributed.test.ts',
+  'tests/long-outage.test.ts',
+  'tests/run-dev.test.ts',
+  'tests/crash.test.ts',
+  'tests/rolling-upgrade.test.ts',
+  'tests/embedded-operator.test.ts',
+  'tests/quickstart.test.ts',
+  'apps/agent/tests/docker-sandbox.docker.test.ts',
+  'apps/agent/tests/warm-slots.docker.test.ts',
+  'apps/agent/tests/swarm.docker.test.ts',
+  'apps/agent/tests/egress.docker.test.ts',
+  'tests/egress.docker.test.ts',
+  'apps/agent/tests/engine-restarts.docker.test.ts',
+  'apps/agent/tests/kernels.test.ts',
+  'apps/agent/tests/batch.test.ts',
+  'apps/agent/tests/sandbox.test.ts',
+  'apps/agent/tests/adoption.test.ts',
+  'apps/agent/src/runner/runner.test.ts',
+];
+
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const rank = ({ moduleId }: TestSpecification): number => {
+      const at = begunFirst.findIndex((name) => moduleId.endsWith(`/${name}`));
+      return at < 0 ? begunFirst.length : at;
+    };
+    return (await super.sort(files)).sort((one, other) => rank(one) - rank(other));
+  }
+}
+
 /**
  * Packages resolve to their sources: tests need no build. Projects: what needs nothing, embedded stores and real
  * processes, packages and launcher, the servers that production uses, whole clusters.
@@ -58,7 +94,8 @@ export default defineConfig({
   ...shared,
   test: {
     // Vitest leaves one core to itself, and would use one of two: tests often wait for processes.
-    maxWorkers: Math.max(2, availableParallelism() - 1),
+    maxWorkers: availableParallelism() + 1,
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         ...shared,
@@ -128,6 +165,7 @@ export default defineConfig({
         test: {
           server,
           name: 'system',
+          isolate,
           include: ['tests/**/*.test.ts'],
           exclude: onDocker,
           testTimeout: 180_000,

@@ -116,11 +116,18 @@ else
   projects+=(system)
 fi
 
+# Those that start clusters and containers wait for them more than they work.
+workers_of() {
+  case $1 in
+    system | docker) echo "--maxWorkers=$(($(nproc) * 2))" ;;
+  esac
+}
+
 test_projects() {
   local names=$1
   shift
-  # shellcheck disable=SC2086 # several options
-  "$@" npx vitest run --project ${names//,/ --project } "${files[@]}" --reporter=default --reporter=json \
+  # shellcheck disable=SC2046,SC2086 # several options, and none
+  "$@" npx vitest run --project ${names//,/ --project } $(workers_of "$names") "${files[@]}" --reporter=default --reporter=json \
     --outputFile.json="$results/$names.json" 2> >(tee -a "$work/errors.log" >&2)
 }
 for names in "${projects[@]}"; do

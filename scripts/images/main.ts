@@ -5,7 +5,7 @@ import { readFile, rm } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { AppError } from '@backend.ai/core';
+import { runMain } from '../run-main.ts';
 import { imageContents, serviceFolder, writeDefinitions } from './contents.ts';
 import { Engine } from './engine.ts';
 import { buildObstacle, dockerfileFacts, machineFacts, missingBuilders } from './machine.ts';
@@ -165,10 +165,4 @@ async function main(): Promise<void> {
   if (options.json) console.log(JSON.stringify(made, undefined, 2));
 }
 
-main().catch((thrown: unknown) => {
-  const error = AppError.from(thrown);
-  const unexpected = error.code === 'internal' && error.cause !== undefined;
-  console.error(`Error: ${unexpected ? String((error.cause as Error).message ?? error.cause) : error.message}`);
-  if (!unexpected) console.error(`  ${error.hint}`);
-  process.exitCode = 1;
-});
+await runMain(main);

@@ -4,6 +4,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { AppError, hasCode } from '@backend.ai/core';
 import { lockDirectory } from '@backend.ai/runtime';
+import { runMain } from '../run-main.ts';
 import { configFile, ensureConfigs } from './configs.ts';
 import { ensureDatabases } from './databases.ts';
 import { prepareInstallation } from './installation.ts';
@@ -93,10 +94,4 @@ async function main(): Promise<void> {
   }
 }
 
-main().catch((thrown: unknown) => {
-  const error = AppError.from(thrown);
-  const unexpected = error.code === 'internal' && error.cause !== undefined;
-  console.error(`Error: ${unexpected ? String((error.cause as Error).message ?? error.cause) : error.message}`);
-  if (!unexpected) console.error(`  ${error.hint}`);
-  process.exitCode = 1;
-});
+await runMain(main);

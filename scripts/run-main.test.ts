@@ -26,7 +26,7 @@ async function outcomeOf(body: string): Promise<readonly [code: number, stdout: 
 }
 
 it('a script that waits for nothing but a timer of a service goes on behind it, and ends when it is done', async () => {
-  expect(await outcomeOf("await delay(systemClock, 20); console.log('done')")).toEqual([0, 'done\n', '']);
+  expect(await outcomeOf("await delay(systemClock, 300); console.log('done')")).toEqual([0, 'done\n', '']);
 });
 
 it('what goes wrong in a script is one sentence with a next step, and what nobody expected a sentence', async () => {

@@ -84,9 +84,9 @@ export const bench: Bench = {
       for (const width of [4, 8]) {
         const containers: Array<{ end(): Promise<void> }> = [];
         const [ms] = await timed(() =>
-          inTurns(together / 2, width, async () => void containers.push(await bare.startWithNetwork())),
+          inTurns(together, width, async () => void containers.push(await bare.startWithNetwork())),
         );
-        bareRates.push([`bare engine, ${width} at a time`, (together * 500) / ms]);
+        bareRates.push([`bare engine, ${width} at a time`, (together * 1_000) / ms]);
         await inTurns(containers.length, width, (index) => containers[index]!.end());
       }
       const names = Array.from({ length: together }, (_, index) => `many-${index}`);

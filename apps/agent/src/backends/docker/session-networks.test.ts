@@ -302,3 +302,28 @@ it('has its rules in place with one call to the firewall for all who ask before 
   await Promise.all([w.networks.guard(), w.networks.guard(), w.networks.guard()]);
   expect(w.ensured).toHaveLength(2);
 });
+
+it('asks the firewall at a start only where other rules than those in force are wanted, and every few seconds', async () => {
+  const w = world({ spares: 1 });
+  w.networks.start();
+  await w.until(1);
+  const asked = async (session: string, egress: EgressPolicy): Promise<boolean> => {
+    const before = w.ensured.length;
+    await w.join(session, session, egress);
+    await w.networks.guardFor(session);
+    return w.ensured.length > before;
+  };
+  expect(await asked('s1', openEgress)).toBe(false);
+  await w.networks.leave('s1', 's1');
+  expect(await asked('s2', noCalls)).toBe(true);
+  expect(w.rules()).toEqual({ '198.18.0.0/26': noCalls });
+  await w.networks.leave('s2', 's2');
+  expect(await asked('s3', openEgress)).toBe(true);
+  expect(w.rules()).toEqual({ '198.18.0.0/26': openEgress });
+  // One that is made for it.
+  expect(await asked('s4', openEgress)).toBe(true);
+  const before = w.ensured.length;
+  await w.clock.advance(5_000);
+  await waitFor(() => w.ensured.length > before);
+  await w.networks.close();
+});

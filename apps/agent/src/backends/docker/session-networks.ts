@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { type EgressPolicy, openEgress } from '@backend.ai/contract';
 import { AppError, type Clock, Lane, Lanes, newId, type Subnet } from '@backend.ai/core';
-import type { Logger } from '@backend.ai/telemetry';
+import { type Logger, ReconcileLoop } from '@backend.ai/telemetry';
 import type { Engine } from './engine.ts';
 import type { Firewall } from './firewall.ts';
 import type { GuardedNetwork } from './firewall-rules.ts';
@@ -40,12 +40,16 @@ interface SessionHere {
   network: SessionNetwork | null;
 }
 
+/** Rules that somebody flushed are missing for so long. */
+const guardEveryMs = 5_000;
+
 /**
  * A bridge for each session: its kernels reach one another by name, and nobody else's. The session has it as long as it has
  * a kernel here. Some are ready before anybody needs them; afterwards a network is one of these again, or removed.
  *
- * Rules are put in place for all networks at once, from what is known here of who has which. A container may be made while
- * that goes on, and is started when it has ended (`guard`).
+ * Rules are put in place for all networks at once, from what is known here of who has which: every few seconds, and when a
+ * network was joined that had others until then. A container may be made while that goes on, and is started when it has
+ * ended (`guardFor`).
  */
 export class SessionNetworks {
   readonly #options: SessionNetworksOptions;
@@ -57,12 +61,24 @@ export class SessionNetworks {
   /** What was there is read before what is missing is put in place. */
   readonly #rules = new Lane();
   #guarding: Promise<void> | undefined;
+  /** Policies that are in force, by name of the network. */
+  readonly #inForce = new Map<string, EgressPolicy>();
+  readonly #loop: ReconcileLoop;
   /** Name of the spare network that is to be made: an engine that did not answer may have made it all the same. */
   #begun: string | undefined;
 
   constructor(options: SessionNetworksOptions) {
     this.#options = options;
     this.#makings = { ...options, making: new Set() };
+    this.#loop = new ReconcileLoop({
+      ...{
+        name: 'keep rules of networks in place',
+        tickMs: guardEveryMs,
+        clock: options.clock,
+        logger: options.logger,
+      },
+      run: () => this.guard(),
+    });
     this.#spares = new SpareNetworks({
       ...options,
       make: async () => {
@@ -129,14 +145,16 @@ export class SessionNetworks {
     await this.guard();
   }
 
-  /** Has networks ready from now on. */
+  /** Has networks ready, and keeps the rules of all in place, from now on. */
   start(): void {
     this.#spares.start();
+    if (this.#options.firewall) this.#loop.start();
   }
 
   /** Removes what no session has. */
-  close(): Promise<void> {
-    return this.#spares.close();
+  async close(): Promise<void> {
+    await this.#loop.stop();
+    await this.#spares.close();
   }
 
   /**
@@ -148,11 +166,26 @@ export class SessionNetworks {
     // One for all who ask before it begins.
     this.#guarding ??= this.#rules.follow(async () => {
       this.#guarding = undefined;
-      const sessions = [...this.#sessions.values()].map(({ network, egress }) => guarded(network, egress));
-      const spares = this.#spares.all().map((network) => guarded(network, openEgress));
-      await this.#options.firewall?.ensure([...sessions, ...spares].flat());
+      const sessions = [...this.#sessions.values()].flatMap(({ network, egress }) =>
+        network ? [{ network, egress }] : [],
+      );
+      const spares = this.#spares.all().map((network) => ({ network, egress: openEgress }));
+      const all = [...sessions, ...spares];
+      await this.#options.firewall?.ensure(all.flatMap(({ network, egress }) => guarded(network, egress)));
+      this.#inForce.clear();
+      for (const { network, egress } of all) this.#inForce.set(network.name, egress);
     });
     return this.#guarding;
+  }
+
+  /**
+   * As `guard`, unless the rules of the session's network are in place already.
+   * @throws AppError `isolation-unavailable`
+   */
+  async guardFor(sessionId: string): Promise<void> {
+    const session = this.#sessions.get(sessionId);
+    const inForce = session && this.#inForce.get(session.name);
+    if (!inForce || !isDeepStrictEqual(inForce, session.egress)) await this.guard();
   }
 
   /**
@@ -167,7 +200,7 @@ export class SessionNetworks {
   }
 
   /**
-   * Answers the range of its addresses. Its rules are in place after the next `guard`, before which nothing may run in it.
+   * Answers the range of its addresses. Its rules are in place after the next `guardFor`, before which nothing may run in it.
    * @throws AppError `insufficient-capacity` when no address range is left, `state-conflict` when its session has kernels
    * here with another egress policy, `engine-failed`, `engine-unavailable`
    */
@@ -248,15 +281,18 @@ export class SessionNetworks {
   }
 
   /** Its rules first, as it has no containers any more: afterwards its addresses may be those of another one. */
-  async #remove({ bridge, id }: SessionNetwork): Promise<void> {
+  async #remove({ bridge, id, name }: SessionNetwork): Promise<void> {
     const { engine, firewall } = this.#options;
-    await this.#rules.follow(async () => firewall?.release(bridge));
+    await this.#rules.follow(async () => {
+      this.#inForce.delete(name);
+      await firewall?.release(bridge);
+    });
     await engine.removeNetwork(id);
   }
 }
 
-function guarded(network: SessionNetwork | null, egress: EgressPolicy): GuardedNetwork[] {
-  return (network?.subnets ?? []).map((subnet) => ({ subnet, bridge: network?.bridge ?? '', egress }));
+function guarded({ subnets, bridge }: SessionNetwork, egress: EgressPolicy): GuardedNetwork[] {
+  return subnets.map((subnet) => ({ subnet, bridge, egress }));
 }
 
 function isRouted({ subnets }: SessionNetwork): boolean {

@@ -37,7 +37,7 @@ export function createContainerStep(draft: DockerDraft, context: DockerContext):
         offers.set(image.id, draft.services);
       };
       // Nothing runs in it before the rules of its network are in place. Both have ended before one is undone.
-      const [made, guarded] = await Promise.allSettled([making(), networks.guard()]);
+      const [made, guarded] = await Promise.allSettled([making(), networks.guardFor(network)]);
       for (const outcome of [made, guarded]) if (outcome.status === 'rejected') throw outcome.reason;
     },
     async undo() {

@@ -90,9 +90,9 @@ if [ "$mode" != soak ]; then
   checks=$!
 fi
 
-# Those that read SOAK or INTERLEAVINGS.
+# Those that read SOAK or INTERLEAVINGS, and run-dev with containers, for which images are made.
 files=()
-if [ "$mode" = soak ]; then files=(interleavings concurrency crash distributed long-outage docker-adoption); fi
+if [ "$mode" = soak ]; then files=(interleavings concurrency crash distributed long-outage docker-adoption run-dev-compose); fi
 
 # For project NAME that cannot run here, for a reason.
 leave_out() {
@@ -150,6 +150,11 @@ if [ "$mode" != quick ]; then
     [ "$(id -u)" != 0 ] || failed=1
     leave_out docker 'a container engine' 'its images cannot be built here.'
   else
+    if [ "$mode" = soak ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+      command -v docker-compose >/dev/null || ./scripts/install-packages.sh docker-compose
+      export SERVER_IMAGES=${XDG_CACHE_HOME:-$HOME/.cache}/backend.ai/images/servers.tar
+      ./tests/support/server-images/make.sh "$SERVER_IMAGES"
+    fi
     test_projects docker "${with_engine[@]}" || failed=1
   fi
 fi

@@ -12,7 +12,14 @@ import { endKernels } from './kernels.ts';
 import { type DevOptions, readOptions } from './options.ts';
 import { configuredPorts, requireAgreement } from './ports.ts';
 import { ensureSecrets, writeRedisUrl } from './secrets.ts';
-import { chooseServers, serverStates, showContainers, startServers, stopServers } from './servers.ts';
+import {
+  chooseServers,
+  removeContainerData,
+  serverStates,
+  showContainers,
+  startServers,
+  stopServers,
+} from './servers.ts';
 
 const say = (text: string): void => console.log(text);
 const shown = (path: string): string => relative(process.cwd(), path) || '.';
@@ -61,6 +68,7 @@ async function reset(options: DevOptions): Promise<void> {
   const ended = await endKernels(options);
   if (ended > 0) say(`Ended kernels that the agent had left running: ${ended}`);
   await stop(options);
+  removeContainerData(options);
   // Not the whole folder: other things of development lie there, too.
   const folders = ['postgres', 'redis', 'etcd', 'docker', 'secrets', 'manager', 'agent'];
   for (const name of folders) await rm(join(options.directory, name), { recursive: true, force: true });

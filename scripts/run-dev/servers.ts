@@ -1,8 +1,9 @@
 import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { AppError } from '@backend.ai/core';
+import { AppError, delay, systemClock } from '@backend.ai/core';
 import {
   missingPackages as missingOf,
   runningIn,
@@ -85,9 +86,9 @@ function installMissing(say: (text: string) => void): void {
 }
 
 function requireCompose(missing: readonly string[]): void {
-  const reason = composeUnusable();
-  if (reason === undefined) return;
-  throw new AppError('config-invalid', `There are no servers to use: ${reason}`, {
+  const found = findCompose();
+  if (typeof found !== 'string') return;
+  throw new AppError('config-invalid', `There are no servers to use: ${found}`, {
     hint:
       missing.length > 0
         ? `Install them: sudo ./scripts/run-dev.sh --install (or: sudo apt-get install ${missing.join(' ')})`
@@ -107,28 +108,67 @@ async function startContainers({ directory, ports }: DevOptions, secrets: DevSec
   };
   const lines = Object.entries(environment).map(([name, value]) => `${name}=${value}\n`);
   await writeFile(composeEnvironment(directory), lines.join(''), { mode: 0o600 });
-  compose(directory, ['up', '--detach', '--wait']);
+  compose(directory, ['up', '--detach']);
+  await untilHealthy(compose(directory, ['ps', '--quiet'], 'pipe').split('\n').filter(Boolean));
 }
+
+/** @throws AppError `deadline-exceeded`, `internal` when one of the containers ends or does not answer */
+async function untilHealthy(ids: readonly string[]): Promise<void> {
+  const until = systemClock.monotonic() + healthyMs;
+  for (;;) {
+    const format = '{{.Name}} {{.State.Status}} {{.State.Health.Status}}';
+    const { stdout } = spawnSync('docker', ['inspect', '--format', format, ...ids], { encoding: 'utf8' });
+    const states = stdout
+      .trim()
+      .split('\n')
+      .map((line) => line.split(' '));
+    if (states.length === ids.length && states.every(([, , health]) => health === 'healthy')) return;
+    const [name, state] = states.find(([, status, health]) => status !== 'running' || health === 'unhealthy') ?? [];
+    const late = systemClock.monotonic() > until;
+    if (name === undefined && !late) {
+      await delay(systemClock, 250);
+      continue;
+    }
+    const what =
+      name === undefined ? 'The servers do not answer.' : `The server in the container ${name.slice(1)} is ${state}.`;
+    const hint = `See what it says: docker logs ${name?.slice(1) ?? 'CONTAINER'}`;
+    throw new AppError(late ? 'deadline-exceeded' : 'internal', what, { hint });
+  }
+}
+
+/** A first start makes a database, on a slow disk perhaps. */
+const healthyMs = 120_000;
 
 const composeEnvironment = (directory: string): string => secretFile(directory, 'compose.env');
 
-/** Why containers cannot be used; undefined when they can. */
-function composeUnusable(): string | undefined {
-  const answers = (args: string[]): boolean => spawnSync('docker', args, { stdio: 'ignore' }).status === 0;
-  if (!answers(['info'])) return 'Docker does not answer.';
-  if (!answers(['compose', 'version'])) return 'Docker has no compose plugin.';
-  return undefined;
+/** The command: that of Docker's plugin, or the program that was before it; or why containers cannot be used. */
+function findCompose(): readonly [program: string, ...args: string[]] | string {
+  const answers = ([program, ...args]: readonly string[]): boolean =>
+    spawnSync(program!, args, { stdio: 'ignore' }).status === 0;
+  if (!answers(['docker', 'info'])) return 'Docker does not answer.';
+  const known = [['docker', 'compose'], ['docker-compose']] as const;
+  return known.find((command) => answers([...command, 'version'])) ?? 'Docker has no compose plugin.';
 }
 
-function compose(directory: string, command: string[]): void {
+/** Answers what it prints, where that is not shown. */
+function compose(directory: string, command: string[], output: 'inherit' | 'pipe' = 'inherit'): string {
+  const found = findCompose();
+  if (typeof found === 'string') throw new AppError('config-invalid', found);
+  const [program, ...args] = found;
+  // One for each folder.
+  const project = `backend-ai-dev-${createHash('sha256').update(directory).digest('hex').slice(0, 8)}`;
   const files = ['--file', composeFile, '--env-file', composeEnvironment(directory)];
-  const { status } = spawnSync('docker', ['compose', ...files, ...command], { stdio: 'inherit' });
-  if (status !== 0) throw new AppError('internal', `docker compose ${command[0]} failed.`);
+  const { status, stdout } = spawnSync(program, [...args, '--project-name', project, ...files, ...command], {
+    stdio: ['inherit', output, 'inherit'],
+    encoding: 'utf8',
+  });
+  if (status !== 0) throw new AppError('internal', `${found.join(' ')} ${command[0]} failed.`);
+  return stdout ?? '';
 }
 
 /** Those of an earlier start would hold the ports. */
 async function forgetContainers(directory: string): Promise<void> {
-  if (composeUnusable() === undefined) compose(directory, ['down']);
+  if (typeof findCompose() !== 'string') compose(directory, ['down']);
   await rm(composeEnvironment(directory));
 }
 
@@ -150,9 +190,18 @@ export async function serverStates({ directory, ports }: DevOptions): Promise<Se
   );
 }
 
+/** What containers have written belongs to users of theirs, who may remove it; those who reset may not. */
+export function removeContainerData({ directory }: DevOptions): void {
+  const data = join(directory, 'docker');
+  if (!usesContainers(directory) || !existsSync(data) || typeof findCompose() === 'string') return;
+  const inContainer = ['run', '--rm', '--no-deps', '--volume', `${data}:/data`, '--entrypoint', 'find', 'postgres'];
+  compose(directory, [...inContainer, '/data', '-mindepth', '1', '-delete']);
+  compose(directory, ['down']);
+}
+
 /** Names of what was stopped. */
 export async function stopServers({ directory }: DevOptions): Promise<string[]> {
-  if (usesContainers(directory) && composeUnusable() === undefined) compose(directory, ['down']);
+  if (usesContainers(directory) && typeof findCompose() !== 'string') compose(directory, ['down']);
   const stopped = await Promise.all(serverNames.map((name) => stopIn(serverFolder(directory, name))));
   return serverNames.filter((_, index) => stopped[index]);
 }

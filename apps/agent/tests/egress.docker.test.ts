@@ -144,6 +144,7 @@ describe.runIf(process.getuid?.() === 0)('the egress policy of a session in cont
     await waitFor(async () => {
       expect(await reach(api, some)).toEqual(onlyListed);
       expect(await reach(api, none)).toEqual(nothing);
+      return true;
     });
   });
 

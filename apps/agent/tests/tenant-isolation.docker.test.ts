@@ -211,7 +211,7 @@ s.sendto(b"${text}", ("${gateway}", ${listener.address().port}))`,
         kernelId,
         metadata.map((host) => [host, port] as const),
       );
-    await waitFor(async () => expect(await reach(80)).toEqual(metadata.map(() => 'dropped')));
+    await waitFor(async () => (await reach(80)).every((outcome) => outcome === 'dropped'));
     expect(await reach(53)).toEqual(metadata.map(() => 'refused'));
   });
 

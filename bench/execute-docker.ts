@@ -96,7 +96,7 @@ export const bench: Bench = {
       rows: [
         row('first of a bare container, ipykernel', samples.bareFirst),
         row('first of a session, ipykernel, inside the agent', samples.first),
-        row('later, ipykernel, asked by its own client in the container (peer)', samples.ipykernelClient),
+        row('later, ipykernel as it comes, asked by its own client in the container (peer)', samples.ipykernelClient),
         row('later, ipykernel, runner of a bare container', samples.bareIpykernel),
         row('later, ipykernel, inside the agent', samples.ipykernel),
         row("later, the runner's own interpreter (Node.js), bare container", samples.bareOwn),

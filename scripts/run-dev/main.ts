@@ -71,8 +71,16 @@ async function reset(options: DevOptions): Promise<void> {
   removeContainerData(options);
   // Not the whole folder: other things of development lie there, too.
   const folders = ['postgres', 'redis', 'etcd', 'docker', 'secrets', 'manager', 'agent'];
-  for (const name of folders) await rm(join(options.directory, name), { recursive: true, force: true });
+  for (const name of folders) await remove(join(options.directory, name));
   say(`Removed from ${shown(options.directory)}: ${folders.join(', ')}`);
+}
+
+async function remove(folder: string): Promise<void> {
+  await rm(folder, { recursive: true, force: true }).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code !== 'EACCES' && cause.code !== 'EPERM') throw cause;
+    const hint = `Remove it, and reset again: sudo rm -r ${shown(folder)}`;
+    throw new AppError('state-conflict', `${shown(folder)} has files of other users.`, { hint, cause });
+  });
 }
 
 /** Whose folder goes must not run. */

@@ -112,27 +112,30 @@ async function startContainers({ directory, ports }: DevOptions, secrets: DevSec
   await untilHealthy(compose(directory, ['ps', '--quiet'], 'pipe').split('\n').filter(Boolean));
 }
 
-/** @throws AppError `deadline-exceeded`, `internal` when one of the containers ends or does not answer */
+/** @throws AppError `internal` when one of the containers ends, `deadline-exceeded` when one does not answer */
 async function untilHealthy(ids: readonly string[]): Promise<void> {
   const until = systemClock.monotonic() + healthyMs;
   for (;;) {
     const format = '{{.Name}} {{.State.Status}} {{.State.Health.Status}}';
-    const { stdout } = spawnSync('docker', ['inspect', '--format', format, ...ids], { encoding: 'utf8' });
+    const { status, stdout, stderr } = spawnSync('docker', ['inspect', '--format', format, ...ids], {
+      encoding: 'utf8',
+    });
+    if (status !== 0) throw new AppError('internal', `The containers of the servers cannot be seen. ${stderr.trim()}`);
     const states = stdout
       .trim()
       .split('\n')
-      .map((line) => line.split(' '));
-    if (states.length === ids.length && states.every(([, , health]) => health === 'healthy')) return;
-    const [name, state] = states.find(([, status, health]) => status !== 'running' || health === 'unhealthy') ?? [];
-    const late = systemClock.monotonic() > until;
-    if (name === undefined && !late) {
-      await delay(systemClock, 250);
-      continue;
+      .map((line) => line.slice(1).split(' '));
+    const waited =
+      states.find(([, state]) => state !== 'running') ?? states.find(([, , health]) => health !== 'healthy');
+    if (!waited) return;
+    const [name, state] = waited;
+    const hint = `See what it says: docker logs ${name}`;
+    if (state !== 'running')
+      throw new AppError('internal', `The server in the container ${name} is ${state}.`, { hint });
+    if (systemClock.monotonic() > until) {
+      throw new AppError('deadline-exceeded', `The server in the container ${name} does not answer.`, { hint });
     }
-    const what =
-      name === undefined ? 'The servers do not answer.' : `The server in the container ${name.slice(1)} is ${state}.`;
-    const hint = `See what it says: docker logs ${name?.slice(1) ?? 'CONTAINER'}`;
-    throw new AppError(late ? 'deadline-exceeded' : 'internal', what, { hint });
+    await delay(systemClock, 250);
   }
 }
 
@@ -147,7 +150,10 @@ function findCompose(): readonly [program: string, ...args: string[]] | string {
     spawnSync(program!, args, { stdio: 'ignore' }).status === 0;
   if (!answers(['docker', 'info'])) return 'Docker does not answer.';
   const known = [['docker', 'compose'], ['docker-compose']] as const;
-  return known.find((command) => answers([...command, 'version'])) ?? 'Docker has no compose plugin.';
+  return (
+    known.find((command) => answers([...command, 'version'])) ??
+    'There is neither the compose plugin of Docker nor docker-compose.'
+  );
 }
 
 /** Answers what it prints, where that is not shown. */

@@ -90,7 +90,8 @@ class Bridge:
                 self.request(self.control.receive())
                 while self.control.ready:
                     self.request(self.control.receive())
-            self.end_with_kernel()
+            if not ready:
+                self.end_with_kernel()
 
     def receive(self, socket):
         """What is needed of a message of Jupyter's protocol (5.x): session.recv() spends more time on it than all the rest here.

@@ -248,7 +248,8 @@ async function run(code) {
   } else if (answer.result.type !== 'undefined') {
     await show(answer.result);
   }
-  if (answer?.result.objectId || answer?.exceptionDetails) {
+  // Without handles there is nothing to release. What an abandoned `await` gives may come before or after this.
+  if (answer?.result.objectId || answer?.exceptionDetails || thrown === interrupted) {
     session.post('Runtime.releaseObjectGroup', { objectGroup: 'run' });
   }
   return exitCode;
@@ -288,15 +289,20 @@ async function complete(code) {
     const lexical = await post('Runtime.globalLexicalScopeNames', {});
     names = [...keywords, ...lexical.names, ...allNames(globalThis)];
   } else {
+    const objectGroup = 'completion';
     const { result, exceptionDetails } = await post('Runtime.evaluate', {
       expression: base,
       throwOnSideEffect: true,
       silent: true,
-      objectGroup: 'run',
+      objectGroup,
     });
-    if (exceptionDetails) return [];
-    const found = result.unserializableValue ? 0 : await unwrap(result);
-    names = found === undefined || found === null ? [] : allNames(Object(found));
+    try {
+      if (exceptionDetails) return [];
+      const found = result.unserializableValue ? 0 : await unwrap(result);
+      names = found === undefined || found === null ? [] : allNames(Object(found));
+    } finally {
+      session.post('Runtime.releaseObjectGroup', { objectGroup });
+    }
   }
   const lead = dot < 0 ? '' : `${base}.`;
   return [...new Set(names)]

@@ -181,6 +181,7 @@ export class Agent {
     const context = { path, clock: this.#clock, logger: this.#logger.with({ module: 'kernels' }) };
     const accelerators = new Accelerators({ ...context, sources: pluginSources(plugins, context) });
     await Promise.all([backend.start(), accelerators.refresh()]);
+    accelerators.restrict(backend.capabilities.deviceRefusal ?? null);
     return { state, backend, unusedEngine, accelerators, inventory: accelerators.extend(this.#machineOf(backend)) };
   }
 
@@ -237,6 +238,7 @@ export class Agent {
       logger,
       run: async () => {
         await accelerators.refresh();
+        accelerators.restrict(backend.capabilities.deviceRefusal ?? null);
         const found = accelerators.extend(this.#machineOf(backend));
         const before = JSON.stringify(slotsToTexts(ledger.capacity));
         ledger.inventory = found;

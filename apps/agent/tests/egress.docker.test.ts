@@ -139,8 +139,10 @@ describe.runIf(process.getuid?.() === 0)('the egress policy of a session in cont
     expect(await reach(api, some)).toEqual(onlyListed);
     expect(await reach(api, none)).toEqual(nothing);
 
-    flush();
-    expect(entries()).toEqual([]);
+    await waitFor(() => {
+      flush();
+      return entries().length === 0;
+    });
     await waitFor(async () => {
       expect(await reach(api, some)).toEqual(onlyListed);
       expect(await reach(api, none)).toEqual(nothing);

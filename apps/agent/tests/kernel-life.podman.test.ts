@@ -141,8 +141,8 @@ it('a kernel has no IPv6, over which it would reach what listens on all addresse
   await waitFor(async () => (await run(started, kernelId, call)) === 'yes', { what: 'what IPv6 would open' });
 });
 
-it('a kernel with devices that Podman would not hand out is refused, and holds none', async () => {
-  const plugin = join(await tempDirectory(), 'plugin.mjs');
+it('devices that Podman would not hand out are not offered; a kernel that is given some all the same is refused', async () => {
+  const folder = await tempDirectory();
   const slot = {
     ...{ name: 'cuda.device', type: 'count', division: { kind: 'discrete' }, capacity: { one: '1' } },
     ...{ title: '', description: '', unit: '', icon: '', numberFormat: { binary: false, roundLength: 0 } },
@@ -158,16 +158,27 @@ it('a kernel with devices that Podman would not hand out is refused, and holds n
   };
   const inventory = { devices: [device], slots: [slot], exclusive: [], attributes: {} };
   const request = { driver: 'nvidia', deviceIds: ['one'], capabilities: [['gpu']] };
-  writeFileSync(
-    plugin,
-    `export const createAccelerator = () => ({
-      key: 'cuda', version: '1',
+  const plugin = (requestsOfEngine: boolean): string => {
+    const file = join(folder, `plugin-${requestsOfEngine}.mjs`);
+    const text = `export const createAccelerator = () => ({
+      key: 'cuda', version: '1', requestsOfEngine: ${requestsOfEngine},
       inspect: async () => (${JSON.stringify(inventory)}),
       contribute: async () => ({ deviceRequests: [${JSON.stringify(request)}] }),
-    });`,
-  );
-  const w = await agentWorld({ ...dockerOptions, accelerators: { plugins: [plugin] } });
-  const { agent, api } = await w.startAgent();
+    });`;
+    writeFileSync(file, text);
+    return file;
+  };
+  const w = await agentWorld(dockerOptions);
+  const first = await w.startAgent({ accelerators: { plugins: [plugin(true)] } });
+  const { accelerators, capacity } = first.agent.status();
+  expect(accelerators).toMatchObject([
+    { state: 'failed', problem: expect.stringContaining('Podman hands no devices') },
+  ]);
+  expect(Object.keys(capacity)).toEqual(['cpu', 'mem']);
+  await first.agent.close();
+
+  // One that does not say so before.
+  const { agent, api } = await w.startAgent({ accelerators: { plugins: [plugin(false)] } });
   const spec = kernelSpec({ image, slots: { ...slots, 'cuda.device': '1' } });
   await api.createKernel.mutate(spec);
   expect(await w.gateway.waitForEvent(spec.kernelId, 'kernel-start-failed')).toMatchObject({

@@ -1,4 +1,4 @@
-import { link, mkdir, unlink, writeFile } from 'node:fs/promises';
+import { link, mkdir, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { newId } from '@backend.ai/core';
 
@@ -9,12 +9,12 @@ import { newId } from '@backend.ai/core';
 export async function makeSecretFile(file: string, content: string): Promise<void> {
   await mkdir(dirname(file), { recursive: true });
   const draft = `${file}.${newId()}`;
-  await writeFile(draft, content, { mode: 0o600, flag: 'wx', flush: true });
   try {
+    await writeFile(draft, content, { mode: 0o600, flag: 'wx', flush: true });
     await link(draft, file);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   } finally {
-    await unlink(draft);
+    await rm(draft, { force: true });
   }
 }

@@ -17,7 +17,7 @@ export {
   RegistryPusher,
 } from './registry-images.ts';
 export { providedServers, type TestServers } from './servers.ts';
-export { type SmallDisk, smallDisk, smallDiskMissing } from './small-disk.ts';
+export { type SmallDisk, smallDisk, smallDiskForAll, smallDiskMissing } from './small-disk.ts';
 export { makeTempDirectory, type TempDirectory, tempDirectory } from './temp-directory.ts';
 export { migratedTemplate, type PostgresDatabase, postgresDatabase, testDatabase } from './test-database.ts';
 export { type WaitOptions, waitFor } from './wait-for.ts';

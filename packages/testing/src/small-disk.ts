@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 /** A file system in memory with little room, in a mount namespace of its own. */
@@ -50,6 +51,24 @@ export async function smallDisk(size: string): Promise<SmallDisk> {
     fill: () => fill(ballast),
     free: () => rmSync(ballast),
   };
+}
+
+/**
+ * One that programs see which are there already, as a container engine is. Needs root.
+ * @returns Without a namespace to enter: everybody sees it at `path`
+ */
+export async function smallDiskForAll(size: string): Promise<Pick<SmallDisk, 'path' | 'fill' | 'free'>> {
+  const { onTestFinished } = await import('vitest');
+  const path = mkdtempSync(join(tmpdir(), 'small-disk-'));
+  const ballast = join(path, 'ballast');
+  const { status, stderr } = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${size}`, 'tmpfs', path]);
+  if (status !== 0) throw new Error(`No small disk could be mounted: ${stderr}`);
+  onTestFinished(() => {
+    // What a container has of it goes with that.
+    spawnSync('umount', ['--lazy', path]);
+    rmSync(path, { recursive: true });
+  });
+  return { path, fill: () => fill(ballast), free: () => rmSync(ballast) };
 }
 
 function isReady(holder: ChildProcess): Promise<void> {

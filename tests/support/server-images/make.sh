@@ -6,7 +6,10 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 archive=$1
-[ ! -s "$archive" ] || exit 0
+for source in "$here"/*; do
+  if [ "$source" -nt "$archive" ]; then stale=yes; fi
+done
+[ -n "${stale:-}" ] || exit 0
 mkdir -p "$(dirname "$archive")"
 mmdebstrap --quiet --format=tar --variant=minbase --include=postgresql,redis-server,etcd-server,etcd-client \
   --customize-hook="copy-in $here/postgres.sh /usr/local/bin" \

@@ -12,6 +12,8 @@ export interface AcceleratorPlugin {
   /** The first part of its slots: `cuda` for `cuda.device`. */
   readonly key: string;
   readonly version: string;
+  /** Containers get its devices by requests to their engine, which not every engine fulfils. Absent: they do not. */
+  readonly requestsOfEngine?: boolean;
   /** What there is now. @throws when it cannot tell */
   inspect(signal: AbortSignal): Promise<AcceleratorInventory>;
   /** What a kernel needs to use its devices. @param shares What it has of them; never empty. */

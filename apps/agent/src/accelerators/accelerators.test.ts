@@ -51,6 +51,21 @@ describe('accelerator plugins', () => {
     expect(Object.keys(capacityOf(accelerators.extend(machine)))).toContain('a.device');
   });
 
+  it('whose devices containers request of their engine offer none where that hands none out, and say why', async () => {
+    const { accelerators } = acceleratorsOf([smallPlugin('a', { requestsOfEngine: true }), smallPlugin('b')]);
+    await accelerators.refresh();
+    const offered = (): string[] =>
+      Object.keys(capacityOf(accelerators.extend(machine))).filter((slot) => slot.includes('.'));
+    accelerators.restrict('This engine does not.');
+    expect(offered()).toEqual(['b.device']);
+    expect(accelerators.status().map(({ state, problem }) => [state, problem])).toEqual([
+      ['failed', 'This engine does not.'],
+      ['ready', null],
+    ]);
+    accelerators.restrict(null);
+    expect(offered()).toEqual(['a.device', 'b.device']);
+  });
+
   it('that never come back are left alone after a while, and not asked again meanwhile', async () => {
     const clock = new FakeClock();
     let calls = 0;

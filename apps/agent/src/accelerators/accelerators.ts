@@ -68,6 +68,7 @@ const ownSlots = ['cpu', 'mem'];
 export class Accelerators {
   readonly #options: AcceleratorsOptions;
   readonly #entries: readonly Entry[];
+  #engineRefusal: string | null = null;
 
   constructor(options: AcceleratorsOptions) {
     this.#options = options;
@@ -85,17 +86,33 @@ export class Accelerators {
     await Promise.all(this.#entries.map((entry) => this.#refreshOne(entry)));
   }
 
+  /**
+   * What containers would have to request of their engine is not offered where that does not hand it out.
+   * @param refusal Why it does not; null: it does, or kernels are not containers
+   */
+  restrict(refusal: string | null): void {
+    this.#engineRefusal = refusal;
+  }
+
   status(): PluginStatus[] {
-    return this.#entries.map(({ source, plugin, inventory, problem }) => ({
-      name: source.name,
-      key: plugin?.key ?? null,
-      version: plugin?.version ?? null,
-      state: problem === null ? 'ready' : 'failed',
-      problem,
-      attributes: inventory?.attributes ?? {},
-      devices: inventory?.devices ?? [],
-      slots: inventory?.slots ?? [],
-    }));
+    return this.#entries.map((entry) => {
+      const { source, plugin, inventory } = entry;
+      const problem = entry.problem ?? this.#refusalOf(plugin);
+      return {
+        name: source.name,
+        key: plugin?.key ?? null,
+        version: plugin?.version ?? null,
+        state: problem === null ? 'ready' : 'failed',
+        problem,
+        attributes: inventory?.attributes ?? {},
+        devices: inventory?.devices ?? [],
+        slots: inventory?.slots ?? [],
+      };
+    });
+  }
+
+  #refusalOf(plugin: AcceleratorPlugin | null): string | null {
+    return plugin?.requestsOfEngine ? this.#engineRefusal : null;
   }
 
   /** What a machine has, with its accelerators. @throws AppError `config-invalid` when it is said to have theirs */
@@ -178,7 +195,9 @@ export class Accelerators {
   }
 
   #present(): Array<{ readonly plugin: AcceleratorPlugin; readonly inventory: AcceleratorInventory }> {
-    return this.#entries.flatMap(({ plugin, inventory }) => (plugin && inventory ? [{ plugin, inventory }] : []));
+    return this.#entries.flatMap(({ plugin, inventory }) =>
+      plugin && inventory && this.#refusalOf(plugin) === null ? [{ plugin, inventory }] : [],
+    );
   }
 
   async #refreshOne(entry: Entry): Promise<void> {

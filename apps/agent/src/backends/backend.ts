@@ -135,6 +135,8 @@ export interface BackendCapabilities {
   readonly adoption: boolean;
   /** What its engine belongs to; another object whenever that has changed. */
   readonly swarm?: SwarmNode | undefined;
+  /** Why its engine hands out no devices that a container requests; null: it does, or there is none. */
+  readonly deviceRefusal?: string | null | undefined;
 }
 
 /** What a step tells of itself before it ends: the image has to be fetched, which takes a while. */

@@ -45,6 +45,7 @@ export class CgroupMeter {
   readonly #io: Counter<Transferred>;
   readonly #outOfMemory: Counter<number>;
   readonly #processLimit: Counter<number>;
+  readonly #all: readonly Counter<unknown>[];
   #incidents: CgroupIncidents = { outOfMemory: 0, processLimit: 0 };
   #closed = false;
 
@@ -55,10 +56,12 @@ export class CgroupMeter {
     this.#io = new Counter(folders, counters.io);
     this.#outOfMemory = new Counter(folders, counters.outOfMemory);
     this.#processLimit = new Counter(folders, counters.processLimit);
+    this.#all = [this.#cpu, this.#memory, this.#pages, this.#io, this.#outOfMemory, this.#processLimit];
   }
 
-  /** Null: none of the groups counts it. */
+  /** Null: none of the groups counts it, or it is closed. */
   read(): CgroupUsage {
+    if (this.#closed) return { cpuMs: null, memoryBytes: null, readBytes: null, writtenBytes: null };
     const held = this.#memory.read();
     const transferred = this.#io.read();
     return {
@@ -80,11 +83,11 @@ export class CgroupMeter {
     return this.#incidents;
   }
 
+  /** Ends are judged after it, when the groups may be gone: what has happened in them until now is remembered. */
   close(): void {
     this.incidents();
     this.#closed = true;
-    const counters = [this.#cpu, this.#memory, this.#pages, this.#io, this.#outOfMemory, this.#processLimit];
-    for (const counter of counters) counter.close();
+    for (const counter of this.#all) counter.close();
   }
 }
 

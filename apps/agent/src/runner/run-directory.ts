@@ -77,9 +77,8 @@ export class RunDirectory {
   }
 
   /** @throws AppError `shutting-down` after `close` */
-  requireOpen(): number {
+  requireOpen(): void {
     if (this.#fd === undefined) throw new AppError('shutting-down', 'The kernel is no longer followed.');
-    return this.#fd;
   }
 
   close(): void {
@@ -88,8 +87,8 @@ export class RunDirectory {
   }
 
   #inside(name: string): string {
-    const folder = this.requireOpen();
-    return throughDescriptors ? `/proc/self/fd/${folder}/${name}` : `${this.path}/${name}`;
+    this.requireOpen();
+    return throughDescriptors ? `/proc/self/fd/${this.#fd}/${name}` : `${this.path}/${name}`;
   }
 
   #strange(name: string): AppError {

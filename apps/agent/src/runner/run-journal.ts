@@ -40,7 +40,7 @@ export class RunJournal {
   readonly #directory: RunDirectory;
   readonly #events: RunEvents;
   readonly #clock: Clock;
-  #keepers = 0;
+  #keeps = false;
   #kept: number | undefined;
 
   constructor(directory: RunDirectory, runId: string, events: RunEvents, clock: Clock = systemClock) {
@@ -52,15 +52,13 @@ export class RunJournal {
 
   /** Looks at it through one descriptor meanwhile: each way to the file costs several calls of the system. */
   async keepOpen<T>(work: () => Promise<T>): Promise<T> {
-    this.#keepers += 1;
+    this.#keeps = true;
     try {
       return await work();
     } finally {
-      this.#keepers -= 1;
-      if (this.#keepers === 0 && this.#kept !== undefined) {
-        closeSync(this.#kept);
-        this.#kept = undefined;
-      }
+      this.#keeps = false;
+      if (this.#kept !== undefined) closeSync(this.#kept);
+      this.#kept = undefined;
     }
   }
 
@@ -168,7 +166,7 @@ export class RunJournal {
     this.#directory.requireOpen();
     const fd = this.#kept ?? this.#directory.openJournal(this.runId);
     if (fd === undefined) return undefined;
-    if (this.#keepers > 0) this.#kept = fd;
+    if (this.#keeps) this.#kept = fd;
     try {
       return look(fd);
     } finally {

@@ -57,6 +57,7 @@ export function createCudaPlugin(
 class CudaPlugin implements AcceleratorPlugin {
   readonly key = 'cuda';
   readonly version = '1';
+  readonly requestsOfEngine = true;
   readonly #settings: z.output<typeof settingsSchema>;
   readonly #context: PluginContext;
   readonly #read: ReadText;

@@ -39,7 +39,7 @@ import { ClusterNetworks } from './cluster-networks.ts';
 import { containerEnd } from './container-end.ts';
 import { type DockerContext, type DockerDraft, type DockerFacts, saveFacts } from './draft.ts';
 import { type ContainerInfo, Engine, foundNobody } from './engine.ts';
-import { refuseUnseenDevices } from './engine-traits.ts';
+import { deviceRefusal, refuseUnseenDevices } from './engine-traits.ts';
 import type { Firewall } from './firewall.ts';
 import { readKnownEngine } from './known-engine.ts';
 import { containerName, labels, ownedBy } from './labels.ts';
@@ -148,6 +148,10 @@ export class DockerBackend implements Backend {
       },
       get swarm() {
         return context()?.swarm.node;
+      },
+      get deviceRefusal() {
+        const traits = context()?.traits;
+        return traits ? deviceRefusal(traits) : null;
       },
       inventory: readMachineInventory(readOwnLimits(readCgroupView()), this.#options.reserve, this.#options.slots),
       adoption: true,

@@ -42,6 +42,11 @@ export function isPodmanVersion({ Components }: EngineVersion): boolean {
   return (Components ?? []).some(({ Name }) => Name.startsWith('Podman'));
 }
 
+/** Why containers get no devices that they request of a driver; null: they do. */
+export function deviceRefusal({ takesDeviceRequests }: EngineTraits): string | null {
+  return takesDeviceRequests ? null : 'Podman hands no devices that are requested of a driver to containers.';
+}
+
 /**
  * A kernel that holds a slot and sees nothing of its device would be worse than none.
  * @throws AppError `unsupported-feature`

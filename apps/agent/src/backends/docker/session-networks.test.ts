@@ -1,8 +1,9 @@
 import { type EgressPolicy, openEgress } from '@backend.ai/contract';
-import { AppError, deferred, formatSubnet, parseSubnet } from '@backend.ai/core';
+import { AppError, deferred, formatSubnet, nextTurn, parseSubnet } from '@backend.ai/core';
 import { silentLogger as logger } from '@backend.ai/telemetry';
 import { FakeClock, waitFor } from '@backend.ai/testing';
 import { expect, it } from 'vitest';
+import type { Firewall } from './firewall.ts';
 import type { GuardedNetwork } from './firewall-rules.ts';
 import { networkName } from './labels.ts';
 import { SessionNetworks, type SessionNetworksOptions } from './session-networks.ts';
@@ -20,10 +21,17 @@ interface WorldOptions {
   readonly pool?: string;
   readonly present?: Map<string, NetworkInfo>;
   readonly engine?: Partial<Engine>;
+  readonly firewall?: Partial<Firewall>;
 }
 
 /** An engine that remembers, and what the firewall was last told to see to. */
-function world({ spares = 0, pool = '198.18.0.0/16', present = new Map(), engine: more = {} }: WorldOptions = {}) {
+function world({
+  spares = 0,
+  pool = '198.18.0.0/16',
+  present = new Map(),
+  engine: more = {},
+  firewall: other,
+}: WorldOptions = {}) {
   const clock = new FakeClock();
   let made = 0;
   const engine: Engine = {
@@ -41,6 +49,7 @@ function world({ spares = 0, pool = '198.18.0.0/16', present = new Map(), engine
   const firewall = {
     ensure: async (networks: readonly GuardedNetwork[]) => void ensured.push(networks),
     release: async (bridge: string) => void released.push(bridge),
+    ...other,
   };
   const options = { engine, owner, pool: parseSubnet(pool)!, prefix: 26, spares, firewall, clock, logger };
   const networks = new SessionNetworks(options);
@@ -322,8 +331,50 @@ it('asks the firewall at a start only where other rules than those in force are 
   expect(w.rules()).toEqual({ '198.18.0.0/26': openEgress });
   // One that is made for it.
   expect(await asked('s4', openEgress)).toBe(true);
-  const before = w.ensured.length;
-  await w.clock.advance(5_000);
-  await waitFor(() => w.ensured.length > before);
+  await w.networks.close();
+});
+
+it('has its rules looked at every five seconds', async () => {
+  const w = world();
+  w.networks.start();
+  await waitFor(() => w.ensured.length === 1);
+  await w.clock.advance(4_999);
+  expect(w.ensured).toHaveLength(1);
+  await w.clock.advance(1);
+  await waitFor(() => w.ensured.length === 2);
+  await w.networks.close();
+});
+
+it('is started in when its own rules are in force, also where others were on their way when it was joined', async () => {
+  const gate = deferred();
+  const ensured: Array<readonly GuardedNetwork[]> = [];
+  let isHeld = false;
+  const ensure = async (networks: readonly GuardedNetwork[]): Promise<void> => {
+    ensured.push(networks);
+    if (isHeld) await gate.promise;
+  };
+  const w = world({ spares: 1, firewall: { ensure } });
+  w.networks.start();
+  await waitFor(async () => {
+    await w.clock.advance(250);
+    return w.present.size === 1 && ensured.at(-1)?.length === 1;
+  });
+  await w.join('s1', 's1', noCalls);
+  await w.networks.guardFor('s1');
+  // It is a spare one now, for which rules that forbid nothing are put in place.
+  await w.networks.leave('s1', 's1');
+  isHeld = true;
+  const opening = w.networks.guard();
+  await waitFor(() => ensured.at(-1)?.[0]?.egress === openEgress);
+  await w.join('s2', 's2', noCalls);
+  let isStarted = false;
+  const starting = w.networks.guardFor('s2').then(() => {
+    isStarted = true;
+  });
+  await nextTurn();
+  expect(isStarted).toBe(false);
+  gate.resolve();
+  await Promise.all([opening, starting]);
+  expect(ensured.at(-1)?.map(({ egress }) => egress)).toEqual([noCalls]);
   await w.networks.close();
 });

@@ -13,7 +13,7 @@ import {
   type SessionNetwork,
   sessionNetworkOf,
 } from './session-network.ts';
-import { SpareNetworks } from './spare-networks.ts';
+import { closeMs, SpareNetworks, within } from './spare-networks.ts';
 import { readRoutes } from './taken-subnets.ts';
 
 export interface SessionNetworksOptions {
@@ -64,6 +64,7 @@ export class SessionNetworks {
   /** Policies that are in force, by name of the network. */
   readonly #inForce = new Map<string, EgressPolicy>();
   readonly #loop: ReconcileLoop;
+  #isUnguarded = false;
   /** Name of the spare network that is to be made: an engine that did not answer may have made it all the same. */
   #begun: string | undefined;
 
@@ -77,7 +78,7 @@ export class SessionNetworks {
         clock: options.clock,
         logger: options.logger,
       },
-      run: () => this.guard(),
+      run: () => this.#guardAgain(),
     });
     this.#spares = new SpareNetworks({
       ...options,
@@ -153,8 +154,18 @@ export class SessionNetworks {
 
   /** Removes what no session has. */
   async close(): Promise<void> {
-    await this.#loop.stop();
-    await this.#spares.close();
+    await Promise.all([within(closeMs, this.#options.clock, this.#loop.stop()), this.#spares.close()]);
+  }
+
+  /** What is wrong for long is told once. */
+  async #guardAgain(): Promise<void> {
+    try {
+      await this.guard();
+      this.#isUnguarded = false;
+    } catch (error) {
+      if (!this.#isUnguarded) this.#options.logger.warn('rules of networks could not be put in place', { error });
+      this.#isUnguarded = true;
+    }
   }
 
   /**
@@ -171,8 +182,9 @@ export class SessionNetworks {
       );
       const spares = this.#spares.all().map((network) => ({ network, egress: openEgress }));
       const all = [...sessions, ...spares];
-      await this.#options.firewall?.ensure(all.flatMap(({ network, egress }) => guarded(network, egress)));
+      // Until it has ended nothing is in force for sure: it may put in place what a session that joins meanwhile does not want.
       this.#inForce.clear();
+      await this.#options.firewall?.ensure(all.flatMap(({ network, egress }) => guarded(network, egress)));
       for (const { network, egress } of all) this.#inForce.set(network.name, egress);
     });
     return this.#guarding;

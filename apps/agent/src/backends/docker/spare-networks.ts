@@ -23,7 +23,7 @@ const pooledPerSpare = 16;
 const quietMs = 1_000;
 const tickMs = 30_000;
 /** An engine that hangs does not hold up the end of the agent. */
-const closeMs = 5_000;
+export const closeMs = 5_000;
 
 /** Networks without containers, with their rules in place, for sessions to come: an engine takes 100 ms to make one. */
 export class SpareNetworks {
@@ -58,15 +58,13 @@ export class SpareNetworks {
   async close(): Promise<void> {
     const { clock, logger, remove } = this.#options;
     this.#isClosed = true;
-    const over = new AbortController();
     const removeAll = async (): Promise<void> => {
       await this.#loop.stop();
       const outcomes = await Promise.allSettled(this.all().map((network) => remove(network)));
       const failed = outcomes.find((outcome) => outcome.status === 'rejected');
       if (failed) logger.warn('networks that were kept ready stay', { error: failed.reason });
     };
-    await Promise.race([removeAll(), delay(clock, closeMs, over.signal)]);
-    over.abort();
+    await within(closeMs, clock, removeAll());
   }
 
   all(): SessionNetwork[] {
@@ -143,6 +141,13 @@ export class SpareNetworks {
       }
     }
   }
+}
+
+/** Waits for work that goes on behind, for so long at most. */
+export async function within(ms: number, clock: Clock, work: Promise<unknown>): Promise<void> {
+  const over = new AbortController();
+  await Promise.race([work, delay(clock, ms, over.signal)]);
+  over.abort();
 }
 
 /** How many of the networks that are wanted ahead a range of addresses allows. */

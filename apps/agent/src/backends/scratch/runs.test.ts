@@ -1,4 +1,4 @@
-import { appendFileSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecuteInput } from '@backend.ai/contract';
@@ -104,6 +104,31 @@ describe('executions of a kernel', () => {
       status: 'finished',
       console: [['stdout', 'hello']],
     });
+  });
+
+  it('that have ended say so to a reader who stands behind their end, also when the kernel has ended since', async () => {
+    const { runs, end } = kernel();
+    await runs.execute(input({ runId: 'a' }), undefined);
+    write('a', { t: 'finished', x: 3 });
+    const again = (): Promise<unknown> => runs.execute(input({ mode: 'continue', runId: 'a' }), undefined);
+    expect(await again()).toMatchObject({ status: 'finished', exitCode: 3, notices: [] });
+    end();
+    expect(await again()).toMatchObject({ status: 'finished', notices: [] });
+  });
+
+  it('are looked at without a descriptor that stays, whatever comes of it', async () => {
+    const open = (): number => readdirSync('/proc/self/fd').length;
+    const { runs } = kernel();
+    await runs.execute(input({ runId: 'whole' }), undefined);
+    await runs.execute(input({ runId: 'damaged' }), undefined);
+    const before = open();
+    write('whole', { t: 'stdout', d: 'text' });
+    await runs.execute(input({ mode: 'continue', runId: 'whole' }), undefined);
+    appendFileSync(join(folder, 'runs', 'damaged.jsonl'), 'nonsense\n');
+    await expect(runs.execute(input({ mode: 'continue', runId: 'damaged' }), undefined)).rejects.toMatchObject({
+      code: 'kernel-lost',
+    });
+    expect(open()).toBe(before);
   });
 
   it('say that the disk was full, once they have ended', async () => {

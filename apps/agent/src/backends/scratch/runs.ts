@@ -197,7 +197,9 @@ export class Runs {
     });
     run.truncated ||= truncated;
     run.cursor = result.cursor;
-    return this.#judge(run, { ...result, console: result.console as RunResult['console'] }, end);
+    // A reader that stands behind its record already gets it again.
+    const ending = end ?? (result.exitCode === null ? undefined : this.#endOf(run.id));
+    return this.#judge(run, { ...result, console: result.console as RunResult['console'] }, ending);
   }
 
   /** What the end of a run means, if this is one. */

@@ -7,10 +7,9 @@ import { openPostgres } from '@backend.ai/database';
 import { loadConfig } from '@backend.ai/runtime';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { managerConfiguration, managerServerOptions } from '../apps/manager/src/server-config.ts';
-import { freePort } from '../scripts/dev-servers/index.ts';
-import { type CommandResult, runCommand } from './support/command.ts';
+import { launcher, runCommand } from './support/command.ts';
+import { type DevPlace, freeDevPorts, runDevAt } from './support/run-dev.ts';
 
-const script = join(import.meta.dirname, '..', 'scripts', 'run-dev.sh');
 /** Of support/server-images/make.sh, which `scripts/test.sh --soak` runs: where it is not, the images cannot be had. */
 const archive = process.env.SERVER_IMAGES ?? '';
 const docker = (...args: string[]): string => {
@@ -28,17 +27,8 @@ const entries: Readonly<Record<string, readonly string[]>> = {
 
 describe.skipIf(!existsSync(archive))('scripts/run-dev.sh with containers', () => {
   let folder: string;
-  let ports: { postgres: number; redis: number; etcd: number };
-  const options = (): string[] => [
-    ...['--directory', join(folder, 'dev'), '--configs', join(folder, 'configs'), '--docker'],
-    ...Object.entries(ports).flatMap(([name, port]) => [`--${name}-port`, String(port)]),
-  ];
-  const runDev = (...args: string[]): Promise<CommandResult> => runCommand(script, [...options(), ...args]);
-  const succeed = async (...args: string[]): Promise<string> => {
-    const { code, stdout, stderr } = await runDev(...args);
-    expect(code, stdout + stderr).toBe(0);
-    return stdout;
-  };
+  let ports: DevPlace['ports'];
+  const { runDev, succeed } = runDevAt(() => ({ folder, ports }), '--docker');
   const containers = (): string[] =>
     docker('ps', '--all', '--filter', 'label=com.docker.compose.project', '--format', '{{.Image}} {{.State}}')
       .split('\n')
@@ -47,7 +37,7 @@ describe.skipIf(!existsSync(archive))('scripts/run-dev.sh with containers', () =
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'run-dev-'));
-    ports = { postgres: await freePort(), redis: await freePort(), etcd: await freePort() };
+    ports = await freeDevPorts();
     for (const [name, entry] of Object.entries(entries)) {
       docker('import', '--change', `ENTRYPOINT ${JSON.stringify(entry)}`, archive, name);
     }
@@ -68,7 +58,7 @@ describe.skipIf(!existsSync(archive))('scripts/run-dev.sh with containers', () =
         .sort(),
     );
     const file = join(folder, 'configs', 'manager.toml');
-    const health = await runCommand(join(script, '../../backend.ai'), ['mgr', 'health', '--config', file]);
+    const health = await runCommand(launcher, ['mgr', 'health', '--config', file]);
     // No manager runs; the three servers answer with the passwords that were written for it.
     expect(health.stdout).toMatch(/✓ PostgreSQL[\s\S]*✓ Redis[\s\S]*✓ etcd/);
   });

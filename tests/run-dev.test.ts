@@ -8,31 +8,20 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { agentConfiguration } from '../apps/agent/src/server-config.ts';
 import { managerConfiguration, managerServerOptions } from '../apps/manager/src/server-config.ts';
 import { freePort, missingPackages } from '../scripts/dev-servers/index.ts';
-import { type CommandResult, runCommand } from './support/command.ts';
-
-const script = join(import.meta.dirname, '..', 'scripts', 'run-dev.sh');
+import { runCommand } from './support/command.ts';
+import { type DevPlace, freeDevPorts, runDevAt, runDevScript } from './support/run-dev.ts';
 
 /** A development of its own: other folders and ports than those of whoever works here. */
 describe.skipIf(missingPackages().length > 0)('scripts/run-dev.sh', () => {
   let folder: string;
-  let ports: { postgres: number; redis: number; etcd: number };
-  const options = (): string[] => [
-    ...['--directory', join(folder, 'dev'), '--configs', join(folder, 'configs')],
-    ...Object.entries(ports).flatMap(([name, port]) => [`--${name}-port`, String(port)]),
-  ];
-  // What is given last counts.
-  const runDev = (...args: string[]): Promise<CommandResult> => runCommand(script, [...options(), ...args]);
-  const succeed = async (...args: string[]): Promise<string> => {
-    const { code, stdout, stderr } = await runDev(...args);
-    expect(code, stdout + stderr).toBe(0);
-    return stdout;
-  };
+  let ports: DevPlace['ports'];
+  const { options, runDev, succeed } = runDevAt(() => ({ folder, ports }));
   const owners = () => Promise.all(Object.values(ports).map(async (port) => (await portOwner(port))?.pid));
   const config = (component: string) => ({ file: join(folder, 'configs', `${component}.toml`), env: {}, cwd: folder });
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'run-dev-'));
-    ports = { postgres: await freePort(), redis: await freePort(), etcd: await freePort() };
+    ports = await freeDevPorts();
   });
   afterAll(async () => {
     await runDev('stop');
@@ -103,7 +92,7 @@ describe.skipIf(missingPackages().length > 0)('scripts/run-dev.sh', () => {
   });
 
   it('takes the ports of configurations that are there, and names them where they are not the usual ones', async () => {
-    const { code, stdout, stderr } = await runCommand(script, options().slice(0, 4));
+    const { code, stdout, stderr } = await runCommand(runDevScript, options().slice(0, 4));
     expect(code, stderr).toBe(0);
     expect(await owners()).not.toContain(undefined);
     for (const component of ['manager', 'agent']) {
@@ -126,7 +115,7 @@ describe.skipIf(missingPackages().length > 0)('scripts/run-dev.sh', () => {
 
   it('refuses what it does not know in one sentence', async () => {
     for (const args of [['begin'], ['--redis-prot', '1'], ['--etcd-port', 'x']]) {
-      const { code, stderr } = await runCommand(script, args);
+      const { code, stderr } = await runCommand(runDevScript, args);
       expect(code).toBe(1);
       expect(stderr).toMatch(/^Error: .*\n {2}See: .*--help\n$/);
     }

@@ -1,4 +1,14 @@
-import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { isUuid } from '@backend.ai/core';
 import { removeTree } from '../../files/remove-tree.ts';
@@ -99,7 +109,13 @@ export async function removeScratch(paths: ScratchPaths): Promise<void> {
     const path = join(paths.folder, name);
     if (path !== paths.facts) await removeTree(path);
   }
-  await removeTree(paths.folder);
+  // In one turn with what is told of the end next: an agent that is killed in between has forgotten the kernel.
+  try {
+    rmSync(paths.facts, { force: true });
+    rmdirSync(paths.folder);
+  } catch {
+    await removeTree(paths.folder);
+  }
 }
 
 /** User ids that processes or files of kernels may still have. */

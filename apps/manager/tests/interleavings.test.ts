@@ -158,8 +158,14 @@ async function heal(): Promise<void> {
   );
   expect(await inRequest(() => world.manager.services.endAllSessions('user-requested', 60_000))).toBe(0);
   await inRequest(() => pools().modify({ name: pool, size: 0 }, world.ctx()));
-  await waitFor(() => agents.every((agent) => agent.kernels.size + agent.warmSlots.size === 0), {
-    what: 'agents without kernels and slots',
+  await waitFor(() => {
+    const left = agents.map(({ id, kernels, warmSlots }) => [
+      id,
+      Object.fromEntries(kernels),
+      Object.fromEntries(warmSlots),
+    ]);
+    expect(left).toEqual(agents.map(({ id }) => [id, {}, {}]));
+    return true;
   });
   expect(await world.manager.services.verifyLedger()).toEqual([]);
   const { used } = await world.manager.services.api.cluster.status(world.ctx());

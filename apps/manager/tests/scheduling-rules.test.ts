@@ -3,6 +3,7 @@ import { runWithRequest } from '@backend.ai/telemetry';
 import { waitFor } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { QueueRepository } from '../src/repositories/queue.ts';
 import { createWorld, type World } from './world.ts';
 
 /** Options of resource groups and limits of policies are known to passes of the scheduler beforehand. */
@@ -55,6 +56,18 @@ describe('a pass of the scheduler', () => {
     expect((await waitingFor(id, 'kernel-limit-reached')).reason.data).toEqual({ limit: 1 });
     await modify({ options: {} });
     await world.until(id, 'RUNNING');
+  });
+
+  it('takes rules that were changed and changed back for others, as it may have read them in between', async () => {
+    const queue = new QueueRepository(world.database.db);
+    const limit = (sessions: number): Promise<unknown> =>
+      world.database.db.execute(sql`update keypair_resource_policies set max_concurrent_sessions = ${sessions}`);
+    await limit(0);
+    const { rules: before } = await queue.marks();
+    expect((await queue.marks()).rules).toBe(before);
+    await limit(1);
+    await limit(0);
+    expect((await queue.marks()).rules).not.toBe(before);
   });
 
   it('leaves the place of a session beyond a limit to others', async () => {

@@ -164,7 +164,8 @@ export class QueueRepository {
 
   /**
    * What tells whether somebody else changed what the scheduler decides upon: which sessions wait and which hold something,
-   * to be compared with those that are known, and texts that are equal as long as agents and rules are.
+   * to be compared with those that are known, and texts that are equal as long as agents and rules are. Rules that were
+   * changed and changed back are others (`xmin`): they may have been read in between.
    */
   async marks(): Promise<QueueMarks> {
     const sumOf = (statuses: SQL): SQL => sql`
@@ -177,9 +178,9 @@ export class QueueRepository {
             sum(hashtext(concat_ws(' ', a.id, a.status, a.schedulable, a.resource_group, a.boot_id)))) from agents a),
           (select sum(r.capacity) from agent_resources r)) as agents,
         concat_ws(' ',
-          (select sum(hashtext(g::text)) from resource_groups g),
-          (select sum(hashtext(p::text)) from keypair_resource_policies p),
-          (select sum(hashtext(p::text)) from user_resource_policies p),
+          (select sum(hashtext(g.xmin::text || g::text)) from resource_groups g),
+          (select sum(hashtext(p.xmin::text || p::text)) from keypair_resource_policies p),
+          (select sum(hashtext(p.xmin::text || p::text)) from user_resource_policies p),
           (select sum(hashtext(concat_ws(' ', k.access_key, k.resource_policy))) from keypairs k),
           (select sum(hashtext(concat_ws(' ', u.id, u.resource_policy))) from users u),
           (select sum(hashtext(concat_ws(' ', p.id, p.total_resource_slots))) from projects p),

@@ -140,7 +140,8 @@ export class Kernel extends TestKernel {
     this.process = spawn(file, rest, {
       stdio: ['ignore', 'inherit', 'inherit'],
       detached: true,
-      env: { ...process.env, ...options.env },
+      // Its shells read the start-up files of its own home, not those of who runs the tests.
+      env: { ...process.env, HOME: seen(this.home), ...options.env },
     });
     this.process.once('exit', (code) => this.ended.resolve({ exitCode: code }));
   }

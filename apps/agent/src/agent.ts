@@ -9,7 +9,16 @@ import {
   type Image,
   rpcVersions,
 } from '@backend.ai/contract';
-import { AppError, type Clock, delay, newId, type StatusReason, slotsToTexts, systemClock } from '@backend.ai/core';
+import {
+  AppError,
+  type Clock,
+  delay,
+  newId,
+  type StatusReason,
+  slotsToTexts,
+  systemClock,
+  within,
+} from '@backend.ai/core';
 import { createRpcServer, type PeerIdentity, parseJoinToken, pinnedKeys, type RpcServer } from '@backend.ai/rpc';
 import { BackgroundTasks, ensureRequestId, type Logger, ReconcileLoop } from '@backend.ai/telemetry';
 import { Accelerators } from './accelerators/accelerators.ts';
@@ -385,9 +394,7 @@ export class Agent {
       await accelerators.close();
       await this.#tasks.drain();
     })();
-    const over = new AbortController();
-    await Promise.race([closing, delay(this.#clock, closeDeadlineMs, over.signal)]);
-    over.abort();
+    await within(this.#clock, closeDeadlineMs, closing);
     outbox.close();
     this.#logger.info('agent stopped', { kernels: supervisor.reports().length });
   }

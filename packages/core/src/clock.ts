@@ -36,3 +36,13 @@ export function delay(clock: Clock, ms: number, signal?: AbortSignal): Promise<v
     signal?.addEventListener('abort', done, { once: true });
   });
 }
+
+/** Waits for work for so long at most, in milliseconds; it goes on behind. Rejects as the work does, if that is sooner. */
+export async function within(clock: Clock, ms: number, work: Promise<unknown>): Promise<void> {
+  const over = new AbortController();
+  try {
+    await Promise.race([work, delay(clock, ms, over.signal)]);
+  } finally {
+    over.abort();
+  }
+}

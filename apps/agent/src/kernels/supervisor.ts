@@ -2,12 +2,12 @@ import type { KeptLog, KernelReport, KernelSpec, Metrics, RunResult, StepTiming 
 import {
   AppError,
   type Clock,
-  delay,
   hasCode,
   type RequestId,
   type StatusReason,
   slotsFromTexts,
   statusReasons,
+  within,
 } from '@backend.ai/core';
 import { type BackgroundTasks, type Logger, requireRequestId, runWithRequest } from '@backend.ai/telemetry';
 import type { Accelerators } from '../accelerators/accelerators.ts';
@@ -255,9 +255,7 @@ export class KernelSupervisor {
     const all = this.recovered.then(() =>
       Promise.all([...[...this.#kernels.values()].map((kernel) => kernel.gone.promise), this.warmSlots.endAll()]),
     );
-    const over = new AbortController();
-    await Promise.race([all, delay(clock, deadlineMs, over.signal)]);
-    over.abort();
+    await within(clock, deadlineMs, all);
     return this.reports().map(({ kernelId }) => kernelId);
   }
 

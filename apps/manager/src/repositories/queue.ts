@@ -165,7 +165,8 @@ export class QueueRepository {
   /**
    * What tells whether somebody else changed what the scheduler decides upon: which sessions wait and which hold something,
    * to be compared with those that are known, and texts that are equal as long as agents and rules are. Rules that were
-   * changed and changed back are others (`xmin`): they may have been read in between.
+   * changed and changed back are others (`xmin`): they may have been read in between. Not so for key pairs, whose rows change
+   * with their use.
    */
   async marks(): Promise<QueueMarks> {
     const sumOf = (statuses: SQL): SQL => sql`
@@ -182,9 +183,9 @@ export class QueueRepository {
           (select sum(hashtext(p.xmin::text || p::text)) from keypair_resource_policies p),
           (select sum(hashtext(p.xmin::text || p::text)) from user_resource_policies p),
           (select sum(hashtext(concat_ws(' ', k.access_key, k.resource_policy))) from keypairs k),
-          (select sum(hashtext(concat_ws(' ', u.id, u.resource_policy))) from users u),
-          (select sum(hashtext(concat_ws(' ', p.id, p.total_resource_slots))) from projects p),
-          (select sum(hashtext(concat_ws(' ', d.name, d.total_resource_slots))) from domains d)) as rules`);
+          (select sum(hashtext(concat_ws(' ', u.xmin, u.id, u.resource_policy))) from users u),
+          (select sum(hashtext(concat_ws(' ', p.xmin, p.id, p.total_resource_slots))) from projects p),
+          (select sum(hashtext(concat_ws(' ', d.xmin, d.name, d.total_resource_slots))) from domains d)) as rules`);
     return row!;
   }
 

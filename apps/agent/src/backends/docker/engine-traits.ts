@@ -52,10 +52,10 @@ export function deviceRefusal({ takesDeviceRequests }: EngineTraits): string | n
  * @throws AppError `unsupported-feature`
  */
 export function refuseUnseenDevices(
-  { takesDeviceRequests }: EngineTraits,
+  traits: EngineTraits,
   { deviceRequests }: Pick<DeviceContribution, 'deviceRequests'>,
 ): void {
-  if (takesDeviceRequests || deviceRequests.length === 0) return;
+  if (deviceRefusal(traits) === null || deviceRequests.length === 0) return;
   const drivers = [...new Set(deviceRequests.map(({ driver }) => driver))].join(', ');
   throw new AppError('unsupported-feature', `Podman hands no devices of ${drivers} to containers of this agent.`, {
     hint: 'Give the agent Docker, or sandboxed processes (backend = "process"), for these devices.',

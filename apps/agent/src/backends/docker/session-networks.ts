@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { type EgressPolicy, openEgress } from '@backend.ai/contract';
-import { AppError, type Clock, Lane, Lanes, newId, type Subnet } from '@backend.ai/core';
+import { AppError, type Clock, Lane, Lanes, newId, type Subnet, within } from '@backend.ai/core';
 import { type Logger, ReconcileLoop } from '@backend.ai/telemetry';
 import type { Engine } from './engine.ts';
 import type { Firewall } from './firewall.ts';
@@ -13,7 +13,7 @@ import {
   type SessionNetwork,
   sessionNetworkOf,
 } from './session-network.ts';
-import { closeMs, SpareNetworks, within } from './spare-networks.ts';
+import { closeMs, SpareNetworks } from './spare-networks.ts';
 import { readRoutes } from './taken-subnets.ts';
 
 export interface SessionNetworksOptions {
@@ -154,7 +154,7 @@ export class SessionNetworks {
 
   /** Removes what no session has. */
   async close(): Promise<void> {
-    await Promise.all([within(closeMs, this.#options.clock, this.#loop.stop()), this.#spares.close()]);
+    await Promise.all([within(this.#options.clock, closeMs, this.#loop.stop()), this.#spares.close()]);
   }
 
   /** What is wrong for long is told once. */

@@ -1,4 +1,4 @@
-import { type Clock, delay, hasCode, type Subnet } from '@backend.ai/core';
+import { type Clock, delay, hasCode, type Subnet, within } from '@backend.ai/core';
 import { type Logger, ReconcileLoop } from '@backend.ai/telemetry';
 import type { Engine } from './engine.ts';
 import { isInUse, type SessionNetwork } from './session-network.ts';
@@ -64,7 +64,7 @@ export class SpareNetworks {
       const failed = outcomes.find((outcome) => outcome.status === 'rejected');
       if (failed) logger.warn('networks that were kept ready stay', { error: failed.reason });
     };
-    await within(closeMs, clock, removeAll());
+    await within(clock, closeMs, removeAll());
   }
 
   all(): SessionNetwork[] {
@@ -141,13 +141,6 @@ export class SpareNetworks {
       }
     }
   }
-}
-
-/** Waits for work that goes on behind, for so long at most. */
-export async function within(ms: number, clock: Clock, work: Promise<unknown>): Promise<void> {
-  const over = new AbortController();
-  await Promise.race([work, delay(clock, ms, over.signal)]);
-  over.abort();
 }
 
 /** How many of the networks that are wanted ahead a range of addresses allows. */

@@ -14,11 +14,26 @@ function canListen(port: number): Promise<boolean> {
   });
 }
 
-/** A loopback port on which nobody listens now. */
+/**
+ * Whether this process is the one to use a port, until it ends. Told by an abstract socket of Linux: like ports these
+ * belong to a network namespace, and they go with their process.
+ */
+function claim(port: number): Promise<boolean> {
+  const server = createServer();
+  return new Promise((resolve) => {
+    server.once('error', (error: NodeJS.ErrnoException) => resolve(error.code !== 'EADDRINUSE'));
+    server.listen(`\0backend.ai/port/${port}`, () => {
+      server.unref();
+      resolve(true);
+    });
+  });
+}
+
+/** A loopback port on which nobody listens now, and that no other call anywhere is given while this process lives. */
 export async function freePort(): Promise<number> {
   for (;;) {
     const port = randomInt(firstPort, lastPort + 1);
-    if (await canListen(port)) return port;
+    if ((await claim(port)) && (await canListen(port))) return port;
   }
 }
 

@@ -4,7 +4,7 @@ import { fairShareDefaults, fairShareFactor, normalisedUsage } from './fair-shar
 import { hasGivenUp, standingOf } from './giving-up.ts';
 import { type Group, groupOf } from './group.ts';
 import { countSession, type ScopeUsage, scopeUsage } from './quota.ts';
-import { kindOf, type Shape } from './shape.ts';
+import { type Alike, kindOf, type Shape } from './shape.ts';
 import { type DenseSlots, SlotTable } from './slot-table.ts';
 import {
   type AgentSnapshot,
@@ -34,6 +34,8 @@ export interface Waiting {
   readonly scopes: readonly ScopeUsage[];
   /** Only quotas can concern it alone: it names no moment and no dependency, and there are agents that can take it. */
   readonly plain: boolean;
+  /** Those like it; undefined: more is to be known of it. */
+  readonly alike: Alike | undefined;
   /** Of domain, project and user: higher comes first. */
   readonly factors: readonly number[];
   readonly preferred: ReadonlySet<number> | undefined;
@@ -98,6 +100,7 @@ export class Cluster {
     this.waiting.set(session.sessionId, waiting);
     const { group } = waiting;
     if (hasGivenUp(waiting)) group.lowered.add(waiting);
+    if (!waiting.plain) group.dated.add(waiting);
     if (!sorted) {
       group.queue.push(waiting);
       return;
@@ -114,17 +117,19 @@ export class Cluster {
     const units = multi ? session.kernels.map((kernel) => [kernel]) : [session.kernels];
     const shapes = units.map((kernels, index) => this.#shapeOf(group, session, kernels, multi ? index : 0));
     const { notBefore, startsAt, dependencies } = session;
+    const plain =
+      notBefore === undefined &&
+      startsAt === undefined &&
+      dependencies === undefined &&
+      shapes.every(({ kind }) => kind.obstacle === undefined);
     return {
       session,
       group,
       standing: session.priority,
       told: undefined,
       shapes,
-      plain:
-        notBefore === undefined &&
-        startsAt === undefined &&
-        dependencies === undefined &&
-        shapes.every(({ kind }) => kind.obstacle === undefined),
+      plain,
+      alike: plain && shapes.length === 1 && refusedBy.length === 0 ? alikeOf(shapes[0]!, session) : undefined,
       total: this.slots.dense(session.kernels.map((kernel) => kernel.slots)),
       scopes: this.#scopesOf(session.owner),
       factors: fairShareScopes.map(
@@ -141,6 +146,7 @@ export class Cluster {
     for (const shape of waiting.shapes) shape.uses -= 1;
     const { group } = waiting;
     group.lowered.delete(waiting);
+    group.dated.delete(waiting);
     remove(waiting);
     standAnew(group);
   }
@@ -184,7 +190,15 @@ export class Cluster {
     const key = `${kind.set}|${kernels.length}|${slots.columns.join()}|${slots.amounts.join()}`;
     let shape = group.shapes.get(key);
     if (!shape) {
-      shape = { kind, slots, kernels: kernels.length, uses: 0, tournament: undefined, exceeds: undefined };
+      shape = {
+        kind,
+        slots,
+        kernels: kernels.length,
+        uses: 0,
+        tournament: undefined,
+        exceeds: undefined,
+        askers: new Map(),
+      };
       group.shapes.set(key, shape);
     }
     return shape;
@@ -201,6 +215,16 @@ export class Cluster {
       this.#factors.set(factorKey(resourceGroup, scope, id), factor);
     }
   }
+}
+
+function alikeOf(shape: Shape, session: PendingSession): Alike {
+  const key = JSON.stringify([...quotaScopes.map((scope) => session.owner[scope]), session.private ?? false]);
+  let alike = shape.askers.get(key);
+  if (!alike) {
+    alike = { reason: undefined, since: undefined };
+    shape.askers.set(key, alike);
+  }
+  return alike;
 }
 
 /** The agents that a session has to go to; undefined: any. */
@@ -307,15 +331,14 @@ export function unchangedUntil(cluster: Cluster, now: number): number {
   const note = (at: number | undefined): void => {
     if (at !== undefined && at > now && at < until) until = at;
   };
-  for (const { options, queue } of cluster.groups.values()) {
+  for (const { options, queue, dated } of cluster.groups.values()) {
     const { backfill, preemption, pendingTimeoutMs = 0 } = options;
     // Both look at how long others have run or will run.
     if (queue.length > 0 && (backfill || preemption?.enabled)) return now + 1;
-    for (const waiting of queue) {
-      if (pendingTimeoutMs > 0) note(expiryOf(waiting));
-      if (waiting.plain) continue;
-      note(waiting.session.notBefore);
-      note(waiting.session.startsAt);
+    if (pendingTimeoutMs > 0) for (const waiting of queue) note(expiryOf(waiting));
+    for (const { session } of dated) {
+      note(session.notBefore);
+      note(session.startsAt);
     }
   }
   return until;

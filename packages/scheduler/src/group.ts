@@ -34,6 +34,8 @@ export interface Group {
   readonly queue: Waiting[];
   /** Those in the queue that lost priority. */
   readonly lowered: Set<Waiting>;
+  /** Those in the queue that are not plain: they may name moments. */
+  readonly dated: Set<Waiting>;
   readonly holdings: Set<Holding>;
   /** What its sessions hold, by user. */
   readonly heldBy: Map<string, Float64Array>;
@@ -72,6 +74,7 @@ export function groupOf(options: ResourceGroup, agents: Int32Array, table: Agent
     compareEquals: insideBand[policy],
     queue: [],
     lowered: new Set(),
+    dated: new Set(),
     holdings: new Set(),
     heldBy,
     count: (user, total, sign) => {

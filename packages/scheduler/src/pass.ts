@@ -53,6 +53,8 @@ class Pass {
   readonly #attempted: string[] = [];
   readonly #deprioritised: Array<{ sessionId: string; priority: number }> = [];
   readonly #expired: string[] = [];
+  /** Another one after each decision that others may feel. */
+  #decided: object = {};
 
   constructor(cluster: Cluster, now: number) {
     this.#cluster = cluster;
@@ -114,7 +116,25 @@ class Pass {
 
   /** What `#consider` finds behind the head of a closed group: most of a long queue is here. */
   #behindClosed({ reason }: Head, waiting: Waiting): void {
-    this.#reasons.add(waiting, obstacleBefore(waiting, this.#cluster, this.#now) ?? reason);
+    if (this.#isKnown(waiting)) return;
+    this.#waits(waiting, obstacleBefore(waiting, this.#cluster, this.#now) ?? reason);
+  }
+
+  /** It waits for the reason of one like it, since when nothing was decided. */
+  #isKnown(waiting: Waiting): boolean {
+    const { alike } = waiting;
+    if (alike?.since !== this.#decided) return false;
+    this.#reasons.add(waiting, alike.reason!);
+    return true;
+  }
+
+  /** For a reason that those like it have as well. */
+  #waits(waiting: Waiting, reason: WaitingReason): void {
+    const { alike } = waiting;
+    this.#reasons.add(waiting, reason);
+    if (!alike) return;
+    alike.reason = reason;
+    alike.since = this.#decided;
   }
 
   #consider(waiting: Waiting): void {
@@ -125,9 +145,10 @@ class Pass {
       this.#reasons.add(waiting, { code: 'pending-timeout', data: { resourceGroup: group.name } });
       return;
     }
+    if (this.#isKnown(waiting)) return;
     const obstacle = obstacleBefore(waiting, this.#cluster, this.#now);
     if (obstacle) {
-      this.#reasons.add(waiting, obstacle);
+      this.#waits(waiting, obstacle);
       return;
     }
     const head = this.#heads.get(group);
@@ -170,6 +191,7 @@ class Pass {
       gate = new BackfillGate(waiting, reservation, this.#cluster.table, releases, this.#now);
     }
     this.#heads.set(group, { waiting, gate, reason: { code: 'behind-head-of-line', data: { head: sessionId } } });
+    this.#decided = {};
   }
 
   #behind({ gate, reason }: Head, waiting: Waiting): void {
@@ -189,8 +211,11 @@ class Pass {
   /** Whether no agent would have room with nothing on it, which is then its reason. */
   #tooLarge(waiting: Waiting, maybe = true): boolean {
     const exceeds = maybe ? exceedsAgents(waiting, this.#cluster) : undefined;
-    if (exceeds) this.#reasons.add(waiting, exceeds);
-    return exceeds !== undefined;
+    if (!exceeds) return false;
+    // A gate that looks at more than what they ask for decides which of those behind it come as far as this.
+    if (this.#heads.has(waiting.group)) this.#reasons.add(waiting, exceeds);
+    else this.#waits(waiting, exceeds);
+    return true;
   }
 
   #place(waiting: Waiting, choices: Choice[], backfilled = false): void {
@@ -206,6 +231,7 @@ class Pass {
   }
 
   #count({ session, scopes, total, group }: Waiting, sign: 1 | -1): void {
+    this.#decided = {};
     countSession(scopes, total, session.private ?? false, sign);
     if (!session.private) group.count(session.owner.user, total, sign);
   }

@@ -175,6 +175,51 @@ describe('queues', () => {
       },
     });
   });
+
+  it('tell each session what its limits have left at its turn, also of several that ask for the same', () => {
+    const quotas: Quota[] = [{ scope: 'user', id: 'u', limits: { cpu: 5_000n } }];
+    const waiting = [session('s1', 'u', 6_000n), session('s2', 'u', 1_000n), session('s3', 'u', 6_000n)];
+    const { placements, reasons } = schedule(world({}, { agents, pending: waiting, quotas }));
+    expect(placements.map(({ sessionId }) => sessionId)).toEqual(['s2']);
+    const violation = { scope: 'user', id: 'u', slot: 'cpu', asked: '6', limit: '5' };
+    expect(reasons.get('s1')?.data).toEqual({ violations: [{ ...violation, used: '0' }] });
+    expect(reasons.get('s3')?.data).toEqual({ violations: [{ ...violation, used: '1' }] });
+  });
+
+  it('tell those behind a head that they are, also those of which one like them stands before it', () => {
+    const full = [{ ...agent('a', 10_000n), used: { cpu: 5_000n } }];
+    const waiting = [session('s1', 'u', 20_000n), session('s2', 'u', 10_000n), session('s3', 'u', 20_000n)];
+    const { reasons } = schedule(world({}, { agents: full, pending: waiting }));
+    expect([...reasons].map(([sessionId, { code }]) => [sessionId, code])).toEqual([
+      ['s1', 'exceeds-agents'],
+      ['s2', 'insufficient-resources'],
+      ['s3', 'behind-head-of-line'],
+    ]);
+  });
+
+  it('tell those behind a head what holds for each, also of several that ask for the same', () => {
+    const [machine] = [agent('a', 10_000n)];
+    const running = [{ ...session('s0', 'u', 5_000n), startedAt: 0, timeLimitMs: 10_000, type: 'batch' as const }].map(
+      ({ kernels, ...rest }) => ({ ...rest, kernels: kernels.map((kernel) => ({ ...kernel, agentId: 'a' })) }),
+    );
+    const quotas: Quota[] = [{ scope: 'user', id: 'u', limits: { cpu: 30_000n } }];
+    const waiting = [
+      session('s1', 'u', 10_000n),
+      session('s2', 'u', 20_000n, { timeLimitMs: 1 }),
+      session('s3', 'u', 20_000n),
+    ];
+    const plan = schedule(
+      world(
+        { backfill: true },
+        { agents: [{ ...machine!, used: { cpu: 5_000n }, kernelCount: 1 }], pending: waiting, running, quotas },
+      ),
+    );
+    expect(waiting.map(({ sessionId }) => plan.reasons.get(sessionId)?.code)).toEqual([
+      'insufficient-resources',
+      'exceeds-agents',
+      'behind-head-of-line',
+    ]);
+  });
 });
 
 describe('selection', () => {

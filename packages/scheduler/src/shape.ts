@@ -31,6 +31,16 @@ export interface Shape {
   tournament: Tournament | undefined;
   /** Why even an empty agent is too small; null: it is not. */
   exceeds: WaitingReason | null | undefined;
+  /** Of those who ask for nothing else, by owner. */
+  readonly askers: Map<string, Alike>;
+}
+
+/** Sessions of one owner that ask for the same: what is found of one holds for the others while nothing moves. */
+export interface Alike {
+  /** Why the one before had to wait. */
+  reason: WaitingReason | undefined;
+  /** What a pass had decided by then: while it is that of the pass, the reason holds. */
+  since: object | undefined;
 }
 
 export function kindOf(

@@ -14,7 +14,7 @@ import {
   slotsFromTexts,
 } from '@backend.ai/core';
 import type { AgentRecord } from '../../repositories/agents.ts';
-import { capacityOf } from '../agents/agent-capacity.ts';
+import { capacitiesOf } from '../agents/agent-capacity.ts';
 import type { ResolvedImage } from '../images/image-service.ts';
 
 /** Pure checks of what a user asked for, against what the cluster could give at best. */
@@ -110,7 +110,8 @@ export function decideSlots(
   if (agents.length === 0) return { slots: wanted, shmem };
   // On a single node all kernels have to find room together.
   const together = request.clusterMode === 'single-node' ? times(request.clusterSize, wanted) : wanted;
-  if (!agents.some((agent) => fits(together, capacityOf(agent)))) throw tooLarge(together, agents.map(capacityOf));
+  const capacities = [...capacitiesOf(agents).values()].flat();
+  if (!capacities.some((capacity) => fits(together, capacity))) throw tooLarge(together, capacities);
   return { slots: wanted, shmem };
 }
 
@@ -174,13 +175,9 @@ export function decideResourceGroups(
   agents: readonly AgentRecord[],
 ): [string, ...string[]] {
   if (named) return [named];
-  const able = new Set<string>();
-  for (const agent of agents) {
-    const { resourceGroup } = agent;
-    if (!able.has(resourceGroup) && fits(slots, capacityOf(agent))) able.add(resourceGroup);
-  }
-  const [first, ...others] = [...able].sort(
-    (a, b) => Number(b === 'default') - Number(a === 'default') || (a < b ? -1 : 1),
+  const able = [...capacitiesOf(agents)].flatMap(([group, capacities]) =>
+    capacities.some((capacity) => fits(slots, capacity)) ? group : [],
   );
+  const [first, ...others] = able.sort((a, b) => Number(b === 'default') - Number(a === 'default') || (a < b ? -1 : 1));
   return [first ?? 'default', ...others];
 }

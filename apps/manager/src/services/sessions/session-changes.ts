@@ -1,5 +1,5 @@
 import type { EventBus } from '@backend.ai/coordination';
-import { type Clock, deferred } from '@backend.ai/core';
+import { type Clock, deferred, nextTurn } from '@backend.ai/core';
 import type { BackgroundTasks, Logger } from '@backend.ai/telemetry';
 import { BusinessLog, type ManagerEvents, type SessionChange } from '../../events.ts';
 
@@ -33,6 +33,15 @@ export async function heardOfChange(
   cancel();
   signal.removeEventListener('abort', abort);
   return heard;
+}
+
+/**
+ * Resolves when what others did at once about a change has left this process: statements are written at the end of a turn
+ * of the event loop. Who then goes on with its own answer does not hold up what its user waits for next.
+ */
+export async function afterOthers(): Promise<void> {
+  await nextTurn();
+  await nextTurn();
 }
 
 /**

@@ -7,6 +7,7 @@ import type { NewKernel, NewSession, SessionRepository } from '../../repositorie
 import type { AgentDirectory } from '../agents/agent-directory.ts';
 import type { AuditLog } from '../audit/audit-log.ts';
 import { type ImageService, viewerOf } from '../images/image-service.ts';
+import { afterOthers } from './session-changes.ts';
 import { checkRights, checkRole, decideResourceGroups, decideSlots, kernelPlaces, times } from './session-request.ts';
 import { newRecord, toSessionView } from './session-view.ts';
 
@@ -133,6 +134,7 @@ export class SessionCreation {
       case 'created': {
         const created = { ...session, project: outcome.project, resourceGroup: outcome.resourceGroup };
         onCreated(created, outcome);
+        await afterOthers();
         return { session: toSessionView(newRecord(created, outcome)), created: true };
       }
       case 'exists': {

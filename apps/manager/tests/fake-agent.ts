@@ -35,7 +35,7 @@ export class FakeAgent extends FakeKernels implements AgentService {
     return this.imageStates.get(image) ?? { state: 'absent', digest: null, progress: null, failure: null };
   }
 
-  /** What becomes of slots that it is to start. */
+  /** What becomes of slots that it is to start. `ignore`: it starts none and reports none. */
   warmBehaviour: 'ready' | 'stall' | 'fail' | 'ignore' | 'hang' = 'ready';
   readonly warmSlots = new Map<string, WarmSlotReport>();
   /** Slots that became kernels, in the order of their orders. */
@@ -46,10 +46,14 @@ export class FakeAgent extends FakeKernels implements AgentService {
   async keepWarmSlots({ slots, claimed = [] }: WarmSlotsInput, ctx: CallContext): Promise<{ slots: WarmSlotReport[] }> {
     this.admit(ctx.headers.epoch);
     this.wishes.push(slots);
-    if (this.warmBehaviour === 'hang') await untilAborted(ctx.signal);
-    if (this.warmBehaviour === 'ignore' || this.warmBehaviour === 'hang') return { slots: [] };
+    if (this.warmBehaviour === 'hang') {
+      await untilAborted(ctx.signal);
+      return { slots: [] };
+    }
     const kept = new Set([...slots.map(({ slotId }) => slotId), ...claimed]);
     for (const slotId of this.warmSlots.keys()) if (!kept.has(slotId)) this.warmSlots.delete(slotId);
+    // What it is not to keep has gone: its answer says so.
+    if (this.warmBehaviour === 'ignore') return { slots: [...this.warmSlots.values()] };
     const states = { ready: 'ready', stall: 'starting', fail: 'failed' } as const;
     const state = states[this.warmBehaviour];
     const error = new AppError('kernel-start-failed', this.failure).toBody();

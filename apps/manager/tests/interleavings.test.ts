@@ -9,6 +9,7 @@ import {
   inRequest,
   liveSessions,
   pool,
+  poolThatGoes,
   preemptionModes,
   sessionCommands,
   sessionsOf,
@@ -73,6 +74,7 @@ it('keeps the ledger sound and lets nothing get stuck, whatever happens', async 
       examples: [
         ['terminate', 2, [urgent]],
         ['reschedule', 2, [urgent]],
+        ['off', 0, [poolThatGoes]],
       ],
     },
   );

@@ -1,6 +1,7 @@
 import { EmbeddedLeases } from '@backend.ai/coordination';
 import { isTerminal, newId } from '@backend.ai/core';
 import { runWithRequest } from '@backend.ai/telemetry';
+import { waitFor } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
 import fc from 'fast-check';
 import { expect } from 'vitest';
@@ -275,6 +276,19 @@ const byPools = [
     ),
   },
 ];
+
+/** What agents that start no slots have of a pool that goes. */
+export const poolThatGoes = command('a pool goes while agents start none of its slots', async ({ world, agents }) => {
+  const resize = (size: number) =>
+    inRequest(() => world.manager.services.api.admin.warmPool.modify({ name: pool, size }, world.ctx()));
+  await resize(2);
+  await waitFor(() => agents.some(({ warmSlots }) => warmSlots.size > 0), { what: 'a warm slot' });
+  for (const agent of agents) agent.warmBehaviour = 'ignore';
+  const told = agents.map(({ wishes }) => wishes.length);
+  await resize(0);
+  await waitFor(() => agents.every(({ wishes }, nth) => wishes.slice(told[nth]).some((slots) => slots.length === 0)));
+  await world.manager.services.settle();
+});
 
 const byTime = [
   {

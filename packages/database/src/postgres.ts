@@ -59,7 +59,7 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresHa
   const { maxConnections = defaultConnections } = options;
   const forSteady = Math.max(1, Math.min(mostSteady, Math.floor(maxConnections / 2)));
   const db = connected({ max: Math.max(1, maxConnections - forSteady), deadlines });
-  const steady = connected({ max: forSteady, deadlines, settings: { plan_cache_mode: 'force_generic_plan' } });
+  const steady = connected({ max: forSteady, deadlines, settings: steadySettings });
   try {
     await requireVersion(clients[0]!, where);
   } catch (error) {
@@ -91,6 +91,12 @@ interface Pool {
   /** Of the server, for each connection. */
   readonly settings?: Readonly<Record<string, string>>;
 }
+
+/**
+ * Plans are made once. That of a table with few rows would read all of it, and go on with that for as long as nobody has
+ * counted its rows anew: a minute at least, in which a new cluster would get slower with every session.
+ */
+const steadySettings = { plan_cache_mode: 'force_generic_plan', enable_seqscan: 'off' };
 
 /** One connection, made when it is first used. */
 function connectTo(options: PostgresOptions, place: Place, { deadlines, settings }: Pool): Sql {

@@ -255,6 +255,16 @@ describe('plans of statements that come again and again', () => {
     expect(await plansOf(handle.steady, 'of_values')).toMatchObject([{ custom: 0, generic: 3 }]);
   });
 
+  it('find rows of steady statements by an index, also where the table was empty when the plan was made', async () => {
+    const { db, steady } = await shared();
+    await db.execute(sql`insert into domains (name) values ('one')`);
+    await db.execute(sql`analyze domains`);
+    const planOf = async (of: Database): Promise<string> =>
+      JSON.stringify(await of.execute(sql`explain (costs off) select description from domains where name = 'one'`));
+    expect(await planOf(db)).toContain('Seq Scan');
+    expect(await planOf(steady)).toContain('Index Scan');
+  });
+
   it('are kept for statements without parameters, too, unless there are several in one text', async () => {
     const handle = await openPostgres({ url: postgresUrl, maxConnections: 1 });
     onTestFinished(handle.close);

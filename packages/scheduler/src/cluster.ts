@@ -218,7 +218,8 @@ export class Cluster {
 }
 
 function alikeOf(shape: Shape, session: PendingSession): Alike {
-  const key = JSON.stringify([...quotaScopes.map((scope) => session.owner[scope]), session.private ?? false]);
+  const { keypair, user, project, domain } = session.owner;
+  const key = `${keypair}\n${user}\n${project}\n${domain}\n${session.private ?? false}`;
   let alike = shape.askers.get(key);
   if (!alike) {
     alike = { reason: undefined, since: undefined };

@@ -119,7 +119,23 @@ const anySession = {
   shmem: usually(fc.constant('64m'), text),
   designatedAgents: usually(fc.constantFrom([], ['i-one']), fc.array(text, { maxLength: 2 })),
 };
-const moment = fc.date({ min: new Date(0), max: new Date('2099-01-01'), noInvalidDate: true });
+const digits = (count: number, most: number): fc.Arbitrary<string> =>
+  fc.nat(most).map((number) => String(number).padStart(count, '0'));
+const day = fc.integer({ min: 1, max: 28 }).map((number) => String(number).padStart(2, '0'));
+/** As the standard writes them, in all the forms that it has. */
+const moment = fc
+  .tuple(
+    usually(fc.integer({ min: 1970, max: 2099 }).map(String), digits(4, 9999)),
+    fc.tuple(day, digits(2, 23), digits(2, 59), digits(2, 59)),
+    usually(fc.constant(''), fc.stringMatching(/^\.[0-9]{1,80}$/)),
+    usually(
+      fc.constant('Z'),
+      fc
+        .tuple(fc.constantFrom('+', '-'), digits(2, 23), digits(2, 59))
+        .map(([sign, hours, minutes]) => `${sign}${hours}:${minutes}`),
+    ),
+  )
+  .map(([year, [date, ...time], fraction, distance]) => `${year}-02-${date}T${time.join(':')}${fraction}${distance}`);
 const notABatch = fc.record(
   {
     ...anySession,
@@ -135,13 +151,7 @@ const batch = fc.record(
     ...anySession,
     type: fc.constant('batch'),
     startupCommand: usually(fc.constant('make'), text),
-    startsAt: usually(
-      fc.oneof(
-        fc.constant(null),
-        moment.map((at) => at.toISOString()),
-      ),
-      text,
-    ),
+    startsAt: usually(fc.oneof(fc.constant(null), moment), text),
     timeoutMs: usually(fc.constantFrom(null, 60_000), fc.double()),
   },
   { requiredKeys: ['name', 'image', 'type', 'startupCommand'] },
@@ -247,6 +257,20 @@ describe('any text in any field', () => {
     expect(Math.min(created - (rows?.jobs ?? 0), rows?.jobs ?? 0, refused)).toBeGreaterThan(0);
     await runWithRequest({ requestId: newId() }, () => world.manager.services.endAllSessions('user-requested', 60_000));
   }, 120_000);
+
+  it.each([
+    ['a year that databases do not have', '0000-01-01T00:00:00Z', 400],
+    ['a year before all computers', '1969-12-31T23:59:59Z', 400],
+    ['a distance to UTC that databases do not take', '2099-01-01T00:00:00+23:59', 200],
+    ['more digits than anybody needs', `2099-01-01T00:00:00.${'1'.repeat(90)}Z`, 200],
+  ])('that is %s is a moment or a mistake: %s', async (_, startsAt, expected) => {
+    const job = { image: 'python', type: 'batch', startupCommand: 'true', startsAt };
+    const [status, answer] = await send('POST', '/rpc/session.create', { json: job });
+    expect(status, answer).toBe(expected);
+    if (status === 200) created += 1;
+    const from = encodeURIComponent(JSON.stringify({ json: { from: startsAt, to: '2100-01-01T00:00:00Z' } }));
+    expectAnswered(await send('GET', `/rpc/usage.report?input=${from}`));
+  });
 
   it('of a template is taken or refused, and so is a session that is made of it', async () => {
     let stored = 0;

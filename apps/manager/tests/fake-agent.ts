@@ -35,7 +35,7 @@ export class FakeAgent extends FakeKernels implements AgentService {
     return this.imageStates.get(image) ?? { state: 'absent', digest: null, progress: null, failure: null };
   }
 
-  /** What becomes of slots that it is to start. `ignore`: it starts none and reports none. */
+  /** What becomes of slots that it is to start. `ignore`: it starts none. */
   warmBehaviour: 'ready' | 'stall' | 'fail' | 'ignore' | 'hang' = 'ready';
   readonly warmSlots = new Map<string, WarmSlotReport>();
   /** Slots that became kernels, in the order of their orders. */

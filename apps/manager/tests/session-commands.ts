@@ -286,7 +286,9 @@ export const poolThatGoes = command('a pool goes while agents start none of its 
   for (const agent of agents) agent.warmBehaviour = 'ignore';
   const told = agents.map(({ wishes }) => wishes.length);
   await resize(0);
-  await waitFor(() => agents.every(({ wishes }, nth) => wishes.slice(told[nth]).some((slots) => slots.length === 0)));
+  await waitFor(() => agents.every(({ wishes }, nth) => wishes.slice(told[nth]).some((slots) => slots.length === 0)), {
+    what: 'all agents to be told',
+  });
   await world.manager.services.settle();
 });
 

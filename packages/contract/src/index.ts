@@ -17,6 +17,7 @@ export * from './kernel.ts';
 export * from './link.ts';
 export * from './log.ts';
 export * from './metric.ts';
+export * from './moment.ts';
 export * from './resource-group.ts';
 export * from './resource-policy.ts';
 export * from './resource-preset.ts';

@@ -3,6 +3,7 @@ import { failurePolicies, sessionTypes } from '@backend.ai/core';
 import { z } from 'zod';
 import type { PullProgress } from './image.ts';
 import type { IsolationReport, StepTiming } from './kernel.ts';
+import { momentSchema } from './moment.ts';
 import { environSchema, inputLimits, plainText } from './text.ts';
 
 /** An id or a name among the caller's sessions. */
@@ -80,7 +81,7 @@ const sessionRequestSchema = z.strictObject({
   /** What a batch session runs, by a shell. */
   startupCommand: plainText(inputLimits.command).min(1).nullish(),
   /** A batch session is not started before this moment. */
-  startsAt: z.iso.datetime({ offset: true }).nullish(),
+  startsAt: momentSchema.nullish(),
   /** How long a batch session may run, in milliseconds; without limit when absent. */
   timeoutMs: z.number().int().min(1_000).max(31_536_000_000).nullish(),
   /** A shell script that runs in each kernel before anything else. */

@@ -1,6 +1,7 @@
 import type { KernelStatus } from '@backend.ai/core';
 import { z } from 'zod';
 import type { Metrics } from './metric.ts';
+import { momentSchema } from './moment.ts';
 import { inputLimits, plainText } from './text.ts';
 
 /** How much was held for how long: amounts of resources times seconds, exact, from the ledger. */
@@ -16,9 +17,9 @@ export const mostUsageRows = 10_000;
 export const mostKernelRows = 100_000;
 
 export const usageReportSchema = z.strictObject({
-  from: z.iso.datetime({ offset: true }),
+  from: momentSchema,
   /** Not included. Null: now. */
-  to: z.iso.datetime({ offset: true }).nullish(),
+  to: momentSchema.nullish(),
   /** One row for each of these. */
   by: z.enum(usageKeys).default('user'),
   /** In UTC. `whole`: one row for all of the time. */
@@ -61,9 +62,9 @@ export interface UsageReport {
 
 /** Of everybody: which kernels held something in some time, project by project. */
 export const projectUsageSchema = z.strictObject({
-  from: z.iso.datetime({ offset: true }),
+  from: momentSchema,
   /** Not included. */
-  to: z.iso.datetime({ offset: true }),
+  to: momentSchema,
   /** Only of these, by id. Absent or empty: of all. */
   projects: z.array(z.uuid()).max(1_000).nullish(),
 });

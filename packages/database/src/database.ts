@@ -22,8 +22,8 @@ export interface DatabaseHandle {
   readonly db: Database;
   /**
    * The same database, for statements that come all the time and whose plan does not depend on their values: it is made
-   * once per connection, where PostgreSQL would otherwise make up its mind with each call. There on few connections of
-   * its own.
+   * once per connection, where PostgreSQL would otherwise make up its mind with each call, and by indexes alone: what such a
+   * statement looks for has to have one. There on few connections of its own.
    */
   readonly steady: Database;
   /**

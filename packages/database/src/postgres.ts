@@ -4,7 +4,6 @@ import postgres, { type Sql } from 'postgres';
 import { connectionFailure } from './connection-failures.ts';
 import { type Database, type DatabaseHandle, databaseOver } from './database.ts';
 import { sqlStateOf, sqlStates } from './database-errors.ts';
-import { firstIdle } from './first-idle.ts';
 import { type Deadlines, defaultDeadlines } from './guarded-client.ts';
 
 export interface PostgresOptions {
@@ -51,9 +50,9 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresHa
   const where = parseUrl(options);
   const clients: Sql[] = [];
   const connected = (pool: Pool): Database => {
-    const lanes = Array.from({ length: pool.max }, () => connectTo(options, where, pool));
-    clients.push(...lanes);
-    return databaseOver(firstIdle(lanes), pool.deadlines);
+    const client = connectTo(options, where, pool);
+    clients.push(client);
+    return databaseOver(client, pool.deadlines);
   };
   const deadlines = { ...defaultDeadlines, ...options.deadlines };
   const { maxConnections = defaultConnections } = options;
@@ -98,10 +97,10 @@ interface Pool {
  */
 const steadySettings = { plan_cache_mode: 'force_generic_plan', enable_seqscan: 'off' };
 
-/** One connection, made when it is first used. */
-function connectTo(options: PostgresOptions, place: Place, { deadlines, settings }: Pool): Sql {
+/** Connects when it is first used. */
+function connectTo(options: PostgresOptions, place: Place, { max, deadlines, settings }: Pool): Sql {
   return postgres(options.url, {
-    max: 1,
+    max,
     connect_timeout: connectSeconds,
     ...(options.ca === undefined ? {} : { ssl: { ca: options.ca, host: place.host } }),
     // Not in the types of postgres.js, but in its documentation.

@@ -195,39 +195,6 @@ it('keeps rows of a domain for every connection of the pool', async () => {
   expect(await db.select().from(domains).where(eq(domains.name, 'd-7'))).toHaveLength(1);
 });
 
-describe('connections of a pool', () => {
-  const process = sql`select pg_backend_pid() as pid`;
-  const pidOf = async (db: Pick<Database, 'execute'>): Promise<unknown> => (await db.execute(process))[0]?.pid;
-
-  it('are taken in the same order: statements that come one by one find one server process, whose plans are warm', async () => {
-    const { db } = await shared();
-    await Promise.all(Array.from({ length: 4 }, () => db.execute(sql`select pg_sleep(0.05)`)));
-    const pids = new Set();
-    for (let nth = 0; nth < 12; nth++) pids.add(await pidOf(db));
-    expect(pids.size).toBe(1);
-  });
-
-  it('are as many as there is to do at once, and not those that a transaction has', async () => {
-    const { db } = await shared();
-    const first = await pidOf(db);
-    await db.transaction(async (tx) => {
-      expect(await pidOf(tx)).toBe(first);
-      const others = await Promise.all([pidOf(db), pidOf(db)]);
-      expect(new Set([first, ...others]).size).toBe(3);
-    });
-    await expect(db.execute(sql`select 1 / 0`)).rejects.toThrow();
-    expect(await pidOf(db)).toBe(first);
-  });
-
-  it('read values in the same way, whichever it is', async () => {
-    const { db } = await shared();
-    const moment = sql`select timestamptz '2026-01-02 03:04:05+00' as at, '{"a": 1}'::jsonb as data, pg_sleep(0.05)`;
-    const rows = (await Promise.all(Array.from({ length: 4 }, () => db.execute(moment)))).flat();
-    expect(rows).toHaveLength(4);
-    for (const { at, data } of rows) expect([at, data]).toEqual(['2026-01-02 03:04:05+00', { a: 1 }]);
-  });
-});
-
 describe('plans of statements that come again and again', () => {
   interface Plans {
     readonly statement: string;
@@ -255,14 +222,19 @@ describe('plans of statements that come again and again', () => {
     expect(await plansOf(handle.steady, 'of_values')).toMatchObject([{ custom: 0, generic: 3 }]);
   });
 
-  it('find rows of steady statements by an index, also where the table was empty when the plan was made', async () => {
-    const { db, steady } = await shared();
-    await db.execute(sql`insert into domains (name) values ('one')`);
-    await db.execute(sql`analyze domains`);
-    const planOf = async (of: Database): Promise<string> =>
-      JSON.stringify(await of.execute(sql`explain (costs off) select description from domains where name = 'one'`));
-    expect(await planOf(db)).toContain('Seq Scan');
-    expect(await planOf(steady)).toContain('Index Scan');
+  it('of steady statements find rows by an index, also in a table that was empty when they were made', async () => {
+    const { db } = await shared();
+    const [database] = await db.execute<{ name: string }>(sql`select current_database() as name`);
+    const handle = await openPostgres({ url: withDatabase(postgresUrl, database!.name), maxConnections: 1 });
+    onTestFinished(handle.close);
+    const { steady } = handle;
+    await steady.execute(sql.raw('analyze domains'));
+    await steady.execute(sql.raw('prepare find (text) as select description from domains where name = $1'));
+    await steady.execute(sql.raw("execute find ('d-7')"));
+    await steady.execute(sql.raw("insert into domains (name) select 'd-' || n from generate_series(1, 10000) as n"));
+    const plan = JSON.stringify(await steady.execute(sql.raw("explain (costs off) execute find ('d-7')")));
+    expect(plan).toContain('Index Scan');
+    expect(plan).toContain('$1');
   });
 
   it('are kept for statements without parameters, too, unless there are several in one text', async () => {

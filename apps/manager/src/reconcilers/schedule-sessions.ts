@@ -59,7 +59,11 @@ export class ScheduleSessions {
     const { memory, clock } = this.#options;
     await memory.refresh();
     await this.#admit(epoch, signal);
-    if (memory.queueLength === 0) return;
+    if (memory.queueLength === 0) {
+      // A plan holds on to all that it was made of.
+      this.#done = undefined;
+      return;
+    }
     const now = clock.now();
     const plan = memory.plan(now);
     if (plan !== this.#done) await this.#carryOut(plan, now, epoch, signal);

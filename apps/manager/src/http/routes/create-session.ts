@@ -1,4 +1,10 @@
-import { type CallContext, type CreateSessionInput, createSessionSchema, type SessionView } from '@backend.ai/contract';
+import {
+  type CallContext,
+  type CreateSessionInput,
+  createSessionSchema,
+  isMoment,
+  type SessionView,
+} from '@backend.ai/contract';
 import { AppError, isTerminal, type SessionStatus } from '@backend.ai/core';
 import { invalidFields, type Params } from '../parameters.ts';
 import type { RouteContext } from '../server.ts';
@@ -126,8 +132,7 @@ function readMoment(params: Params, nowMs: number, ...names: [string, ...string[
   if (!text) return undefined;
   const relative = /[smhdw]$/.test(text) ? parseDuration(text) : undefined;
   const at = relative === undefined ? momentOf(text) : nowMs + relative;
-  // What a Date and a database can hold.
-  if (at === undefined || !(at >= 0 && at < 253_370_764_800_000))
+  if (at === undefined || !isMoment(at))
     return params.problem(names[0], 'is neither a moment (2030-01-31T12:00:00Z) nor a duration such as 1h');
   return new Date(at).toISOString();
 }

@@ -36,8 +36,8 @@ export async function heardOfChange(
 }
 
 /**
- * Resolves when what others did at once about a change has left this process: statements are written at the end of a turn
- * of the event loop. Who then goes on with its own answer does not hold up what its user waits for next.
+ * Lets what others do at once about a change leave this process first: statements are written at the end of a turn of the
+ * event loop. The answer of whoever changed it is put together meanwhile, and holds up nothing that its user waits for next.
  */
 export async function afterOthers(): Promise<void> {
   await nextTurn();

@@ -1,6 +1,8 @@
+import { execFile } from 'node:child_process';
 import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { generateIdentity, isSignedBy, loadOrCreateIdentity, pinnedKeys, signWith } from './identity.ts';
 import { newJoinToken, parseJoinToken } from './join-token.ts';
@@ -80,3 +82,26 @@ describe('a join token', () => {
     }
   });
 });
+
+// In a process of its own: what this is about stops its thread for ever.
+it('an identity can be made and shown whatever is collected as garbage meanwhile', async () => {
+  const source = JSON.stringify(join(import.meta.dirname, 'identity.ts'));
+  const body = `
+    import { generateIdentity } from ${source};
+    for (let nth = 0; nth < 2000; nth++) {
+      const { privateKey } = generateIdentity('agent', 'i-1');
+      for (let time = 0; time < 20; time++) privateKey.export({ format: 'jwk' });
+    }
+    console.log('done');`;
+  const argv = [
+    '--import',
+    'tsx',
+    '--conditions=@backend.ai/source',
+    '--max-semi-space-size=1',
+    '--input-type=module',
+    '-e',
+    body,
+  ];
+  const { stdout } = await promisify(execFile)(process.execPath, argv, { timeout: 60_000, killSignal: 'SIGKILL' });
+  expect(stdout).toBe('done\n');
+}, 70_000);

@@ -43,7 +43,7 @@ export const peerIdPattern: RegExp = /^[A-Za-z0-9._:-]{1,128}$/;
 
 export function generateIdentity(kind: PeerKind, id: string): PeerIdentity {
   checkId(id);
-  return toIdentity(kind, id, generateKeyPairSync('ed25519').privateKey);
+  return toIdentity(kind, id, createPrivateKey(newPrivateKey()));
 }
 
 /**
@@ -55,11 +55,21 @@ export async function loadOrCreateIdentity(file: string, kind: PeerKind, id: str
   checkId(id);
   const existing = await readKey(file);
   if (existing) return toIdentity(kind, id, existing);
-  const { privateKey } = generateKeyPairSync('ed25519');
-  await makeSecretFile(file, privateKey.export({ type: 'pkcs8', format: 'pem' }).toString());
+  await makeSecretFile(file, newPrivateKey());
   const kept = await readKey(file);
   if (!kept) throw new AppError('config-invalid', `The key file ${file} vanished while it was being made.`);
   return toIdentity(kind, id, kept);
+}
+
+/**
+ * As text: a KeyObject of the generation itself shares a lock with what is left of that. Should it be collected as garbage
+ * while the key is exported, Node.js (20) stands still for ever.
+ */
+function newPrivateKey(): string {
+  return generateKeyPairSync('ed25519', {
+    privateKeyEncoding: { type: 'pkcs8', format: 'pem' },
+    publicKeyEncoding: { type: 'spki', format: 'pem' },
+  }).privateKey;
 }
 
 async function readKey(file: string): Promise<KeyObject | undefined> {

@@ -8,8 +8,10 @@ import {
   type AgentSnapshot,
   imageKey,
   type PendingSession,
+  type Preemption,
   type Quota,
   type ResourceGroup,
+  type RunningSession,
   type Snapshot,
 } from './snapshot.ts';
 
@@ -219,6 +221,61 @@ describe('queues', () => {
       'exceeds-agents',
       'behind-head-of-line',
     ]);
+  });
+});
+
+describe('preemption', () => {
+  const holder = (sessionId: string, cpu: bigint, startedAt: number | undefined, owner = {}): RunningSession => {
+    const { kernels, ...rest } = session(sessionId, 'u', cpu);
+    return {
+      ...rest,
+      owner: { ...rest.owner, ...owner },
+      kernels: kernels.map((kernel) => ({ ...kernel, agentId: 'a' })),
+      ...(startedAt === undefined ? {} : { startedAt }),
+    };
+  };
+  /** Of an agent that is full. */
+  const victimsOf = (preemption: Preemption | undefined, running: RunningSession[], asked = 1_000n): string[] => {
+    const used = running.flatMap(({ kernels }) => kernels).reduce((sum, { slots }) => sum + slots.cpu!, 0n);
+    const agents = [{ ...agent('a', used), used: { cpu: used }, kernelCount: running.length }];
+    const pending = [session('s9', 'u', asked, { jobPriority: 5 })];
+    const plan = schedule(world(preemption ? { preemption } : {}, { now: 60_000, agents, pending, running }));
+    return plan.reservations.flatMap(({ victims }) => victims.map(({ sessionId }) => sessionId));
+  };
+
+  it.each([
+    ['oldest', ['s3'], ['s3']],
+    ['newest', ['s2'], ['s2', 's1']],
+    ['fewest-sessions', ['s1'], ['s3']],
+    ['smallest-resources', ['s1'], ['s1', 's2']],
+  ] as const)('of the %s first makes %j leave for one core and %j for two', (order, forOne, forTwo) => {
+    const running = [holder('s1', 1_000n, 2_000), holder('s2', 1_000n, 3_000), holder('s3', 2_000n, 1_000)];
+    expect(victimsOf({ enabled: true, order }, running)).toEqual(forOne);
+    expect(victimsOf({ enabled: true, order }, running, 2_000n)).toEqual(forTwo);
+  });
+
+  it.each([
+    ['user', 's1'],
+    ['project', 's2'],
+    ['domain', 's3'],
+    ['resource-group', 's4'],
+  ] as const)('within the %s reaches as far as %s', (victimScope, expected) => {
+    const running = [
+      holder('s1', 1_000n, 1_000, { project: 'other' }),
+      holder('s2', 1_000n, 2_000, { user: 'other' }),
+      holder('s3', 1_000n, 3_000, { user: 'other', project: 'other' }),
+      holder('s4', 1_000n, 4_000, { user: 'other', project: 'other', domain: 'other' }),
+    ];
+    expect(victimsOf({ enabled: true, order: 'newest', victimScope }, running)).toEqual([expected]);
+  });
+
+  it('spares those that have not run long enough, and everybody where it is not wanted', () => {
+    const started = [holder('s1', 1_000n, 50_000)];
+    expect(victimsOf({ enabled: true, minRuntimeSec: 10 }, started)).toEqual(['s1']);
+    expect(victimsOf({ enabled: true, minRuntimeSec: 11 }, started)).toEqual([]);
+    expect(victimsOf({ enabled: true, minRuntimeSec: 1 }, [holder('s1', 1_000n, undefined)])).toEqual([]);
+    expect(victimsOf({ enabled: false }, started)).toEqual([]);
+    expect(victimsOf(undefined, started)).toEqual([]);
   });
 });
 

@@ -1,4 +1,4 @@
-import { generateKeyPair } from 'node:crypto';
+import { createPublicKey, generateKeyPair } from 'node:crypto';
 import { promisify } from 'node:util';
 import type { SshKeyPair } from '@backend.ai/contract';
 import { AppError } from '@backend.ai/core';
@@ -40,11 +40,15 @@ export class ClusterKeys {
   }
 
   async #make(sessionId: string): Promise<ClusterKeyRecord> {
-    const { publicKey, privateKey } = await makeKeyPair('rsa', { modulusLength: 2048 });
-    const pem = privateKey.export({ type: 'pkcs1', format: 'pem' }).toString();
+    // As texts: see `newPrivateKey` in packages/rpc.
+    const { publicKey, privateKey } = await makeKeyPair('rsa', {
+      modulusLength: 2048,
+      privateKeyEncoding: { type: 'pkcs1', format: 'pem' },
+      publicKeyEncoding: { type: 'spki', format: 'pem' },
+    });
     await this.#keys.insert(sessionId, {
-      publicKey: authorizedKey(publicKey.export({ format: 'jwk' })),
-      privateKeyEncrypted: this.#box.encrypt(pem, secretContexts.cluster(sessionId)),
+      publicKey: authorizedKey(createPublicKey(publicKey).export({ format: 'jwk' })),
+      privateKeyEncrypted: this.#box.encrypt(privateKey, secretContexts.cluster(sessionId)),
     });
     // Another leader may have been first.
     const stored = await this.#keys.find(sessionId);

@@ -1,7 +1,8 @@
-import type { Image } from '@backend.ai/contract';
+import type { CreateSessionInput, Image } from '@backend.ai/contract';
 import { describe, expect, it } from 'vitest';
+import type { AgentRecord } from '../../repositories/agents.ts';
 import type { ResolvedImage } from '../images/image-service.ts';
-import { decideSlots } from './session-request.ts';
+import { checkRights, decideResourceGroups, decideSlots } from './session-request.ts';
 
 const image = { name: 'python', minSlots: { cpu: '1', mem: '67108864' }, maxSlots: { mem: '1073741824' } };
 const resolved = { image: image as unknown as Image, agents: [] } as unknown as ResolvedImage;
@@ -37,5 +38,45 @@ describe('the amounts of a kernel', () => {
         data: { fields: { 'resources.rocm.device': 'is none of cuda, tpu' } },
       }),
     );
+  });
+});
+
+describe('what users may ask for', () => {
+  const plain = { designatedAgents: [], type: 'interactive' } as unknown as CreateSessionInput;
+
+  it.each([
+    ['the agents of a session', { ...plain, designatedAgents: ['i-1'] }, 'designatedAgents'],
+    ['a session of the system', { ...plain, type: 'system' as const }, 'type'],
+  ])('is not %s: that is for superadmins', (_what, input, field) => {
+    for (const role of ['user', 'admin'] as const) {
+      expect(() => checkRights(input, { role })).toThrow(
+        expect.objectContaining({ code: 'forbidden', data: { fields: { [field]: 'is for superadmins' } } }),
+      );
+      expect(() => checkRights(plain, { role })).not.toThrow();
+    }
+    expect(() => checkRights(input, { role: 'superadmin' })).not.toThrow();
+  });
+});
+
+describe('the resource groups of a session', () => {
+  const agent = (resourceGroup: string, cpu: string) =>
+    ({ resourceGroup, capacity: { cpu } }) as unknown as AgentRecord;
+  const agents = [
+    agent('small', '2'),
+    agent('large', '8'),
+    agent('default', '4'),
+    agent('large', '8'),
+    agent('big', '1'),
+  ];
+
+  it('are those of agents that are large enough, the default one first, each once', () => {
+    expect(decideResourceGroups(null, { cpu: 4_000n }, agents)).toEqual(['default', 'large']);
+    expect(decideResourceGroups(null, { cpu: 8_000n }, agents)).toEqual(['large']);
+    expect(decideResourceGroups(undefined, { cpu: 1_000n }, agents)).toEqual(['default', 'big', 'large', 'small']);
+  });
+
+  it('are the one that is named, or the default one where nobody is large enough', () => {
+    expect(decideResourceGroups('small', { cpu: 8_000n }, agents)).toEqual(['small']);
+    expect(decideResourceGroups(null, { cpu: 9_000n }, agents)).toEqual(['default']);
   });
 });

@@ -87,3 +87,53 @@ describe('things of a user', () => {
       }
   });
 });
+
+/** What is asked of the project `lab` of the domain `ours`, in an order in which it all can be done. */
+describe('things of a domain', () => {
+  let lab: string;
+  beforeAll(async () => {
+    const make: Call = (api) => api.admin.project.create({ name: 'lab', domain: 'ours' });
+    lab = ((await apiOf(world, tenants.superadmin)(make)) as { id: string }).id;
+  });
+  const users = (): string[] => [tenants.user.email];
+  const calls: Readonly<Record<string, Call>> = {
+    'domain get': (api) => api.admin.domain.get({ name: 'ours' }),
+    'project get by id': (api) => api.admin.project.get({ project: lab }),
+    'project get by name': (api) => api.admin.project.get({ project: 'lab', domain: 'ours' }),
+    'project create': (api) => api.admin.project.create({ name: 'another', domain: 'ours' }),
+    'project modify': (api) => api.admin.project.modify({ project: lab, description: 'x' }),
+    'project add members': (api) => api.admin.project.addMembers({ project: lab, users: users() }),
+    'project remove members': (api) => api.admin.project.removeMembers({ project: lab, users: users() }),
+    'project delete': (api) => api.admin.project.delete({ project: lab }),
+    'project purge': (api) => api.admin.project.purge({ project: lab }),
+  };
+
+  it('are refused to administrators of other domains', async () => {
+    const look: Call = (api) => api.admin.project.get({ project: lab });
+    const before = await apiOf(world, tenants.superadmin)(look);
+    for (const [what, call] of Object.entries(calls)) {
+      const refusal = await apiOf(
+        world,
+        tenants.foreignAdmin,
+      )(call).then(
+        () => undefined,
+        (error) => error,
+      );
+      expect([what, hasCode(refusal, 'forbidden', 'object-not-found')]).toEqual([what, true]);
+    }
+    expect(await apiOf(world, tenants.superadmin)(look)).toEqual(before);
+  });
+
+  it('are done by administrators of the domain', async () => {
+    for (const [what, call] of Object.entries(calls)) {
+      const done = await apiOf(
+        world,
+        tenants.ownAdmin,
+      )(call).then(
+        () => 'done',
+        (error) => error,
+      );
+      expect([what, done]).toEqual([what, 'done']);
+    }
+  });
+});

@@ -4,6 +4,7 @@ import { runWithRequest } from '@backend.ai/telemetry';
 import { waitFor } from '@backend.ai/testing';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { FakeAgent } from './fake-agent.ts';
+import { apiOf } from './tenancy-world.ts';
 import { createWorld, type World } from './world.ts';
 
 /** What a session can be besides one interactive kernel: jobs, after others, later, somewhere certain, several kernels. */
@@ -91,6 +92,27 @@ describe('a batch session', () => {
     await waiting(id, 'starts-later');
     const soon = await world.create({ ...batch, startsAt: new Date(Date.now() + 1_000).toISOString() });
     await world.until(soon.id, 'RUNNING');
+  });
+});
+
+describe.each(['inference', 'system'] as const)('a session of type %s', (type) => {
+  it('runs programs until it is ended, and has no result', async () => {
+    const { id } = await world.create({ type });
+    const running = await world.until(id, 'RUNNING');
+    expect(running.type).toBe(type);
+    expect(specOf(running)).not.toHaveProperty('batch');
+    const api = apiOf(world, world.admin);
+    const run = await api((calls) => calls.session.execute({ session: id, mode: 'query', code: 'print(1)' }));
+    expect(run.console.length).toBeGreaterThan(0);
+    await api((calls) => calls.session.destroy({ session: id }));
+    expect(await world.until(id, 'TERMINATED')).toMatchObject({
+      result: 'undefined',
+      reason: { code: 'user-requested' },
+    });
+  });
+
+  it('takes no job', () => {
+    expect(() => create({ ...batch, type })).toThrow('startupCommand');
   });
 });
 

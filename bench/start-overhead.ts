@@ -14,7 +14,7 @@ import { startFakeAgents } from './support/start-fake-agents.ts';
  */
 
 /** A manager that has just started runs code that is not compiled yet: its first sessions are shown by themselves. */
-const rounds = { full: { first: 300, then: 1_000 }, quick: { first: 20, then: 20 } };
+const rounds = { full: { first: 300, later: 1_000 }, quick: { first: 20, later: 20 } };
 const crowd = { agents: 5_000, pending: 10_000 };
 
 export const bench: Bench = {
@@ -33,15 +33,15 @@ export const bench: Bench = {
       percentile(samples, 0.99),
     ];
     return {
-      title: `From the API call to RUNNING on an agent that takes no time (${counts.then} sessions, one after another)`,
+      title: `From the API call to RUNNING on an agent that takes no time (${counts.later} sessions, one after another)`,
       columns: ['cluster', 'p50 ms', 'p99 ms'],
-      rows: places.flatMap(({ name, first, then }) => [
+      rows: places.flatMap(({ name, first, later }) => [
         row(`${name}, the first ${counts.first} after the start of the manager`, first),
-        row(name, then),
+        row(name, later),
       ]),
-      targets: places.flatMap(({ name, then }) => [
-        limit(`${name}, p50`, percentile(then, 0.5), 10),
-        limit(`${name}, p99`, percentile(then, 0.99), 40),
+      targets: places.flatMap(({ name, later }) => [
+        limit(`${name}, p50`, percentile(later, 0.5), 10),
+        limit(`${name}, p99`, percentile(later, 0.99), 40),
       ]),
     };
   },
@@ -53,17 +53,17 @@ function limit(name: string, value: number, limitMs: number) {
 
 interface Samples {
   readonly first: number[];
-  readonly then: number[];
+  readonly later: number[];
 }
 
-async function measure(counts: { first: number; then: number }, fill?: typeof fillCrowd): Promise<Samples> {
+async function measure(counts: { first: number; later: number }, fill?: typeof fillCrowd): Promise<Samples> {
   const servers = await startServers(fill);
   const caller = new Caller(servers.manager.port);
   try {
     await startFakeAgents(servers, 1);
     const calls = new ApiCalls(servers);
-    const samples: Samples = { first: [], then: [] };
-    for (let round = 0; round < counts.first + counts.then; round++) {
+    const samples: Samples = { first: [], later: [] };
+    for (let round = 0; round < counts.first + counts.later; round++) {
       const session = `start-${round}`;
       const begun = performance.now();
       await caller.call(calls.mutation('session.create', { ...asked, name: session }));
@@ -71,7 +71,7 @@ async function measure(counts: { first: number; then: number }, fill?: typeof fi
       const ms = performance.now() - begun;
       const { status, reason } = statusIn(answer);
       if (status !== 'RUNNING') throw new Error(`The session is ${status}: ${JSON.stringify(reason)}`);
-      (round < counts.first ? samples.first : samples.then).push(ms);
+      (round < counts.first ? samples.first : samples.later).push(ms);
       await caller.call(calls.mutation('session.destroy', { session }));
       await caller.call(calls.query('session.wait', { session, until: 'ended' }));
     }

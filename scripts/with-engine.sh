@@ -45,7 +45,7 @@ if ! mountpoint -q /sys/fs/cgroup; then
   done
 fi
 # What an engine keeps here whatever its folder is: sockets of containers' keepers, names of networks, locks.
-if [ "$engine_kind" = docker ]; then shared=(/run/containerd); else shared=(/run/netns /run/libpod /run/containers /dev/shm); fi
+if [ "$engine_kind" = docker ]; then shared=(/run/containerd /run/netns); else shared=(/run/netns /run/libpod /run/containers /dev/shm); fi
 for place in "${shared[@]}"; do
   mkdir -p "$place"
   mount -t tmpfs -o mode=1777 engine "$place"

@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { testImages } from '../apps/agent/tests/docker-world.ts';
 import { TestCluster } from './support/cluster.ts';
@@ -8,8 +9,9 @@ const { python } = await testImages();
 /** Not those of other tests on this machine. */
 const listed = '203.0.113.30';
 const unlisted = '203.0.113.40';
-const netns = `bai-egress-${process.pid}`;
-const link = `bai-${process.pid}e`;
+const own = randomBytes(4).toString('hex');
+const netns = `bai-egress-${own}`;
+const link = `bai-${own}e`;
 
 function ip(...args: string[]): void {
   execFileSync('ip', args, { stdio: ['ignore', 'pipe', 'pipe'] });

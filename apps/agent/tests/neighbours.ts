@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { networkInterfaces } from 'node:os';
 import { waitFor } from '@backend.ai/testing';
 import { onTestFinished } from 'vitest';
@@ -20,11 +21,13 @@ export function iptables(...args: string[]): string {
  * arrives is refused.
  */
 export function neighbour(...addresses: string[]): void {
-  const name = `bai-test-${process.pid}`;
+  // Not by process: those of an engine of ours have the same numbers again and again, and a killed test leaves its names.
+  const own = randomBytes(4).toString('hex');
+  const name = `bai-test-${own}`;
   const ip = (...args: string[]): unknown => execFileSync('ip', args, { stdio: ['ignore', 'pipe', 'pipe'] });
   ip('netns', 'add', name);
   onTestFinished(() => void ip('netns', 'del', name));
-  const link = `bai-${process.pid}n`;
+  const link = `bai-${own}n`;
   ip('link', 'add', link, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', name);
   // Before its namespace, with which it would go some time later, and be in the way of the next one.
   onTestFinished(() => void ip('link', 'del', link));

@@ -1,4 +1,5 @@
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -42,8 +43,9 @@ export async function startSwarm(
   images: readonly string[],
 ): Promise<{ readonly engines: readonly [SwarmEngine, SwarmEngine]; close(): Promise<void> }> {
   const directory = await makeTempDirectory();
-  const namespaces = [1, 2].map((n) => `bai${process.pid}-${n}`);
-  const wires = [1, 2].map((n) => `bai${process.pid}w${n}`) as [string, string];
+  const own = randomBytes(4).toString('hex');
+  const namespaces = [1, 2].map((n) => `bai${own}-${n}`);
+  const wires = [1, 2].map((n) => `bai${own}w${n}`) as [string, string];
   const running: ChildProcess[] = [];
   const close = async (): Promise<void> => {
     for (const engine of running) {

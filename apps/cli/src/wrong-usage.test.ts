@@ -37,6 +37,12 @@ describe('wrong usage', () => {
     expect(stderr).toContain('  Usage: ./backend.ai run [OPTIONS] IMAGE FILE ...\n');
   });
 
+  it('says how a value is written that looks like an option', async () => {
+    const hint = '  A value that begins with "-" is written --secret-key=VALUE.\n';
+    expect((await runCli(words('login --access-key AKIA --secret-key -G1I'))).stderr).toContain(hint);
+    expect((await runCli(words('login --access-key AKIA --secret-key'))).stderr).not.toContain('begins with');
+  });
+
   it.each(['session info --json', 'run --json python', 'ps --json --bogus', 'run --json --timeout soon python -c x'])(
     'is a document too: %s',
     async (line) => {

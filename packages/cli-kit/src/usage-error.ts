@@ -36,7 +36,8 @@ export function usageError(thrown: Error, texts: HelpTexts, argv: readonly strin
   const usages = texts[key]?.match(/^Usage: .*$/gm) ?? [];
   const reason = reasonOf(thrown) ?? noCommand(key, usages, leadingWords(argv));
   const see = `See: ${[binaryName, key, '--help'].filter((word) => word !== '').join(' ')}`;
-  if (reason !== undefined) return new AppError('invalid-input', reason, { hint: see });
+  if (reason !== undefined)
+    return new AppError('invalid-input', reason, { hint: [...valueLikeOption(reason, argv), see].join('\n') });
   return new AppError('invalid-input', `"${argv.join(' ')}" lacks something, or has a word too many.`, {
     hint: [...usages, see].join('\n'),
   });
@@ -49,6 +50,13 @@ function reasonOf(thrown: Error): string | undefined {
   const reasons = new Set(candidates.map(({ reason }) => reason));
   const [reason] = reasons;
   return reasons.size === 1 && typeof reason === 'string' ? reason : undefined;
+}
+
+/** How a value is written that was taken for an option, such as a key that begins with `-`. */
+function valueLikeOption(reason: string, argv: readonly string[]): readonly string[] {
+  const option = /^Not enough arguments to option (--[\w-]+)\.$/.exec(reason)?.[1];
+  const next = option === undefined ? undefined : ownWords(argv)[argv.indexOf(option) + 1];
+  return next?.startsWith('-') ? [`A value that begins with "-" is written ${option}=VALUE.`] : [];
 }
 
 /** What is wrong with words that name a group, or nothing at all. */

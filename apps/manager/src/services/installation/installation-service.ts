@@ -53,6 +53,7 @@ export function newAccessKey(): string {
   return `AKIA${[...randomBytes(16)].map((byte) => letters[byte % 32]).join('')}`;
 }
 
+/** As long as those of the original (40 characters); without a `-`, which command lines take for an option where it comes first. */
 export function newSecretKey(): string {
-  return randomBytes(30).toString('base64url');
+  return randomBytes(20).toString('hex');
 }

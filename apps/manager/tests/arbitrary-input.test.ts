@@ -1,10 +1,11 @@
-import { newId, signRequest } from '@backend.ai/core';
+import { newId } from '@backend.ai/core';
 import { runWithRequest } from '@backend.ai/telemetry';
 import { waitFor } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { FakeAgent } from './fake-agent.ts';
+import { signedHeaders } from './tenancy-world.ts';
 import { createWorld, type World } from './world.ts';
 
 /** Whatever stands in a field, the answer is the caller's mistake or a session, never a failure of the server. */
@@ -24,19 +25,9 @@ async function send(
   body?: unknown,
 ): Promise<[number, string]> {
   const url = new URL(target, world.manager.addresses.api);
-  const date = new Date().toISOString();
-  const [version, contentType] = ['v7.20230615', 'application/json'];
-  const day = date.slice(0, 10).replaceAll('-', '');
-  const signed = { method, target: url.pathname + url.search, date, day, host: url.host, contentType, version };
-  const signature = signRequest(world.adminSecret, signed);
   const answer = await fetch(url, {
     method,
-    headers: {
-      authorization: `BackendAI signMethod=HMAC-SHA256, credential=${world.admin.accessKey}:${signature}`,
-      'content-type': contentType,
-      'x-backendai-version': version,
-      'x-backendai-date': date,
-    },
+    headers: signedHeaders({ actor: world.admin, secretKey: world.adminSecret }, method, url),
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
   });
   return [answer.status, await answer.text()];

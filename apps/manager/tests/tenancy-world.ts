@@ -5,7 +5,7 @@ import {
   toAppError,
   type UserActor,
 } from '@backend.ai/contract';
-import { newId, type RequestId, type UserRole } from '@backend.ai/core';
+import { newId, type RequestId, signRequest, type UserRole } from '@backend.ai/core';
 import { runWithRequest } from '@backend.ai/telemetry';
 import type { World } from './world.ts';
 
@@ -49,6 +49,24 @@ export function apiOf(
         throw toAppError(error);
       }),
     );
+}
+
+/** Of a request that this member signs. */
+export function signedHeaders(
+  { actor, secretKey }: Member,
+  method: string,
+  { host, pathname, search }: URL,
+  contentType = 'application/json',
+): Record<string, string> {
+  const [date, version] = [new Date().toISOString(), 'v7.20230615'];
+  const day = date.slice(0, 10).replaceAll('-', '');
+  const signed = { method, target: pathname + search, date, day, host, contentType, version };
+  return {
+    authorization: `BackendAI signMethod=HMAC-SHA256, credential=${actor.accessKey}:${signRequest(secretKey, signed)}`,
+    'content-type': contentType,
+    'x-backendai-version': version,
+    'x-backendai-date': date,
+  };
 }
 
 let count = 0;

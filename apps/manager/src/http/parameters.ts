@@ -42,7 +42,7 @@ export class Params {
   boolean(...names: [string, ...string[]]): boolean | undefined {
     const value = this.value(...names);
     if (value === undefined || typeof value === 'boolean') return value;
-    const text = String(value).toLowerCase();
+    const text = typeof value === 'string' || typeof value === 'number' ? String(value).toLowerCase() : '';
     if (['true', 't', 'yes', 'y', 'on', '1'].includes(text)) return true;
     if (['false', 'f', 'no', 'n', 'off', '0'].includes(text)) return false;
     return this.problem(names[0], 'is not a boolean');

@@ -72,8 +72,12 @@ export function registerTemplateRoutes(app: FastifyInstance, { services }: Route
 /** A text, or, as some clients send it, the document itself. */
 function readPayload(params: Params): string {
   const value = params.value('payload');
-  if (typeof value === 'object') return JSON.stringify(value);
-  return params.requiredText('payload');
+  if (typeof value !== 'object') return params.requiredText('payload');
+  try {
+    return JSON.stringify(value);
+  } catch {
+    throw invalidFields({ payload: 'is nested too deeply' });
+  }
 }
 
 function refOf(request: FastifyRequest): { template: string } {

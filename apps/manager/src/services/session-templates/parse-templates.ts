@@ -1,6 +1,6 @@
 import { type CreateSessionRequest, createSessionSchema, plainText } from '@backend.ai/contract';
 import { AppError } from '@backend.ai/core';
-import { parse } from 'yaml';
+import { Composer, type CST, Lexer, Parser } from 'yaml';
 import { z } from 'zod';
 
 /** A template in the form of the original, and the session that it describes. */
@@ -13,7 +13,7 @@ export interface ParsedTemplate {
 const textMap = z.record(z.string(), z.union([z.string(), z.number()]));
 const nameSchema = plainText(64).min(1);
 /** Texts that are not checked here are checked as those of the session. */
-const templateSchema = z.strictObject({
+export const templateSchema = z.strictObject({
   api_version: z.union([plainText(64), z.number()]).transform(String),
   kind: z.enum(['task_template', 'taskTemplate']),
   metadata: z.strictObject({ name: nameSchema, tag: z.string().nullish() }),
@@ -101,16 +101,39 @@ function sessionOf({ metadata, spec }: z.output<typeof templateSchema>): CreateS
 
 function readText(payload: string): unknown {
   try {
-    // JSON is YAML. What is no JSON, such as a node that is part of itself, is refused here, and what is nested too deeply.
-    return withOfficialKeys(
-      JSON.parse(JSON.stringify(parse(payload, { maxAliasCount: 100, logLevel: 'error' })) ?? 'null'),
-    );
+    // JSON is YAML. What is no JSON, such as a node that is part of itself, is refused here.
+    return withOfficialKeys(JSON.parse(JSON.stringify(parseYaml(payload)) ?? 'null'));
   } catch (cause) {
     throw new AppError('invalid-input', 'The payload is neither JSON nor YAML.', {
       data: { fields: { payload: 'is neither JSON nor YAML' } },
       cause,
     });
   }
+}
+
+/** Of nodes within nodes; templates have a handful. */
+const deepest = 100;
+
+function parseYaml(payload: string): unknown {
+  const composed = new Composer({ logLevel: 'error' }).compose(nodesOf(payload), true, payload.length);
+  const [document, another] = composed;
+  if (!document || another) throw new Error('It has more than one document.');
+  const [error] = document.errors;
+  if (error) throw error;
+  return document.toJS({ maxAliasCount: 100 });
+}
+
+/**
+ * What composes nodes goes down into them by calling itself, and where the stack ends while it compiles a regular
+ * expression, Node ends the process: what is nested too deeply is refused before.
+ */
+function* nodesOf(payload: string): Generator<CST.Token> {
+  const parser = new Parser();
+  for (const lexeme of new Lexer().lex(payload)) {
+    yield* parser.next(lexeme);
+    if (parser.stack.length > deepest) throw new Error('It is nested too deeply.');
+  }
+  yield* parser.end();
 }
 
 function withOfficialKeys(value: unknown): unknown {

@@ -2,10 +2,11 @@ import diagnostics from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { text } from 'node:stream/consumers';
-import { newRequestId, signRequest } from '@backend.ai/core';
+import { newRequestId } from '@backend.ai/core';
+import { sql } from 'drizzle-orm';
 import type { FastifyInstance } from 'fastify';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { addMember, apiOf, type Member } from './tenancy-world.ts';
+import { addMember, apiOf, type Member, signedHeaders } from './tenancy-world.ts';
 import { createWorld, type World } from './world.ts';
 
 /** Every route there is, as the server makes them: a new one is called here without anybody's doing. */
@@ -18,7 +19,7 @@ const noteRoutes = (message: unknown): void => {
 const open = ['/', '/health'];
 
 let world: World;
-let members: Record<'user' | 'neighbour' | 'ownAdmin' | 'foreignAdmin' | 'superadmin', Member>;
+let members: Record<'user' | 'neighbour' | 'foreigner' | 'ownAdmin' | 'foreignAdmin' | 'superadmin', Member>;
 let session: string;
 
 beforeAll(async () => {
@@ -32,12 +33,13 @@ beforeAll(async () => {
   members = {
     user: await addMember(world, 'ours'),
     neighbour: await addMember(world, 'ours'),
+    foreigner: await addMember(world, 'theirs'),
     ownAdmin: await addMember(world, 'ours', 'admin'),
     foreignAdmin: await addMember(world, 'theirs', 'admin'),
     superadmin: { actor: world.admin, secretKey: world.adminSecret },
   };
   await superadmin((api) => api.admin.project.create({ name: 'lab', domain: 'ours' }));
-  const users = [members.user.actor.email];
+  const users = [members.user, members.neighbour].map(({ actor }) => actor.email);
   await superadmin((api) => api.admin.project.addMembers({ project: 'lab', domain: 'ours', users }));
   const input = { image: 'python', name: 'seen', domain: 'ours', project: 'lab' };
   session = (await apiOf(world, members.user.actor)((api) => api.session.create(input))).session.id;
@@ -66,26 +68,12 @@ async function ask(
   { body, type = 'application/json', requestId = newRequestId() }: Asked = {},
 ): Promise<{ status: number; code: string; json: Record<string, unknown> }> {
   const url = new URL(path, world.manager.addresses.api);
-  const [date, version] = [new Date().toISOString(), 'v7.20230615'];
-  const day = date.slice(0, 10).replaceAll('-', '');
-  const signed = {
-    method,
-    target: url.pathname + url.search,
-    date,
-    day,
-    host: url.host,
-    contentType: type.split(';')[0] ?? '',
-    version,
-  };
-  const credential = member && `${member.actor.accessKey}:${signRequest(member.secretKey, signed)}`;
   const asking = httpRequest(url, {
     method,
     agent: false,
     headers: {
-      ...(credential && { authorization: `BackendAI signMethod=HMAC-SHA256, credential=${credential}` }),
+      ...(member && signedHeaders(member, method, url, type.split(';')[0])),
       'content-type': type,
-      'x-backendai-version': version,
-      'x-backendai-date': date,
       'x-request-id': requestId,
       ...(url.pathname.startsWith('/stream/') ? webSocket : {}),
     },
@@ -140,16 +128,23 @@ describe('the REST API', () => {
     }
   });
 
-  it('knows no session of somebody else, at any route, for users and administrators of other domains', async () => {
+  it('knows no session of somebody else, by id or by name, at any route, and nothing changes', async () => {
     expect(ofSessions().length).toBeGreaterThan(12);
+    const rows = () =>
+      world.database.db.execute(sql`
+      select s.*, (select jsonb_agg(to_jsonb(k) - 'last_seen_at') from kernels k where k.session_id = s.id) as kernels
+      from sessions s where s.id = ${session}::uuid`);
+    const before = await rows();
+    expect(before).toMatchObject([{ status: 'RUNNING', name: 'seen', kernels: [expect.anything()] }]);
     for (const route of ofSessions())
-      for (const who of ['neighbour', 'foreignAdmin'] as const) {
-        const [method, url] = split(route);
-        const [query, asked] = needs[route] ?? [''];
-        const { status, code } = await ask(members[who], method, url.replace(':session', session) + query, asked);
-        expect([route, who, status, code]).toEqual([route, who, 404, 'session-not-found']);
-      }
-    expect((await world.manager.services.api.session.get({ session }, world.ctx())).status).toBe('RUNNING');
+      for (const who of ['neighbour', 'foreigner', 'foreignAdmin'] as const)
+        for (const ref of [session, 'seen']) {
+          const [method, url] = split(route);
+          const [query, asked] = needs[route] ?? [''];
+          const { status, code } = await ask(members[who], method, url.replace(':session', ref) + query, asked);
+          expect([route, who, ref, status, code]).toEqual([route, who, ref, 404, 'session-not-found']);
+        }
+    expect(await rows()).toEqual(before);
   });
 
   it('shows a session to its owner, the administrators of the domain and superadmins', async () => {

@@ -19,7 +19,7 @@ const onBothDatabases = [
 
 /** Those of them that the whole run of `scripts/test.sh` has on PostgreSQL alone: there more goes on at once. */
 const onServersOnly = [
-  'apps/manager/tests/{arbitrary-input,backup,clusters,crash-points,explain,faults,installation-keys,interleavings}.test.ts',
+  'apps/manager/tests/{arbitrary-input,backup,clusters,crash-points,explain,faults,installation-keys,interleavings,session-fields}.test.ts',
   'apps/manager/tests/scheduling-policies.test.ts',
 ];
 
@@ -35,7 +35,7 @@ const long = [
   'apps/manager/tests/{backup,faults,follow-logs,lost-events,managers,state-changes,two-leaders,waiting,warm-pools}.test.ts',
   'apps/standalone/tests/data-directory.test.ts',
   'packages/database/tests/pglite.test.ts',
-  'apps/manager/tests/{crash-points,explain,interleavings,scheduling-policies}.test.ts',
+  'apps/manager/tests/{crash-points,explain,idle-streams,interleavings,scheduling-policies}.test.ts',
 ];
 
 /** What `scripts/test.sh` says of its run: `quick`, or `on-servers` where the project `servers` is part of it. */

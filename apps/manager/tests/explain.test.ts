@@ -310,6 +310,53 @@ describe('a session that waits', () => {
   });
 });
 
+describe('a session that has ended', () => {
+  const ends: ReadonlyArray<readonly ['TERMINATED' | 'ERROR', string, () => Promise<string>]> = [
+    [
+      'TERMINATED',
+      'user-requested',
+      async () => {
+        const session = await running();
+        await destroy(session);
+        return session;
+      },
+    ],
+    [
+      'ERROR',
+      'start-failed',
+      async () => {
+        one.behaviour = 'fail';
+        return await id();
+      },
+    ],
+  ];
+
+  it.each(ends)('as %s still tells where it was placed, when and why, at each manager', async (status, code, make) => {
+    const session = await make();
+    await world.until(session, status);
+    const told = await explain(session);
+    expect(told).toMatchObject({ status, waiting: null, reserved: null });
+    expect(told.headline).toContain(`is ${status}`);
+    expect(told.reasons.at(-1)).toMatchObject({ status, code });
+    const placed = told.reasons.find((reason) => reason.status === 'SCHEDULED');
+    expect(told.placement).toMatchObject({
+      at: placed?.at,
+      decisions: [{ agentId: 'i-one', strategy: 'dispersed', suitable: 1, candidates: 1, rank: [0, 0] }],
+      backfilled: false,
+      victims: null,
+    });
+    // What was free before it was there.
+    expect(told.placement?.decisions[0]?.key).toEqual({ unutilised: 0, free: { cpu: '4', mem: '4294967296' } });
+    const other = await world.addManager();
+    expect(other.manager.services.leaderEpoch()).toBeUndefined();
+    const ctx = world.ctx();
+    const asked = { requestId: ctx.requestId };
+    expect(await runWithRequest(asked, () => other.manager.services.api.session.explain({ session }, ctx))).toEqual(
+      told,
+    );
+  });
+});
+
 describe('an explanation', () => {
   it('counts sessions of others and names no agents to users; superadmins see both', async () => {
     const { actor: user } = await addMember(world, 'default');

@@ -59,6 +59,8 @@ export abstract class FakeKernels extends FakeLink {
   destroyBehaviour: 'end' | 'ignore' = 'end';
   /** How runs of ended kernels ended, by run id. */
   readonly lastWords = new Map<string, Awaited<ReturnType<AgentService['execute']>>>();
+  /** Where its tickets are redeemed; nothing listens there unless a test does. */
+  dataPort = '127.0.0.1:1';
   /** What it says with `fail`. */
   failure = 'It fell over.';
   output = 'hello from the kernel\n';
@@ -241,7 +243,7 @@ export abstract class FakeKernels extends FakeLink {
     this.kernel(kernelId);
     return {
       ticket: newId(),
-      address: '127.0.0.1:1',
+      address: this.dataPort,
       size: null,
       expiresAt: new Date(Date.now() + 60_000).toISOString(),
     };

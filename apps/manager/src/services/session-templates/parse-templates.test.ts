@@ -52,6 +52,14 @@ describe('a payload of templates', () => {
     expect(parseTemplates(yaml)[0]?.session).toEqual(session);
   });
 
+  it('may have very many keys, and some of them twice: the last one counts', () => {
+    const variables = Array.from({ length: 50_000 }, (_, at) => `"V${at}":1`);
+    const many = JSON.stringify(template).replace('"LEVEL":3', variables.join());
+    expect(() => parseTemplates(many)).toThrow(expect.objectContaining({ code: 'invalid-input' }));
+    const twice = JSON.stringify(template).replace('"LEVEL":3', '"LEVEL":3,"LEVEL":4');
+    expect(parseTemplates(twice)).toMatchObject([{ session: { environ: { LEVEL: '4' } } }]);
+  });
+
   const withSpec = (spec: object): string => JSON.stringify({ ...template, spec: { ...template.spec, ...spec } });
   it.each([
     ['an alias of nothing', '*x', 'payload'],

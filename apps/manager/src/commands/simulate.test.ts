@@ -84,6 +84,25 @@ describe('mgr simulate', () => {
     expect(Object.keys(plan.reasons)).toEqual(['second', 'first']);
   });
 
+  it.each([
+    ['concentrated', 'i-one'],
+    ['dispersed', 'i-two'],
+    ['legacy', 'i-two'],
+    ['roundrobin', 'i-one'],
+  ])('chooses among agents by %s when asked, whatever the snapshot says', async (selection, agent) => {
+    const [one] = snapshot.agents;
+    const agents = [one!, { ...one!, id: 'i-two', used: {} }];
+    const other = selection === 'dispersed' ? 'concentrated' : 'dispersed';
+    const groups = [{ name: 'default', selection: other } as const];
+    const [first] = snapshot.pending;
+    await writeFile(
+      join(directory.path, 'agents.json'),
+      serialiseSnapshot({ ...snapshot, agents, groups, pending: [first!] }),
+    );
+    const { stdout } = await run('agents.json', '--selection', selection, '--json');
+    expect(JSON.parse(stdout)).toMatchObject({ placements: [{ sessionId: 'first', kernels: [{ agentId: agent }] }] });
+  });
+
   it('takes the document of --json for a snapshot, and has an id in its own', async () => {
     const document = { requestId: 'r-1', ...(JSON.parse(serialiseSnapshot(snapshot)) as object) };
     await writeFile(join(directory.path, 'document.json'), JSON.stringify(document));
@@ -112,6 +131,7 @@ describe('mgr simulate', () => {
 
   it.each([
     [['snapshot.json', '--policy', 'newest'], 'Choose one of fifo, lifo, drf, fair-share.'],
+    [['snapshot.json', '--selection', 'best'], 'Choose one of concentrated, dispersed, roundrobin, legacy.'],
     [['absent.json'], 'absent.json cannot be read.'],
     [['snapshot.json', '--explain', 'nobody'], 'No session nobody waits in the snapshot.'],
   ])('refuses %j with the next step', async (words, text) => {

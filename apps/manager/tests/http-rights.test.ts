@@ -230,6 +230,18 @@ describe('owner_access_key', () => {
     ]);
   });
 
+  it('that could be no key is one that nobody has', async () => {
+    for (const key of ['\0', 'A\0', '\ud800', 'x'.repeat(100_000)]) {
+      const body = JSON.stringify({ owner_access_key: key });
+      const { user, superadmin } = members;
+      const fields = { owner_access_key: 'is no active access key' };
+      const refused = await ask(user, 'POST', '/session', { body });
+      expect(refused).toMatchObject({ status: 403, code: 'impersonation-forbidden' });
+      const asked = await ask(superadmin, 'POST', '/session', { body });
+      expect(asked).toMatchObject({ status: 400, code: 'invalid-input', json: { data: fields } });
+    }
+  });
+
   it('is refused to users, to administrators of other domains, and for somebody of a higher role', async () => {
     const { user, neighbour, ownAdmin, foreignAdmin, superadmin } = members;
     for (const [who, owner] of [

@@ -1,4 +1,4 @@
-import { allow, type UserActor } from '@backend.ai/contract';
+import { allow, isPlainText, type UserActor } from '@backend.ai/contract';
 import type { LiveValues } from '@backend.ai/coordination';
 import { AppError, type Clock, isHigherRole, type UserRole } from '@backend.ai/core';
 import type { BackgroundTasks, Logger } from '@backend.ai/telemetry';
@@ -126,6 +126,8 @@ export class KeypairService {
   }
 
   async #load(accessKey: string): Promise<Keypair | undefined> {
+    // No key has what the database cannot even be asked for.
+    if (!isPlainText(accessKey)) return undefined;
     const row = await this.#keypairs.findActive(accessKey);
     if (!row) return undefined;
     const { userId, email, domain } = row;

@@ -92,7 +92,7 @@ fi
 
 # Those that read SOAK or INTERLEAVINGS, and run-dev with containers, for which images are made.
 files=()
-if [ "$mode" = soak ]; then files=(interleavings concurrency crash distributed long-outage docker-adoption run-dev-compose); fi
+if [ "$mode" = soak ]; then files=(interleavings session-fields concurrency crash distributed long-outage docker-adoption run-dev-compose); fi
 
 # For project NAME that cannot run here, for a reason.
 leave_out() {

@@ -276,6 +276,28 @@ describe('any JSON value in each field', { timeout: process.env.SOAK ? 3_600_000
     });
   });
 
+  it.each([
+    [
+      'a boolean that is nested deeply',
+      '/session',
+      { name: 'deep', image: 'python', reuse: '<a deep list>' },
+      'reuseIfExists',
+    ],
+    [
+      'a boolean with a text of its own',
+      '/session',
+      { name: 'own', image: 'python', reuse: { toString: 1 } },
+      'reuseIfExists',
+    ],
+    ['a template that is nested deeply', '/template/session', { payload: ['<a deep list>'] }, 'payload'],
+  ])('is refused as a mistake of that field: %s', async (_, url, body, field) => {
+    const { status, text } = await send(members[0]!, url, jsonText(body));
+    expect([status, JSON.parse(text)]).toMatchObject([
+      400,
+      { error_code: 'invalid-input', data: { [field]: expect.any(String) } },
+    ]);
+  });
+
   it('leaves nothing behind where it was refused, and nothing held where it was taken', async () => {
     expect(made.size).toBeGreaterThan(0);
     expect(refusals.size).toBeGreaterThan(1);

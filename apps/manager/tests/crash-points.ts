@@ -1,4 +1,4 @@
-import type { AgentService } from '@backend.ai/contract';
+import { type AgentService, createAgentRouter, procedureMetas } from '@backend.ai/contract';
 import { AppError } from '@backend.ai/core';
 import type { Database } from '@backend.ai/database';
 import { drizzle } from 'drizzle-orm/postgres-js';
@@ -20,9 +20,19 @@ interface Life {
   ended: boolean;
 }
 
+/** Whether a manager dies with a step of its, the `nth` since steps are counted. */
+type Ends = (step: string, nth: number) => boolean;
+
 /** Beats of agents, leases and registrations of managers come again by themselves, at any time. */
 const periodic = /set last_heartbeat|^\s*(insert into|update) "?(leases|peers)\b/;
-const written = /\b(?:insert\s+into|delete\s+from|update(?=\s+"?\w+"?\s+(?:\w+\s+)?set\b))\s+"?(\w+)"?/gi;
+const written = /\b(insert\s+into|delete\s+from|update(?=\s+"?\w+"?\s+(?:\w+\s+)?set\b))\s+"?(\w+)"?/gi;
+
+/** All that may have an effect at an agent, as the contract has it. */
+const orders: ReadonlySet<string> = new Set(
+  [...procedureMetas(createAgentRouter({} as AgentService))].flatMap(([name, { type }]) =>
+    type === 'mutation' ? [name] : [],
+  ),
+);
 
 /**
  * Ends a manager between two steps of its work, as kill -9 would. A step is what stays when the process is gone: a
@@ -35,13 +45,18 @@ const written = /\b(?:insert\s+into|delete\s+from|update(?=\s+"?\w+"?\s+(?:\w+\s
 export class CrashPoints {
   /** What the manager has done, by name, since steps are counted and until it was killed. */
   readonly steps: string[] = [];
-  #after = 0;
+  #ends: Ends | undefined;
   #life: Life = { ended: false };
 
   /** Counts from here; the manager dies with its step number `step`, 1 being the next one. */
   killAfter(step: number): void {
+    this.killAt((_step, nth) => nth === step);
+  }
+
+  /** Counts from here; the manager dies with the first step for which this is true. */
+  killAt(ends: Ends): void {
     this.steps.length = 0;
-    this.#after = step;
+    this.#ends = ends;
   }
 
   get killed(): boolean {
@@ -50,7 +65,7 @@ export class CrashPoints {
 
   /** The manager of now may live on. */
   stopCounting(): void {
-    this.#after = 0;
+    this.#ends = undefined;
   }
 
   /** For the next manager: the database that it gets lives as long as it does. */
@@ -71,7 +86,7 @@ export class CrashPoints {
       get: (target, name: keyof AgentService) => {
         const call = target[name] as Work;
         if (typeof call !== 'function') return call;
-        const isOrder = name === 'createKernel' || name === 'destroyKernel';
+        const isOrder = orders.has(name);
         return (...args: unknown[]) =>
           this.#step(this.#life, isOrder ? () => name : undefined, () => call.apply(target, args));
       },
@@ -114,9 +129,9 @@ export class CrashPoints {
     if (life.ended) throw gone();
     const done = await work();
     const step = name?.(done);
-    if (step !== undefined && !life.ended && this.steps.length < this.#after) {
+    if (step !== undefined && !life.ended && this.#ends) {
       this.steps.push(step);
-      life.ended = this.steps.length === this.#after;
+      life.ended = this.#ends(step, this.steps.length);
     }
     if (life.ended) throw gone();
     return done;
@@ -128,16 +143,17 @@ function gone(): AppError {
 }
 
 /**
- * A step by its name, when it changed anything: the change of a state where the answer tells it, else the table that
- * matters most.
+ * A step by its name, when it changed anything: the change of a state where the answer tells it, else what it did to the
+ * table that matters most.
  */
 function nameOf(text: string): (done: unknown) => string | undefined {
-  const tables = [...text.matchAll(written)].map(([, table]) => table ?? '');
-  const chief = ['resource_allocations', 'sessions'].find((table) => tables.includes(table)) ?? tables[0];
+  const writes = [...text.matchAll(written)].map(([, verb = '', table = '']) => ({ verb, table }));
+  const chiefs = ['resource_allocations', 'sessions'].flatMap((chief) => writes.filter(({ table }) => table === chief));
+  const { verb, table } = (chiefs[0] ?? writes[0])!;
   return (done) => {
     const rows = done as ArrayLike<{ from?: string; to?: string }> & { count?: number };
     if ((rows.count ?? rows.length) === 0) return undefined;
     const { from, to } = rows[0] ?? {};
-    return from && to ? `${from} → ${to}` : `write to ${chief}`;
+    return from && to ? `${from} → ${to}` : `${verb.toLowerCase().replace(/\s+/, ' ')} ${table}`;
   };
 }

@@ -19,11 +19,13 @@ import {
   tolerant,
   urgent,
 } from './session-commands.ts';
+import { testCoordination } from './test-coordination.ts';
 import { createWorld, type World } from './world.ts';
 
 /**
  * Users, agents and managers do what they like, in any order. At every moment the ledger is sound; and when everybody
- * is well again, nothing is stuck, nothing is left behind, and every session went a way that the table allows.
+ * is well again, nothing is stuck, nothing is left behind, and every session went a way that the table allows. On servers
+ * managers meet on Redis and etcd; otherwise neither of them hears of what the other does.
  */
 
 let world: World;
@@ -39,7 +41,7 @@ const settled = [
 ];
 
 beforeAll(async () => {
-  world = await createWorld();
+  world = await createWorld({ coordination: await testCoordination() });
   const keeps = { features: [agentFeatures.warmSlots] };
   agents = [await world.addAgent('i-one', keeps), await world.addAgent('i-two', keeps)];
   // Of slots that suit the smallest of the sessions.

@@ -1,4 +1,3 @@
-import { EmbeddedLeases } from '@backend.ai/coordination';
 import { isTerminal, newId } from '@backend.ai/core';
 import { runWithRequest } from '@backend.ai/telemetry';
 import { waitFor } from '@backend.ai/testing';
@@ -336,8 +335,7 @@ const byAdministrators = [
 
 const byManagers = [
   { weight: 1, arbitrary: fc.constant(command('restart manager', ({ world }) => world.restartManager())) },
-  // All leases are over: whoever asks first leads.
-  { weight: 1, arbitrary: fc.constant(command('elect', ({ world }) => EmbeddedLeases.open(world.database.db))) },
+  { weight: 1, arbitrary: fc.constant(command('elect', ({ world }) => world.endLeases())) },
   { weight: 2, arbitrary: fc.constant(command('settle', ({ world }) => world.manager.services.settle())) },
 ];
 

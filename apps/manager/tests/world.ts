@@ -19,6 +19,7 @@ import { sql } from 'drizzle-orm';
 import { createManager, type Manager, type ManagerOptions } from '../src/index.ts';
 import type { CrashPoints } from './crash-points.ts';
 import { FakeAgent, type FakeAgentOptions } from './fake-agent.ts';
+import type { TestCoordination } from './test-coordination.ts';
 
 export interface World {
   readonly database: DatabaseHandle;
@@ -33,13 +34,16 @@ export interface World {
   /** Ends the manager and starts another one on the same database. */
   restartManager(): Promise<void>;
   /**
-   * Another manager beside it, with the same key and a bus of its own: neither hears of what the other does. The lease of
-   * the first one is over for it when it takes over. On a machine of its own it has another name and key file.
+   * Another manager beside it, with the same key and a bus of its own: neither hears of what the other does, unless they
+   * share `coordination`. The lease of the first one is over for it when it takes over. On a machine of its own it has
+   * another name and key file.
    */
   addManager(options?: {
     readonly takesOver?: boolean;
     readonly machine?: { readonly id: string; readonly installationKeyFile: string };
   }): Promise<{ readonly manager: Manager; readonly address: string }>;
+  /** As if nobody had renewed any for long: whoever asks first leads. */
+  endLeases(): Promise<void>;
   addAgent(id: string, options?: Partial<FakeAgentOptions>): Promise<FakeAgent>;
   create(input?: Partial<CreateSessionInput>, requestId?: string): Promise<SessionView>;
   until(session: string, status: SessionView['status']): Promise<SessionView>;
@@ -63,6 +67,8 @@ export interface WorldOptions {
   readonly eventBus?: () => EventBus;
   /** Makes the live values of each manager. */
   readonly liveValues?: () => LiveValues;
+  /** Shared by all managers, and closed with them; otherwise each has a bus and live values of its own, in process. */
+  readonly coordination?: TestCoordination | undefined;
   /** Where the manager may be killed; `restartManager` buries it. */
   readonly crashPoints?: CrashPoints;
 }
@@ -86,12 +92,14 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
   const agents = new Set<FakeAgent>();
   const installationKeyFile = `${directory.path}/installation.key`;
 
+  const { coordination } = options;
   const configStore = new EmbeddedConfigStore(database.db, logger);
 
   async function boot(leases: Leases, name = inProcessName, own = { identity, installationKeyFile }): Promise<Booted> {
     options.crashPoints?.newLife();
-    const eventBus = options.eventBus?.() ?? new InProcessEventBus({ source: 'manager', logger });
-    const liveValues = options.liveValues?.() ?? new InProcessLiveValues();
+    const eventBus =
+      (options.eventBus ?? coordination?.eventBus)?.() ?? new InProcessEventBus({ source: 'manager', logger });
+    const liveValues = (options.liveValues ?? coordination?.liveValues)?.() ?? new InProcessLiveValues();
     const manager = await createManager({
       config: {
         installationKeyFile: own.installationKeyFile,
@@ -130,7 +138,12 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
     return { manager, leases, liveValues, shut };
   }
 
-  const openLeases = (): Promise<Leases> => EmbeddedLeases.open(database.db);
+  /** Nobody has one any more. */
+  async function openLeases(): Promise<Leases> {
+    if (!coordination) return await EmbeddedLeases.open(database.db);
+    await coordination.endLeases();
+    return coordination.leases(database.db);
+  }
   const realLeases = await openLeases();
   let running = await boot(options.leases?.(realLeases) ?? realLeases);
   const others: Booted[] = [];
@@ -165,6 +178,9 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
       const booted = await boot(takesOver ? await openLeases() : running.leases, name, own);
       others.push(booted);
       return { manager: booted.manager, address: `inproc:${name}` };
+    },
+    async endLeases() {
+      await openLeases();
     },
     async addAgent(id, overrides = {}) {
       const { token } = await running.manager.services.peers.createToken({ kind: 'agent' });
@@ -214,6 +230,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
     async close() {
       await Promise.all([...agents].map((agent) => agent.stop()));
       await Promise.all([running, ...others].map(({ shut }) => shut()));
+      await coordination?.close();
       await database.close();
       await directory.remove();
     },

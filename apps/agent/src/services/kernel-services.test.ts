@@ -2,7 +2,9 @@ import { randomInt } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { createServer, connect as dial, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { systemClock } from '@backend.ai/core';
+import { type AgentService, createAgentRouter, procedureMetas } from '@backend.ai/contract';
+import { type Clock, systemClock } from '@backend.ai/core';
+import { FakeClock, waitFor } from '@backend.ai/testing';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { Kernel, python } from '../runner/runner.test.kit.ts';
 import { KernelServices } from './kernel-services.ts';
@@ -50,8 +52,8 @@ describe.each(python ? (['python', 'node'] as const) : (['node'] as const))('ser
       protocol: 'http' as const,
       ports: [port + at],
     }));
-    const open = (): KernelServices =>
-      new KernelServices({ client, services, connect, clock: systemClock, definitionsFolder });
+    const open = (clock: Clock = systemClock): KernelServices =>
+      new KernelServices({ client, services, connect, clock, definitionsFolder });
     onTestFinished(async () => {
       for (const name of Object.keys(definitions)) await client.stopProgram(name);
     });
@@ -111,6 +113,42 @@ http.createServer((_, answer) => answer.end([process.env.GREETING, process.argv[
     await expect(services.start(asked('odd'))).rejects.toMatchObject({ code: 'state-conflict' });
     expect(await services.start(asked('bare'))).toMatchObject({ status: 'failed' });
     await expect(services.start(asked('none'))).rejects.toMatchObject({ code: 'object-not-found' });
+  });
+
+  it('that are slow have failed before the manager gives up on them, however much happens before they start', async () => {
+    const { again, client, kernel } = await withServices({
+      slow: {
+        command: ['sleep', '1000'],
+        prestart: ['one', 'two'].map((file) => ({
+          action: 'run_command',
+          args: { command: ['/bin/sh', '-c', `until [ -e ${file} ]; do sleep 0.01; done`] },
+        })),
+      },
+    });
+    const clock = new FakeClock();
+    let outcome: Awaited<ReturnType<KernelServices['start']>> | undefined;
+    const starting = again(clock)
+      .start(asked('slow'))
+      .then((ended) => {
+        outcome = ended;
+      });
+    const files = [
+      { file: 'one', atMs: 15_000 },
+      { file: 'two', atMs: 28_000 },
+    ];
+    while (outcome === undefined) {
+      await waitFor(() => outcome !== undefined || clock.pendingTimers > 0, { what: 'it waits or has ended' });
+      for (const [nth, { file, atMs }] of files.entries()) {
+        if (atMs !== clock.monotonic()) continue;
+        writeFileSync(join(kernel.home, file), '');
+        await waitFor(async () => (await client.program(`slow.before${nth}`))?.running === false, { what: file });
+      }
+      await clock.advance(100);
+    }
+    await starting;
+    expect(outcome).toMatchObject({ status: 'failed', error: expect.stringContaining('It does not listen on port') });
+    const { deadlineMs = 0 } = new Map(procedureMetas(createAgentRouter({} as AgentService))).get('startService') ?? {};
+    expect(clock.monotonic()).toBeLessThan(deadlineMs - 5_000);
   });
 
   it('are listed with what their definitions tell, also where one cannot be understood', async () => {

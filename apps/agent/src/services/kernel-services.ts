@@ -16,7 +16,7 @@ export interface KernelServicesOptions {
   readonly definitionsFolder?: string;
 }
 
-/** A service listens after so long, or has failed; whoever asked waits longer. */
+/** A service listens after so long, all that happens before it included, or has failed; whoever asked waits longer. */
 const readyMs = 30_000;
 const lookAgainMs = 100;
 /** What happens before a service may take this long each. */
@@ -64,33 +64,33 @@ export class KernelServices {
   }
 
   async #start({ service: name, envs, arguments: given }: StartServiceInput): Promise<ServiceStart> {
-    const { client } = this.#options;
+    const { client, clock } = this.#options;
     const service = this.#find(name);
     const { ports } = service;
+    const deadline = clock.monotonic() + readyMs;
     if (service.protocol === 'preopen') return { status: 'running', ports };
-    if ((await client.program(name))?.running) return await this.#ready(name, ports, 'running');
+    if ((await client.program(name))?.running) return await this.#ready(name, ports, 'running', deadline);
     const definition = (await this.#definitions()).get(name);
     if (definition === undefined) {
       // Its image starts it by itself.
-      return await this.#ready(name, ports, 'running', 0);
+      return await this.#ready(name, ports, 'running', clock.monotonic());
     }
     const plan = planService(name, parseServiceDefinition(name, definition), { ports, envs, arguments: given });
     for (const [at, program] of plan.before.entries()) {
-      const failure = await this.#runToEnd(`${name}.before${at}`, program);
+      const failure = await this.#runToEnd(`${name}.before${at}`, program, deadline);
       if (failure) return failed(ports, failure);
     }
     if (plan.main) await client.startProgram(name, plan.main);
-    return await this.#ready(name, ports, 'started');
+    return await this.#ready(name, ports, 'started', deadline);
   }
 
   async #ready(
     name: string,
     ports: readonly number[],
     status: 'started' | 'running',
-    waitMs: number = readyMs,
+    deadline: number,
   ): Promise<ServiceStart> {
     const { client, clock, connect } = this.#options;
-    const deadline = clock.monotonic() + waitMs;
     for (;;) {
       const program = await client.program(name);
       if (program && !program.running) return failed(ports, endedText(program));
@@ -106,10 +106,10 @@ export class KernelServices {
     }
   }
 
-  async #runToEnd(name: string, program: Program): Promise<string | undefined> {
+  async #runToEnd(name: string, program: Program, latest: number): Promise<string | undefined> {
     const { client, clock } = this.#options;
     await client.startProgram(name, program);
-    const deadline = clock.monotonic() + beforeMs;
+    const deadline = Math.min(clock.monotonic() + beforeMs, latest);
     for (;;) {
       const now = await client.program(name);
       if (now && !now.running) return now.exitCode === 0 ? undefined : endedText(now);

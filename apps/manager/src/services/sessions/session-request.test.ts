@@ -24,6 +24,34 @@ describe('the amounts of a kernel', () => {
     expect(() => decide({ mem: '2g' })).toThrow('The image python takes no more: mem is at most 1g.');
   });
 
+  it('have the shared memory of the image on top of its minimum, and what is filled in by that passes the check of it', () => {
+    const wanting = { ...resolved, image: { ...resolved.image, shmem: String(256 * 1024 ** 2) } };
+    const given = (mem?: string, shmem?: string) =>
+      decideSlots(
+        {
+          ...{ clusterMode: 'single-node', clusterSize: 1 },
+          ...{ resources: mem === undefined ? {} : { mem }, resourceOpts: { shmem } },
+        },
+        wanting,
+        known,
+      );
+    const [mebibyte, shmem] = [1024n ** 2n, 256n * 1024n ** 2n];
+    expect(given()).toEqual({ slots: { cpu: 1_000n, mem: 320n * mebibyte * 1_000n }, shmem });
+    expect(given('320m')).toEqual(given());
+    expect(given(undefined, '128m').slots.mem).toBe(192n * mebibyte * 1_000n);
+    expect(given('200m', '128m').shmem).toBe(128n * mebibyte);
+    expect(() => given('300m')).toThrow('The image python needs more: mem is at least 320m.');
+    expect(() => given('200m')).toThrow(
+      expect.objectContaining({
+        message: 'Invalid input: resources.mem must be more than 256m, which the image wants as shared memory alone.',
+        data: { fields: { 'resources.mem': expect.any(String) } },
+      }),
+    );
+    expect(() => given('200m', '200m')).toThrow(
+      expect.objectContaining({ data: { fields: { 'resourceOpts.shmem': 'must be less than the memory' } } }),
+    );
+  });
+
   it('may be none of what the image can do without', () => {
     expect(decide({ 'cuda.device': 0 })).not.toHaveProperty('cuda.device');
   });

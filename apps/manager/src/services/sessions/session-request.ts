@@ -84,8 +84,7 @@ export function decideSlots(
   // An amount of zero does not stand in `asked`: who asks for none of what the image needs is refused, too.
   const isNone = (name: string): boolean => (request.resources[name] ?? null) !== null && asked[name] === undefined;
   const none = Object.keys(least).filter((name) => (least[name] ?? 0n) > 0n && isNone(name));
-  if (shmem !== null && shmem * 1000n >= (wanted.mem ?? 0n))
-    throw wrongFields({ 'resourceOpts.shmem': 'must be less than the memory' });
+  if (shmem !== null && shmem * 1000n >= (wanted.mem ?? 0n)) throw sharedMemoryTooLarge(request, shmem);
   const below = [...none, ...lackingSlots(least, wanted)];
   if (below.length > 0) {
     const fields = below.map((name) => `${name} is at least ${amountForPeople(name, least[name] ?? 0n)}`);
@@ -144,6 +143,13 @@ function parseShmem(text: string | null | undefined): bigint | null {
   } catch {
     throw wrongFields({ 'resourceOpts.shmem': 'is not a size such as 64m' });
   }
+}
+
+/** Names the field that was set: who did not ask for shared memory gets what the image wants. */
+function sharedMemoryTooLarge({ resourceOpts }: Pick<CreateSessionInput, 'resourceOpts'>, shmem: bigint): AppError {
+  if (resourceOpts.shmem) return wrongFields({ 'resourceOpts.shmem': 'must be less than the memory' });
+  const size = amountForPeople('mem', shmem * 1000n);
+  return wrongFields({ 'resources.mem': `must be more than ${size}, which the image wants as shared memory alone` });
 }
 
 function tooLarge(wanted: ResourceSlots, capacities: readonly ResourceSlots[]): AppError {

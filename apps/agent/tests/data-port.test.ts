@@ -179,6 +179,35 @@ os.symlink('q/f', 'p/inside'); os.symlink('/etc/passwd', 'p/outside'); os.symlin
   expect(await codeOf(open(api, kernelId, { kind: 'archive', path: 'nothing', maxBytes: 0 }))).toBe('file-not-found');
 });
 
+it('goes round no loop of links: not when it lists, brings in, brings out, packs or removes', async () => {
+  const { w, api, kernelId, folder, home } = await kernelWorld();
+  mkdirSync(join(home, 'd/e'), { recursive: true });
+  writeFileSync(join(home, 'd/file'), 'content');
+  const loops = { itself: 'itself', one: 'other', other: 'one', here: '.', 'd/up': '..', 'd/e/round': '../../d' };
+  for (const [name, target] of Object.entries(loops)) symlinkSync(target, join(home, name));
+  const { files } = await api.listFiles.query({ kernelId, path: '.' });
+  expect(files.map(({ filename }) => filename).sort()).toEqual(['d', 'here', 'itself', 'one', 'other']);
+  for (const path of ['itself', 'one/x', 'here/here/d/file', 'd/e/round/file', 'd/up/d/file']) {
+    expect([path, await codeOf(download(api, kernelId, path))]).toEqual([path, 'invalid-path']);
+    expect([path, await codeOf(api.listFiles.query({ kernelId, path }))]).toEqual([path, 'invalid-path']);
+  }
+  for (const path of ['one/x', 'here/x', 'd/e/round/x'])
+    expect([path, await codeOf(upload(api, kernelId, path, Buffer.from('x')))]).toEqual([path, 'invalid-path']);
+  // It takes the place of the link.
+  await upload(api, kernelId, 'itself', Buffer.from('mine'));
+  expect((await download(api, kernelId, 'itself')).toString()).toBe('mine');
+  const { socket } = await open(api, kernelId, { kind: 'archive', path: '.', maxBytes: 0 });
+  const contents: string[] = [];
+  for await (const entry of socket.pipe(extract())) {
+    if (entry.header.type === 'file') contents.push(entry.header.name);
+    entry.resume();
+  }
+  expect(contents.sort()).toEqual(['d/file', 'itself']);
+  await api.destroyKernel.mutate({ kernelId, reason: 'user-requested', forced: true });
+  await w.gateway.waitForEvent(kernelId, 'kernel-terminated');
+  await waitFor(() => !existsSync(folder), { what: 'its folder is gone' });
+});
+
 it('opens once with a ticket, and not without', async () => {
   const { api, agent, kernelId } = await kernelWorld();
   await upload(api, kernelId, 'f', Buffer.from('x'));

@@ -1,4 +1,7 @@
-import { newId } from '@backend.ai/core';
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
+import { checkPresetsSchema, createRegistrySchema } from '@backend.ai/contract';
+import { AppError, newId } from '@backend.ai/core';
 import { runWithRequest } from '@backend.ai/telemetry';
 import { waitFor } from '@backend.ai/testing';
 import { sql } from 'drizzle-orm';
@@ -36,6 +39,10 @@ const destroy = (session: string, forced = false) => inRequest(() => api().destr
 const openAllocations = async (): Promise<number> =>
   (await world.database.db.execute(sql`select 1 from resource_allocations where free_at is null`)).length;
 const used = async () => (await world.manager.services.api.cluster.status(world.ctx())).used;
+async function expectNothingHeld(): Promise<void> {
+  expect(await openAllocations()).toBe(0);
+  expect(Object.values(await used()).filter((amount) => amount !== '0')).toEqual([]);
+}
 
 describe('1: a group whose agents are all away', () => {
   it('has its sessions looked at all the same: they tell why they wait, are cancelled, and end by their deadline', async () => {
@@ -68,6 +75,18 @@ describe('2: the event that a start has gone on', () => {
     agent.loseEvents();
     await world.until(id, 'RUNNING');
   });
+
+  it('may be lost after the image was fetched, too', async () => {
+    agent.behaviour = 'stall';
+    const { id } = await world.create();
+    const kernelId = await waitFor(() => [...agent.kernels.keys()][0], { what: 'the order' });
+    agent.tell(kernelId, { type: 'kernel-pulling' });
+    await world.until(id, 'PULLING');
+    agent.holdEvents = true;
+    agent.finishStart(kernelId);
+    agent.loseEvents();
+    await world.until(id, 'RUNNING');
+  });
 });
 
 describe('4: many sessions that end together', () => {
@@ -82,9 +101,37 @@ describe('4: many sessions that end together', () => {
     await Promise.all(all.map(({ id }) => destroy(id)));
     for (const { id } of all)
       await inRequest(() => api().wait({ session: id, until: 'ended', timeoutMs: 60_000 }, world.ctx()));
-    expect(await openAllocations()).toBe(0);
-    expect(Object.values(await used()).filter((amount) => amount !== '0')).toEqual([]);
+    await expectNothingHeld();
   });
+
+  it('leave none when all are cancelled at once while they wait and start', async () => {
+    agent.behaviour = 'stall';
+    const all = await Promise.all(Array.from({ length: 40 }, () => world.create()));
+    await waitFor(() => agent.kernels.size === 4, { what: 'as many starts as there is room for' });
+    const outcomes = await Promise.all(all.map(({ id }) => destroy(id)));
+    expect(outcomes.filter(({ status }) => status === 'CANCELLED').length).toBeGreaterThanOrEqual(36);
+    for (const { id } of all)
+      await inRequest(() => api().wait({ session: id, until: 'ended', timeoutMs: 60_000 }, world.ctx()));
+    await expectNothingHeld();
+  });
+});
+
+describe('4: a session whose image cannot be fetched', () => {
+  it.each(['image-not-found', 'image-pull-denied', 'image-pull-failed', 'disk-full'] as const)(
+    'holds nothing after its start has failed with %s',
+    async (code) => {
+      agent.behaviour = 'stall';
+      const { id } = await world.create();
+      const kernelId = await waitFor(() => [...agent.kernels.keys()][0], { what: 'the order' });
+      agent.tell(kernelId, { type: 'kernel-pulling' });
+      await world.until(id, 'PULLING');
+      expect(await openAllocations()).toBeGreaterThan(0);
+      const error = new AppError(code, 'It could not be fetched.').toBody();
+      agent.tell(kernelId, { type: 'kernel-start-failed', error, failedStep: 'ensure-image' });
+      await inRequest(() => api().wait({ session: id, until: 'ended', timeoutMs: 60_000 }, world.ctx()));
+      await expectNothingHeld();
+    },
+  );
 });
 
 describe('7: destroying again', () => {
@@ -129,6 +176,45 @@ describe('21: what a session occupies', () => {
     const { id } = await world.create({ clusterSize: 2, resources: { cpu: '1', mem: '256m' } });
     await world.until(id, 'RUNNING');
     expect(await used()).toEqual({ cpu: '2', mem: String(512 * 1024 ** 2) });
+  });
+});
+
+describe('22: presets', () => {
+  it('are checked against what is used: by no session that has ended, no private one, and no agent that is away', async () => {
+    const other = await world.addAgent('i-ghost');
+    const check = () =>
+      world.manager.services.api.resourcePreset.check(
+        checkPresetsSchema.parse({ resourceGroup: 'default' }),
+        world.ctx(),
+      );
+    const usedCpu = async () => {
+      const { keypair, resourceGroups } = await check();
+      return [keypair.using.cpu, resourceGroups.default?.using.cpu];
+    };
+    const resources = { cpu: '2' };
+    try {
+      const [ordinary, hidden] = [
+        await world.create({ resources, designatedAgents: ['i-ghost'] }),
+        await world.create({ resources, designatedAgents: ['i-ghost'], type: 'system' }),
+      ];
+      for (const { id } of [ordinary, hidden]) await world.until(id, 'RUNNING');
+      expect(await usedCpu()).toEqual(['2', '4']);
+      await destroy(ordinary.id);
+      await world.until(ordinary.id, 'TERMINATED');
+      expect(await usedCpu()).toEqual(['0', '2']);
+      await other.stop();
+      await world.forgetHeartbeats(other.id);
+      await waitFor(
+        async () => {
+          const { using, remaining } = (await check()).resourceGroups.default!;
+          return using.cpu === '0' && remaining.cpu === '4';
+        },
+        { what: 'nothing counts but what the agent that is there has' },
+      );
+      await destroy(hidden.id, true);
+    } finally {
+      await other.stop();
+    }
   });
 });
 
@@ -177,5 +263,30 @@ describe('30: a caller who goes away', () => {
     const next = inRequest(() => watching.next());
     gone.abort();
     expect((await next).done).toBe(true);
+  });
+
+  it('leaves nobody who waits for a task, which goes on', async () => {
+    // It takes connections and never answers.
+    const registry = createServer().listen(0, '127.0.0.1');
+    await once(registry, 'listening');
+    const { port } = registry.address() as AddressInfo;
+    const { admin, task } = world.manager.services.api;
+    await inRequest(() =>
+      admin.registry.create(
+        createRegistrySchema.parse({ name: 'silent', url: `http://127.0.0.1:${port}`, repositories: ['x'] }),
+        world.ctx(),
+      ),
+    );
+    const [started] = await inRequest(() => admin.image.rescan({ registry: 'silent' }, world.ctx()));
+    const taskId = started?.taskId ?? '';
+    const gone = new AbortController();
+    const watching = task.watch({ taskId }, { ...world.ctx(), signal: gone.signal })[Symbol.asyncIterator]();
+    expect((await watching.next()).value).toMatchObject({ state: 'running' });
+    const next = watching.next();
+    gone.abort();
+    expect((await next).done).toBe(true);
+    const [present] = await inRequest(() => admin.image.rescan({ registry: 'silent' }, world.ctx()));
+    expect(present?.taskId).toBe(taskId);
+    registry.close();
   });
 });

@@ -106,6 +106,31 @@ describe('a session of higher job priority', () => {
   });
 });
 
+describe('what is said of preemption', () => {
+  it('of a group is kept as it was structured, and of a session with it: both still count for the next manager', async () => {
+    const preemption = { enabled: true, mode: 'reschedule', preemptiblePriority: 4, order: 'newest' } as const;
+    await modify({ options: { preemption } });
+    const kept = await running(2, 0, { isPreemptible: false });
+    const victim = await running(2, 0);
+    await world.restartManager();
+    const [row] = await world.database.db.execute<{ type: string; mode: string }>(sql`
+      select jsonb_typeof(options -> 'preemption') as type, options -> 'preemption' ->> 'mode' as mode
+      from resource_groups where name = 'default'`);
+    expect(row).toEqual({ type: 'object', mode: 'reschedule' });
+    const { admin, session } = world.manager.services.api;
+    const group = await admin.resourceGroup.get({ name: 'default' }, world.ctx());
+    expect(group.options.preemption).toMatchObject(preemption);
+    const flags = await Promise.all([kept, victim].map((id) => session.get({ session: id }, world.ctx())));
+    expect(flags.map(({ options }) => options.isPreemptible)).toEqual([false, true]);
+    // Both are of the lowest priority; only one may have to leave, and by the mode that was chosen.
+    await running(2, 5);
+    await world.until(victim, 'PENDING');
+    const late = await create(2, 5);
+    await waitFor(async () => (await reasonOf(late)) === 'insufficient-resources', { what: 'it waits' });
+    expect((await session.get({ session: kept }, world.ctx())).status).toBe('RUNNING');
+  });
+});
+
 describe('a place for which others have to leave', () => {
   it('is kept by whoever leads next, and admits its session when they have left', async () => {
     const victim = await running(4, 0);

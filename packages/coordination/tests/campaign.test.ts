@@ -84,6 +84,21 @@ describe('a campaign', () => {
     expect(clock.pendingTimers).toBe(0);
   });
 
+  it('asks again for a lease that it could not ask for, or that another one has, until it has it', async () => {
+    const log: string[] = [];
+    leases.reachable = false;
+    const one = run('one', log);
+    await clock.advance(10_000);
+    expect(log).toEqual([]);
+    leases.reachable = true;
+    const lease = await leases.acquire('role', 'somebody', 20_000);
+    await clock.advance(19_000);
+    expect([lease?.epoch, log]).toEqual([1, []]);
+    await clock.advance(2_000);
+    expect(log).toEqual(['one leads 2']);
+    await one.stop();
+  });
+
   it('ends its work before its lease does when it cannot renew', async () => {
     const log: string[] = [];
     const one = run('one', log);

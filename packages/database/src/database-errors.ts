@@ -36,6 +36,12 @@ export function sqlStateOf(thrown: unknown): string | undefined {
   return serverErrorIn(thrown)?.code;
 }
 
+/** Whether a statement or transaction lost against another one: a deadlock, or a row that changed after its snapshot. */
+export function lostToAnother(thrown: unknown): boolean {
+  const state = sqlStateOf(thrown);
+  return state === sqlStates.serializationFailure || state === sqlStates.deadlockDetected;
+}
+
 /** Data that a type does not take: the only errors whose messages, and not only their details, quote it. */
 const dataException = '22';
 

@@ -1,7 +1,7 @@
 import { AppError, backoffMs, delay, systemClock } from '@backend.ai/core';
 import type { Sql } from 'postgres';
 import { connectionFailure } from './connection-failures.ts';
-import { sqlStateOf, sqlStates, withoutValues } from './database-errors.ts';
+import { lostToAnother, sqlStateOf, sqlStates, withoutValues } from './database-errors.ts';
 import { HotStatements } from './hot-statements.ts';
 
 export interface Deadlines {
@@ -37,8 +37,8 @@ const conflictPause = { initialMs: 1, maxMs: 50 };
  * the way. Deadlines use real time also in simulations, because the database does.
  *
  * A statement outside of a transaction that lost against another one (a deadlock, or a row that changed after its
- * snapshot, see `openPostgres`) left nothing behind and is repeated until its deadline. Transactions are not repeated:
- * they read what is committed before each of their statements, and lock what they decide on.
+ * snapshot, see `openPostgres`) left nothing behind and is repeated until its deadline. Transactions read what is
+ * committed before each of their statements, and lock what they decide on; `repeatedTransaction` repeats those that can be.
  *
  * What fails does not tell the values that it was about: neither PostgreSQL's words nor drizzle's `Failed query`.
  */
@@ -146,7 +146,7 @@ class GuardedQuery implements PromiseLike<unknown> {
         try {
           return await deadline.race(() => this.#once());
         } catch (error) {
-          if (!this.#repeatable || !leftNothing.has(sqlStateOf(error))) throw connectionFailure(error) ?? error;
+          if (!this.#repeatable || !leftNothing(error)) throw connectionFailure(error) ?? error;
         }
         await deadline.race(() => delay(systemClock, backoffMs(lost, conflictPause)));
       }
@@ -169,12 +169,11 @@ class GuardedQuery implements PromiseLike<unknown> {
  * Ends of connections are among them: postgres.js fails statements that it has sent with CONNECTION_CLOSED, and keeps
  * the server's last word for the first statement of the next connection, which it then does not send.
  */
-const leftNothing: ReadonlySet<string | undefined> = new Set([
-  sqlStates.serializationFailure,
-  sqlStates.deadlockDetected,
-  sqlStates.adminShutdown,
-  sqlStates.crashShutdown,
-]);
+function leftNothing(thrown: unknown): boolean {
+  return lostToAnother(thrown) || connectionEnds.has(sqlStateOf(thrown));
+}
+
+const connectionEnds: ReadonlySet<string | undefined> = new Set([sqlStates.adminShutdown, sqlStates.crashShutdown]);
 
 interface RunningDeadline {
   /** The outcome of `work`, or `deadline-exceeded`; `work` does not start when the time is already over. */

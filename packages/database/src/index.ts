@@ -27,6 +27,7 @@ export {
   unreachablePostgresHint,
 } from './postgres.ts';
 export { dropDatabase, ensureDatabase, type NewDatabase, withDatabase } from './postgres-databases.ts';
+export { repeatedTransaction } from './repeated-transaction.ts';
 export * from './schema/index.ts';
 export { serverVersion } from './server-version.ts';
 export { buildTemplate } from './template.ts';

@@ -1,6 +1,6 @@
 import { createServer } from 'node:net';
 import { inspect } from 'node:util';
-import { AppError } from '@backend.ai/core';
+import { AppError, deferred } from '@backend.ai/core';
 import { postgresDatabase, tempDirectory, testDatabase, waitFor } from '@backend.ai/testing';
 import { eq, sql } from 'drizzle-orm';
 import { describe, expect, inject, it, onTestFinished } from 'vitest';
@@ -11,6 +11,9 @@ import {
   domains,
   ensureDatabase,
   openPostgres,
+  repeatedTransaction,
+  sqlStateOf,
+  sqlStates,
   withDatabase,
 } from '../src/index.ts';
 
@@ -97,6 +100,54 @@ describe('statements that meet', () => {
         from (select name from counters order by name ${sql.raw(order)} for update) locked where c.name = locked.name`);
     await Promise.all(Array.from({ length: 100 }, (_, index) => bump(index % 2 === 0 ? 'asc' : 'desc')));
     expect([...(await db.execute(sql`select value from counters`))]).toEqual([{ value: 100 }, { value: 100 }]);
+  });
+
+  it('of transactions are carried out once each, too, when one was undone for a deadlock', async () => {
+    const handle = await testDatabase();
+    onTestFinished(handle.close);
+    const { db } = handle;
+    await db.execute(sql`create table counters (name text primary key, value int not null)`);
+    await db.execute(sql`insert into counters values ('a', 0), ('b', 0)`);
+    const locked = { a: deferred(), b: deferred() };
+    let attempts = 0;
+    const bump = (first: 'a' | 'b', second: 'a' | 'b') =>
+      repeatedTransaction(db, async (tx) => {
+        attempts += 1;
+        const add = (name: string) => tx.execute(sql`update counters set value = value + 1 where name = ${name}`);
+        await add(first);
+        locked[first].resolve();
+        await locked[second].promise;
+        await add(second);
+      });
+    await Promise.all([bump('a', 'b'), bump('b', 'a')]);
+    expect(attempts).toBe(3);
+    expect([...(await db.execute(sql`select value from counters`))]).toEqual([{ value: 2 }, { value: 2 }]);
+  });
+
+  it('of a transaction that lost at its commit are carried out again, and not for ever', async () => {
+    const handle = await testDatabase();
+    onTestFinished(handle.close);
+    const { db } = handle;
+    // A sequence is not rolled back: it counts what was undone.
+    await db.execute(sql`create sequence commits`);
+    await db.execute(sql`create table notes (text text, fails int not null)`);
+    await db.execute(sql`
+      create function refuse() returns trigger language plpgsql as $$
+      begin
+        if nextval('commits') <= new.fails then raise exception 'lost' using errcode = '40001'; end if;
+        return null;
+      end $$`);
+    await db.execute(sql`
+      create constraint trigger at_commit after insert on notes deferrable initially deferred
+      for each row execute function refuse()`);
+    const note = (text: string, fails: number) =>
+      repeatedTransaction(db, (tx) => tx.execute(sql`insert into notes values (${text}, ${fails}::int)`));
+    await note('twice', 2);
+    expect([...(await db.execute(sql`select text from notes`))]).toEqual([{ text: 'twice' }]);
+    expect(sqlStateOf(await note('never', 1_000).catch((error: unknown) => error))).toBe(
+      sqlStates.serializationFailure,
+    );
+    expect([...(await db.execute(sql`select text from notes`))]).toEqual([{ text: 'twice' }]);
   });
 
   it('see one state of the database each', async () => {

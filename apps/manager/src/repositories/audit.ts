@@ -1,5 +1,5 @@
 import type { Scope } from '@backend.ai/contract';
-import type { AuditOutcome, Database, Transaction } from '@backend.ai/database';
+import { type AuditOutcome, type Database, repeatedTransaction, type Transaction } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
 import { storableJson, storableText } from './json-text.ts';
 
@@ -63,7 +63,7 @@ export class AuditRepository {
   }
 
   transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
-    return this.#db.transaction(work);
+    return repeatedTransaction(this.#db, work);
   }
 
   async write(entry: AuditEntry, on: Database | Transaction = this.#db): Promise<void> {

@@ -1,4 +1,4 @@
-import type { Database } from '@backend.ai/database';
+import { type Database, repeatedTransaction } from '@backend.ai/database';
 import { sql } from 'drizzle-orm';
 
 export interface FirstAdmin {
@@ -38,7 +38,7 @@ export class InstallationRepository {
 
   /** Makes the first superadmin with a key pair, unless there is one. One transaction decides between two managers. */
   async ensureSuperadmin(admin: FirstAdmin): Promise<{ accessKey: string; secretKeyEncrypted: string; email: string }> {
-    return await this.#db.transaction(async (tx) => {
+    return await repeatedTransaction(this.#db, async (tx) => {
       await tx.execute(sql`lock table users in share row exclusive mode`);
       const [found] = await tx.execute<{ accessKey: string; secretKeyEncrypted: string; email: string }>(sql`
         select k.access_key as "accessKey", k.secret_key_encrypted as "secretKeyEncrypted", u.email

@@ -1,5 +1,5 @@
 import type { EgressPolicy, ResourceGroupOptions, Scope } from '@backend.ai/contract';
-import type { Database, SchedulerName } from '@backend.ai/database';
+import { type Database, repeatedTransaction, type SchedulerName } from '@backend.ai/database';
 import { type SQL, sql } from 'drizzle-orm';
 import { projectWithin } from './scopes.ts';
 import { terminalTexts } from './session-rows.ts';
@@ -118,7 +118,7 @@ export class ResourceGroupRepository {
 
   /** False: there is one of the name. */
   async create(name: string, values: ResourceGroupValues): Promise<boolean> {
-    return await this.#db.transaction(async (tx) => {
+    return await repeatedTransaction(this.#db, async (tx) => {
       const made = await tx.execute(
         sql`insert into resource_groups (name) values (${name}) on conflict (name) do nothing returning name`,
       );
@@ -130,7 +130,7 @@ export class ResourceGroupRepository {
 
   /** False: there is none. */
   async modify(name: string, values: ResourceGroupValues): Promise<boolean> {
-    return await this.#db.transaction((tx) => modify(tx, name, values));
+    return await repeatedTransaction(this.#db, (tx) => modify(tx, name, values));
   }
 
   /** `used`: agents belong to it, or sessions that have not ended do. */

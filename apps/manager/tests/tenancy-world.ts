@@ -37,7 +37,7 @@ export interface Tenants {
 
 /** The API as this actor meets it, router included; what it refuses arrives as an AppError. */
 export function apiOf(
-  world: World,
+  world: Pick<World, 'manager'>,
   actor: CallContext['actor'],
   id: string = newId(),
 ): <T>(work: (api: ApiCaller) => Promise<T>) => Promise<T> {

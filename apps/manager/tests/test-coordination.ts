@@ -1,24 +1,17 @@
-import {
-  EtcdLeases,
-  EtcdServer,
-  type EventBus,
-  type Leases,
-  type LiveValues,
-  RedisEventBus,
-  RedisLiveValues,
-  RedisServer,
-} from '@backend.ai/coordination';
+import { type Coordination, EtcdServer, openCoordination } from '@backend.ai/coordination';
 import { newId } from '@backend.ai/core';
-import { type Database, isCurrentEpoch, nextEpoch } from '@backend.ai/database';
+import { type DatabaseHandle, isCurrentEpoch, nextEpoch } from '@backend.ai/database';
 import { silentLogger as logger } from '@backend.ai/telemetry';
 import { providedServers } from '@backend.ai/testing';
 
-/** What managers of one world share beside their database. */
+/** What a manager has beside its database. */
+export type Stores = Omit<Coordination, 'servers'>;
+
+/** What the managers of one world share beside their database. */
 export interface TestCoordination {
-  eventBus(): EventBus;
-  liveValues(): LiveValues;
-  leases(db: Database): Leases;
-  /** As if nobody had renewed any for long. */
+  /** For one manager, or for an operator. */
+  open(database: DatabaseHandle): Promise<Stores>;
+  /** As if nobody had renewed any lease for long. */
   endLeases(): Promise<void>;
   close(): Promise<void>;
 }
@@ -30,31 +23,22 @@ export interface TestCoordination {
 export async function testCoordination(): Promise<TestCoordination | undefined> {
   const servers = await providedServers();
   if (!servers) return undefined;
+  const { redisUrl, etcdUrl } = servers;
   const namespace = `test-${newId()}`;
-  const [redis, etcd] = await Promise.all([
-    RedisServer.open({ url: servers.redisUrl, logger }),
-    EtcdServer.open({ urls: servers.etcdUrl, namespace: `${namespace}/` }),
-  ]);
-  const prefix = `${namespace}:`;
+  const etcd = await EtcdServer.open({ urls: etcdUrl, namespace: `${namespace}/` });
   return {
-    eventBus: () => new RedisEventBus({ server: redis, prefix, source: newId(), logger }),
-    liveValues: () => new RedisLiveValues(redis, prefix),
-    leases: (db) =>
-      new EtcdLeases({
-        server: etcd,
+    open: ({ db }) =>
+      openCoordination({
+        ...{ redis: { url: redisUrl }, etcd: { urls: etcdUrl }, namespace, source: newId(), logger },
         epochs: {
           next: (name, holder) => nextEpoch(db, name, holder),
           isCurrent: (name, epoch) => isCurrentEpoch(db, name, epoch),
         },
-        logger,
       }),
     async endLeases() {
       const { kvs } = await etcd.run((keys) => keys.getAll().prefix('leases/').exec());
       await Promise.all(kvs.map(({ lease }) => etcd.run((keys) => keys.leaseClient.leaseRevoke({ ID: lease }))));
     },
-    async close() {
-      await redis.close();
-      etcd.close();
-    },
+    close: async () => etcd.close(),
   };
 }

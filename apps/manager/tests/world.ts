@@ -19,7 +19,7 @@ import { sql } from 'drizzle-orm';
 import { createManager, type Manager, type ManagerOptions } from '../src/index.ts';
 import type { CrashPoints } from './crash-points.ts';
 import { FakeAgent, type FakeAgentOptions } from './fake-agent.ts';
-import type { TestCoordination } from './test-coordination.ts';
+import type { Stores, TestCoordination } from './test-coordination.ts';
 
 export interface World {
   readonly database: DatabaseHandle;
@@ -31,6 +31,8 @@ export interface World {
   /** Of the manager that runs now. */
   liveValues(): LiveValues;
   readonly configStore: ConfigStore;
+  /** The stores of the manager that runs now, but the database, are gone for it. */
+  loseStores(): Promise<void>;
   /** Ends the manager and starts another one on the same database. */
   restartManager(): Promise<void>;
   /**
@@ -67,7 +69,7 @@ export interface WorldOptions {
   readonly eventBus?: () => EventBus;
   /** Makes the live values of each manager. */
   readonly liveValues?: () => LiveValues;
-  /** Shared by all managers, and closed with them; otherwise each has a bus and live values of its own, in process. */
+  /** Of all its managers, and closed with them; otherwise each has a bus and live values of its own, in process. */
   readonly coordination?: TestCoordination | undefined;
   /** Where the manager may be killed; `restartManager` buries it. */
   readonly crashPoints?: CrashPoints;
@@ -75,8 +77,7 @@ export interface WorldOptions {
 
 interface Booted {
   readonly manager: Manager;
-  readonly leases: Leases;
-  readonly liveValues: LiveValues;
+  readonly stores: Stores;
   readonly shut: () => Promise<void>;
 }
 
@@ -92,14 +93,29 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
   const agents = new Set<FakeAgent>();
   const installationKeyFile = `${directory.path}/installation.key`;
 
-  const { coordination } = options;
-  const configStore = new EmbeddedConfigStore(database.db, logger);
+  const embeddedConfig = new EmbeddedConfigStore(database.db, logger);
 
-  async function boot(leases: Leases, name = inProcessName, own = { identity, installationKeyFile }): Promise<Booted> {
+  const { coordination } = options;
+
+  /** @param shared Absent: nobody has a lease any more. */
+  async function openStores(shared?: Leases): Promise<Stores> {
+    if (coordination) {
+      if (!shared) await coordination.endLeases();
+      return await coordination.open(database);
+    }
+    const eventBus = options.eventBus?.() ?? new InProcessEventBus({ source: 'manager', logger });
+    const liveValues = options.liveValues?.() ?? new InProcessLiveValues();
+    const leases = shared ?? (await EmbeddedLeases.open(database.db));
+    const close = async (): Promise<void> => {
+      await eventBus.close();
+      await liveValues.close();
+    };
+    return { eventBus, liveValues, configStore: embeddedConfig, leases, close };
+  }
+
+  async function boot(stores: Stores, name = inProcessName, own = { identity, installationKeyFile }): Promise<Booted> {
     options.crashPoints?.newLife();
-    const eventBus =
-      (options.eventBus ?? coordination?.eventBus)?.() ?? new InProcessEventBus({ source: 'manager', logger });
-    const liveValues = (options.liveValues ?? coordination?.liveValues)?.() ?? new InProcessLiveValues();
+    const { eventBus, liveValues, configStore, leases } = stores;
     const manager = await createManager({
       config: {
         installationKeyFile: own.installationKeyFile,
@@ -132,20 +148,13 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
     });
     const shut = async (): Promise<void> => {
       await manager.close();
-      await eventBus.close();
-      await liveValues.close();
+      await stores.close();
     };
-    return { manager, leases, liveValues, shut };
+    return { manager, stores, shut };
   }
 
-  /** Nobody has one any more. */
-  async function openLeases(): Promise<Leases> {
-    if (!coordination) return await EmbeddedLeases.open(database.db);
-    await coordination.endLeases();
-    return coordination.leases(database.db);
-  }
-  const realLeases = await openLeases();
-  let running = await boot(options.leases?.(realLeases) ?? realLeases);
+  const first = await openStores();
+  let running = await boot({ ...first, leases: options.leases?.(first.leases) ?? first.leases });
   const others: Booted[] = [];
   const credentials = await running.manager.services.ensureInstallation();
   const admin = (await running.manager.services.keypairs.find(credentials.accessKey))!.actor;
@@ -162,25 +171,29 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
     admin,
     adminSecret: credentials.secretKey,
     installationKeyFile,
-    liveValues: () => running.liveValues,
-    configStore,
+    liveValues: () => running.stores.liveValues,
+    get configStore() {
+      return running.stores.configStore;
+    },
     get manager() {
       return running.manager;
     },
+    loseStores: () => running.stores.close(),
     async restartManager() {
       await running.shut();
-      running = await boot(await openLeases());
+      running = await boot(await openStores());
     },
     async addManager(other) {
       const name = `${inProcessName}-${others.length + 2}`;
       const { takesOver = false, machine } = other ?? {};
       const own = machine && { ...machine, identity: generateIdentity('manager', machine.id) };
-      const booted = await boot(takesOver ? await openLeases() : running.leases, name, own);
+      const booted = await boot(await openStores(takesOver ? undefined : running.stores.leases), name, own);
       others.push(booted);
       return { manager: booted.manager, address: `inproc:${name}` };
     },
     async endLeases() {
-      await openLeases();
+      if (coordination) await coordination.endLeases();
+      else await EmbeddedLeases.open(database.db);
     },
     async addAgent(id, overrides = {}) {
       const { token } = await running.manager.services.peers.createToken({ kind: 'agent' });

@@ -126,8 +126,9 @@ describe('what is said of preemption', () => {
     await running(2, 5);
     await world.until(victim, 'PENDING');
     const late = await create(2, 5);
-    await waitFor(async () => (await reasonOf(late)) === 'insufficient-resources', { what: 'it waits' });
-    expect((await session.get({ session: kept }, world.ctx())).status).toBe('RUNNING');
+    await waitFor(async () => (await reasonOf(late)) !== 'queued', { what: 'it was thought of' });
+    const [waiting, stays] = await Promise.all([late, kept].map((id) => session.get({ session: id }, world.ctx())));
+    expect([waiting?.status, stays?.status]).toEqual(['PENDING', 'RUNNING']);
   });
 });
 

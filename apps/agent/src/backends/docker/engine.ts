@@ -1,4 +1,5 @@
 import { Agent, request } from 'node:http';
+import { inspect } from 'node:util';
 import { AppError, type Clock, hasCode } from '@backend.ai/core';
 import Docker from 'dockerode';
 import { Breaker, hungAfter } from './breaker.ts';
@@ -24,6 +25,18 @@ const workTimeoutMs = 60_000;
 
 export type ContainerInfo = Docker.ContainerInspectInfo;
 
+/** A connection for each call: one that was kept open would be answered by an engine that is about to end. */
+class OwnConnections extends Agent {
+  constructor() {
+    super({ keepAlive: false });
+  }
+
+  /** The engine's client describes the options of each call for its debug log, though it is off, with all they lead to. */
+  [inspect.custom](): string {
+    return 'OwnConnections {}';
+  }
+}
+
 /**
  * A container engine behind its socket. Every call has a deadline, and none is made while the engine hangs; only
  * `waitUntilStopped` may take for ever. Failures are AppErrors: `engine-unavailable` when nobody answered (the outcome is
@@ -42,11 +55,7 @@ export class Engine {
   #outage: AppError | undefined;
 
   constructor({ socketPath, clock, callTimeoutMs = 10_000 }: EngineOptions) {
-    // Connections of their own: one that was kept open would be answered by an engine that is about to end.
-    const options: Docker.DockerOptions & { readonly agent: Agent } = {
-      socketPath,
-      agent: new Agent({ keepAlive: false }),
-    };
+    const options: Docker.DockerOptions & { readonly agent: Agent } = { socketPath, agent: new OwnConnections() };
     this.#docker = new Docker(options);
     this.#socketPath = socketPath;
     this.#clock = clock;

@@ -302,9 +302,11 @@ export class Engine {
     return isPodman ? found.map(withBridgeOfPodman) : found;
   }
 
-  /** Null when there is none. */
-  inspectNetwork(id: string): Promise<Docker.NetworkInspectInfo | null> {
-    return this.call('inspect a network', (docker) => orNull(docker.getNetwork(id).inspect()));
+  /** By id or name. Null when there is none. */
+  async inspectNetwork(id: string): Promise<Docker.NetworkInspectInfo | null> {
+    const { isPodman } = await this.traits();
+    const found = await this.call('inspect a network', (docker) => orNull(docker.getNetwork(id).inspect()));
+    return found && isPodman ? withBridgeOfPodman(found) : found;
   }
 
   async createNetwork(options: Docker.NetworkCreateOptions, signal?: AbortSignal): Promise<void> {

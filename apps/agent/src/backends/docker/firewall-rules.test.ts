@@ -1,7 +1,7 @@
 import type { EgressPolicy } from '@backend.ai/contract';
 import { parseSubnet } from '@backend.ai/core';
 import { describe, expect, it } from 'vitest';
-import { chainsOf, firewallRules, networkChainOf, withoutNetwork } from './firewall-rules.ts';
+import { chainsOf, firewallRules, networkChainOf, rulesOfNew, withoutNetwork } from './firewall-rules.ts';
 
 const pool = parseSubnet('10.99.0.0/16')!;
 const subnet = parseSubnet('10.99.0.64/26')!;
@@ -64,6 +64,15 @@ it('drops what comes from a network with an address that is not of it, before an
   expect(rulesOf('BACKENDAI-br-ba9876543210')).toEqual([onOneBridge, '! -s 10.99.0.128/26 -j DROP', '-j DROP']);
   expect(lines).toContain('-I INPUT 1 ! -s 10.99.0.64/26 -i br-0123456789ab -j DROP');
   expect(lines).toContain('-I INPUT 1 ! -s 10.99.0.128/26 -i br-ba9876543210 -j DROP');
+});
+
+it('says of new networks what it would say of them after a look at the rules that are there', () => {
+  const networks = [
+    { subnet, bridge, egress: { policy: 'none' } as const },
+    { subnet: parseSubnet('10.99.0.128/26')!, bridge: 'br-ba9876543210', egress: { policy: 'open' } as const },
+  ];
+  const present = asPrinted(firewallRules(pool, [], ['10.0.0.2'], bare) ?? '');
+  expect(rulesOfNew(networks, ['10.0.0.2'])).toBe(firewallRules(pool, networks, ['10.0.0.2'], present));
 });
 
 it('names chains by the range, those of networks by their interface, within what iptables takes', () => {

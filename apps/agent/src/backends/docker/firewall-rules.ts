@@ -82,7 +82,7 @@ export function firewallRules(
   const there = contentOf(present);
   const { toMachine, through } = chainsOf(pool);
   const range = formatSubnet(pool);
-  const chains: ReadonlyArray<readonly [name: string, rules: readonly string[]]> = [
+  const chains: readonly Chain[] = [
     [toMachine, [`-s ${range} -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN`, `-s ${range} -j DROP`]],
     [
       through,
@@ -96,26 +96,48 @@ export function firewallRules(
         `-s ${range} -d ${range} -j DROP`,
       ],
     ],
-    ...networks.map((network) => [networkChainOf(network.bridge), networkRules(network, nameServers)] as const),
+    ...networks.map((network) => chainOf(network, nameServers)),
   ];
-  const entries: ReadonlyArray<readonly [chain: string, rule: string]> = [
+  const entries: readonly Entry[] = [
     ['INPUT', `-j ${toMachine}`],
     ['FORWARD', `-j ${through}`],
-    ...networks.flatMap(({ subnet, bridge }) => [
-      ['INPUT', `${foreign(subnet)} -i ${bridge} -j DROP`] as const,
-      // By both: an engine may call its interfaces otherwise, and an address alone can be one of somebody else's.
-      ['FORWARD', `-i ${bridge} -j ${networkChainOf(bridge)}`] as const,
-      ['FORWARD', `-s ${formatSubnet(subnet)} -j ${networkChainOf(bridge)}`] as const,
-    ]),
+    ...networks.flatMap(entriesOf),
   ];
   const wrong = chains.filter(([name, rules]) => !isDeepStrictEqual(there.get(name), rules));
   const missing = entries.filter(([chain, rule]) => !there.get(chain)?.includes(rule));
-  if (wrong.length + missing.length === 0) return null;
+  return wrong.length + missing.length === 0 ? null : added(wrong, missing);
+}
+
+/** What `firewallRules` puts in place for networks of which nothing is there yet. */
+export function rulesOfNew(networks: readonly GuardedNetwork[], nameServers: readonly string[]): string {
+  return added(
+    networks.map((network) => chainOf(network, nameServers)),
+    networks.flatMap(entriesOf),
+  );
+}
+
+type Chain = readonly [name: string, rules: readonly string[]];
+type Entry = readonly [chain: string, rule: string];
+
+function chainOf(network: GuardedNetwork, nameServers: readonly string[]): Chain {
+  return [networkChainOf(network.bridge), networkRules(network, nameServers)];
+}
+
+function entriesOf({ subnet, bridge }: GuardedNetwork): readonly Entry[] {
+  return [
+    ['INPUT', `${foreign(subnet)} -i ${bridge} -j DROP`],
+    // By both: an engine may call its interfaces otherwise, and an address alone can be one of somebody else's.
+    ['FORWARD', `-i ${bridge} -j ${networkChainOf(bridge)}`],
+    ['FORWARD', `-s ${formatSubnet(subnet)} -j ${networkChainOf(bridge)}`],
+  ];
+}
+
+function added(chains: readonly Chain[], entries: readonly Entry[]): string {
   return restoreText([
-    ...wrong.map(([name]) => `:${name} - [0:0]`),
-    ...wrong.flatMap(([name, rules]) => rules.map((rule) => `-A ${name} ${rule}`)),
+    ...chains.map(([name]) => `:${name} - [0:0]`),
+    ...chains.flatMap(([name, rules]) => rules.map((rule) => `-A ${name} ${rule}`)),
     // Before what is there: that may accept everything.
-    ...missing.map(([chain, rule]) => `-I ${chain} 1 ${rule}`),
+    ...entries.map(([chain, rule]) => `-I ${chain} 1 ${rule}`),
   ]);
 }
 

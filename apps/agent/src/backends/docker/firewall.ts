@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { AppError, type Subnet } from '@backend.ai/core';
 import { findProgram, searchFolders } from '../../files/programs.ts';
-import { firewallRules, firewallTable, type GuardedNetwork, withoutNetwork } from './firewall-rules.ts';
+import { firewallRules, firewallTable, type GuardedNetwork, rulesOfNew, withoutNetwork } from './firewall-rules.ts';
 import { nameServersOfMachine } from './name-servers.ts';
 
 /**
@@ -16,6 +16,12 @@ export interface Firewall {
    * @throws AppError `isolation-unavailable`
    */
   ensure(networks: readonly GuardedNetwork[]): Promise<void>;
+  /**
+   * Puts in place what new networks have of their own, without a look at what is there: `ensure` sees to the rest.
+   * @param networks Of which nothing is there yet
+   * @throws AppError `isolation-unavailable`
+   */
+  add(networks: readonly GuardedNetwork[]): Promise<void>;
   /**
    * Takes away what a network has of its own. While it has containers, they may call more.
    * @param bridge That of its `GuardedNetwork`
@@ -39,6 +45,9 @@ export function findFirewall(pool: Subnet, nameServers: () => string[] = nameSer
     ensure: async (networks) => {
       const rules = firewallRules(pool, networks, nameServers(), await present());
       if (rules !== null) await apply(rules);
+    },
+    add: async (networks) => {
+      await apply(rulesOfNew(networks, nameServers()));
     },
     release: async (bridge) => {
       const rules = withoutNetwork(bridge, await present());

@@ -17,7 +17,7 @@ export interface SessionNetwork {
 }
 
 export interface NetworkMakings {
-  readonly engine: Pick<Engine, 'listNetworks' | 'createNetwork'>;
+  readonly engine: Pick<Engine, 'listNetworks' | 'inspectNetwork' | 'createNetwork'>;
   readonly owner: Owner;
   readonly pool: Subnet;
   readonly prefix: number;
@@ -66,6 +66,8 @@ export async function ensureNetwork(
           },
           signal,
         );
+        const made = await engine.inspectNetwork(name);
+        if (made) return sessionNetworkOf(made);
       } catch (error) {
         // Somebody was quicker: with this range, or with this very network.
         if (!isTaken(error) || tried.length > tries) throw error;

@@ -36,7 +36,7 @@ function world({
   let made = 0;
   const engine: Engine = {
     listNetworks: async () => [...present.values()],
-    inspectNetwork: async (id) => present.get(id) ?? null,
+    inspectNetwork: async (id) => [...present.values()].find(({ Id, Name }) => id === Id || id === Name) ?? null,
     createNetwork: async ({ Name, IPAM }) => {
       const Id = `id-${made++}-of-this-world`;
       present.set(Id, { Id, Name, IPAM, Created: '2026-01-01T00:00:00Z' } as NetworkInfo);
@@ -45,10 +45,22 @@ function world({
     ...more,
   };
   const ensured: Array<readonly GuardedNetwork[]> = [];
+  const added: Array<readonly GuardedNetwork[]> = [];
+  let inForce: readonly GuardedNetwork[] = [];
   const released: string[] = [];
   const firewall = {
-    ensure: async (networks: readonly GuardedNetwork[]) => void ensured.push(networks),
-    release: async (bridge: string) => void released.push(bridge),
+    ensure: async (networks: readonly GuardedNetwork[]) => {
+      ensured.push(networks);
+      inForce = networks;
+    },
+    add: async (networks: readonly GuardedNetwork[]) => {
+      added.push(networks);
+      inForce = [...inForce, ...networks];
+    },
+    release: async (bridge: string) => {
+      released.push(bridge);
+      inForce = inForce.filter((each) => each.bridge !== bridge);
+    },
     ...other,
   };
   const options = { engine, owner, pool: parseSubnet(pool)!, prefix: 26, spares, firewall, clock, logger };
@@ -56,15 +68,15 @@ function world({
   const join = (session: string, kernel = session, egress = openEgress) =>
     networks.join(session, kernel, egress, signal);
   return {
-    ...{ networks, present, ensured, released, clock, join },
+    ...{ networks, present, ensured, added, released, clock, join },
     names: () => [...present.values()].map(({ Name }) => Name),
     /** By range: whose policy is in force. */
-    rules: () => Object.fromEntries((ensured.at(-1) ?? []).map((each) => [formatSubnet(each.subnet), each.egress])),
+    rules: () => Object.fromEntries(inForce.map((each) => [formatSubnet(each.subnet), each.egress])),
     /** Until so many are ready, with as much time as it takes. */
     until: async (ready: number) => {
       await waitFor(async () => {
         await clock.advance(250);
-        return present.size === ready && ensured.at(-1)?.length === ready;
+        return present.size === ready && inForce.length === ready;
       });
     },
   };
@@ -329,9 +341,30 @@ it('asks the firewall at a start only where other rules than those in force are 
   await w.networks.leave('s2', 's2');
   expect(await asked('s3', openEgress)).toBe(true);
   expect(w.rules()).toEqual({ '198.18.0.0/26': openEgress });
-  // One that is made for it.
-  expect(await asked('s4', openEgress)).toBe(true);
   await w.networks.close();
+});
+
+it('that is new gets its rules without a look at all others, with one call for all that are, and only once', async () => {
+  const w = world();
+  await Promise.all([w.join('s1', 's1', noCalls), w.join('s2')]);
+  await Promise.all([w.networks.guardFor('s1'), w.networks.guardFor('s2')]);
+  expect(w.rules()).toEqual({ '198.18.0.0/26': noCalls, '198.18.0.64/26': openEgress });
+  await w.networks.guardFor('s1');
+  expect([w.added.length, w.ensured.length]).toEqual([1, 0]);
+  // One whose rules were looked at meanwhile is new no more.
+  await w.join('s3');
+  await w.networks.guard();
+  await w.networks.guardFor('s3');
+  expect([w.added.length, w.ensured.length]).toEqual([1, 1]);
+});
+
+it('whose rules may be there in part is looked at before anything runs in it', async () => {
+  const failure = new AppError('isolation-unavailable', 'too late');
+  const w = world({ firewall: { add: () => Promise.reject(failure) } });
+  await w.join('s1', 's1', noCalls);
+  await expect(w.networks.guardFor('s1')).rejects.toBe(failure);
+  await w.networks.guardFor('s1');
+  expect(w.ensured.map((networks) => networks.map(({ egress }) => egress))).toEqual([[noCalls]]);
 });
 
 it('has its rules looked at every five seconds', async () => {
@@ -355,10 +388,7 @@ it('is started in when its own rules are in force, also where others were on the
   };
   const w = world({ spares: 1, firewall: { ensure } });
   w.networks.start();
-  await waitFor(async () => {
-    await w.clock.advance(250);
-    return w.present.size === 1 && ensured.at(-1)?.length === 1;
-  });
+  await w.until(1);
   await w.join('s1', 's1', noCalls);
   await w.networks.guardFor('s1');
   // It is a spare one now, for which rules that forbid nothing are put in place.

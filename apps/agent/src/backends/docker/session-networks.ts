@@ -63,6 +63,9 @@ export class SessionNetworks {
   #guarding: Promise<void> | undefined;
   /** Policies that are in force, by name of the network. */
   readonly #inForce = new Map<string, EgressPolicy>();
+  /** Names of networks that have been made, and for which no rule was put in place so far. */
+  readonly #bare = new Set<string>();
+  #guardingBare: Promise<void> | undefined;
   readonly #loop: ReconcileLoop;
   #isUnguarded = false;
   /** Name of the spare network that is to be made: an engine that did not answer may have made it all the same. */
@@ -85,9 +88,9 @@ export class SessionNetworks {
       make: async () => {
         this.#begun ??= this.#newName();
         const name = this.#begun;
-        this.#spares.add(await ensureNetwork(name, this.#makings));
+        this.#spares.add(await this.#make(name));
         this.#begun = undefined;
-        await this.guard();
+        await this.#guardBare();
       },
       remove: (network) => this.#remove(network),
     });
@@ -177,17 +180,41 @@ export class SessionNetworks {
     // One for all who ask before it begins.
     this.#guarding ??= this.#rules.follow(async () => {
       this.#guarding = undefined;
-      const sessions = [...this.#sessions.values()].flatMap(({ network, egress }) =>
-        network ? [{ network, egress }] : [],
-      );
-      const spares = this.#spares.all().map((network) => ({ network, egress: openEgress }));
-      const all = [...sessions, ...spares];
+      const all = this.#wanted();
       // Until it has ended nothing is in force for sure: it may put in place what a session that joins meanwhile does not want.
       this.#inForce.clear();
-      await this.#options.firewall?.ensure(all.flatMap(({ network, egress }) => guarded(network, egress)));
+      // From here on rules of them may be there, also if this fails.
+      for (const { network } of all) this.#bare.delete(network.name);
+      await this.#options.firewall?.ensure(all.flatMap(guarded));
       for (const { network, egress } of all) this.#inForce.set(network.name, egress);
     });
     return this.#guarding;
+  }
+
+  /**
+   * Puts in place the rules of networks that never had any. That is half the work of `guard`, which looks at all rules of the
+   * machine before.
+   * @throws AppError `isolation-unavailable`
+   */
+  #guardBare(): Promise<void> {
+    // One for all who ask before it begins.
+    this.#guardingBare ??= this.#rules.follow(async () => {
+      this.#guardingBare = undefined;
+      const bare = this.#wanted().filter(({ network }) => this.#bare.has(network.name));
+      if (bare.length === 0) return;
+      for (const { network } of bare) this.#bare.delete(network.name);
+      await this.#options.firewall?.add(bare.flatMap(guarded));
+      for (const { network, egress } of bare) this.#inForce.set(network.name, egress);
+    });
+    return this.#guardingBare;
+  }
+
+  /** Whose networks are here, and what may be called from each. */
+  #wanted(): Array<{ readonly network: SessionNetwork; readonly egress: EgressPolicy }> {
+    const sessions = [...this.#sessions.values()].flatMap(({ network, egress }) =>
+      network ? [{ network, egress }] : [],
+    );
+    return [...sessions, ...this.#spares.all().map((network) => ({ network, egress: openEgress }))];
   }
 
   /**
@@ -196,8 +223,10 @@ export class SessionNetworks {
    */
   async guardFor(sessionId: string): Promise<void> {
     const session = this.#sessions.get(sessionId);
-    const inForce = session && this.#inForce.get(session.name);
-    if (!inForce || !isDeepStrictEqual(inForce, session.egress)) await this.guard();
+    const isGuarded = (): boolean =>
+      session !== undefined && isDeepStrictEqual(this.#inForce.get(session.name), session.egress);
+    if (!isGuarded() && session && this.#bare.has(session.name)) await this.#guardBare();
+    if (!isGuarded()) await this.guard();
   }
 
   /**
@@ -231,7 +260,7 @@ export class SessionNetworks {
       };
       session.kernels.add(kernelId);
       this.#sessions.set(sessionId, session);
-      session.network ??= await ensureNetwork(session.name, this.#makings, signal);
+      session.network ??= await this.#make(session.name, signal);
       const [subnet] = session.network.subnets;
       if (!subnet) throw new AppError('engine-failed', 'The network of the session has no addresses.');
       return subnet;
@@ -278,6 +307,12 @@ export class SessionNetworks {
     return networkName(this.#options.owner.installationId, newId());
   }
 
+  async #make(name: string, signal?: AbortSignal): Promise<SessionNetwork> {
+    const network = await ensureNetwork(name, this.#makings, signal);
+    this.#bare.add(name);
+    return network;
+  }
+
   async #owned(): Promise<SessionNetwork[]> {
     const { engine, owner } = this.#options;
     return (await engine.listNetworks(ownedBy(owner.installationId))).map(sessionNetworkOf);
@@ -297,14 +332,15 @@ export class SessionNetworks {
     const { engine, firewall } = this.#options;
     await this.#rules.follow(async () => {
       this.#inForce.delete(name);
+      this.#bare.delete(name);
       await firewall?.release(bridge);
     });
     await engine.removeNetwork(id);
   }
 }
 
-function guarded({ subnets, bridge }: SessionNetwork, egress: EgressPolicy): GuardedNetwork[] {
-  return subnets.map((subnet) => ({ subnet, bridge, egress }));
+function guarded({ network, egress }: { readonly network: SessionNetwork; readonly egress: EgressPolicy }) {
+  return network.subnets.map((subnet): GuardedNetwork => ({ subnet, bridge: network.bridge, egress }));
 }
 
 function isRouted({ subnets }: SessionNetwork): boolean {

@@ -3,11 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createClient } from '@backend.ai/client';
 import { engineSocket } from '@backend.ai/testing';
-import { Cluster } from '../apps/standalone/src/index.ts';
 import { signedRequest } from '../tests/support/signed-request.ts';
 import { type Bench, percentile } from './bench.ts';
 import { openBareEngine } from './support/bare-container.ts';
 import { inTurns } from './support/in-turns.ts';
+import { startServers } from './support/servers.ts';
+import { startAgents } from './support/start-agents.ts';
 import { timed } from './support/timed.ts';
 
 const image = 'backend.ai/python:3.11';
@@ -17,27 +18,27 @@ const image = 'backend.ai/python:3.11';
  * nothing but the engine's client makes, until its runner answers. That one joins a network that is there, as the session
  * does while the agent has one ready; what it takes to make one as well is told beside it, of fewer rounds. Then many at
  * once, each with a network of its own, beside the most that the bare engine makes of as many in the same time.
+ *
+ * The manager and the agent are processes of their own, as operators run them, with PostgreSQL, Redis and etcd. Before
+ * anything is measured they have made some sessions: what has just started runs code that is not compiled yet.
  */
 export const bench: Bench = {
   name: 'docker-start',
   async run({ quick }) {
     const rounds = quick ? 5 : 40;
     const together = quick ? 8 : 50;
+    const before = quick ? 4 : 100;
     const networkEvery = quick ? 2 : 4;
     const folder = mkdtempSync(join(tmpdir(), 'bench-docker-'));
-    const bare = await openBareEngine(engineSocket(), image, join(folder, 'bare'));
-    const cluster = await Cluster.start({
-      ...{ dataDir: join(folder, 'data'), port: 0, path: process.env.PATH ?? '' },
-      ...{ backend: 'docker', engineSocket: engineSocket() },
-      // More than the machine has: how many start at once is what is measured.
-      slots: { cpu: '64', mem: String(64 * 192 * 1024 ** 2) },
-    });
+    const bare = await openBareEngine(engineSocket(), image, folder);
+    const servers = await startServers();
     const samples = { bare: [] as number[], network: [] as number[], ours: [] as number[] };
     const steps = new Samples();
     const bareSteps = new Samples();
-    const client = createClient(cluster.credentials);
+    const credentials = { endpoint: `http://127.0.0.1:${servers.manager.port}`, ...servers.credentials };
+    const client = createClient(credentials);
     const create = async (name: string): Promise<void> => {
-      const answer = await signedRequest(cluster.credentials, 'POST', '/session', {
+      const answer = await signedRequest(credentials, 'POST', '/session', {
         body: {
           name,
           image,
@@ -53,6 +54,11 @@ export const bench: Bench = {
       await client.rpc.session.wait.query({ session: name, until: 'ended' }).catch(() => {});
     };
     try {
+      await startAgents(servers, 1, engineSocket());
+      await inTurns(before, 4, async (index) => {
+        await create(`before-${index}`);
+        await destroy(`before-${index}`);
+      });
       for (let round = 0; round < rounds + 2; round++) {
         const [bareMs, bareContainer] = await timed(() => bare.start());
         await bareContainer.end();
@@ -138,7 +144,7 @@ export const bench: Bench = {
         ],
       };
     } finally {
-      await cluster.stop({ keepSessions: false });
+      await servers.stop();
       await bare.close();
       rmSync(folder, { recursive: true, force: true });
     }

@@ -4,7 +4,7 @@ import { type Bench, percentile } from './bench.ts';
 import { ApiCalls } from './support/api-calls.ts';
 import { Caller } from './support/http-load.ts';
 import { type Servers, startServers } from './support/servers.ts';
-import { startFakeAgents } from './support/start-fake-agents.ts';
+import { startAgents } from './support/start-agents.ts';
 
 /**
  * From the API call to RUNNING with a simulated agent whose kernels start in no time, so that all of it is ours: request,
@@ -60,7 +60,7 @@ async function measure(counts: { first: number; later: number }, fill?: typeof f
   const servers = await startServers(fill);
   const caller = new Caller(servers.manager.port);
   try {
-    await startFakeAgents(servers, 1);
+    await startAgents(servers, 1);
     const calls = new ApiCalls(servers);
     const samples: Samples = { first: [], later: [] };
     for (let round = 0; round < counts.first + counts.later; round++) {

@@ -8,7 +8,7 @@ import { Caller } from './support/http-load.ts';
 import { processorMs } from './support/processor-time.ts';
 import { type Servers, startServers } from './support/servers.ts';
 import { Slurm } from './support/slurm.ts';
-import { startFakeAgents } from './support/start-fake-agents.ts';
+import { startAgents } from './support/start-agents.ts';
 
 /**
  * Batch sessions from the API call over RUNNING to TERMINATED: one manager as operators start it, PostgreSQL, Redis, etcd,
@@ -83,7 +83,7 @@ interface Run {
 async function runSessions(count: number): Promise<Run> {
   const servers = await startServers();
   try {
-    await startFakeAgents(servers, agents);
+    await startAgents(servers, agents);
     const { db, close } = await openPostgres({ url: servers.databaseUrl, maxConnections: 1 });
     servers.onStop(close);
     return await ensureRequestId(async () => {

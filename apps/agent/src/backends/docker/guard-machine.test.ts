@@ -4,7 +4,7 @@ import { expect, it } from 'vitest';
 import type { Firewall } from './firewall.ts';
 import { guardMachine } from './guard-machine.ts';
 
-const firewall: Firewall = { ensure: async () => {}, release: async () => {} };
+const firewall: Firewall = { ensure: async () => {}, add: async () => {}, release: async () => {} };
 const { logger } = collectLogs('agent');
 const guard = (areMadeHere: () => Promise<boolean>, given: Firewall | null = firewall) =>
   guardMachine(given, { areMadeHere, allowUnguarded: true, logger });

@@ -1,6 +1,7 @@
 /**
- * Agents with simulated kernels that cost no time, many in one process: `fake-agents.ts DATABASE_URL MANAGER_ADDRESS
- * COUNT FOLDER`, forked. Says `ready` when all have registered. The links, events and heartbeats are real.
+ * Agents in one process: `agents.ts DATABASE_URL MANAGER_ADDRESS COUNT FOLDER [ENGINE_SOCKET]`, forked. Without an engine
+ * their kernels are simulated and cost no time. Says `ready` when all have registered. The links, events and heartbeats
+ * are real.
  */
 import { join } from 'node:path';
 import { openPostgres } from '@backend.ai/database';
@@ -9,10 +10,10 @@ import { ensureRequestId, silentLogger } from '@backend.ai/telemetry';
 import { sql } from 'drizzle-orm';
 import { Agent } from '../../apps/agent/src/index.ts';
 
-const [databaseUrl = '', manager = '', count = '1', folder = ''] = process.argv.slice(2);
+const [databaseUrl = '', manager = '', count = '1', folder = '', engineSocket] = process.argv.slice(2);
 
 const identities = Array.from({ length: Number(count) }, (_, n) =>
-  generateIdentity('agent', `fake-${String(n + 1).padStart(4, '0')}`),
+  generateIdentity('agent', `bench-${String(n + 1).padStart(4, '0')}`),
 );
 const managerKeys = await introduce();
 const agents = identities.map((identity) =>
@@ -24,7 +25,7 @@ const agents = identities.map((identity) =>
     managerKeys,
     rpc: { host: '127.0.0.1', port: 0 },
     dataPort: { port: 0 },
-    backend: 'fake',
+    ...(engineSocket === undefined ? { backend: 'fake' } : { backend: 'docker', docker: { socket: engineSocket } }),
     slots: { cpu: '64', mem: String(256 * 2 ** 30) },
   }),
 );

@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createClient } from '@backend.ai/client';
+import { delay, systemClock } from '@backend.ai/core';
 import { engineSocket } from '@backend.ai/testing';
 import { signedRequest } from '../tests/support/signed-request.ts';
 import { type Bench, percentile } from './bench.ts';
@@ -13,6 +14,9 @@ import { timed } from './support/timed.ts';
 
 const image = 'backend.ai/python:3.11';
 
+/** Between starts. */
+const pauseMs = 400;
+
 /**
  * One API call, `POST /session`, that answers when the session is RUNNING, beside a container with the same options that
  * nothing but the engine's client makes, until its runner answers. That one joins a network that is there, as the session
@@ -20,7 +24,8 @@ const image = 'backend.ai/python:3.11';
  * once, each with a network of its own, beside the most that the bare engine makes of as many in the same time.
  *
  * The manager and the agent are processes of their own, as operators run them, with PostgreSQL, Redis and etcd. Before
- * anything is measured they have made some sessions: what has just started runs code that is not compiled yet.
+ * anything is measured they have made some sessions: what has just started runs code that is not compiled yet. Between
+ * starts is a pause, as engines go on tidying up after a container for a while when they have answered that it is gone.
  */
 export const bench: Bench = {
   name: 'docker-start',
@@ -60,6 +65,7 @@ export const bench: Bench = {
         await destroy(`before-${index}`);
       });
       for (let round = 0; round < rounds + 2; round++) {
+        await delay(systemClock, pauseMs);
         const [bareMs, bareContainer] = await timed(() => bare.start());
         await bareContainer.end();
         if (round >= 2 && round % networkEvery === 0) {
@@ -67,6 +73,7 @@ export const bench: Bench = {
           await withNetwork.end();
           samples.network.push(networkMs);
         }
+        await delay(systemClock, pauseMs);
         const askedAt = performance.timeOrigin + performance.now();
         const [ms] = await timed(() => create(`bench-${round}`));
         if (round >= 2) {

@@ -365,10 +365,16 @@ describe('a preset', () => {
     await db.execute(sql`update agents set schedulable = true`);
     await db.execute(sql`update agents set resource_group = 'default'`);
     expect((await check()).presets).toMatchObject([{ name: 'one', allocatable: true, allocatableIn: ['default'] }]);
-    // Their heartbeats would bring them back.
+    // Their heartbeats would bring them back, also one that the manager has yet to write down.
     await Promise.all(agents.map((agent) => agent.stop()));
-    await db.execute(sql`update agents set status = 'LOST'`);
-    const dead = await check();
+    const dead = await waitFor(
+      async () => {
+        await db.execute(sql`update agents set status = 'LOST'`);
+        const checked = await check();
+        return checked.presets.some(({ allocatable }) => !allocatable) && checked;
+      },
+      { what: 'no room' },
+    );
     expect(dead.presets).toMatchObject([{ allocatable: false, allocatableIn: [] }]);
     expect(dead.resourceGroups).toEqual({ default: { using: {}, remaining: {} } });
     await resourcePreset.delete({ id }, world.ctx());
